@@ -1,0 +1,25 @@
+"""The one error that a user can mend, told in one line: where, what, mend."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake of input that the user can mend; the command line prints it and exits with 2.
+
+    Args:
+        where: the path, option or key that is wrong.
+        what: what is wrong with it.
+        mend: what to do about it.
+    """
+
+    def __init__(self, where: object, what: str, mend: str = "") -> None:
+        self.where, self.what, self.mend = str(where), what, mend
+        super().__init__(f"{where}: {what}" + (f" {mend}" if mend else ""))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The nearest known name as a question, or all of them where none is near."""
+    known = sorted(known)
+    near = get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(known)}."

@@ -1,0 +1,62 @@
+"""Files on the user's disk: written whole or not at all, never over another unasked."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scorefield.errors import UserError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well.
+
+    A kill at any moment leaves the old file or the new one, never half of one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: bytes | str) -> Path:
+    """Write `content` to `path` atomically and return the path."""
+    with atomic(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def refuse_existing(path: Path, *, overwrite: bool = False) -> Path:
+    """Return `path` if it is free (or an empty folder), or if overwriting was asked for.
+
+    Raises:
+        UserError: something is already there.
+    """
+    taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    if taken and not overwrite:
+        raise UserError(path, "already exists.", "Choose another name or pass --overwrite.")
+    return path
+
+
+def cache_dir() -> Path:
+    """Where computed things are kept: $SCOREFIELD_CACHE, else the user's cache folder."""
+    if own := os.environ.get("SCOREFIELD_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "scorefield"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
