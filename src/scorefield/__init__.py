@@ -1,0 +1,1 @@
+"""scorefield: generative modelling by estimating gradients of the data distribution."""
