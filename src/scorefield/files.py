@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from scorefield.errors import UserError
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path) -> Generator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well.
 
     A kill at any moment leaves the old file or the new one, never half of one.
@@ -36,7 +36,9 @@ def write_atomic(path: Path, content: bytes | str) -> Path:
     return path
 
 
-def refuse_existing(path: Path, *, overwrite: bool = False) -> Path:
+def refuse_existing(
+    path: Path, *, overwrite: bool = False, mend: str = "Choose another name or pass --overwrite."
+) -> Path:
     """Return `path` if it is free (or an empty folder), or if overwriting was asked for.
 
     Raises:
@@ -44,7 +46,7 @@ def refuse_existing(path: Path, *, overwrite: bool = False) -> Path:
     """
     taken = any(path.iterdir()) if path.is_dir() else path.exists()
     if taken and not overwrite:
-        raise UserError(path, "already exists.", "Choose another name or pass --overwrite.")
+        raise UserError(path, "already exists.", mend)
     return path
 
 

@@ -1,0 +1,268 @@
+"""Arrays as image sets: IDX (the MNIST format), `.npz` and `.npy`.
+
+What the numbers mean is settled by one rule, written once in `_levels`:
+
+    uint8, bool          0…255; False/True → 0/255
+    integers             0…255 as they are; 0…65535 → round(v / 257)
+    floats within 0…1    round(255 v)
+    floats within −1…1   round(255 (v + 1) / 2)
+    floats within 0…255  rounded
+    anything else        an error that tells the span
+
+Axes are (N, H, W), (N, H, W, C) or (N, C, H, W) with C of 1 or 3; where both fit, C is last.
+Nothing is ever unpickled.
+"""
+
+import gzip
+import math
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scorefield.errors import UserError
+
+Array = npt.NDArray[np.generic]
+_PREFIX = {"train": "train", "test": "t10k"}  # the names that MNIST gave its splits
+_GZIP, _UNSIGNED_BYTE = b"\x1f\x8b", 0x08
+
+
+# --- IDX -----------------------------------------------------------------------------------------
+
+
+def is_idx(path: Path) -> bool:
+    """Whether a file bears the name of the format, or begins as an IDX of images does."""
+    if re.search(r"[.-]idx[1-4](-|$)|-idx[1-4]-ubyte", path.name):
+        return True
+    with path.open("rb") as file:
+        return file.read(4) == b"\0\0\x08\x03"
+
+
+def idx_files(folder: Path) -> dict[str, Path]:
+    """The files of images of an IDX data set in `folder`, by split."""
+    names = sorted(p for p in folder.iterdir() if re.search(r"images?[.-]idx[34]", p.name) and p.is_file())
+    splits: dict[str, Path] = {}
+    for path in names:
+        split = next((s for s, prefix in _PREFIX.items() if path.name.startswith((prefix, s))), "train")
+        splits.setdefault(split, path)
+    return splits
+
+
+def idx_sibling(path: Path, split: str) -> Path:
+    """The file of another split beside `path`, where there is one; else `path` itself."""
+    for own in ("train", "t10k", "test"):
+        if path.name.startswith(own) and split in _PREFIX:
+            other = path.with_name(_PREFIX[split] + path.name[len(own) :])
+            return other if other.exists() else path
+    return path
+
+
+def read_idx(path: Path) -> tuple[Tensor, Tensor | None]:
+    """Images uint8 (N, 1, H, W) of an IDX file, and the labels of the file that pairs with it.
+
+    The pair of `…-images-idx3-ubyte` is `…-labels-idx1-ubyte`, plain or gzipped.
+
+    Raises:
+        UserError: damaged, truncated or not of images; or as many labels as do not fit.
+    """
+    images = _idx(path, dimensions=3)
+    pixels = torch.from_numpy(images)[:, None]
+    stem = path.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
+    for name in (stem, stem + ".gz"):
+        if (pair := path.with_name(name)) != path and pair.exists():
+            labels = _idx(pair, dimensions=1)
+            if len(labels) != len(images):
+                raise UserError(
+                    pair, f"{len(labels)} labels for {len(images)} images.", "Use a matching pair."
+                )
+            return pixels, torch.from_numpy(labels).long()
+    return pixels, None
+
+
+def _idx(path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:
+    """Layout: 0, 0, type, number of dimensions, then each length as big-endian int32, then data."""
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == _GZIP
+        with gzip.open(path) if packed else path.open("rb") as file:
+            start = file.read(4)
+            if start[:3] != bytes((0, 0, _UNSIGNED_BYTE)) or start[3:] != bytes((dimensions,)):
+                what = "images" if dimensions == 3 else "labels"
+                raise UserError(
+                    path,
+                    f"is no IDX file of {what}: it starts with {start.hex(' ') or 'nothing'}, "
+                    f"not 00 00 08 {dimensions:02x}.",
+                    "Check that the download is whole.",
+                )
+            shape = tuple(int(n) for n in np.frombuffer(file.read(4 * dimensions), ">u4"))
+            if len(shape) != dimensions:
+                raise _truncated(path, "its header ends early")
+            want = math.prod(shape)
+            data = file.read(want)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _truncated(path, f"its gzip data end early or are damaged: {error}") from None
+    except OSError as error:
+        raise UserError(path, f"cannot be read: {error.strerror or error}.") from None
+    if len(data) < want:
+        raise _truncated(path, f"{' × '.join(map(str, shape))} = {want} bytes promised, {len(data)} found")
+    if want == 0:
+        raise UserError(path, "holds no images.")
+    return np.frombuffer(bytearray(data), np.uint8).reshape(shape)
+
+
+def _truncated(path: Path, why: str) -> UserError:
+    return UserError(path, f"is truncated or damaged ({why.rstrip('.')}).", "Download it again.")
+
+
+# --- npz and npy ---------------------------------------------------------------------------------
+
+_IMAGES = {
+    "train": ("images", "train_images", "x_train", "arr_0", "x", "data"),
+    "test": ("test_images", "x_test"),
+    "val": ("val_images", "x_val"),
+}
+_LABELS = {
+    "train": ("labels", "train_labels", "y_train", "arr_1", "y"),
+    "test": ("test_labels", "y_test"),
+    "val": ("val_labels", "y_val"),
+}
+
+
+def npz_splits(path: Path) -> dict[str, str]:
+    """The name of the array of images, by split."""
+    with _opened(path) as arrays:
+        return _image_keys(arrays)
+
+
+def read_npz(path: Path, split: str) -> tuple[Tensor, Tensor | None]:
+    """Images uint8 (N, C, H, W) and labels of an `.npz`.
+
+    Raises:
+        UserError: unreadable, pickled, or no array that could be images.
+    """
+    with _opened(path) as arrays:
+        keys = _image_keys(arrays)
+        if split not in keys:
+            known = ", ".join(f"{k} {list(_shape(arrays, k))}" for k in arrays) or "nothing"
+            raise UserError(path, f"has no array of images; it holds {known}.", "Name it `images`.")
+        images = as_images(_array(path, arrays, keys[split]), where=f"{path}[{keys[split]}]")
+        label_key = next((k for k in _LABELS[split] if k in arrays), None)
+        if label_key is None:
+            return images, None
+        return images, _as_labels(_array(path, arrays, label_key), len(images), f"{path}[{label_key}]")
+
+
+def read_npy(path: Path) -> Tensor:
+    """Images uint8 (N, C, H, W) of an `.npy`; uint8 data stay on disk, mapped.
+
+    Raises:
+        UserError: unreadable, pickled, or not images.
+    """
+    try:
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise _unreadable(path, error) from None
+    return as_images(array, where=path)
+
+
+def as_images(array: Array, *, where: object) -> Tensor:
+    """uint8 (N, C, H, W) of an array in any of the layouts and scales that the module names.
+
+    Raises:
+        UserError: another number of axes, no images, or values of unknown scale.
+    """
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or (array.shape[3] not in (1, 3) and array.shape[1] not in (1, 3)):
+        raise UserError(
+            where,
+            f"its shape {list(array.shape)} is not one of images.",
+            "Use (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels.",
+        )
+    if 0 in array.shape:
+        raise UserError(where, "holds no images.")
+    if array.shape[3] in (1, 3):
+        array = array.transpose(0, 3, 1, 2)
+    return torch.from_numpy(_levels(array, where))
+
+
+def _levels(array: Array, where: object) -> npt.NDArray[np.uint8]:
+    if array.dtype == np.uint8:
+        return array.view(np.uint8)
+    if array.dtype.kind not in "buif":
+        raise UserError(where, f"its type {array.dtype} is not one of pixels.", "Save it as uint8.")
+    low, high = float(array.min()), float(array.max())
+    floats = array.dtype.kind == "f"
+    if array.dtype == np.bool_ or (floats and low >= 0 and high <= 1):
+        scale, shift = 255.0, 0.0
+    elif floats and low >= -1 and high <= 1:
+        scale, shift = 127.5, 127.5
+    elif low >= 0 and high <= 255:
+        scale, shift = 1.0, 0.0
+    elif not floats and low >= 0 and high <= 65535:
+        scale, shift = 255 / 65535, 0.0
+    else:
+        expected = "0…1, −1…1 or 0…255" if floats else "0…255 or 0…65535"
+        raise UserError(where, f"its values span {low:g}…{high:g}; expected {expected}.", "Rescale them.")
+    levels = np.empty(array.shape, np.uint8)
+    for image, row in zip(array, levels, strict=True):  # one at a time: float64 is eight times as large
+        row[...] = np.rint(image.astype(np.float64) * scale + shift)
+    return levels
+
+
+def _as_labels(array: Array, n: int, where: object) -> Tensor:
+    if array.size != n or array.dtype.kind not in "bui":
+        raise UserError(
+            where,
+            f"its shape {list(array.shape)} of {array.dtype} is not that of labels.",
+            f"Use {n} integers, or leave it out.",
+        )
+    return torch.from_numpy(array.reshape(n).astype(np.int64))
+
+
+def _image_keys(arrays: Mapping[str, Array]) -> dict[str, str]:
+    keys = {s: next((k for k in names if k in arrays), "") for s, names in _IMAGES.items()}
+    if not any(keys.values()) and len(arrays) == 1:
+        return {"train": next(iter(arrays))}
+    return {split: key for split, key in keys.items() if key}
+
+
+def _shape(arrays: Mapping[str, Array], key: str) -> tuple[int, ...] | tuple[str]:
+    try:
+        return arrays[key].shape
+    except (ValueError, OSError, EOFError):
+        return ("unreadable",)
+
+
+def _array(path: Path, arrays: Mapping[str, Array], key: str) -> Array:
+    try:
+        return arrays[key]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _unreadable(path, error) from None
+
+
+def _opened(path: Path) -> "np.lib.npyio.NpzFile":
+    try:
+        arrays = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise _unreadable(path, error) from None
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise UserError(path, "is not an .npz archive.", "Is it an .npy of another name?")
+    return arrays
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    if "pickle" in str(error) or "Python objects" in str(error):
+        return UserError(
+            path,
+            "holds pickled objects (or is no array file); they can run code, so they are not read.",
+            "Save plain arrays, for example np.savez(file, images=uint8_array).",
+        )
+    told = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return UserError(path, f"is truncated or damaged ({told}).")
