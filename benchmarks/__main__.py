@@ -1,0 +1,80 @@
+"""All benchmarks, one command: python -m benchmarks. Results go to benchmarks/results with machine and date.
+
+python -m benchmarks                    start-up, memory, feeding, samplers' overhead: two minutes
+python -m benchmarks --fashion          and quality against training time beside the peer, 3 minutes each
+python -m benchmarks --fashion --minutes 3 10 30 --peer-minutes 3
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import fashion, small
+from scorefield.files import write_atomic
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    info = Path("/proc/cpuinfo")
+    chips = re.findall(r"model name\s*: (.*)", info.read_text()) if info.is_file() else [platform.processor()]
+    return {
+        "processor": f"{len(chips)} × {chips[0]}",
+        "threads": torch.get_num_threads(),
+        "bfloat16": torch.cpu._is_avx512_bf16_supported(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "load": os.getloadavg()[0],
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def keep(name: str, results: dict[str, Any]) -> None:
+    """Write the results of one benchmark."""
+    path = write_atomic(
+        RESULTS / f"{name}.json", json.dumps(machine() | {"results": results}, indent=1) + "\n"
+    )
+    print(path)
+
+
+def main() -> None:
+    """Parse, run, keep."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    option = parser.add_argument
+    option("--fashion", action="store_true", help="training against the peer on all of Fashion-MNIST")
+    option("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"), help="its IDX folder")
+    option("--minutes", type=float, nargs="+", default=[3.0], help="marks of our training")
+    option("--peer-minutes", type=float, nargs="*", default=[3.0], help="marks of the peer's")
+    option("--samples", type=int, default=2000)
+    option("--peer-samples", type=int, default=1000)
+    option("--out", type=Path, help="keep checkpoints and grids here")
+    args = parser.parse_args()
+    if not args.fashion:
+        keep("small", small.run())
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        out = args.out or Path(folder)
+        results = fashion.run(
+            args.data,
+            args.minutes,
+            out,
+            samples=args.samples,
+            peer_minutes=args.peer_minutes,
+            peer_samples=args.peer_samples,
+        )
+    keep("fashion", results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""One format for weights: safetensors, with the model's card in its header.
+
+The card is all that it takes to build the model again: network, parameterization, shape, value range, range
+of σ, and notes on how it came to be. It lies in the same file as the weights, so the two cannot part.
+"""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from scorefield import networks, parameterization
+from scorefield.errors import UserError
+from scorefield.files import atomic
+from scorefield.model import ScoreModel
+
+_HEADER = "scorefield"
+_VERSION = 1
+_ENTRIES = {"network", "parameterization", "shape", "value_range", "sigma_range", "notes"}
+
+
+def save(model: ScoreModel, path: Path, *, notes: dict[str, Any] | None = None) -> Path:
+    """Write the model's weights and card to `path`, atomically.
+
+    Args:
+        model: what to save.
+        path: a .safetensors file; one that is there is replaced.
+        notes: what else the card should tell, plain data (data set, steps, measures, …).
+    """
+    card = {
+        "version": _VERSION,
+        "network": networks.to_card(model.network),
+        "parameterization": parameterization.to_card(model.parameterization),
+        "shape": list(model.shape),
+        "value_range": list(model.value_range),
+        "sigma_range": list(model.sigma_range),
+        "notes": notes or {},
+    }
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
+    with atomic(path) as part:
+        save_file(weights, part, metadata={_HEADER: json.dumps(card)})
+    return path
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card of a checkpoint, without reading its weights.
+
+    Raises:
+        UserError: no such file, cut short, or not one of ours.
+    """
+    if not path.is_file():
+        raise UserError(
+            path, "no such checkpoint.", "Give a .safetensors file, a run folder or a model's name."
+        )
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = struct.unpack("<Q", file.read(8))[0]
+            if length > size:
+                raise ValueError
+            metadata = json.loads(file.read(length)).get("__metadata__", {})
+        card: dict[str, Any] = json.loads(metadata[_HEADER])
+    except KeyError as error:
+        raise UserError(path, "a safetensors file, but not a model of scorefield: it has no card.") from error
+    except (ValueError, struct.error, AttributeError, TypeError) as error:
+        raise UserError(
+            path, "not a whole safetensors file; half-written, or something else.", "Train or copy it again."
+        ) from error
+    if card.get("version") != _VERSION:
+        raise UserError(path, f"its card has version {card.get('version')}, this program reads {_VERSION}.")
+    if lacking := _ENTRIES - card.keys():
+        raise UserError(path, f"its card lacks {', '.join(sorted(lacking))}.")
+    return card
+
+
+def load(path: Path, *, device: str | torch.device = "cpu") -> ScoreModel:
+    """The model that `save` wrote, in evaluation mode.
+
+    Raises:
+        UserError: the file is missing, half-written, or its weights do not fit its card.
+    """
+    card = read_card(path)
+    try:
+        weights = load_file(path, device=str(device))
+    except SafetensorError as error:
+        raise UserError(path, f"half-written or damaged ({error}).", "Train or copy it again.") from error
+    model = ScoreModel(
+        networks.from_card(card["network"]),
+        parameterization.from_card(card["parameterization"]),
+        shape=tuple(card["shape"]),
+        value_range=tuple(card["value_range"]),
+        sigma_range=tuple(card["sigma_range"]),
+    ).to(device)
+    fit_weights(model.network, weights, where=path)
+    return model.eval()
+
+
+def fit_weights(network: torch.nn.Module, weights: dict[str, Tensor], *, where: object) -> None:
+    """Load `weights` into the network if every name and shape agrees.
+
+    Raises:
+        UserError: names the first weight that is missing, left over, or of another shape.
+    """
+    own = network.state_dict()
+    for name in own.keys() | weights.keys():
+        if name not in weights or name not in own:
+            side = "lacks" if name not in weights else "has the unknown"
+            raise UserError(where, f"made for another network: it {side} weight `{name}`.")
+        if own[name].shape != weights[name].shape:
+            theirs, ours = tuple(weights[name].shape), tuple(own[name].shape)
+            raise UserError(where, f"made for another network: `{name}` is {theirs}, expected {ours}.")
+    network.load_state_dict(weights)

@@ -1,0 +1,84 @@
+"""What commands print: results to standard output, progress to standard error."""
+
+import json
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorefield.files import write_atomic
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Show = Callable[[float, str], None]
+"""Shows the share done, 0 to 1, and a few words."""
+
+
+@contextmanager
+def progress(title: str) -> Generator[Show]:
+    """A bar with elapsed and remaining time; plain lines where there is no terminal."""
+    if not _console(stderr=True).is_terminal:
+        yield _plain(title)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
+    clock = (
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
+    with Progress(*columns, *clock, console=_console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=1.0, words="")
+        yield lambda share, words="": bar.update(task, completed=share, words=words)
+
+
+def _plain(title: str) -> Show:
+    begun = told = time.monotonic()
+
+    def show(share: float, words: str = "") -> None:
+        nonlocal told
+        now = time.monotonic()
+        if share > 0 and now - told >= 5:
+            told = now
+            left = (now - begun) * (1 / share - 1)
+            note(f"{title} {share:.0%}, ETA {left:.0f} s {words}".rstrip())
+
+    return show
+
+
+def tell(text: str) -> None:
+    """A line for people."""
+    _console().print(text, soft_wrap=True, markup=False)
+
+
+def note(text: str) -> None:
+    """A line about the way, to standard error."""
+    _console(stderr=True).print(text, soft_wrap=True, markup=False)
+
+
+def table(rows: dict[str, Any], title: str = "") -> None:
+    """Names and values, one a line."""
+    from rich.table import Table
+
+    shown = Table(title=title or None, show_header=False, box=None, title_justify="left", pad_edge=False)
+    for name, value in rows.items():
+        shown.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    _console().print(shown)
+
+
+def write_json(path: Path | None, values: Any) -> None:
+    """Write the results, if a file was named."""
+    if path is not None:
+        write_atomic(path, json.dumps(values, indent=2, default=str) + "\n")
+
+
+@cache
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)

@@ -1,0 +1,78 @@
+"""scorefield evaluate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scorefield.cli.console import progress, table, tell, write_json
+from scorefield.cli.options import Data, Device, Json, ModelName, Overwrite, Sampler, Seed, Steps
+from scorefield.files import refuse_existing
+
+
+def evaluate(
+    model: ModelName,
+    *,
+    data: Data,
+    n: Annotated[int, typer.Option("-n", help="Samples to draw.")] = 2000,
+    sampler: Sampler = "heun",
+    steps: Steps = None,
+    seed: Seed = 0,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            "--features", help="Features to measure on: a classifier kept here, or a TorchScript module."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write samples over their nearest training pictures (.png).")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a model: Fréchet and kernel distance, inception-type score, nearest neighbours, speed.
+
+    The features are those of a small classifier, trained once on the data's own labels and kept; for data
+    without labels, fixed random ones; or those of --features.
+
+    Example: scorefield evaluate fashion --data fashion
+    """
+    import scorefield as sf
+    from scorefield.data.datasets import open_images, splits
+    from scorefield.data.sheets import save_image
+    from scorefield.evaluation.report import evaluate as measure
+    from scorefield.evaluation.report import sheet_of_neighbours
+
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
+    score_model = sf.load(model, device=device)
+    channels, *size = score_model.shape
+    with progress("Reading pictures") as show:
+        train, test = (
+            open_images(
+                data,
+                size=(size[0], size[1]),
+                channels=channels,
+                split=split,
+                track=lambda done, total: show(done / max(total, 1), ""),
+            )
+            for split in ("train", "test" if "test" in splits(data) else "train")
+        )
+    with progress("Measuring") as show:
+        report, pairs = measure(
+            score_model,
+            train,
+            test,
+            n=n,
+            sampler=sampler,
+            steps=steps,
+            seed=seed,
+            features=features,
+            track=lambda words, share: show(share, words),
+        )
+    table(report.rows())
+    if out is not None:
+        save_image(sheet_of_neighbours(pairs), out)
+        tell(f"sheet {out}")
+    write_json(json, report.to_dict())

@@ -1,0 +1,87 @@
+"""The program: its verbs, and how it ends.
+
+Exit codes: 0 done, 2 a mistake of the user's, 1 a failure, 130 or 143 a signal (after saving).
+"""
+
+import errno
+import os
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from scorefield import __version__
+from scorefield.cli import data, demo, doctor, evaluate, inpaint, models, sample, train
+from scorefield.errors import UserError
+
+app = typer.Typer(
+    name="scorefield",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Generate and mend pictures by the gradient of the data distribution. Start with: scorefield demo",
+)
+for verb in (
+    demo.demo,
+    train.train,
+    sample.sample,
+    inpaint.inpaint,
+    evaluate.evaluate,
+    doctor.doctor,
+    models.models,
+):
+    app.command()(verb)
+app.add_typer(data.app, name="data")
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options of the program as a whole."""
+    if version:
+        typer.echo(f"scorefield {__version__}")
+        raise typer.Exit
+    if not debug:
+        warnings.filterwarnings("ignore", module=r"(?!scorefield)")
+
+
+def main() -> None:
+    """Run the program and exit with its code."""
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        message, code = _verdict(error)
+        typer.echo(f"scorefield: {message}", err=True)
+    except KeyboardInterrupt:
+        typer.echo("scorefield: stopped.", err=True)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _verdict(error: Exception) -> tuple[str, int]:
+    """One line and an exit code for whatever went wrong."""
+    if isinstance(error, UserError):
+        return str(error), 2
+    if isinstance(error, typer.TyperException):
+        return f"{error.format_message()} See --help.", 2
+    if isinstance(error, typer.Abort):
+        return "stopped.", 130
+    if type(error).__name__ == "Interrupted":
+        resume = "Go on with the same command and --resume auto."
+        return f"{error}. {resume}", 128 + int(getattr(error, "signum", 2))
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return "the reader of the output went away.", 1
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return (
+            f"{error.filename or 'output'}: the disk is full. Free some room; what was saved is whole.",
+            1,
+        )
+    line = " ".join(str(error).split()) or type(error).__name__
+    return f"{line} (--debug before the verb shows where)", 1

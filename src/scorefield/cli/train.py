@@ -1,0 +1,85 @@
+"""scorefield train."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scorefield.cli.console import note, progress, table, tell
+from scorefield.cli.options import Channels, Device, Size
+from scorefield.errors import UserError
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A TOML file or a bundled recipe's name (default, demo).")
+    ],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="The run's folder.")],
+    data: Annotated[
+        str | None, typer.Option("--data", help="What to train on; wins over the recipe's data.source.")
+    ] = None,
+    size: Size = None,
+    channels: Channels = None,
+    stop_after: Annotated[
+        str | None, typer.Option("--stop-after", help="Save and stop after e.g. 90s, 3m, 1h30m.")
+    ] = None,
+    resume: Annotated[
+        str, typer.Option("--resume", help="auto: go on where the run in --out stopped, if there is one.")
+    ] = "never",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, wins over the recipe.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and print the resolved recipe.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Train a score model on pictures.
+
+    Example: scorefield train default --data fashion --out runs/fashion --stop-after 3m
+    """
+    from scorefield.training import Trainer, parse_duration, read_recipe
+    from scorefield.training.loop import open_recipe_data
+
+    if resume not in {"auto", "never"}:
+        raise UserError("--resume", f"no such choice {resume!r}.", "Use auto or never.")
+    try:
+        seconds = parse_duration(stop_after) if stop_after else None
+    except ValueError as error:
+        raise UserError("--stop-after", f"{error}.") from error
+    flags = {"data.source": data, "data.size": size, "data.channels": channels}
+    overrides = [
+        *(settings or []),
+        *(f"{key}={_toml(value)}" for key, value in flags.items() if value is not None),
+    ]
+    resolved = read_recipe(recipe, overrides)
+    with progress("Reading pictures") as show:
+        pictures = open_recipe_data(resolved, track=lambda done, total: show(done / max(total, 1), ""))
+    note(pictures.summary())
+
+    with progress("Training") as show:
+        trainer = Trainer(
+            resolved,
+            out=out,
+            data=pictures,
+            stop_after=seconds,
+            resume=resume == "auto",
+            device=device,
+            report=lambda now: show(now.share, f"step {now.step}  loss {now.loss:.4f}"),
+        )
+        if dry_run:
+            tell(resolved.to_toml())
+            tell(f"# {trainer.summary()}")
+            return
+        if trainer.step:
+            note(f"going on at step {trainer.step}")
+        trainer.fit()
+    table({"run": out, "steps": trainer.step, "seconds": round(trainer.seconds, 1)})
+    tell(f"Next: scorefield sample {out} -n 64 --out samples.png")
+
+
+def _toml(value: str | int) -> str:
+    import json
+
+    return json.dumps(value)

@@ -1,0 +1,1 @@
+"""Pictures of what happens: traces, plots, the demo's page."""

@@ -1,0 +1,166 @@
+"""A score model: a network, what its output means, and the pictures it is for.
+
+The denoiser is the score in other clothes (Robbins 1956; Vincent 2011):
+
+    D(x; σ) = E[x0 | x],    ∇ log p(x; σ) = (D(x; σ) − x) / σ²,    n(x; σ) = (x − D(x; σ)) / σ.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from scorefield.errors import UserError
+from scorefield.noise import check_ladder
+from scorefield.parameterization import Coefficients, Parameterization
+
+
+class Denoiser(Protocol):
+    """All that a sampler may know of a model."""
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """E[x0 | x] for x (B, C, H, W) and σ (B,)."""
+        ...
+
+
+@runtime_checkable
+class PredictsNoise(Protocol):
+    """A denoiser that gives its noise without the detour over D, exact where σ is small."""
+
+    def noise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """(x − D(x; σ))/σ."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What is known of a picture before it is drawn.
+
+    Args:
+        source: (B, K, H, W), laid beside the network's input as further channels.
+        mask: (B, 1, H, W), 1 where a pixel is to be filled. Elsewhere the network's input is `source`
+            itself, clean, written in after the input scaling (Saharia et al. 2022, §4, inpainting).
+    """
+
+    source: Tensor
+    mask: Tensor | None = None
+
+
+def expand(values: Tensor, like: Tensor) -> Tensor:
+    """(B,) seen as (B, 1, …, 1), to be multiplied with `like`."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def noise(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
+    """The noise that the denoiser sees, (x − D(x; σ))/σ; shape of x."""
+    if isinstance(denoiser, PredictsNoise):
+        return denoiser.noise(x, sigma)
+    return (x - denoiser(x, sigma)) / expand(sigma, x)
+
+
+def score(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
+    """∇ log p(x; σ) = −n(x; σ)/σ; shape of x."""
+    return -noise(denoiser, x, sigma) / expand(sigma, x)
+
+
+class ScoreModel(nn.Module):
+    """A network with its parameterization; calling it denoises.
+
+    Args:
+        network: maps (scale·x, label, source) to a tensor of x's shape.
+        parameterization: what the network's output means.
+        shape: (C, H, W) of the pictures it was made for, or (D,) of points.
+        value_range: darkest and brightest value of a pixel as the model sees it.
+        sigma_range: least and greatest σ that it knows.
+        precision: number format inside the network. Outside, all is float32.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        parameterization: Parameterization,
+        *,
+        shape: tuple[int, ...],
+        value_range: tuple[float, float] = (-1.0, 1.0),
+        sigma_range: tuple[float, float] = (0.002, 80.0),
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.parameterization = parameterization
+        self.shape = tuple(shape)
+        self.value_range = value_range
+        self.sigma_range = sigma_range
+        self.precision = precision
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        """D(x; σ) = E[x0 | x].
+
+        Args:
+            x: noisy pictures x0 + σn, (B, C, H, W), float32. H and W may differ from `shape`.
+            sigma: (B,), float32.
+            condition: what is known of the pictures.
+
+        Returns:
+            (B, C, H, W), float32.
+        """
+        c, output = self._predict(x, sigma, condition)
+        return expand(c.skip, x) * x + expand(c.out, x) * output
+
+    def noise(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        """(x − D(x; σ))/σ, without the subtraction; shapes as in `forward`."""
+        c, output = self._predict(x, sigma, condition)
+        return expand(c.noise_skip, x) * x + expand(c.noise_out, x) * output
+
+    def given(self, condition: Condition) -> "GivenModel":
+        """The denoiser of pictures of which `condition` is known."""
+        return GivenModel(model=self, condition=condition)
+
+    def _predict(self, x: Tensor, sigma: Tensor, condition: Condition | None) -> tuple[Coefficients, Tensor]:
+        c = self.parameterization(sigma)
+        scaled = expand(c.scale, x) * x
+        source = None if condition is None else condition.source
+        if condition is not None and condition.mask is not None:
+            scaled = torch.where(condition.mask > 0, scaled, condition.source)
+        half = self.precision != torch.float32
+        with torch.autocast(x.device.type, self.precision, enabled=half):
+            output = self.network(scaled, c.label, source)
+        return c, cast(Tensor, output).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenModel:
+    """A model bound to a condition: a denoiser that samplers take like any other."""
+
+    model: ScoreModel
+    condition: Condition
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """E[x0 | x, condition]."""
+        return cast(Tensor, self.model(x, sigma, self.condition))
+
+    def noise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """(x − E[x0 | x, condition])/σ."""
+        return self.model.noise(x, sigma, self.condition)
+
+
+def check_sigmas(model: ScoreModel, sigmas: Tensor) -> None:
+    """See that the positive rungs lie within what the model knows.
+
+    Raises:
+        UserError: no ladder, or a rung lies outside by more than a part in a thousand.
+    """
+    low, high = model.sigma_range
+    rungs = [s for s in check_ladder(sigmas) if s > 0]
+    if min(rungs) < low * 0.999 or max(rungs) > high * 1.001:
+        raise UserError(
+            "sigmas",
+            f"the ladder runs from {max(rungs):g} to {min(rungs):g}; this model knows {high:g} to {low:g}.",
+            "Choose a ladder within.",
+        )

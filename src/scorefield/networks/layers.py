@@ -1,0 +1,41 @@
+"""Layers that several networks share."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class SinusoidalEmbedding(nn.Module):
+    """A number as cosines and sines, from one turn in 2π to one in 2π·`period` (Vaswani et al. 2017, §3.5).
+
+    Args:
+        features: how many, an even number.
+        period: ratio of the slowest wave's length to the fastest's.
+    """
+
+    def __init__(self, features: int, *, period: float = 10_000) -> None:
+        super().__init__()
+        self.features, self.period = features, period
+
+    def forward(self, label: Tensor) -> Tensor:
+        """(B,) to (B, features)."""
+        half = self.features // 2
+        steps = torch.arange(half, device=label.device, dtype=torch.float32) / half
+        angles = label.float()[:, None] * torch.exp(-math.log(self.period) * steps)
+        return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """The module with all its weights at zero, so that a residual branch starts as nothing."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def groups_of(channels: int, *, at_least: int = 8, most: int = 32) -> int:
+    """How many groups GroupNorm takes: as many as divide the channels, each of `at_least`."""
+    groups = max(1, min(most, channels // at_least))
+    while channels % groups:
+        groups -= 1
+    return groups

@@ -1,0 +1,190 @@
+"""What a network's output means: the only file that knows families.
+
+A network F sees scale·x and a label. Its output becomes a denoiser by four numbers that depend on σ alone,
+
+    D(x; σ) = skip · x + out · F(scale · x, label),
+
+and the noise by two more, written out in closed form because (x − D)/σ would cancel where σ is small:
+
+    (x − D(x; σ)) / σ = noise_skip · x + noise_out · F.
+
+References:
+    Song & Ermon (2019), https://arxiv.org/abs/1907.05600; (2020), https://arxiv.org/abs/2006.09011
+    Ho et al. (2020), https://arxiv.org/abs/2006.11239
+    Salimans & Ho (2022), App. D. https://arxiv.org/abs/2202.00512
+    Karras et al. (2022), Table 1 and eq. 7. https://arxiv.org/abs/2206.00364
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from scorefield.errors import UserError, did_you_mean
+from scorefield.noise import nearest_rung, sigma_to_gamma
+
+
+class Coefficients(NamedTuple):
+    """The numbers of the module's two equations for a batch of σ, each (B,)."""
+
+    skip: Tensor
+    out: Tensor
+    noise_skip: Tensor
+    noise_out: Tensor
+    scale: Tensor
+    label: Tensor
+
+
+class Parameterization(Protocol):
+    """Turns noise levels (B,) into coefficients."""
+
+    kind: ClassVar[str]
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        """The coefficients at σ, (B,), float32."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EDM:
+    """Input and target at unit variance at every σ (Karras et al. 2022, Table 1); told ln(σ)/4.
+
+    skip = σ_d²/(σ²+σ_d²), out = σ σ_d/√(σ²+σ_d²), scale = 1/√(σ²+σ_d²), σ_d the data's spread.
+    """
+
+    kind: ClassVar[str] = "edm"
+    sigma_data: float = 0.5
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        """The coefficients at σ, (B,)."""
+        total = (sigma**2 + self.sigma_data**2).sqrt()
+        return Coefficients(
+            skip=(self.sigma_data / total) ** 2,
+            out=sigma * (self.sigma_data / total),
+            noise_skip=sigma / total / total,
+            noise_out=-self.sigma_data / total,
+            scale=1 / total,
+            label=sigma.log() / 4,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisePrediction:
+    """The network predicts n and is told γ, as in DDPM and Palette.
+
+    D(x; σ) = x − σ F(x/√(1+σ²), γ),   γ = 1/(1+σ²)
+    """
+
+    kind: ClassVar[str] = "noise"
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        """The coefficients at σ, (B,)."""
+        one, gamma = torch.ones_like(sigma), sigma_to_gamma(sigma)
+        return Coefficients(
+            skip=one, out=-sigma, noise_skip=0 * one, noise_out=one, scale=gamma.sqrt(), label=gamma
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPrediction:
+    """The network predicts x0 and is told γ: D = F(x/√(1+σ²), γ)."""
+
+    kind: ClassVar[str] = "data"
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        """The coefficients at σ, (B,)."""
+        one, gamma = torch.ones_like(sigma), sigma_to_gamma(sigma)
+        return Coefficients(
+            skip=0 * one,
+            out=one,
+            noise_skip=1 / sigma,
+            noise_out=-1 / sigma,
+            scale=gamma.sqrt(),
+            label=gamma,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VelocityPrediction:
+    """The network predicts v = √γ n − √(1−γ) x0 and is told γ (Salimans & Ho 2022, App. D).
+
+    D(x; σ) = x/(1+σ²) − σ/√(1+σ²) F(x/√(1+σ²), γ)
+    """
+
+    kind: ClassVar[str] = "velocity"
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        """The coefficients at σ, (B,)."""
+        gamma = sigma_to_gamma(sigma)
+        root = gamma.sqrt()
+        return Coefficients(
+            skip=gamma, out=-sigma * root, noise_skip=sigma * gamma, noise_out=root, scale=root, label=gamma
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NCSN:
+    """The network is the score on a ladder and is told the rung's index (Song & Ermon 2019, §4.2).
+
+    D(x; σ_i) = x + σ_i² F(x, i). A σ between two rungs is told the nearer one.
+    """
+
+    kind: ClassVar[str] = "ncsn"
+    sigmas: tuple[float, ...]
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        """The coefficients at σ, (B,)."""
+        one = torch.ones_like(sigma)
+        rungs = torch.tensor(self.sigmas, device=sigma.device)
+        return Coefficients(
+            skip=one,
+            out=sigma**2,
+            noise_skip=0 * one,
+            noise_out=-sigma,
+            scale=one,
+            label=nearest_rung(rungs, sigma).to(sigma.dtype),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NCSNv2:
+    """The score is an unconditional network over σ (Song & Ermon 2020, Technique 3).
+
+    D(x; σ) = x + σ F(x)
+    """
+
+    kind: ClassVar[str] = "ncsnv2"
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        """The coefficients at σ, (B,)."""
+        one = torch.ones_like(sigma)
+        return Coefficients(
+            skip=one, out=sigma, noise_skip=0 * one, noise_out=-one, scale=one, label=sigma.log()
+        )
+
+
+_KINDS = {cls.kind: cls for cls in (EDM, NoisePrediction, DataPrediction, VelocityPrediction, NCSN, NCSNv2)}
+
+
+def to_card(parameterization: Parameterization) -> dict[str, Any]:
+    """The parameterization as plain data: its kind and its settings."""
+    return {"kind": parameterization.kind, **asdict(parameterization)}  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def from_card(card: dict[str, Any]) -> Parameterization:
+    """The parameterization that `to_card` described.
+
+    Raises:
+        UserError: an unknown kind or setting.
+    """
+    settings = dict(card)
+    kind = settings.pop("kind", "")
+    if kind not in _KINDS:
+        raise UserError("parameterization", f"no such kind {kind!r}.", did_you_mean(kind, _KINDS))
+    if "sigmas" in settings:
+        settings["sigmas"] = tuple(settings["sigmas"])
+    try:
+        return _KINDS[kind](**settings)
+    except TypeError as error:
+        raise UserError(f"parameterization {kind}", str(error)) from error

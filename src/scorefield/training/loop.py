@@ -1,0 +1,344 @@
+"""The training loop.
+
+Adam on denoising score matching, its learning rate warmed up, the gradient's norm clipped, the weights
+averaged. The average is exponential; early on, when `decay` would reach back before the start, its decay is
+(1 − 1/t)^(1/span), which covers about the last `span` of the t steps made (Karras et al. 2024, §3.1,
+power-function averages). Sample grids and the saved model use the averaged weights.
+
+A run can stop at any step, by its length, by the clock or by a signal, and goes on exactly where it stopped.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from scorefield import checkpoint
+from scorefield.data.batches import Batches
+from scorefield.data.datasets import open_images
+from scorefield.data.images import to_uint8
+from scorefield.data.imageset import ImageSet
+from scorefield.data.sheets import grid, save_image
+from scorefield.errors import UserError
+from scorefield.files import refuse_existing, write_atomic
+from scorefield.hub import preferred_precision
+from scorefield.model import ScoreModel
+from scorefield.noise import draw_sigma
+from scorefield.objectives import denoising_score_matching, output_weight
+from scorefield.samplers import sample
+from scorefield.training.log import RunLog
+from scorefield.training.recipe import Recipe, build_model, read_recipe
+from scorefield.training.state import MODEL, RECIPE, SAMPLES, STATE, load_state, save_state
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is.
+
+    Args:
+        step: steps made.
+        steps: steps to make.
+        seconds: training time so far, over all sessions of the run.
+        share: of this session's length, in steps or by the clock, whichever ends first.
+        loss: mean since the last report.
+    """
+
+    step: int
+    steps: int
+    seconds: float
+    share: float
+    loss: float
+
+
+class Interrupted(Exception):  # noqa: N818
+    """A signal stopped training, after saving; `signum` says which."""
+
+    def __init__(self, signum: int, run: Path, step: int) -> None:
+        super().__init__(f"stopped by a signal at step {step}; everything is saved in {run}")
+        self.signum, self.run, self.step = signum, run, step
+
+
+class Trainer:
+    """Follows a recipe.
+
+    Args:
+        recipe: what to do.
+        out: the run's folder, free unless the run goes on.
+        data: the pictures; by default what `recipe.data` names.
+        stop_after: seconds of this session after which it saves and stops.
+        resume: go on from `out` if it holds a run.
+        device: a torch device, or `auto`.
+        report: called after every few steps.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        out: str | Path,
+        data: ImageSet | None = None,
+        stop_after: float | None = None,
+        resume: bool = False,
+        device: str = "auto",
+        report: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.recipe, self.out, self.stop_after, self.report = recipe, Path(out), stop_after, report
+        going_on = resume and (self.out / STATE).is_file()
+        if going_on:
+            _same_recipe(recipe, self.out)
+        else:
+            refuse_existing(self.out, mend="Pass --resume auto to go on with it, or choose another folder.")
+        self.device = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        )
+        self.data = data or open_recipe_data(recipe)
+        torch.manual_seed(recipe.training.seed)
+        self.model = build_model(recipe, self.data.shape).to(self.device)
+        wanted = recipe.training.precision
+        self.model.precision = (
+            preferred_precision(self.device) if wanted == "auto" else getattr(torch, wanted)
+        )
+        settings = recipe.optimizer
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), settings.lr, betas=settings.betas, fused=True
+        )
+        self.average = AveragedModel(
+            self.model.network, multi_avg_fn=_averaging(recipe.average.decay, recipe.average.span)
+        )
+        self.generator = torch.Generator(self.device).manual_seed(recipe.training.seed)
+        self.step, self.seconds = 0, 0.0
+        if going_on:
+            self._restore(load_state(self.out))
+
+    @property
+    def averaged(self) -> ScoreModel:
+        """The model with the averaged weights."""
+        return ScoreModel(
+            self.average.module,
+            self.model.parameterization,
+            shape=self.model.shape,
+            value_range=self.model.value_range,
+            sigma_range=self.model.sigma_range,
+            precision=self.model.precision,
+        )
+
+    def summary(self) -> str:
+        """The network, its size and where it runs, in a line."""
+        parameters = sum(weight.numel() for weight in self.model.parameters())
+        precision = str(self.model.precision).removeprefix("torch.")
+        shape = "×".join(str(side) for side in self.model.shape)
+        return f"{self.recipe.network.kind}, {parameters:,} parameters, {shape}, {precision} on {self.device}"
+
+    def fit(self) -> ScoreModel:
+        """Train until the recipe's steps are made or the session's time is over; the averaged model.
+
+        Raises:
+            Interrupted: a signal came; all is saved.
+            RuntimeError: the loss is no longer a number; the last checkpoint stands.
+        """
+        recipe, rules = self.recipe, self.recipe.training
+        write_atomic(self.out / RECIPE, recipe.to_toml())
+        batches = Batches(
+            self.data.images,
+            recipe.optimizer.batch,
+            seed=rules.seed,
+            flip=recipe.data.flip,
+            dequantize=recipe.data.dequantize,
+            value_range=recipe.data.value_range,
+            device=self.device,
+        )
+        law = recipe.noise_law()
+        before, begun = self.seconds, time.perf_counter()
+        saved = drawn = begun
+        losses: list[Tensor] = []
+        norms: list[Tensor] = []
+        feeding, window, window_step = 0.0, begun, self.step
+        self.model.train()
+        with RunLog(self.out, step=self.step) as log, _signals() as caught:
+            while self.step < rules.steps:
+                start = time.perf_counter()
+                x0 = batches.batch(self.step)
+                feeding += time.perf_counter() - start
+                loss, norm = self._update(x0, law)
+                losses.append(loss)
+                norms.append(norm)
+                self.step += 1
+                now = time.perf_counter()
+                self.seconds = before + now - begun
+                over = bool(caught) or (self.stop_after is not None and now - begun >= self.stop_after)
+                last = over or self.step == rules.steps
+                if last or self.step % rules.log_every == 0:
+                    mean = float(torch.stack(losses).mean())
+                    if not math.isfinite(mean):
+                        raise RuntimeError(
+                            f"{self.out}: the loss is {mean} near step {self.step}; the last checkpoint"
+                            ' stands. Lower optimizer.lr or set training.precision = "float32".'
+                        )
+                    made = self.step - window_step
+                    log.row({
+                        "step": self.step,
+                        "images": self.step * recipe.optimizer.batch,
+                        "seconds": self.seconds,
+                        "loss": mean,
+                        "lr": self.optimizer.param_groups[0]["lr"],
+                        "gradient_norm": float(torch.stack(norms).mean()),
+                        "images_per_second": made * recipe.optimizer.batch / (now - window),
+                        "data_share": feeding / (now - window),
+                    })  # fmt: skip
+                    if self.report is not None:
+                        self.report(self._progress(mean, now - begun))
+                    losses, norms, feeding, window, window_step = [], [], 0.0, now, self.step
+                if last or now - drawn >= rules.sample_every:
+                    self._draw(log)
+                    drawn = time.perf_counter()
+                if last or now - saved >= rules.save_every:
+                    self.save()
+                    saved = time.perf_counter()
+                if over:
+                    break
+        if caught:
+            raise Interrupted(caught[0], self.out, self.step)
+        return self.averaged.eval()
+
+    def save(self) -> None:
+        """Write the resume state, then the averaged model."""
+        save_state(
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "network": self.model.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "generator": self.generator.get_state(),
+                "torch": torch.get_rng_state(),
+            },
+            self.out,
+        )
+        notes = {
+            "data": self.data.name,
+            "data_digest": self.data.digest(),
+            "images_seen": self.step * self.recipe.optimizer.batch,
+            "steps": self.step,
+            "seconds": round(self.seconds, 1),
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "recipe": self.recipe.model_dump(mode="json", exclude_none=True),
+        }
+        checkpoint.save(self.averaged, self.out / MODEL, notes=notes)
+
+    def _update(self, x0: Tensor, law: Any) -> tuple[Tensor, Tensor]:
+        settings, objective = self.recipe.optimizer, self.recipe.objective
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr * _schedule(self.step, settings.warmup, settings.decay_after)
+        sigma = draw_sigma(law, len(x0), generator=self.generator)
+        sigma = sigma.clamp(*self.model.sigma_range)
+        losses = denoising_score_matching(self.model, x0, sigma, p=objective.p, generator=self.generator)
+        if objective.weight == "output":
+            losses = losses * output_weight(self.model, sigma, p=objective.p)
+        loss = losses.mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        self.optimizer.step()
+        self.average.update_parameters(self.model.network)
+        return loss.detach(), norm
+
+    def _draw(self, log: RunLog) -> None:
+        """A grid of samples from the averaged weights, always from the same noise."""
+        model = self.averaged.eval()
+        pictures = to_uint8(
+            sample(model, self.recipe.training.sample_count, steps=9, seed=0), model.value_range
+        )
+        sheet = grid(pictures.cpu())
+        save_image(sheet, self.out / SAMPLES / f"{self.step:07d}.png")
+        log.picture("samples", np.asarray(sheet.convert("RGB")), self.step)
+        self.average.module.train()
+
+    def _progress(self, loss: float, session: float) -> Progress:
+        steps = self.recipe.training.steps
+        share = (
+            self.step / steps
+            if self.stop_after is None
+            else max(self.step / steps, session / self.stop_after)
+        )
+        return Progress(step=self.step, steps=steps, seconds=self.seconds, share=min(share, 1.0), loss=loss)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        checkpoint.fit_weights(self.model.network, state["network"], where=self.out / STATE)
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+
+def open_recipe_data(recipe: Recipe, track: Callable[[int, int], None] | None = None) -> ImageSet:
+    """The training pictures that a recipe names.
+
+    Raises:
+        UserError: it names none, or they cannot be opened.
+    """
+    if not recipe.data.source:
+        raise UserError("data.source", "the recipe names no data.", "Pass --data.")
+    return open_images(recipe.data.source, size=recipe.data.size, channels=recipe.data.channels, track=track)
+
+
+def _schedule(step: int, warmup: int, decay_after: int) -> float:
+    """The learning rate's factor: a linear rise over `warmup` steps, then 1, then √(decay_after/step)."""
+    rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    return rise * (math.sqrt(decay_after / step) if decay_after and step > decay_after else 1.0)
+
+
+def _averaging(decay: float, span: float) -> Callable[[Any, Any, Any], None]:
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], made: Tensor | int) -> None:
+        beta = min(decay, (1 - 1 / (float(made) + 1)) ** (1 / span))
+        torch._foreach_lerp_(list(averaged), list(current), 1 - beta)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
+    return update
+
+
+def _same_recipe(recipe: Recipe, run: Path) -> None:
+    """A run goes on only by its own recipe; its length and what it writes may change."""
+    theirs, ours = read_recipe(run / RECIPE).model_dump(), recipe.model_dump()
+    for section in theirs:
+        for key, value in theirs[section].items():
+            free = section == "training" and key not in {"seed", "precision"}
+            if value != ours[section].get(key) and not free:
+                raise UserError(
+                    run,
+                    f"its run has {section}.{key} = {value!r}, the recipe says {ours[section].get(key)!r}.",
+                    "Go on with the run's own recipe.toml, or choose another folder.",
+                )
+
+
+@contextmanager
+def _signals() -> Generator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying of them; a second one kills."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(signum)
+
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

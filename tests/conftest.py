@@ -1,0 +1,29 @@
+"""What every test may count on: one thread, a cache of its own, seeded randomness."""
+
+import os
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)  # one to each worker
+settings.register_profile("scorefield", deadline=None, derandomize=True, database=None, max_examples=30)
+settings.load_profile("scorefield")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """No test reads or fills the user's own cache."""
+    before = os.environ.get("SCOREFIELD_CACHE")
+    os.environ["SCOREFIELD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["SCOREFIELD_CACHE"]
+    else:
+        os.environ["SCOREFIELD_CACHE"] = before
+
+
+@pytest.fixture
+def generator():
+    """A generator at seed 0."""
+    return torch.Generator().manual_seed(0)

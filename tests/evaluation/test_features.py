@@ -1,0 +1,266 @@
+"""Features carry a name, are trained once, and tell good pictures from bad ones."""
+
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from scorefield.errors import UserError
+from scorefield.evaluation import features as module
+from scorefield.evaluation.distances import frechet_distance, kernel_distance
+from scorefield.evaluation.features import (
+    RandomFeatures,
+    classifier_features,
+    load_features,
+    random_features,
+)
+
+
+def stripes(n: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 2, (n,), generator=g)
+    wave = (torch.arange(12) + torch.randint(0, 4, (n, 1), generator=g)) % 4 < 2
+    rows = wave[:, :, None].expand(n, 12, 12)
+    picked = torch.where(labels.bool()[:, None, None], rows, rows.mT)
+    bright = 100 + 80 * picked + 25 * torch.randn(n, 12, 12, generator=g)
+    return bright.clamp(0, 255).to(torch.uint8)[:, None], labels
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A training of a second."""
+    monkeypatch.setattr(module, "_SEEN", 1000)
+
+
+def test_a_classifier_is_trained_once_and_kept(quick, tmp_path):
+    images, labels = stripes(400)
+    calls: list[int] = []
+    first = classifier_features(
+        images, labels, name="My Stripes", cache=tmp_path, track=lambda done, _: calls.append(done)
+    )
+    (path,) = tmp_path.iterdir()
+    assert path.name.startswith("my-stripes-") and path.suffix == ".safetensors"
+    trained, begun = len(calls), time.perf_counter()
+    second = classifier_features(
+        images, labels, name="My Stripes", cache=tmp_path, track=lambda done, _: calls.append(done)
+    )
+    assert time.perf_counter() - begun < 1
+    assert len(calls) == trained > 0
+    assert second.name == first.name == f"my-stripes-classifier-{first.classifier.digest()[:4]}"
+    assert torch.equal(second(images[:9]).features, first(images[:9]).features)
+    assert second.facts == first.facts
+    assert float(second.facts["held_out_accuracy"]) > 0.8 and second.facts["images"] == 360
+
+
+def test_other_pixels_or_labels_train_another_classifier(quick, tmp_path):
+    images, labels = stripes(120)
+    names = {classifier_features(images, labels, name="s", cache=tmp_path).name}
+    names.add(classifier_features(images, 1 - labels, name="s", cache=tmp_path).name)
+    changed = images.clone()
+    changed[3, 0, 4, 4] ^= 1
+    classifier_features(changed, labels, name="s", cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3 and len(names) == 2
+
+
+def test_a_damaged_file_is_trained_again_with_a_word(quick, tmp_path):
+    images, labels = stripes(120)
+    first = classifier_features(images, labels, name="s", cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="Training it again"):
+        again = classifier_features(images, labels, name="s", cache=tmp_path)
+    assert again.name == first.name
+    assert classifier_features(images, labels, name="s", cache=tmp_path).name == first.name
+
+
+def test_labels_may_be_any_integers(quick, tmp_path):
+    images, labels = stripes(120)
+    kept = classifier_features(images, 40 * labels - 7, name="s", cache=tmp_path)
+    assert kept.classifier.class_count == 2
+
+
+def test_features_do_not_depend_on_the_batch_and_probabilities_sum_to_one(quick, tmp_path):
+    images, labels = stripes(120)
+    kept = classifier_features(images, labels, name="s", cache=tmp_path)
+    together, alone = kept(images[:5]), [kept(x) for x in images[:5].split(1)]
+    torch.testing.assert_close(together.features, torch.cat([x.features for x in alone]), rtol=1e-4, atol=1e-5)
+    assert together.probabilities is not None
+    torch.testing.assert_close(together.probabilities.sum(1), torch.ones(5))
+    assert together.features.dtype == torch.float32 and together.features.shape == (5, 128)
+    with pytest.raises(UserError, match="3 channels, but these features take 1"):
+        kept(images.repeat(1, 3, 1, 1))
+
+
+def test_one_class_or_missing_labels_train_no_classifier(tmp_path):
+    images, labels = stripes(20)
+    with pytest.raises(UserError, match="1 classes"):
+        classifier_features(images, 0 * labels, name="s", cache=tmp_path)
+    with pytest.raises(UserError, match="19 labels"):
+        classifier_features(images, labels[:19], name="s", cache=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_kept_classifier_can_be_named_as_a_file(quick, tmp_path):
+    images, labels = stripes(120)
+    kept = classifier_features(images, labels, name="s", cache=tmp_path)
+    loaded = load_features(next(tmp_path.iterdir()))
+    assert loaded.name == kept.name
+    assert torch.equal(loaded(images).features, kept(images).features)
+
+
+class Halves(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        f = x.float().mean(3).flatten(1)
+        return f, f.softmax(1)
+
+
+class Writer(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        torch.save(x, "written")
+        return x.float().mean(3).flatten(1)
+
+
+class Square(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def scripted(made: nn.Module, path: Path) -> Path:
+    torch.jit.script(made).save(path)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_torchscript_file_gives_features_and_probabilities(tmp_path):
+    loaded = load_features(scripted(Halves(), tmp_path / "halves.pt"))
+    images = torch.randint(0, 256, (120, 1, 8, 8), dtype=torch.uint8)
+    found = loaded(images)
+    assert torch.equal(found.features, images.float().mean(3).flatten(1))
+    assert found.probabilities is not None and found.probabilities.shape == (120, 8)
+    assert loaded.name.startswith("halves-") and len(loaded.name) == len("halves-") + 4
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_torchscript_file_that_writes_files_is_not_loaded(tmp_path):
+    with pytest.raises(UserError, match="reads or writes files"):
+        load_features(scripted(Writer(), tmp_path / "writer.pt"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_torchscript_file_of_another_form_says_which_is_wanted(tmp_path):
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    with pytest.raises(UserError, match="must return features"):
+        load_features(scripted(Square(), tmp_path / "square.pt"))(images)
+    with pytest.raises(UserError, match="must take uint8"):
+        load_features(scripted(nn.Conv2d(1, 2, 3), tmp_path / "conv.pt"))(images)
+
+
+class Trap:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".pt2", ".pkl", ".safetensors"])
+def test_a_pickle_is_refused_and_never_run(tmp_path, suffix):
+    path = tmp_path / f"trap{suffix}"
+    torch.save(Trap(tmp_path / "sprung"), path)
+    with pytest.raises(UserError):
+        load_features(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_files_of_other_kinds_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        load_features(tmp_path / "absent.safetensors")
+    (tmp_path / "words.pt").write_text("words")
+    with pytest.raises(UserError, match="no TorchScript module"):
+        load_features(tmp_path / "words.pt")
+    with zipfile.ZipFile(tmp_path / "fake.pt", "w") as archive:
+        archive.writestr("fake/code/x.py", "class X:\n")
+    with pytest.raises(UserError, match="no TorchScript module"):
+        load_features(tmp_path / "fake.pt")
+    save_file({"x": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match="not a classifier that scorefield saved"):
+        load_features(tmp_path / "other.safetensors")
+
+
+def dead_leaves(n: int, *, seed: int, size: int = 32, leaves: int = 60) -> Tensor:
+    """Discs of random colour over one another: a plain model of photographs (Lee et al. 2001)."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.rand(n, 3, 1, 1, generator=g).expand(n, 3, size, size)
+    y0, x0 = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    for _ in range(leaves):
+        center = (torch.rand(n, 2, 1, 1, generator=g) * 1.5 - 0.25) * size
+        radius = 1.5 / (torch.rand(n, 1, 1, generator=g) * 0.95 + 0.05).sqrt()  # p(r) ~ r⁻³
+        inside = (y0 - center[:, 0]) ** 2 + (x0 - center[:, 1]) ** 2 < (2 * radius) ** 2
+        x = torch.where(inside[:, None], torch.rand(n, 3, 1, 1, generator=g), x)
+    return x
+
+
+def to_bytes(x: Tensor) -> Tensor:
+    return (x * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def blurred(x: Tensor, sigma: float) -> Tensor:
+    reach = torch.arange(-6, 7)
+    kernel = (-(reach**2) / (2 * sigma**2)).exp()
+    kernel = (kernel / kernel.sum()).repeat(3, 1, 1, 1)
+    x = F.conv2d(F.pad(x, (6, 6, 0, 0), mode="replicate"), kernel, groups=3)
+    return F.conv2d(F.pad(x, (0, 0, 6, 6), mode="replicate"), kernel.mT, groups=3)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> tuple[Tensor, Tensor]:
+    return dead_leaves(400, seed=0), dead_leaves(400, seed=1)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("measure", [frechet_distance, lambda a, b: kernel_distance(a, b)[0]])
+def test_random_features_rank_damage_by_its_strength(pictures, seed, measure):
+    reference, other = pictures
+    extract = random_features(3, seed=seed)
+    real = extract(to_bytes(reference)).features
+
+    def distance(x: Tensor) -> float:
+        return measure(extract(to_bytes(x)).features, real)
+
+    noise = torch.randn(other.shape, generator=torch.Generator().manual_seed(2))
+    flat = other.mean((2, 3), keepdim=True).expand_as(other)
+    same = distance(other)
+    blurs = [distance(blurred(other, s)) for s in (0.7, 1.0, 2.0)]
+    noises = [distance(other + s * noise) for s in (0.04, 0.08, 0.16)]
+    greys = distance(other.mean(1, keepdim=True).expand_as(other))
+    assert max(same, 0) * 1.05 < blurs[0] < blurs[1] < blurs[2] < distance(flat)
+    assert max(same, 0) * 1.05 < noises[0] < noises[1] < noises[2]
+    assert greys > 2 * same
+
+
+def test_random_features_are_the_same_at_every_call_and_named_by_their_seed():
+    images = to_bytes(dead_leaves(3, seed=0))
+    first = random_features(3)
+    torch.rand(3)
+    assert torch.equal(first(images).features, random_features(3)(images).features)
+    assert not torch.equal(first(images).features, random_features(3, seed=5)(images).features)
+    assert (first.name, random_features(3, seed=5).name) == ("random-conv", "random-conv-5")
+    assert first(images).probabilities is None
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(8, 8), (9, 13), (64, 48)])
+def test_random_features_take_any_size_and_channels(channels, size):
+    images = torch.randint(0, 256, (3, channels, *size), dtype=torch.uint8)
+    extract: RandomFeatures = random_features(channels)
+    found = extract(images).features
+    assert found.dtype == torch.float32 and found.isfinite().all()
+    assert found.shape == (3, random_features(channels)(images[:1]).features.shape[1])

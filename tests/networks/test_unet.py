@@ -1,0 +1,150 @@
+"""The U-Net takes any picture, starts at nothing, and hears all that it is told."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import lively, seeded
+
+from scorefield.errors import UserError
+from scorefield.networks import UNet, from_card, to_card
+
+
+def unet(**settings):
+    return UNet(**{"channels": 1, "widths": (8, 8, 16), **settings})
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.sampled_from([1, 2, 3]))
+def test_any_size_and_channel_count_comes_back_in_its_own_shape(height, width, channels, patch):
+    network = lively(unet(channels=channels, patch=patch, attention=(2,), head_width=8))
+    x = torch.randn(2, channels, height, width, generator=seeded())
+    with torch.no_grad():
+        output = network(x, torch.tensor([0.1, -1.0]))
+    assert output.shape == x.shape
+    assert bool(output.isfinite().all()) and float(output.std(correction=0)) > 0
+
+
+@pytest.mark.parametrize(("height", "width", "patch"), [(8, 8, 1), (7, 10, 2), (5, 3, 4)])
+def test_every_pixel_is_seen_and_every_pixel_is_drawn(height, width, patch):
+    network = lively(unet(patch=patch))
+    x = torch.randn(1, 1, height, width, generator=seeded(), requires_grad=True)
+    output = network(x, torch.zeros(1))
+    seen = torch.autograd.grad(output.square().sum(), x)[0]
+    assert bool((seen != 0).all())
+    assert bool((output != 0).all())
+
+
+def test_a_fresh_network_says_nothing():
+    x = torch.randn(2, 1, 9, 9, generator=seeded())
+    assert torch.equal(unet()(x, torch.zeros(2)), torch.zeros_like(x))
+
+
+def test_the_gradient_reaches_every_weight_once_none_is_zero():
+    network = lively(unet(blocks=2, attention=(1, 2), head_width=4))
+    x = torch.randn(2, 1, 8, 8, generator=seeded())
+    network(x, torch.tensor([0.3, -0.7])).square().sum().backward()
+    silent = [n for n, p in network.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
+    assert silent == []
+
+
+def test_a_few_steps_from_a_fresh_start_move_every_weight():
+    torch.manual_seed(0)
+    network = unet(attention=(2,), head_width=8)
+    before = {n: p.detach().clone() for n, p in network.named_parameters()}
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    x, target = torch.randn(2, 4, 1, 8, 8, generator=seeded())
+    losses = []
+    for _ in range(8):
+        loss = (network(x, torch.linspace(-1, 1, 4)) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.95 * losses[0]
+    assert [n for n, p in network.named_parameters() if torch.equal(p, before[n])] == []
+
+
+def test_the_label_matters_and_each_picture_has_its_own():
+    network, x = lively(unet()), torch.randn(1, 1, 8, 8, generator=seeded()).expand(2, -1, -1, -1)
+    with torch.no_grad():
+        both = network(x, torch.tensor([0.0, 1.0]))
+        assert not torch.allclose(both[0], both[1], atol=1e-3)
+        torch.testing.assert_close(both[1:], network(x[1:], torch.tensor([1.0])), rtol=1e-4, atol=1e-5)
+
+
+def test_a_source_is_laid_beside_the_picture():
+    network = lively(unet(source_channels=2))
+    x, label = torch.randn(1, 1, 6, 6, generator=seeded()), torch.zeros(1)
+    one, other = torch.zeros(1, 2, 6, 6), torch.ones(1, 2, 6, 6)
+    with torch.no_grad():
+        assert not torch.allclose(network(x, label, one), network(x, label, other), atol=1e-3)
+        assert network(x, label, one).shape == x.shape
+
+
+def test_attention_carries_a_far_pixel_across_the_picture():
+    x = torch.zeros(1, 1, 24, 24, requires_grad=True)
+
+    def reach(attention):
+        # without norms' statistics only attention spans more than the kernels' field
+        network = lively(UNet(channels=1, widths=(8,), attention=attention, head_width=4))
+        for module in network.modules():
+            if isinstance(module, torch.nn.GroupNorm):
+                module.forward = lambda h: h
+        corner = network(x, torch.zeros(1))[0, 0, 0, 0]
+        return float(torch.autograd.grad(corner, x)[0][0, 0, -1, -1].abs())
+
+    assert reach(()) == 0
+    assert reach((0,)) > 0
+
+
+@pytest.mark.parametrize("width", [8, 24, 40, 100])
+def test_heads_divide_any_width(width):
+    network = lively(UNet(channels=1, widths=(width,), attention=(0,), head_width=32))
+    assert network(torch.zeros(1, 1, 4, 4), torch.zeros(1)).shape == (1, 1, 4, 4)
+
+
+def test_a_card_builds_the_same_network_again():
+    network = unet(
+        channels=3, source_channels=1, blocks=2, attention=(1,), patch=2, head_width=4, dropout=0.1
+    )
+    card = json.loads(json.dumps(to_card(network)))
+    again = from_card(card)
+    assert to_card(again) == card
+    again.load_state_dict(network.state_dict())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"channels": 0},
+        {"channels": 5},
+        {"widths": ()},
+        {"widths": (8, 0)},
+        {"widths": (7, 8)},
+        {"blocks": 0},
+        {"patch": 0},
+        {"attention": (3,)},
+        {"attention": (-1,)},
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(UserError, match="network"):
+        unet(**wrong)
+
+
+def test_unknown_kinds_and_settings_are_named():
+    with pytest.raises(UserError, match=r"no such kind 'unets'.*Did you mean `unet`"):
+        from_card({"kind": "unets"})
+    with pytest.raises(UserError, match="network unet.*depth"):
+        from_card({"kind": "unet", "channels": 1, "depth": 2})
+    with pytest.raises(UserError, match="network unet.*channels"):
+        from_card({"kind": "unet"})
+
+
+def test_a_network_of_no_known_kind_has_no_card():
+    with pytest.raises(UserError, match="network.*Identity"):
+        to_card(torch.nn.Identity())

@@ -1,0 +1,183 @@
+"""From a damaged picture to mended ones: the known pixels above all."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import tiny_model
+from PIL import Image
+
+from scorefield import checkpoint
+from scorefield.data.images import to_tensor
+from scorefield.errors import UserError
+from scorefield.restoration import restore as call
+from scorefield.restoration.restore import MASKS
+
+module = sys.modules["scorefield.restoration.restore"]  # the name `restoration.restore` is the function
+
+
+def pixels(channels=1, height=8, width=8, seed=0):
+    values = np.random.default_rng(seed).integers(0, 256, (channels, height, width), np.uint8)
+    return torch.from_numpy(values)
+
+
+def hole(height=8, width=8):
+    mask = torch.zeros(height, width)
+    mask[2:6, 3:7] = 1
+    return mask
+
+
+def restore(picture, *, model=None, **settings):
+    model = model or tiny_model(picture.shape[0] if isinstance(picture, torch.Tensor) else 1)
+    return call(model, picture, **{"mask": hole(), "steps": 6, **settings})
+
+
+@settings(max_examples=12)
+@given(
+    st.sampled_from([1, 3]),
+    st.integers(1, 13),
+    st.integers(1, 13),
+    st.integers(0, 1000),
+    st.sampled_from(["annealed-langevin", "heun", "langevin"]),
+    st.sampled_from([(-1.0, 1.0), (0.0, 1.0)]),
+)
+def test_known_pixels_come_back_byte_for_byte(channels, height, width, seed, sampler, value_range):
+    picture = pixels(channels, height, width, seed)
+    mask = torch.from_numpy(np.random.default_rng(seed).random((height, width)) > 0.5).float()
+    model = tiny_model(channels, value_range=value_range)
+    out = restore(picture, model=model, mask=mask, sampler=sampler, candidates=2, steps=4)
+    known = (mask == 0).expand_as(picture)
+    for image in out.images:
+        assert torch.equal(to_tensor(image)[known], picture[known])
+    assert torch.equal(to_tensor(out.original), picture)
+    damaged = to_tensor(out.damaged)
+    assert torch.equal(damaged[known], picture[known]) and bool((damaged[~known] == 128).all())
+
+
+def test_the_hole_is_drawn_differently_by_each_candidate_and_only_the_hole_is_uncertain():
+    out = restore(pixels(), candidates=4)
+    answers = torch.stack([to_tensor(image) for image in out.images]).float()
+    spread = answers.std(0, correction=0).mean(0) / 255
+    torch.testing.assert_close(out.uncertainty, spread)
+    assert bool((out.uncertainty[hole() == 0] == 0).all())
+    assert float((out.uncertainty[hole() == 1] > 0).float().mean()) > 0.9
+
+
+def test_the_known_pixels_steer_what_is_drawn():
+    # not merely pasted at the end: with the same seed another surround gives another hole
+    bright = restore(torch.full((1, 8, 8), 230, dtype=torch.uint8), steps=50)
+    dark = restore(torch.full((1, 8, 8), 20, dtype=torch.uint8), steps=50)
+    inside = [to_tensor(out.images[0])[0][hole() == 1] for out in (bright, dark)]
+    assert not torch.equal(*inside)
+
+
+@pytest.mark.parametrize("sampler", ["annealed-langevin", "heun"])
+def test_one_seed_gives_one_answer(sampler):
+    first, same, other = (
+        to_tensor(restore(pixels(), sampler=sampler, seed=seed).images[0]) for seed in (5, 5, 6)
+    )
+    assert torch.equal(first, same) and not torch.equal(first, other)
+
+
+def test_candidates_of_a_large_picture_are_drawn_one_after_another(monkeypatch):
+    monkeypatch.setattr(module, "_PIXELS_AT_ONCE", 64 * 2)
+    told = []
+    out = restore(pixels(), candidates=5, track=lambda done, total: told.append((done, total)))
+    assert len(out.images) == 5
+    assert len({image.tobytes() for image in out.images}) == 5
+    assert told[-1] == (35, 35) and told == sorted(told) and len(told) == 21
+
+
+def test_a_mask_may_be_a_file_a_name_or_a_tensor(tmp_path):
+    Image.fromarray((hole().numpy() * 255).astype(np.uint8)).save(tmp_path / "mask.png")
+    by_tensor, by_file = (restore(pixels(), mask=mask) for mask in (hole(), tmp_path / "mask.png"))
+    assert by_tensor.images[0].tobytes() == by_file.images[0].tobytes()
+    for name in MASKS:
+        gone = to_tensor(restore(pixels(), mask=name).damaged)[0] == 128
+        rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+        inside = {
+            "center": (rows // 2 % 3 != 0) & (columns // 2 % 3 != 0),
+            "left": columns < 4,
+            "right": columns >= 4,
+            "top": rows < 4,
+            "bottom": rows >= 4,
+        }[name]
+        assert torch.equal(gone, inside | (pixels()[0] == 128))
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_invert_takes_black_for_the_hole(tmp_path, as_file):
+    Image.fromarray((hole().numpy() * 255).astype(np.uint8)).save(tmp_path / "mask.png")
+    out = restore(pixels(), mask=tmp_path / "mask.png" if as_file else hole(), invert=True)
+    kept = hole() == 1
+    assert torch.equal(to_tensor(out.images[0])[0][kept], pixels()[0][kept])
+    assert bool((to_tensor(out.damaged)[0][~kept] == 128).all())
+
+
+def test_a_picture_may_be_a_file_a_pil_picture_or_a_tensor_and_a_model_a_file(tmp_path):
+    image = Image.fromarray(pixels()[0].numpy())
+    image.save(tmp_path / "p.png")
+    expected = restore(pixels()).images[0].tobytes()
+    assert restore(image).images[0].tobytes() == expected
+    assert restore(str(tmp_path / "p.png")).images[0].tobytes() == expected
+    path = checkpoint.save(tiny_model(), tmp_path / "model.safetensors")
+    answer = to_tensor(restore(pixels(), model=path).images[0])
+    assert torch.equal(answer[0][hole() == 0], pixels()[0][hole() == 0])
+
+
+def test_a_grey_picture_goes_through_a_color_model_and_grey_rgb_through_a_grey_one():
+    grey = pixels()
+    out = restore(grey, model=tiny_model(3))
+    known = (hole() == 0).expand(3, -1, -1)
+    assert torch.equal(to_tensor(out.images[0])[known], grey.expand(3, -1, -1)[known])
+    out = restore(grey.expand(3, -1, -1), model=tiny_model(1))
+    assert torch.equal(to_tensor(out.images[0])[known[:1]], grey[known[:1]])
+
+
+def test_a_model_that_fails_still_leaves_the_known_pixels():
+    model = tiny_model()
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    answer = to_tensor(restore(pixels(), model=model).images[0])
+    assert torch.equal(answer[0][hole() == 0], pixels()[0][hole() == 0])
+
+
+def test_answers_and_a_sheet_are_saved_and_nothing_is_overwritten_unasked(tmp_path):
+    out = restore(pixels(), candidates=2)
+    paths = out.save(tmp_path, stem="cat")
+    assert [p.name for p in paths] == ["cat-1.png", "cat-2.png", "cat-sheet.png"]
+    with Image.open(paths[0]) as image:
+        assert image.tobytes() == out.images[0].tobytes()
+    with pytest.raises(UserError, match="already exists"):
+        out.save(tmp_path, stem="cat")
+    out.save(tmp_path, stem="cat", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"task": "inpant"}, r"no such task 'inpant'\. Did you mean `inpaint`"),
+        ({"mask": "centre.png"}, r"centre\.png: no such mask.*center, left"),
+        ({"mask": torch.zeros(8, 7)}, r"mask: shape \(8, 7\) does not fit"),
+        ({"mask": torch.zeros(2, 8, 8)}, "mask: shape"),
+        ({"candidates": 0}, "candidates: need at least one"),
+        ({"sampler": "huen"}, "Did you mean `heun`"),
+        ({"steps": 0}, "steps"),
+    ],
+)
+def test_mistakes_are_told(settings, told):
+    with pytest.raises(UserError, match=told):
+        restore(pixels(), **settings)
+
+
+def test_a_color_picture_is_refused_by_a_grey_model():
+    with pytest.raises(UserError, match="the picture has 3 channels, the model draws 1"):
+        restore(pixels(3), model=tiny_model(1))
+
+
+def test_a_missing_picture_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.png: no such file"):
+        restore(tmp_path / "gone.png")

@@ -1,0 +1,149 @@
+"""The probability-flow ODE against its closed-form solution on a Gaussian, and against mixtures.
+
+For N(μ, s²) the solution from x_T at σ_T is x(σ) = μ + (x_T − μ) √((s²+σ²)/(s²+σ_T²)).
+"""
+
+import math
+
+import pytest
+import torch
+from oracles import Counting, Gaussian, float32_mixture, mixture_moments, seeded
+
+from scorefield.distributions import GaussianMixture
+from scorefield.errors import UserError
+from scorefield.evaluation.distances import energy_distance
+from scorefield.noise import geometric, karras
+from scorefield.samplers import Heun
+
+MEAN, STD = 0.7, 0.5
+CHURNED = Heun(churn=40, churn_min=0.05, churn_max=50)
+
+
+def run(sampler, denoiser, x, sigmas, seed=0, project=None):
+    steps = list(sampler.iterate(denoiser, x, sigmas, generator=seeded(seed), project=project))
+    return steps[-1].x, steps
+
+
+def error_after(steps):
+    sigmas = geometric(20, 0.02, steps + 1).double()
+    start = MEAN + torch.linspace(-40, 40, 9, dtype=torch.float64).reshape(-1, 1, 1, 1)
+    end, _ = run(Heun(), Gaussian(), start, sigmas)
+    ratio = math.sqrt((STD**2 + 0.02**2) / (STD**2 + 20**2))
+    return float((end - MEAN - (start - MEAN) * ratio).abs().max())
+
+
+def test_heun_is_of_second_order_on_a_gaussian():
+    errors = [error_after(n) for n in (32, 64, 128)]
+    assert errors[0] < 0.02  # measured 0.00615, 0.00150, 0.00037
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.12)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.12)
+
+
+def test_the_last_step_to_zero_lands_on_the_denoised_picture():
+    x = torch.randn(4, 1, 1, 1, generator=seeded())
+    end, steps = run(Heun(), Gaussian(), x, torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(end, Gaussian()(x, torch.ones(4)))
+    assert steps[-1].evaluations == 1
+
+
+def mixture_error(x, mixture):
+    """Largest error of a mean, of a covariance, and the energy distance to as many exact samples."""
+    mean, covariance = mixture_moments(mixture)
+    x = x.flatten(1)
+    return (
+        float((x.mean(0) - mean).abs().max()),
+        float((torch.cov(x.T) - covariance).abs().max()),
+        energy_distance(x, mixture.sample(len(x), generator=seeded(99))),
+    )
+
+
+@pytest.mark.parametrize("sampler", [Heun(), CHURNED], ids=["plain", "churned"])
+def test_heun_samples_a_mixture(sampler):
+    mixture, start = float32_mixture(), 80 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
+    x, _ = run(sampler, mixture, start, karras(80, 0.002, 40))
+    mean, covariance, energy = mixture_error(x, mixture)
+    assert mean < 0.08  # standard error 0.02; measured 0.028
+    assert covariance < 0.12  # measured 0.043
+    assert energy < 0.006  # measured 0.002; between two exact samples 0.0004 to 0.005
+
+
+def test_heun_gives_far_modes_their_weights():
+    means = torch.tensor([[-5.0, -5.0], [5.0, 5.0]])
+    mixture = GaussianMixture(torch.tensor([0.2, 0.8]), means, torch.ones(2))
+    x, _ = run(Heun(), mixture, 80 * torch.randn(4000, 1, 1, 2, generator=seeded(1)), karras(80, 0.01, 30))
+    assert float((x.sum((1, 2, 3)) > 0).float().mean()) == pytest.approx(0.8, abs=0.02)  # s.e. 0.006
+
+
+def test_churn_keeps_the_spread_at_every_level():
+    # steps small against σ, so that adding noise and walking further down must cancel
+    sigmas = geometric(3.0, 0.3, 41)
+    start = MEAN + math.sqrt(STD**2 + 9) * torch.randn(50_000, 1, 1, 1, generator=seeded(1))
+    spread = {}
+    for noise in (1.0, 1.1):
+        _, steps = run(Heun(churn=12, churn_noise=noise), Gaussian(), start, sigmas)
+        spread[noise] = [
+            float(step.x.var()) / (STD**2 + step.sigma**2) for step in steps[9::10]
+        ]  # measured after 10, 20, 30 and 40 steps
+    assert spread[1.0] == pytest.approx([1] * 4, rel=0.03)  # measured 0.023, Heun's own error
+    assert min(spread[1.1]) > 1.05
+
+
+def test_churn_stays_between_its_bounds():
+    spy = Counting(Gaussian())
+    sigmas = torch.tensor([8.0, 4.0, 2.0, 1.0])
+    run(Heun(churn=0.3, churn_min=3.0, churn_max=5.0), spy, torch.ones(1, 1, 1, 1), sigmas)
+    assert spy.sigmas[::2] == pytest.approx([8.0, 4.4, 2.0])
+    assert spy.sigmas[1::2] == pytest.approx([4.0, 2.0, 1.0])
+    spy = Counting(Gaussian())
+    run(Heun(churn=1e9), spy, torch.ones(1, 1, 1, 1), sigmas)
+    assert spy.sigmas[0] == pytest.approx(8 * math.sqrt(2))
+
+
+samplers = pytest.mark.parametrize("sampler", [Heun(), CHURNED], ids=["plain", "churned"])
+ladders = pytest.mark.parametrize(
+    "sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5)], ids=["zero", "above"]
+)
+
+
+@samplers
+@ladders
+def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigmas):
+    spy, seen = Counting(Gaussian()), []
+    for step in sampler.iterate(spy, torch.ones(5, 1, 2, 2), sigmas, generator=seeded()):
+        assert step.evaluations == spy.calls
+        assert step.x.shape == step.denoised.shape == (5, 1, 2, 2)
+        seen.append((step.index, step.sigma))
+    assert seen == list(enumerate(sigmas[1:].tolist()))
+    assert spy.calls == sampler.evaluations(sigmas)
+
+
+@samplers
+def test_project_comes_after_every_step_at_its_level(sampler):
+    levels, sigmas = [], karras(10, 0.1, 5)
+
+    def project(x, sigma):
+        levels.append(sigma)
+        return torch.full_like(x, 7.0 + len(levels))
+
+    _, steps = run(sampler, Gaussian(), torch.ones(2, 1, 1, 1), sigmas, project=project)
+    assert levels == sigmas[1:].tolist()
+    assert [float(step.x[0]) for step in steps] == [8.0 + i for i in range(5)]
+
+
+@samplers
+def test_a_sampler_can_be_stopped_and_used_again_and_one_seed_gives_one_result(sampler):
+    spy, x, sigmas = Counting(Gaussian()), torch.ones(3, 1, 1, 1), karras(10, 0.1, 5)
+    next(sampler.iterate(spy, x, sigmas, generator=seeded(4)))
+    assert spy.calls == 2
+    results = [run(sampler, Gaussian(), x, sigmas, seed)[0] for seed in (4, 4, 5)]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2]) == (sampler.churn == 0)
+    assert torch.equal(x, torch.ones(3, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "ladder", [[], [1.0], [1.0, 2.0], [0.0, 0.0], [2.0, math.nan], [[2.0, 1.0]]], ids=str
+)
+def test_a_ladder_that_cannot_be_walked_is_refused(ladder):
+    with pytest.raises(UserError, match="sigmas"):
+        next(Heun().iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(ladder), generator=seeded()))

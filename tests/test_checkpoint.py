@@ -1,0 +1,170 @@
+"""Weights and card in one file: round trip, damage, and strangers."""
+
+import errno
+import json
+import os
+import struct
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import lively, seeded, tiny_model
+from safetensors.torch import load_file, save_file
+
+from scorefield import checkpoint
+from scorefield.errors import UserError
+from scorefield.model import ScoreModel
+from scorefield.networks import MLP, UNet
+from scorefield.parameterization import EDM, NCSN
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return checkpoint.save(tiny_model(), tmp_path / "model.safetensors", notes={"steps": 3})
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def with_card(path, change):
+    """The file again with its card changed."""
+    card = checkpoint.read_card(path)
+    change(card)
+    save_file(load_file(path), path, metadata={"scorefield": json.dumps(card)})
+
+
+def test_what_was_saved_gives_the_same_bytes_when_loaded(saved):
+    model, again = tiny_model(), checkpoint.load(saved)
+    x, sigma = torch.randn(3, 1, 8, 8, generator=seeded()), torch.tensor([0.01, 1.0, 50.0])
+    with torch.no_grad():
+        assert torch.equal(model(x, sigma), again(x, sigma))
+        assert torch.equal(model.noise(x, sigma), again.noise(x, sigma))
+    assert not again.training
+
+
+def test_a_model_keeps_all_that_its_card_tells(tmp_path):
+    network = lively(UNet(channels=3, widths=(8,), source_channels=2, patch=2))
+    family = NCSN(sigmas=(2.0, 0.1))
+    model = ScoreModel(network, family, shape=(3, 5, 7), value_range=(0.0, 1.0), sigma_range=(0.1, 2.0))
+    again = checkpoint.load(checkpoint.save(model, tmp_path / "m.safetensors"))
+    assert again.parameterization == family
+    assert (again.shape, again.value_range, again.sigma_range) == ((3, 5, 7), (0.0, 1.0), (0.1, 2.0))
+    assert again.network.settings == network.settings
+
+
+def test_a_network_for_points_is_saved_as_well(tmp_path):
+    model = ScoreModel(MLP(features=2, width=8), EDM(), shape=(2,))
+    again = checkpoint.load(checkpoint.save(model, tmp_path / "m.safetensors"))
+    x = torch.ones(3, 2)
+    assert torch.equal(model(x, torch.ones(3)), again(x, torch.ones(3)))
+
+
+def test_notes_lie_in_the_card(saved):
+    assert checkpoint.read_card(saved)["notes"] == {"steps": 3}
+
+
+def test_saving_twice_gives_the_same_file(saved, tmp_path):
+    other = checkpoint.save(tiny_model(), tmp_path / "other.safetensors", notes={"steps": 3})
+    assert saved.read_bytes() == other.read_bytes()
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_short_anywhere_is_called_half_written(tmp_path_factory, share):
+    path = tmp_path_factory.mktemp("cut") / "model.safetensors"
+    whole = checkpoint.save(tiny_model(), path).read_bytes()
+    write(path, whole[: int(share * len(whole))])
+    with pytest.raises(UserError, match=r"model\.safetensors: .*half-written"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100])
+def test_a_file_of_a_few_bytes_is_called_half_written(saved, length):
+    write(saved, saved.read_bytes()[:length])
+    with pytest.raises(UserError, match="half-written"):
+        checkpoint.load(saved)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x89PNG\r\n\x1a\n" + bytes(100),
+        b"PK\x03\x04" + bytes(100),
+        bytes(64),
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 4) + b"null",
+        struct.pack("<Q", 3) + b"\xff\xfe\xfd",
+        struct.pack("<Q", 2**63) + b"{}",
+    ],
+)
+def test_a_file_of_another_kind_is_not_taken_for_a_checkpoint(tmp_path, content):
+    with pytest.raises(UserError, match=r"x\.safetensors: not a whole safetensors file"):
+        checkpoint.load(write(tmp_path / "x.safetensors", content))
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_safetensors_of_another_program_have_no_card(tmp_path, metadata):
+    save_file({"w": torch.zeros(2)}, tmp_path / "x.safetensors", metadata=metadata)
+    with pytest.raises(UserError, match="it has no card"):
+        checkpoint.load(tmp_path / "x.safetensors")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.safetensors: no such checkpoint"):
+        checkpoint.load(tmp_path / "gone.safetensors")
+
+
+def test_a_card_of_another_version_is_refused(saved):
+    with_card(saved, lambda card: card.update(version=2))
+    with pytest.raises(UserError, match="version 2, this program reads 1"):
+        checkpoint.load(saved)
+
+
+def test_a_card_that_lacks_something_is_refused(saved):
+    with_card(saved, lambda card: card.pop("network"))
+    with pytest.raises(UserError, match="card.*network"):
+        checkpoint.load(saved)
+
+
+def test_weights_of_another_shape_are_named(saved):
+    with_card(saved, lambda card: card["network"].update(channels=3))
+    with pytest.raises(UserError, match=r"another network: `(first|last)\.\w+` is \(.*\), expected \(.*\)"):
+        checkpoint.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda w: w.pop("last.bias"), "lacks weight `last.bias`"),
+        (lambda w: w.update(stray=torch.zeros(1)), "has the unknown weight `stray`"),
+    ],
+)
+def test_missing_and_left_over_weights_are_named(saved, change, told):
+    card, weights = checkpoint.read_card(saved), load_file(saved)
+    change(weights)
+    save_file(weights, saved, metadata={"scorefield": json.dumps(card)})
+    with pytest.raises(UserError, match=told):
+        checkpoint.load(saved)
+
+
+def test_a_network_of_no_known_kind_is_not_saved(tmp_path):
+    model = ScoreModel(torch.nn.Linear(2, 2), EDM(), shape=(2,))
+    with pytest.raises(UserError, match="network"):
+        checkpoint.save(model, tmp_path / "m.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_no_litter(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def half(weights, path, metadata):
+        path.write_bytes(before[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", half)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(tiny_model(), saved)
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]

@@ -1,0 +1,162 @@
+"""Ladders against few-line formulas and the papers' numbers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import seeded
+
+from scorefield.errors import UserError
+from scorefield.noise import (
+    LogNormal,
+    LogUniform,
+    Rungs,
+    check_ladder,
+    draw_sigma,
+    gamma_to_sigma,
+    geometric,
+    karras,
+    langevin_step_size,
+    nearest_rung,
+    sigma_to_gamma,
+)
+
+
+def test_geometric_ladder_is_the_papers():
+    ladder = geometric(1.0, 0.01, 10)  # Song & Ermon 2019, §5
+    assert ladder.dtype == torch.float32
+    np.testing.assert_allclose(ladder, 10 ** (-2 * np.arange(10) / 9), rtol=1e-6)
+
+
+@given(st.floats(1e-3, 10), st.floats(1.01, 1e4), st.integers(2, 300))
+def test_geometric_ladder_has_exact_ends_and_one_ratio(low, factor, levels):
+    high = low * factor
+    ladder = geometric(high, low, levels)
+    assert len(ladder) == levels
+    assert ladder[0] == np.float32(high) and ladder[-1] == np.float32(low)
+    ratios = ladder[1:].double() / ladder[:-1].double()
+    np.testing.assert_allclose(ratios, (low / high) ** (1 / (levels - 1)), rtol=1e-6)
+
+
+def test_a_geometric_ladder_of_one_rung_is_its_top():
+    assert geometric(2.0, 1.0, 1).tolist() == [2.0]
+
+
+@given(st.floats(1e-3, 0.1), st.floats(1, 200), st.integers(2, 100), st.floats(1, 10))
+def test_karras_ladder_is_equation_5_and_then_zero(low, high, steps, rho):
+    i = np.arange(steps)
+    expected = (high ** (1 / rho) + i / (steps - 1) * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+    ladder = karras(high, low, steps, rho=rho)
+    assert len(ladder) == steps + 1 and ladder[-1] == 0
+    np.testing.assert_allclose(ladder[:-1], expected, rtol=1e-6)
+    assert ladder[0] == np.float32(high)
+    assert float(ladder[-2]) == pytest.approx(low, rel=1e-7)
+
+
+def test_karras_ladder_of_one_step_goes_straight_to_zero():
+    assert karras(80, 0.002, 1).tolist() == [80, 0]
+
+
+@pytest.mark.parametrize(
+    ("sigma_max", "sigma_min", "count"),
+    [(1.0, 2.0, 5), (1.0, 1.0, 5), (1.0, 0.0, 5), (math.inf, 1.0, 5), (math.nan, 1.0, 5), (2.0, 1.0, 0)],
+)
+@pytest.mark.parametrize("ladder", [geometric, karras])
+def test_impossible_ends_are_refused(ladder, sigma_max, sigma_min, count):
+    with pytest.raises(UserError, match="need"):
+        ladder(sigma_max, sigma_min, count)
+
+
+@pytest.mark.parametrize(
+    ("sigma_max", "levels", "epsilon"),
+    [(50, 232, 6.2e-6), (90, 500, 3.3e-6)],  # Song & Ermon 2020, Table 2: CIFAR-10, CelebA
+)
+def test_langevin_step_size_is_half_the_convention_of_the_paper_that_has_it(sigma_max, levels, epsilon):
+    ours = langevin_step_size(geometric(sigma_max, 0.01, levels), 5)
+    assert ours / 2 == pytest.approx(epsilon, rel=0.015)  # printed to two digits; we get 6.18e-6, 3.34e-6
+
+
+def test_langevin_step_size_brings_the_spread_of_each_rung_nearest_to_one():
+    sigmas, steps = geometric(20, 0.05, 30), 4
+    epsilon = langevin_step_size(sigmas, steps)
+    ratio = float(sigmas[0] / sigmas[1])
+
+    def spread_after_a_rung(epsilon):
+        variance, rate = ratio**2, epsilon / float(sigmas[-1]) ** 2  # of x/σ_i, for a point at 0
+        for _ in range(steps):
+            variance = (1 - rate / 2) ** 2 * variance + rate
+        return abs(variance - 1)
+
+    best = spread_after_a_rung(epsilon)
+    assert best < spread_after_a_rung(epsilon * 1.02)
+    assert best < spread_after_a_rung(epsilon / 1.02)
+
+
+@given(st.floats(1e-2, 1e3))
+def test_gamma_and_sigma_invert_each_other(sigma):
+    gamma = sigma_to_gamma(torch.tensor(sigma, dtype=torch.float64))
+    assert float(gamma) == pytest.approx(1 / (1 + sigma * sigma), rel=1e-12)
+    assert float(gamma_to_sigma(gamma)) == pytest.approx(sigma, rel=1e-10)
+
+
+def test_log_normal_has_its_mean_and_spread():
+    u = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    logs = LogNormal(mean=-1.2, std=1.2).quantile(u).log()
+    assert float(logs.mean()) == pytest.approx(-1.2, abs=1e-6)
+    assert float(logs.std()) == pytest.approx(1.2, rel=1e-3)
+    assert bool((logs.diff() > 0).all())
+
+
+def test_log_uniform_reaches_both_ends_evenly():
+    law = LogUniform(sigma_min=0.01, sigma_max=100.0)
+    torch.testing.assert_close(
+        law.quantile(torch.tensor([0.0, 0.25, 0.5, 1.0])), torch.tensor([0.01, 0.1, 1, 100])
+    )
+
+
+def test_rungs_are_drawn_equally_often():
+    sigmas = draw_sigma(Rungs(sigmas=(4.0, 2.0, 1.0)), 300, generator=seeded())
+    assert [int((sigmas == s).sum()) for s in (4.0, 2.0, 1.0)] == pytest.approx([100] * 3, abs=1)
+    assert Rungs(sigmas=(4.0, 2.0)).quantile(torch.tensor([0.0, 0.49, 0.51, 1.0])).tolist() == [4, 4, 2, 2]
+
+
+def test_drawn_sigmas_fall_one_in_each_part_of_the_law_and_follow_it():
+    law = LogUniform(sigma_min=math.exp(-2), sigma_max=math.exp(2))
+    draws = torch.stack([draw_sigma(law, 64, generator=seeded(seed)) for seed in range(200)])
+    assert draws.dtype == torch.float32
+    u = (draws.log() + 2) / 4
+    assert bool(((u * 64).floor() == torch.arange(64)).float().mean() > 0.999)
+    offsets = (u * 64) % 1
+    assert float(offsets.mean()) == pytest.approx(0.5, abs=0.08)  # standard error 0.02
+    assert torch.equal(draws[3], draw_sigma(law, 64, generator=seeded(3)))
+
+
+def test_nearest_rung_goes_by_ratio():
+    ladder = torch.tensor([16.0, 4.0, 1.0])
+    assert nearest_rung(ladder, torch.tensor([100.0, 9.0, 7.0, 2.1, 1.9, 0.1])).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_good_ladder_comes_back_as_numbers():
+    assert check_ladder(torch.tensor([2.0, 1.0, 0.0])) == [2.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "ladder",
+    [
+        [],
+        [[2.0, 1.0]],
+        [1.0, 2.0],
+        [2.0, 2.0, 1.0],
+        [0.0],
+        [2.0, -1.0],
+        [math.inf, 1.0],
+        [2.0, math.nan],
+        [2.0, 0.0, 0.0],
+    ],
+)
+def test_what_is_no_ladder_is_refused(ladder):
+    with pytest.raises(UserError, match="sigmas"):
+        check_ladder(torch.tensor(ladder))

@@ -1,0 +1,193 @@
+"""All families say the same of one density, at every σ from 1e-3 to 1e3, in float32.
+
+Each family's network output is made exact: F = (D − skip x)/out from the closed-form D of a mixture in
+float64, then rounded to float32. What the model makes of it must be D and (x − D)/σ up to a few roundings.
+"""
+
+import json
+import math
+
+import pytest
+import torch
+from oracles import Answers, float64_mixture, seeded
+
+from scorefield.errors import UserError
+from scorefield.model import ScoreModel, score
+from scorefield.noise import geometric
+from scorefield.parameterization import (
+    EDM,
+    NCSN,
+    DataPrediction,
+    NCSNv2,
+    NoisePrediction,
+    VelocityPrediction,
+    from_card,
+    to_card,
+)
+
+EPS = torch.finfo(torch.float32).eps
+LADDER = tuple(geometric(1e3, 1e-3, 25).tolist())
+FAMILIES = {
+    "edm": EDM(),
+    "edm-unit": EDM(sigma_data=1.0),
+    "noise": NoisePrediction(),
+    "data": DataPrediction(),
+    "velocity": VelocityPrediction(),
+    "ncsn": NCSN(sigmas=LADDER),
+    "ncsnv2": NCSNv2(),
+}
+families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+
+
+def truth():
+    """Noisy points (R, B, 2), σ (R, B), D and (x − D)/σ in float64; x and σ are float32 numbers."""
+    mixture, generator = float64_mixture(), seeded()
+    sigmas = torch.tensor(LADDER)
+    sigma = sigmas[:, None].expand(-1, 64).double()
+    clean = mixture.sample(sigma.numel(), generator=generator).reshape(*sigma.shape, 2)
+    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
+    x = (clean + sigma[..., None] * noise).float().double()
+    denoised = mixture(x.reshape(-1, 2), sigma.flatten()).reshape(x.shape)
+    # −σ · score, which unlike (x − D)/σ loses nothing where σ is small
+    noise = -(sigma[..., None] * mixture.score(x.reshape(-1, 2), sigma.flatten()).reshape(x.shape))
+    return x, sigma, denoised, noise
+
+
+def exact_output(family, x, sigma, denoised, noise):
+    """F in float64, from whichever of the two equations is the better conditioned."""
+    c = family(sigma.flatten())
+    skip, out, noise_skip, noise_out = (v.reshape(*sigma.shape, 1) for v in c[:4])
+    by_noise = (noise - noise_skip * x) / noise_out
+    by_denoised = (denoised - skip * x) / out
+    return torch.where(sigma[..., None] < 1, by_noise, by_denoised)
+
+
+@families
+def test_denoised_and_noise_are_exact_at_every_sigma_in_float32(family):
+    x, sigma, denoised, noise = truth()
+    output = exact_output(family, x, sigma, denoised, noise).float().reshape(-1, 2)
+    model = ScoreModel(Answers(output), family, shape=(2,))
+    flat, levels = x.float().reshape(-1, 2), sigma.float().flatten()
+    denoised_error = (model(flat, levels).double().reshape(x.shape) - denoised).abs()
+    noise_error = (model.noise(flat, levels).double().reshape(x.shape) - noise).abs()
+    assert model(flat, levels).dtype == model.noise(flat, levels).dtype == torch.float32
+
+    # x = D + σ n is a sum of float32 numbers: no family can tell D better than to a rounding of x
+    assert (denoised_error / x.abs().clamp_min(1)).max() < 4 * EPS  # measured 0.5 to 2.4
+    if isinstance(family, EDM | DataPrediction | VelocityPrediction):  # these do not even lose that
+        assert (denoised_error / denoised.abs().clamp_min(1)).max() < 4 * EPS  # measured 0.5 to 2.4; else 966
+    if family.kind == "data":  # the noise of a network that gives D has to be a difference
+        assert (noise_error / (x.abs() / sigma[..., None]).clamp_min(1)).max() < 4 * EPS  # 1.2
+    else:
+        assert (noise_error / noise.abs().clamp_min(1)).max() < 4 * EPS  # measured 0.5 to 2.1
+
+
+@families
+def test_noise_at_the_smallest_sigma_is_better_than_the_naive_difference(family):
+    x, sigma, denoised, noise = (t[-1] for t in truth())
+    output = exact_output(family, x, sigma, denoised, noise).float()
+    model = ScoreModel(Answers(output), family, shape=(2,))
+    level = sigma.float()
+
+    def error(estimate):
+        return float((estimate.double() - noise).norm() / noise.norm())
+
+    naive = (x.float() - model(x.float(), level)) / level[:, None]
+    assert error(naive) > 1e-3  # measured 1.4e-2 to 3.8e-2: the bound below has teeth
+    if family.kind != "data":
+        assert error(model.noise(x.float(), level)) < 1e-6  # measured 2e-8 to 2e-7
+        scored = score(model, x.float(), level)
+        torch.testing.assert_close(
+            scored.double(), -noise / sigma[:, None], rtol=1e-6, atol=1e-6 / LADDER[-1]
+        )
+
+
+@families
+def test_the_two_equations_say_the_same(family):
+    sigma = torch.logspace(-3, 3, 61, dtype=torch.float64)
+    c = family(sigma)
+    torch.testing.assert_close(c.noise_skip, (1 - c.skip) / sigma, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(c.noise_out, -c.out / sigma, rtol=1e-12, atol=0)
+    assert all(v.shape == sigma.shape and v.dtype == sigma.dtype for v in c)
+
+
+@families
+def test_coefficients_in_float32_are_good_to_a_few_roundings(family):
+    sigma = torch.logspace(-3, 3, 61)
+    for ours, exact in zip(family(sigma), family(sigma.double()), strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=6 * EPS, atol=1e-12)
+
+
+@families
+def test_the_network_is_shown_the_scaled_picture_and_the_label(family):
+    network = Answers(torch.zeros(3, 2))
+    x, sigma = torch.tensor([[1.0, -2.0]] * 3), torch.tensor([0.5, 1.0, 4.0])
+    ScoreModel(network, family, shape=(2,))(x, sigma)
+    c, (shown, label, source) = family(sigma), network.shown
+    assert torch.equal(shown, c.scale[:, None] * x) and torch.equal(label, c.label) and source is None
+
+
+@pytest.mark.parametrize("family", [NoisePrediction(), DataPrediction(), VelocityPrediction()])
+def test_variance_preserving_families_scale_by_the_root_of_gamma(family):
+    c = family(torch.logspace(-3, 3, 61, dtype=torch.float64))
+    torch.testing.assert_close(c.scale**2, c.label)
+    sigma = torch.tensor([3.0])
+    assert float(family(sigma).label) == pytest.approx(0.1)
+
+
+def test_velocity_is_edm_at_unit_spread_with_the_sign_turned():
+    sigma = torch.logspace(-3, 3, 61, dtype=torch.float64)
+    v, edm = VelocityPrediction()(sigma), EDM(sigma_data=1.0)(sigma)
+    for name in ("skip", "noise_skip", "scale"):
+        torch.testing.assert_close(getattr(v, name), getattr(edm, name))
+    for name in ("out", "noise_out"):
+        torch.testing.assert_close(getattr(v, name), -getattr(edm, name))
+
+
+def test_edm_keeps_input_and_target_at_unit_variance():
+    spread, sigma = 0.5, torch.logspace(-2, 2, 9, dtype=torch.float64)
+    c = EDM(sigma_data=spread)(sigma)
+    # for data of variance σ_d²: Var(scale x) = 1 and Var((x0 − skip x)/out) = 1
+    torch.testing.assert_close(c.scale**2 * (spread**2 + sigma**2), torch.ones_like(sigma))
+    torch.testing.assert_close(
+        ((1 - c.skip) ** 2 * spread**2 + (c.skip * sigma) ** 2) / c.out**2, torch.ones_like(sigma)
+    )
+    torch.testing.assert_close(c.label, sigma.log() / 4)
+
+
+@pytest.mark.parametrize(
+    ("family", "target"),
+    [
+        (NoisePrediction(), lambda x0, n, sigma: n),
+        (DataPrediction(), lambda x0, n, sigma: x0),
+        (VelocityPrediction(), lambda x0, n, sigma: (n - sigma * x0) / math.sqrt(1 + sigma**2)),
+        (NCSN(sigmas=(2.0, 1.0)), lambda x0, n, sigma: -n / sigma),
+        (NCSNv2(), lambda x0, n, sigma: -n),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_a_network_that_gives_what_its_paper_asks_for_gives_back_the_picture(family, target):
+    x0, n = torch.tensor([[0.3, -0.9]]), torch.tensor([[1.2, 0.4]])
+    for sigma in (0.5, 2.0):
+        model = ScoreModel(Answers(target(x0, n, sigma)), family, shape=(2,))
+        torch.testing.assert_close(model(x0 + sigma * n, torch.tensor([sigma])), x0)
+        torch.testing.assert_close(model.noise(x0 + sigma * n, torch.tensor([sigma])), n)
+
+
+def test_ncsn_is_told_the_nearest_rung():
+    c = NCSN(sigmas=(10.0, 1.0, 0.1))(torch.tensor([10.0, 1.0, 0.1, 0.9, 0.2]))
+    assert c.label.tolist() == [0, 1, 2, 1, 2]
+
+
+@families
+def test_a_card_makes_the_same_family_again(family):
+    assert from_card(json.loads(json.dumps(to_card(family)))) == family
+
+
+def test_unknown_families_and_settings_are_named():
+    with pytest.raises(UserError, match=r"no such kind 'edn'.*Did you mean `edm`"):
+        from_card({"kind": "edn"})
+    with pytest.raises(UserError, match="parameterization edm.*sigma_date"):
+        from_card({"kind": "edm", "sigma_date": 1})
+    with pytest.raises(UserError, match="no such kind"):
+        from_card({})
