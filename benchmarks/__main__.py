@@ -57,7 +57,7 @@ def main() -> None:
     option("--minutes", type=float, nargs="+", default=[3.0], help="marks of our training")
     option("--peer-minutes", type=float, nargs="*", default=[3.0], help="marks of the peer's")
     option("--samples", type=int, default=2000)
-    option("--peer-samples", type=int, default=1000)
+    option("--peer-samples", type=int, default=500, help="fewer: it draws one or two a second")
     option("--out", type=Path, help="keep checkpoints and grids here")
     args = parser.parse_args()
     if not args.fashion:

@@ -2,16 +2,15 @@
 
 import errno
 import json
-import os
 import struct
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import lively, seeded, tiny_model
 from safetensors.torch import load_file, save_file
 
+from oracles import lively, seeded, tiny_model
 from scorefield import checkpoint
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel
@@ -124,7 +123,7 @@ def test_a_card_of_another_version_is_refused(saved):
 
 def test_a_card_that_lacks_something_is_refused(saved):
     with_card(saved, lambda card: card.pop("network"))
-    with pytest.raises(UserError, match="card.*network"):
+    with pytest.raises(UserError, match=r"card.*network"):
         checkpoint.load(saved)
 
 
@@ -167,4 +166,4 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_litter(saved, monkeypatch)
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(tiny_model(), saved)
     assert saved.read_bytes() == before
-    assert os.listdir(saved.parent) == [saved.name]
+    assert list(saved.parent.iterdir()) == [saved]

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from oracles import float32_mixture, float64_mixture, mixture_moments, seeded
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
+from oracles import float32_mixture, float64_mixture, mixture_moments, seeded
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
 

@@ -1,7 +1,6 @@
 """Files are written whole or not at all."""
 
 import errno
-import os
 import stat
 
 import pytest
@@ -14,7 +13,7 @@ from scorefield.files import atomic, cache_dir, refuse_existing, write_atomic
 def test_content_arrives_whole_in_a_new_folder(tmp_path, content):
     path = write_atomic(tmp_path / "a" / "b.txt", content)
     assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
-    assert os.listdir(path.parent) == ["b.txt"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_written_file_has_the_rights_that_any_new_file_has(tmp_path):
@@ -46,6 +45,13 @@ def test_while_it_is_written_the_old_file_stands(tmp_path):
     assert path.read_bytes() == b"new"
 
 
+def test_who_reads_the_old_file_meanwhile_reads_all_of_it(tmp_path):
+    path = write_atomic(tmp_path / "file.bin", b"old")
+    with path.open("rb") as reader:
+        write_atomic(path, b"new")
+        assert reader.read() == b"old"
+
+
 def test_what_is_taken_is_refused_unless_asked_for(tmp_path):
     taken, full, empty = tmp_path / "taken", tmp_path / "full", tmp_path / "empty"
     taken.touch()
@@ -53,7 +59,7 @@ def test_what_is_taken_is_refused_unless_asked_for(tmp_path):
     (full / "x").touch()
     empty.mkdir()
     for path in (taken, full):
-        with pytest.raises(UserError, match="already exists.*--overwrite"):
+        with pytest.raises(UserError, match=r"already exists.*--overwrite"):
             refuse_existing(path)
         assert refuse_existing(path, overwrite=True) == path
     for path in (empty, tmp_path / "new"):

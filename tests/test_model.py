@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from oracles import Answers, Gaussian, lively, seeded, tiny_model
 from torch import nn
 
+from oracles import Answers, Gaussian, lively, seeded, tiny_model
 from scorefield.errors import UserError
 from scorefield.model import Condition, ScoreModel, check_sigmas, expand, noise, score
 from scorefield.networks import UNet

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import seeded
 
+from oracles import seeded
 from scorefield.errors import UserError
 from scorefield.noise import (
     LogNormal,
@@ -131,6 +131,7 @@ def test_drawn_sigmas_fall_one_in_each_part_of_the_law_and_follow_it():
     assert bool(((u * 64).floor() == torch.arange(64)).float().mean() > 0.999)
     offsets = (u * 64) % 1
     assert float(offsets.mean()) == pytest.approx(0.5, abs=0.08)  # standard error 0.02
+    torch.testing.assert_close(u.diff(dim=1), torch.full((200, 63), 1 / 64), rtol=0, atol=1e-5)
     assert torch.equal(draws[3], draw_sigma(law, 64, generator=seeded(3)))
 
 

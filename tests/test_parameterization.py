@@ -9,8 +9,8 @@ import math
 
 import pytest
 import torch
-from oracles import Answers, float64_mixture, seeded
 
+from oracles import Answers, float64_mixture, seeded
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel, score
 from scorefield.noise import geometric
@@ -187,7 +187,7 @@ def test_a_card_makes_the_same_family_again(family):
 def test_unknown_families_and_settings_are_named():
     with pytest.raises(UserError, match=r"no such kind 'edn'.*Did you mean `edm`"):
         from_card({"kind": "edn"})
-    with pytest.raises(UserError, match="parameterization edm.*sigma_date"):
+    with pytest.raises(UserError, match=r"parameterization edm.*sigma_date"):
         from_card({"kind": "edm", "sigma_date": 1})
     with pytest.raises(UserError, match="no such kind"):
         from_card({})

@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import seeded
 from PIL import Image
 
+from oracles import seeded
 from scorefield.degradations import CenterBox, Mask, Side, read_mask
 from scorefield.errors import UserError
 

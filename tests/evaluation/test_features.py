@@ -2,6 +2,7 @@
 
 import time
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,9 @@ def test_features_do_not_depend_on_the_batch_and_probabilities_sum_to_one(quick,
     images, labels = stripes(120)
     kept = classifier_features(images, labels, name="s", cache=tmp_path)
     together, alone = kept(images[:5]), [kept(x) for x in images[:5].split(1)]
-    torch.testing.assert_close(together.features, torch.cat([x.features for x in alone]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        together.features, torch.cat([x.features for x in alone]), rtol=1e-4, atol=1e-5
+    )
     assert together.probabilities is not None
     torch.testing.assert_close(together.probabilities.sum(1), torch.ones(5))
     assert together.features.dtype == torch.float32 and together.features.shape == (5, 128)
@@ -130,7 +133,6 @@ class Square(nn.Module):
         return x.float()
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def scripted(made: nn.Module, path: Path) -> Path:
     torch.jit.script(made).save(path)
     return path
@@ -195,7 +197,7 @@ def test_files_of_other_kinds_are_refused(tmp_path):
         load_features(tmp_path / "other.safetensors")
 
 
-def dead_leaves(n: int, *, seed: int, size: int = 32, leaves: int = 60) -> Tensor:
+def dead_leaves(n: int, *, seed: int, size: int = 32, leaves: int = 40) -> Tensor:
     """Discs of random colour over one another: a plain model of photographs (Lee et al. 2001)."""
     g = torch.Generator().manual_seed(seed)
     x = torch.rand(n, 3, 1, 1, generator=g).expand(n, 3, size, size)
@@ -213,37 +215,34 @@ def to_bytes(x: Tensor) -> Tensor:
 
 
 def blurred(x: Tensor, sigma: float) -> Tensor:
-    reach = torch.arange(-6, 7)
+    reach = torch.arange(-4, 5)
     kernel = (-(reach**2) / (2 * sigma**2)).exp()
     kernel = (kernel / kernel.sum()).repeat(3, 1, 1, 1)
-    x = F.conv2d(F.pad(x, (6, 6, 0, 0), mode="replicate"), kernel, groups=3)
-    return F.conv2d(F.pad(x, (0, 0, 6, 6), mode="replicate"), kernel.mT, groups=3)
+    x = F.conv2d(F.pad(x, (4, 4, 0, 0), mode="replicate"), kernel, groups=3)
+    return F.conv2d(F.pad(x, (0, 0, 4, 4), mode="replicate"), kernel.mT, groups=3)
 
 
 @pytest.fixture(scope="module")
 def pictures() -> tuple[Tensor, Tensor]:
-    return dead_leaves(400, seed=0), dead_leaves(400, seed=1)
+    return dead_leaves(250, seed=0), dead_leaves(250, seed=1)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("measure", [frechet_distance, lambda a, b: kernel_distance(a, b)[0]])
-def test_random_features_rank_damage_by_its_strength(pictures, seed, measure):
-    reference, other = pictures
+def test_random_features_rank_damage_by_its_strength(pictures, seed):
+    _, other = pictures
     extract = random_features(3, seed=seed)
-    real = extract(to_bytes(reference)).features
-
-    def distance(x: Tensor) -> float:
-        return measure(extract(to_bytes(x)).features, real)
-
     noise = torch.randn(other.shape, generator=torch.Generator().manual_seed(2))
-    flat = other.mean((2, 3), keepdim=True).expand_as(other)
-    same = distance(other)
-    blurs = [distance(blurred(other, s)) for s in (0.7, 1.0, 2.0)]
-    noises = [distance(other + s * noise) for s in (0.04, 0.08, 0.16)]
-    greys = distance(other.mean(1, keepdim=True).expand_as(other))
-    assert max(same, 0) * 1.05 < blurs[0] < blurs[1] < blurs[2] < distance(flat)
-    assert max(same, 0) * 1.05 < noises[0] < noises[1] < noises[2]
-    assert greys > 2 * same
+    ladders = {
+        "blur": [blurred(other, s) for s in (0.7, 1.0, 2.0)] + [other.mean((2, 3), keepdim=True) + 0 * other],
+        "noise": [other + s * noise for s in (0.05, 0.1, 0.2)],
+        "grey": [other.mean(1, keepdim=True) + 0 * other],
+    }
+    real, same = (extract(to_bytes(x)).features for x in pictures)
+    for damaged in ladders.values():
+        rungs = [extract(to_bytes(x)).features for x in damaged]
+        for measure in (frechet_distance, lambda a, b: kernel_distance(a, b)[0]):
+            distances = [1.5 * abs(measure(same, real)), *(measure(x, real) for x in rungs)]
+            assert all(a < b for a, b in pairwise(distances)), distances
 
 
 def test_random_features_are_the_same_at_every_call_and_named_by_their_seed():

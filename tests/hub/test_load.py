@@ -4,8 +4,8 @@ import sys
 
 import pytest
 import torch
-from oracles import seeded, tiny_model
 
+from oracles import seeded, tiny_model
 from scorefield import checkpoint
 from scorefield.errors import UserError
 from scorefield.hub import bundled, find, load, preferred_precision
@@ -45,7 +45,7 @@ def test_without_bundled_models_the_mend_is_to_train_one(tmp_path, monkeypatch):
 
 
 def test_a_folder_without_weights_is_named(tmp_path):
-    with pytest.raises(UserError, match="holds no model.safetensors"):
+    with pytest.raises(UserError, match=r"holds no model\.safetensors"):
         find(tmp_path)
 
 

@@ -3,8 +3,8 @@
 import json
 
 import torch
-from oracles import lively, seeded
 
+from oracles import lively, seeded
 from scorefield.networks import MLP, from_card, to_card
 
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import lively, seeded
 
+from oracles import lively, seeded
 from scorefield.errors import UserError
 from scorefield.networks import UNet, from_card, to_card
+from scorefield.networks.unet import _Attention
 
 
 def unet(**settings):
@@ -35,6 +36,19 @@ def test_every_pixel_is_seen_and_every_pixel_is_drawn(height, width, patch):
     seen = torch.autograd.grad(output.square().sum(), x)[0]
     assert bool((seen != 0).all())
     assert bool((output != 0).all())
+
+
+@pytest.mark.parametrize(("height", "width", "patch"), [(7, 9, 1), (5, 3, 2)])
+def test_an_odd_picture_is_one_whose_lower_and_right_edge_were_repeated(height, width, patch):
+    network = lively(unet(patch=patch))
+    x = torch.randn(1, 1, height, width, generator=seeded())
+    rows = torch.arange(network.multiple * 2).clamp_max(height - 1)
+    columns = torch.arange(network.multiple * 3).clamp_max(width - 1)
+    even = x[..., rows[: -(-height // network.multiple) * network.multiple], :]
+    even = even[..., columns[: -(-width // network.multiple) * network.multiple]]
+    with torch.no_grad():
+        whole, label = network(even, torch.zeros(1)), torch.zeros(1)
+        torch.testing.assert_close(network(x, label), whole[..., :height, :width], rtol=1e-4, atol=1e-5)
 
 
 def test_a_fresh_network_says_nothing():
@@ -100,6 +114,19 @@ def test_attention_carries_a_far_pixel_across_the_picture():
     assert reach((0,)) > 0
 
 
+def test_attention_is_softmax_of_products_head_by_head():
+    attention = lively(_Attention(8, 4))
+    x = torch.randn(2, 8, 3, 5, generator=seeded())
+    with torch.no_grad():
+        q, k, v = attention.qkv(attention.norm(x)).flatten(2).chunk(3, 1)  # (B, C, N) each
+        heads = []
+        for h in (slice(0, 4), slice(4, 8)):
+            weights = (torch.einsum("bcn,bcm->bnm", q[:, h], k[:, h]) / 4**0.5).softmax(-1)
+            heads.append(torch.einsum("bnm,bcm->bcn", weights, v[:, h]))
+        expected = x + attention.out(torch.cat(heads, 1).reshape(x.shape))
+        torch.testing.assert_close(attention(x), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("width", [8, 24, 40, 100])
 def test_heads_divide_any_width(width):
     network = lively(UNet(channels=1, widths=(width,), attention=(0,), head_width=32))
@@ -139,12 +166,12 @@ def test_impossible_settings_are_refused(wrong):
 def test_unknown_kinds_and_settings_are_named():
     with pytest.raises(UserError, match=r"no such kind 'unets'.*Did you mean `unet`"):
         from_card({"kind": "unets"})
-    with pytest.raises(UserError, match="network unet.*depth"):
+    with pytest.raises(UserError, match=r"network unet.*depth"):
         from_card({"kind": "unet", "channels": 1, "depth": 2})
-    with pytest.raises(UserError, match="network unet.*channels"):
+    with pytest.raises(UserError, match=r"network unet.*channels"):
         from_card({"kind": "unet"})
 
 
 def test_a_network_of_no_known_kind_has_no_card():
-    with pytest.raises(UserError, match="network.*Identity"):
+    with pytest.raises(UserError, match=r"network.*Identity"):
         to_card(torch.nn.Identity())

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import tiny_model
 from PIL import Image
 
+from oracles import tiny_model
 from scorefield import checkpoint
 from scorefield.data.images import to_tensor
 from scorefield.errors import UserError

@@ -7,8 +7,8 @@ import math
 
 import pytest
 import torch
-from oracles import Counting, Gaussian, float32_mixture, mixture_moments, seeded
 
+from oracles import Counting, Gaussian, float32_mixture, mixture_moments, seeded
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
 from scorefield.evaluation.distances import energy_distance

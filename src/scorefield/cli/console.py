@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefield.files import write_atomic
+from scorefield.files import refuse_existing, write_atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,13 +62,23 @@ def note(text: str) -> None:
 
 
 def table(rows: dict[str, Any], title: str = "") -> None:
-    """Names and values, one a line."""
-    from rich.table import Table
-
-    shown = Table(title=title or None, show_header=False, box=None, title_justify="left", pad_edge=False)
+    """Names and values, one a line, never broken: a path can be copied."""
+    if title:
+        tell(title)
+    width = max((len(name) for name in rows), default=0)
     for name, value in rows.items():
-        shown.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-    _console().print(shown)
+        tell(f"{name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
+
+
+def require_free(*paths: Path | None, overwrite: bool) -> None:
+    """See, before any work, that what a command will write is not there yet.
+
+    Raises:
+        UserError: something is, and overwriting was not asked for.
+    """
+    for path in paths:
+        if path is not None:
+            refuse_existing(path, overwrite=overwrite)
 
 
 def write_json(path: Path | None, values: Any) -> None:

@@ -5,9 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from scorefield.cli.console import progress, table, tell, write_json
+from scorefield.cli.console import progress, require_free, table, tell, write_json
 from scorefield.cli.options import Channels, Json, Overwrite, Size
-from scorefield.files import refuse_existing
 
 app = typer.Typer(no_args_is_help=True, help="Look at pictures before training on them.")
 
@@ -35,8 +34,7 @@ def inspect(
     from scorefield.data.datasets import open_images
     from scorefield.data.sheets import grid, save_image
 
-    if out is not None:
-        refuse_existing(out, overwrite=overwrite)
+    require_free(out, json, overwrite=overwrite)
     with progress("Reading pictures") as show:
         pictures = open_images(
             data, size=size, channels=channels, split=split, track=lambda d, t: show(d / max(t, 1), "")
@@ -54,8 +52,10 @@ def inspect(
     if pictures.labels is not None:
         facts["classes"] = dict(enumerate(pictures.labels.bincount().tolist()))
     table(facts)
-    for skipped in pictures.skipped:
-        tell(f"skipped {skipped.path}: {skipped.reason}")
+    for remark in pictures.notes:
+        tell(f"note: {remark}")
+    for left in pictures.skipped:
+        tell(f"skipped {left.path}: {left.reason}")
     if out is not None:
         chosen = (
             [round(i * (len(pictures) - 1) / 63) for i in range(64)]
@@ -64,4 +64,5 @@ def inspect(
         )
         save_image(grid(pictures.images[list(chosen)]), out)
         tell(f"sheet {out}")
-    write_json(json, facts | {"skipped": [{"path": s.path, "reason": s.reason} for s in pictures.skipped]})
+    skipped = [{"path": s.path, "reason": s.reason} for s in pictures.skipped]
+    write_json(json, facts | {"notes": pictures.notes, "skipped": skipped})

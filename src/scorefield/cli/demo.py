@@ -32,6 +32,8 @@ def demo(
         seconds = parse_duration(train_for)
     except ValueError as error:
         raise UserError("--train-for", f"{error}.") from error
+    if seconds <= 0:
+        raise UserError("--train-for", "training needs a length.", "Write for example 90s or 2m.")
     with progress("Tour") as show:
         shares = {"Training": (0.0, 0.8), "Sampling": (0.8, 0.82), "Mending": (0.82, 1.0), "Done": (1.0, 1.0)}
 

@@ -3,14 +3,13 @@
 import os
 import platform
 import shutil
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from scorefield.cli.console import progress, table, tell, write_json
-from scorefield.cli.options import Json
+from scorefield.cli.console import progress, require_free, table, tell, write_json
+from scorefield.cli.options import Json, Overwrite
 
 
 def doctor(
@@ -18,6 +17,7 @@ def doctor(
     *,
     data: Annotated[str, typer.Option("--data", help="The pictures to try it on.")] = "fashion",
     size: Annotated[int | None, typer.Option("--size", min=1, help="Side of the pictures.")] = None,
+    overwrite: Overwrite = False,
     json: Json = None,
 ) -> None:
     """Check this machine and a recipe before training: versions, memory, disk, speed, expected time.
@@ -29,6 +29,7 @@ def doctor(
     from scorefield import hub
     from scorefield.files import cache_dir
 
+    require_free(json, overwrite=overwrite)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     machine: dict[str, Any] = {
         "python": platform.python_version(),
@@ -52,13 +53,14 @@ def doctor(
 
 def _try(recipe: str, data: str, size: int | None, device: str) -> dict[str, Any]:
     """A few seconds of training in a folder that is thrown away."""
+    import json
     import resource
     import tempfile
 
     from scorefield.training import Trainer, read_recipe
     from scorefield.training.loop import open_recipe_data
 
-    overrides = [f'data.source="{data}"', *([f"data.size={size}"] if size else [])]
+    overrides = [f"data.source={json.dumps(data)}", *([f"data.size={size}"] if size else [])]
     quiet = ['training.save_every="1d"', 'training.sample_every="1d"', "training.sample_count=1"]
     resolved = read_recipe(recipe, [*overrides, *quiet])
     with progress("Reading pictures") as show:
@@ -72,10 +74,8 @@ def _try(recipe: str, data: str, size: int | None, device: str) -> dict[str, Any
             device=device,
             report=lambda now: show(now.share, ""),
         )
-        begun = time.perf_counter()
         trainer.fit()
-        seconds = time.perf_counter() - begun
-    rate = trainer.step * resolved.optimizer.batch / seconds
+    rate = trainer.step * resolved.optimizer.batch / trainer.seconds
     whole = resolved.training.steps * resolved.optimizer.batch / rate
     return {
         "pictures": pictures.summary(),

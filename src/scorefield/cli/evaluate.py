@@ -5,16 +5,15 @@ from typing import Annotated
 
 import typer
 
-from scorefield.cli.console import progress, table, tell, write_json
+from scorefield.cli.console import progress, require_free, table, tell, write_json
 from scorefield.cli.options import Data, Device, Json, ModelName, Overwrite, Sampler, Seed, Steps
-from scorefield.files import refuse_existing
 
 
 def evaluate(
     model: ModelName,
     *,
     data: Data,
-    n: Annotated[int, typer.Option("-n", help="Samples to draw.")] = 2000,
+    n: Annotated[int, typer.Option("-n", min=2, help="Samples to draw; distances need many.")] = 2000,
     sampler: Sampler = "heun",
     steps: Steps = None,
     seed: Seed = 0,
@@ -44,8 +43,7 @@ def evaluate(
     from scorefield.evaluation.report import evaluate as measure
     from scorefield.evaluation.report import sheet_of_neighbours
 
-    if out is not None:
-        refuse_existing(out, overwrite=overwrite)
+    require_free(out, json, overwrite=overwrite)
     score_model = sf.load(model, device=device)
     channels, *size = score_model.shape
     with progress("Reading pictures") as show:

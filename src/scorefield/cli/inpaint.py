@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scorefield.cli.console import note, progress, tell, write_json
+from scorefield.cli.console import note, progress, require_free, tell, write_json
 from scorefield.cli.options import Device, Json, Overwrite, Seed, Steps
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing
@@ -38,8 +38,11 @@ def inpaint(
     Example: scorefield inpaint shirt.png --model fashion --mask bottom --out mended
     """
     import scorefield as sf
+    from scorefield.samplers import plan
 
+    require_free(json, overwrite=overwrite)
     score_model = sf.load(model, device=device)
+    plan(score_model, sampler, steps)
     results: list[dict[str, Any]] = []
     for path in inputs:
         begun = time.perf_counter()

@@ -35,16 +35,21 @@ for verb in (
 app.add_typer(data.app, name="data")
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"scorefield {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Options of the program as a whole."""
-    if version:
-        typer.echo(f"scorefield {__version__}")
-        raise typer.Exit
     if not debug:
         warnings.filterwarnings("ignore", module=r"(?!scorefield)")
 
@@ -57,7 +62,8 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         message, code = _verdict(error)
-        typer.echo(f"scorefield: {message}", err=True)
+        if message:
+            typer.echo(f"scorefield: {message}", err=True)
     except KeyboardInterrupt:
         typer.echo("scorefield: stopped.", err=True)
         code = 130
@@ -65,11 +71,15 @@ def main() -> None:
 
 
 def _verdict(error: Exception) -> tuple[str, int]:
-    """One line and an exit code for whatever went wrong."""
+    """One line and an exit code for whatever went wrong; no line where the help was shown already."""
+    if _disk_is_full(error):
+        where = getattr(error, "where", None) or getattr(error, "filename", None) or "output"
+        return f"{where}: the disk is full. Free some room; what was saved before is whole.", 1
     if isinstance(error, UserError):
-        return str(error), 2
+        return _one_line(error), 2
     if isinstance(error, typer.TyperException):
-        return f"{error.format_message()} See --help.", 2
+        told = _one_line(error.format_message())
+        return (f"{told.rstrip('.')}. See --help." if told else ""), 2
     if isinstance(error, typer.Abort):
         return "stopped.", 130
     if type(error).__name__ == "Interrupted":
@@ -78,10 +88,19 @@ def _verdict(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return "the reader of the output went away.", 1
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return (
-            f"{error.filename or 'output'}: the disk is full. Free some room; what was saved is whole.",
-            1,
-        )
-    line = " ".join(str(error).split()) or type(error).__name__
-    return f"{line} (--debug before the verb shows where)", 1
+    line = _one_line(error) or type(error).__name__
+    return f"{line} (scorefield --debug VERB … shows where)", 1
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error: not every library lets the system's own error through."""
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in {errno.ENOSPC, errno.EDQUOT} or os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())

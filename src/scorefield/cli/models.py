@@ -4,13 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
-from scorefield.cli.console import table, tell, write_json
-from scorefield.cli.options import Json
+from scorefield.cli.console import require_free, table, tell, write_json
+from scorefield.cli.options import Json, Overwrite
 
 
 def models(
     name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Show this model's card.")] = None,
     *,
+    overwrite: Overwrite = False,
     json: Json = None,
 ) -> None:
     """List the models and recipes that come along, or show one model's card.
@@ -20,6 +21,7 @@ def models(
     from scorefield import checkpoint, hub
     from scorefield.training.recipe import bundled_recipes
 
+    require_free(json, overwrite=overwrite)
     if name is None:
         facts: dict[str, Any] = {}
         for model, path in hub.bundled().items():

@@ -5,6 +5,24 @@ from typing import Annotated
 
 import typer
 
+from scorefield.errors import UserError
+
+
+def _device(name: str) -> str:
+    """A device that this machine has, or a clear word before any work."""
+    if name == "auto":
+        return name
+    import torch
+
+    try:
+        if torch.device(name).type in {"cpu", "cuda", "mps", "xpu"}:
+            torch.empty(1, device=name)
+            return name
+    except (RuntimeError, AssertionError):
+        pass
+    raise UserError("--device", f"this machine has no device {name!r}.", "Use cpu, cuda or auto.")
+
+
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="A bundled model's name, a run folder or a .safetensors file.")
 ]
@@ -21,8 +39,14 @@ Channels = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where results go.")]
 Sampler = Annotated[str, typer.Option("--sampler", help="heun, annealed-langevin or langevin.")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the sampler; by default its own.")]
-Seed = Annotated[int, typer.Option("--seed", help="Same seed, same pictures.")]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", help="More steps, better and slower; by default the sampler's own number."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same pictures.", min=0, max=2**63 - 1)]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="cpu, cuda, cuda:1 …; auto takes the best there is.", callback=_device),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the results as JSON to this file.")]

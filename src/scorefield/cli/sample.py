@@ -1,14 +1,15 @@
 """scorefield sample."""
 
+import re
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scorefield.cli.console import progress, table, write_json
+from scorefield.cli.console import progress, require_free, table, write_json
 from scorefield.cli.options import Device, Json, ModelName, Overwrite, Sampler, Seed, Steps
-from scorefield.files import refuse_existing
+from scorefield.errors import UserError
 
 
 def sample(
@@ -35,14 +36,17 @@ def sample(
     """
     import scorefield as sf
     from scorefield.data.images import to_uint8
-    from scorefield.data.sheets import save_images
+    from scorefield.data.sheets import PICTURES, save_images
     from scorefield.figures.trace import Trace
     from scorefield.samplers import plan
 
-    refuse_existing(out, overwrite=overwrite)
+    known = [*PICTURES, ".npz", ".npy"]
+    if out.suffix and out.suffix.lower() not in known and not out.is_dir():
+        raise UserError(
+            out, f"cannot write `{out.suffix}`.", f"Use a folder's name, or one of {', '.join(known)}."
+        )
     film = out.with_name(f"{out.stem}-trace.gif")
-    if trace:
-        refuse_existing(film, overwrite=overwrite)
+    require_free(out, film if trace else None, json, overwrite=overwrite)
     score_model = sf.load(model, device=device)
     recorder = Trace(score_model.value_range) if trace else None
     begun = time.perf_counter()
@@ -75,11 +79,9 @@ def sample(
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
-    from scorefield.errors import UserError
-
     if text is None:
         return None
-    height, _, width = text.lower().partition("x")
-    if not height.isdigit() or not (width or height).isdigit() or int(height) < 1 or int(width or height) < 1:
+    sides = re.fullmatch(r"([1-9][0-9]{0,4})(?:[xX×]([1-9][0-9]{0,4}))?", text.strip())
+    if not sides:
         raise UserError("--size", f"{text!r} is no size.", "Write 32 or 32x48 (height x width).")
-    return int(height), int(width or height)
+    return int(sides[1]), int(sides[2] or sides[1])

@@ -40,20 +40,23 @@ def train(
     Example: scorefield train default --data fashion --out runs/fashion --stop-after 3m
     """
     from scorefield.training import Trainer, parse_duration, read_recipe
-    from scorefield.training.loop import open_recipe_data
+    from scorefield.training.loop import goes_on, open_recipe_data
 
     if resume not in {"auto", "never"}:
         raise UserError("--resume", f"no such choice {resume!r}.", "Use auto or never.")
     try:
-        seconds = parse_duration(stop_after) if stop_after else None
+        seconds = None if stop_after is None else parse_duration(stop_after)
     except ValueError as error:
         raise UserError("--stop-after", f"{error}.") from error
+    if seconds is not None and seconds <= 0:
+        raise UserError("--stop-after", "a session needs a length.", "Write for example 90s, 3m or 1h30m.")
     flags = {"data.source": data, "data.size": size, "data.channels": channels}
     overrides = [
         *(settings or []),
         *(f"{key}={_toml(value)}" for key, value in flags.items() if value is not None),
     ]
     resolved = read_recipe(recipe, overrides)
+    goes_on(resolved, out, resume=resume == "auto")
     with progress("Reading pictures") as show:
         pictures = open_recipe_data(resolved, track=lambda done, total: show(done / max(total, 1), ""))
     note(pictures.summary())

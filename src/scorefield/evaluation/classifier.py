@@ -1,9 +1,9 @@
 """A small classifier of a data set's own labels, whose last hidden layer judges generated images.
 
-Trained by cross-entropy with momentum under a one-cycle learning rate, on images shifted by up to two pixels
-(no flips: a mirrored digit is another thing). Seconds to a minute or two on two cores for 60,000 images of
-28×28. A distance on its features is only comparable with one on the very same weights; their digest names
-them.
+Trained by cross-entropy with momentum under a one-cycle learning rate, on images shifted by up to one pixel:
+two cost a hundredth of accuracy in so short a training, and a mirrored digit is another thing. For 60,000
+images of 28×28 it takes about 95 seconds on two cores. A distance on its features is only comparable with
+one on the very same weights; their digest names them.
 
 References:
     Smith & Topin (2018), one-cycle learning rates. https://arxiv.org/abs/1708.07120
@@ -52,10 +52,12 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.full((channels, 1, 1), 127.5))
         self.register_buffer("deviation", torch.full((channels, 1, 1), 64.0))
         self.body = nn.Sequential(
-            *_layer(channels, 32, stride=2),
-            *_layer(32, 64, stride=2),
-            _Residual(64),
-            *_layer(64, WIDTH),
+            *_layer(channels, 16),
+            nn.MaxPool2d(2),
+            *_layer(16, 48),
+            nn.MaxPool2d(2),
+            _Residual(48),
+            *_layer(48, WIDTH),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
@@ -85,12 +87,12 @@ def train_classifier(
     class_count: int,
     epochs: int,
     seed: int,
-    batch: int = 256,
+    batch: int = 128,
     lr: float = 0.1,
     device: str = "cpu",
     track: Track | None = None,
 ) -> Classifier:
-    """Train from scratch; the same seed on the same machine gives the same weights.
+    """Train from scratch; the same seed, machine and number of threads give the same weights.
 
     Args:
         images: uint8, (N, C, H, W).
@@ -118,7 +120,7 @@ def train_classifier(
     )
     batch = min(batch, len(images))
     total = epochs * (len(images) // batch)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(total, 2), pct_start=0.25)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(total, 8), pct_start=0.25)
     half = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=_has_bfloat16(device))
     done = 0
     for _ in range(epochs):
@@ -197,8 +199,8 @@ class _Residual(nn.Module):
         return x + self.layer(x)
 
 
-def _layer(inputs: int, outputs: int, *, stride: int = 1) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+def _layer(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
 
 
 def _initial(images: Tensor, class_count: int, generator: Generator) -> Classifier:
@@ -215,7 +217,7 @@ def _initial(images: Tensor, class_count: int, generator: Generator) -> Classifi
     return classifier
 
 
-def _shifted(images: Tensor, generator: Generator, *, reach: int = 2) -> Tensor:
+def _shifted(images: Tensor, generator: Generator, *, reach: int = 1) -> Tensor:
     """Each image moved by up to `reach` pixels either way, its border repeated."""
     n, _, height, width = images.shape
     dy, dx = torch.randint(-reach, reach + 1, (2, n, 1), generator=generator)

@@ -130,12 +130,18 @@ def evaluate(
     Raises:
         UserError: the pictures' shape is not the model's, or too few of them.
     """
-    if train.shape != model.shape:
-        raise UserError(
-            train.name, f"pictures of {train.shape}, the model draws {model.shape}.", "Pass --size."
-        )
-    if n < 2:
-        raise UserError("n", f"a distance needs at least two samples, got {n}.")
+    for pictures_of in (train, test):
+        if pictures_of.shape != model.shape:
+            theirs, ours = ("×".join(map(str, shape)) for shape in (pictures_of.shape, model.shape))
+            raise UserError(
+                pictures_of.name,
+                f"its pictures are {theirs}, the model draws {ours}.",
+                "Open them with the model's size and channels.",
+            )
+    for what, count in (("n", n), (train.name, len(train)), (test.name, len(test))):
+        if count < 2:
+            raise UserError(what, f"a distance needs at least two pictures, got {count}.")
+    chosen = plan(model, sampler, steps)
     judge = choose_features(train, features, track)
     begun = time.perf_counter()
     drawn = sample(
@@ -157,7 +163,7 @@ def evaluate(
     track("Measuring", 0.5)
     probe = min(n, len(test), 500)
     index, near = nearest(pictures[:probe], train.images)
-    _, usual = nearest(test.images[:probe], train.images)
+    usual = _usual_distance(test.images[:probe], train.images)
     report = Report(
         n=n,
         features=judge.name,
@@ -165,15 +171,30 @@ def evaluate(
         frechet=frechet_distance(ours.features, real.features),
         frechet_floor=frechet_distance(floor.features, real.features),
         kernel=kernel_distance(ours.features, real.features),
-        inception_type=None if ours.probabilities is None else inception_score(ours.probabilities),
-        copies=float(near.mean() / usual.mean()),
+        inception_type=None if ours.probabilities is None else _inception_type(ours.probabilities),
+        copies=float(near.mean() / usual),
         sampler=sampler,
-        evaluations=plan(model, sampler, steps).evaluations,
+        evaluations=chosen.evaluations,
         images_per_second=n / seconds,
     )
     track("Measuring", 1.0)
     shown = min(10, probe)
     return report, torch.cat([pictures[:shown], train.images[index[:shown, 0]]])
+
+
+def _inception_type(probabilities: Tensor) -> tuple[float, float]:
+    """Over ten parts, as is usual, or as many as there are samples."""
+    return inception_score(probabilities, splits=min(10, len(probabilities)))
+
+
+def _usual_distance(held_out: Tensor, train: Tensor) -> float:
+    """Mean distance of real pictures to their nearest other training picture.
+
+    Where the reference was trained on, each picture is its own nearest, and the next one counts.
+    """
+    _, distances = nearest(held_out, train, k=min(2, len(train)))
+    first, last = distances[:, 0], distances[:, -1]
+    return max(float(torch.where(first > 0, first, last).mean()), 1e-9)
 
 
 def sheet_of_neighbours(pairs: Tensor) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def demo(out: Path, *, data: str = "fashion", train_seconds: float = 110, seed: 
     begun = time.perf_counter()
     matplotlib()
     refuse_existing(out, mend="Choose another folder with --out, or remove it.")
-    recipe = read_recipe("demo", [f"data.source={data!r}", f"training.seed={seed}"])
+    recipe = read_recipe("demo", [f"data.source={json.dumps(data)}", f"training.seed={seed}"])
     pictures = open_images(data, size=recipe.data.size, channels=recipe.data.channels)
 
     def training(now: Progress) -> None:

@@ -95,11 +95,9 @@ class Trainer:
         report: Callable[[Progress], None] | None = None,
     ) -> None:
         self.recipe, self.out, self.stop_after, self.report = recipe, Path(out), stop_after, report
-        going_on = resume and (self.out / STATE).is_file()
-        if going_on:
-            _same_recipe(recipe, self.out)
-        else:
-            refuse_existing(self.out, mend="Pass --resume auto to go on with it, or choose another folder.")
+        if stop_after is not None and not stop_after > 0:
+            raise UserError("stop_after", f"a session needs a length, got {stop_after:g} s.")
+        going_on = goes_on(recipe, self.out, resume=resume)
         self.device = torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         )
@@ -119,8 +117,8 @@ class Trainer:
         )
         self.generator = torch.Generator(self.device).manual_seed(recipe.training.seed)
         self.step, self.seconds = 0, 0.0
-        if going_on:
-            self._restore(load_state(self.out))
+        if going_on and (state := load_state(self.out)) is not None:
+            self._restore(state)
 
     @property
     def averaged(self) -> ScoreModel:
@@ -179,13 +177,10 @@ class Trainer:
                 self.seconds = before + now - begun
                 over = bool(caught) or (self.stop_after is not None and now - begun >= self.stop_after)
                 last = over or self.step == rules.steps
-                if last or self.step % rules.log_every == 0:
-                    mean = float(torch.stack(losses).mean())
-                    if not math.isfinite(mean):
-                        raise RuntimeError(
-                            f"{self.out}: the loss is {mean} near step {self.step}; the last checkpoint"
-                            ' stands. Lower optimizer.lr or set training.precision = "float32".'
-                        )
+                saving = last or now - saved >= rules.save_every
+                logging = last or self.step % rules.log_every == 0
+                mean = self._checked_mean(losses, norms) if saving or logging else math.nan
+                if logging:
                     made = self.step - window_step
                     log.row({
                         "step": self.step,
@@ -203,7 +198,7 @@ class Trainer:
                 if last or now - drawn >= rules.sample_every:
                     self._draw(log)
                     drawn = time.perf_counter()
-                if last or now - saved >= rules.save_every:
+                if saving:
                     self.save()
                     saved = time.perf_counter()
                 if over:
@@ -254,6 +249,16 @@ class Trainer:
         self.average.update_parameters(self.model.network)
         return loss.detach(), norm
 
+    def _checked_mean(self, losses: list[Tensor], norms: list[Tensor]) -> float:
+        """The mean loss, if it and the gradients are numbers: broken weights never replace a checkpoint."""
+        mean, norm = float(torch.stack(losses).mean()), float(torch.stack(norms).mean())
+        if not math.isfinite(mean + norm):
+            raise RuntimeError(
+                f"{self.out}: the loss is {mean:g} and the gradient's norm {norm:g} near step {self.step};"
+                ' the last checkpoint stands. Lower optimizer.lr or set training.precision = "float32".'
+            )
+        return mean
+
     def _draw(self, log: RunLog) -> None:
         """A grid of samples from the averaged weights, always from the same noise."""
         model = self.averaged.eval()
@@ -292,6 +297,21 @@ def open_recipe_data(recipe: Recipe, track: Callable[[int, int], None] | None = 
     if not recipe.data.source:
         raise UserError("data.source", "the recipe names no data.", "Pass --data.")
     return open_images(recipe.data.source, size=recipe.data.size, channels=recipe.data.channels, track=track)
+
+
+def goes_on(recipe: Recipe, run: Path, *, resume: bool) -> bool:
+    """Whether `run` holds a run that this recipe may go on with; if not, it must be free.
+
+    A run that ended before its first checkpoint begins anew in its own folder.
+
+    Raises:
+        UserError: the folder is taken, or its run followed another recipe.
+    """
+    if resume and (run / RECIPE).is_file():
+        _same_recipe(recipe, run)
+        return True
+    refuse_existing(run, mend="Pass --resume auto to go on with it, or choose another folder.")
+    return False
 
 
 def _schedule(step: int, warmup: int, decay_after: int) -> float:

@@ -1,17 +1,28 @@
 """Recipes: everything that a training run depends on, in one checked TOML file.
 
 Settings win in this order: what is passed as an override, the file, the default. A key that is unknown or of
-the wrong type is an error that names it, its line and the nearest right one.
+the wrong type is an error that names it, its line and the nearest right one. Nothing is converted but whole
+numbers to floats: `steps = "100"` is an error.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from scorefield import networks, noise, parameterization
 from scorefield.errors import UserError, did_you_mean
@@ -27,8 +38,9 @@ def parse_duration(text: str | float) -> float:
     Raises:
         ValueError: not a duration.
     """
-    if isinstance(text, int | float):
+    if isinstance(text, int | float) and not isinstance(text, bool):
         return float(text)
+    text = str(text)
     parts = re.fullmatch(r"(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?", text.strip())
     if not parts:
         raise ValueError(f"{text!r} is no duration; write for example 90s, 3m or 1h30m")
@@ -37,13 +49,17 @@ def parse_duration(text: str | float) -> float:
 
 
 Duration = Annotated[
-    float, BeforeValidator(parse_duration), Field(gt=0), PlainSerializer(lambda s: f"{s:g}s")
+    float,
+    BeforeValidator(parse_duration),
+    Field(gt=0),
+    PlainSerializer(lambda s: f"{Decimal(repr(s)).normalize():f}s"),
 ]
 Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Data(_Section):
@@ -60,17 +76,23 @@ class Data(_Section):
     dequantize: bool = Field(default=False, description="add U/256, as NCSN does")
     value_range: tuple[float, float] = Field(default=(-1.0, 1.0), description="what black and white become")
 
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if not self.value_range[0] < self.value_range[1]:
+            raise ValueError("value_range must rise from black to white")
+        return self
+
 
 class UNetSettings(_Section):
     """See networks.UNet; channels follow the data."""
 
     kind: Literal["unet"] = "unet"
-    widths: tuple[Positive, ...] = (32, 64, 64)
+    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 64, 64)
     blocks: Positive = 1
     attention: tuple[Annotated[int, Field(ge=0)], ...] = ()
     patch: Positive = 1
     head_width: Positive = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Fraction = 0.0
 
 
 class EDMSettings(_Section):
@@ -120,6 +142,12 @@ class Noise(_Section):
     sigma_max: Annotated[float, Field(gt=0)] = 80.0
     law: Annotated[LogNormalLaw | LogUniformLaw | RungsLaw, Field(discriminator="kind")] = LogNormalLaw()
 
+    @model_validator(mode="after")
+    def _falls(self) -> Self:
+        if not self.sigma_min < self.sigma_max:
+            raise ValueError(f"sigma_min = {self.sigma_min:g} must lie below sigma_max = {self.sigma_max:g}")
+        return self
+
 
 class Objective(_Section):
     """See objectives.denoising_score_matching."""
@@ -135,7 +163,7 @@ class Optimizer(_Section):
     """Adam (Kingma & Ba 2015) and its learning rate."""
 
     lr: Annotated[float, Field(gt=0)] = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
     batch: Positive = 128
     warmup: Annotated[int, Field(ge=0)] = Field(default=100, description="steps of linear warm-up")
     decay_after: Annotated[int, Field(ge=0)] = Field(
@@ -147,7 +175,7 @@ class Optimizer(_Section):
 class Average(_Section):
     """The average of weights over training that sampling uses."""
 
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    decay: Fraction = 0.9999
     span: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.1,
         description="until `decay` is reached, the average covers about this share of the steps made",
@@ -158,7 +186,7 @@ class Training(_Section):
     """Length, and what is written on the way."""
 
     steps: Positive = 200_000
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     log_every: Positive = Field(default=50, description="steps")
     save_every: Duration = 60.0
@@ -240,15 +268,15 @@ def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         if str(source) not in known:
             raise UserError(source, "no such recipe.", did_you_mean(str(source), known))
         path = known[str(source)]
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         settings = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(path, f"not valid TOML: {error}.") from error
     for override in overrides:
         _lay_over(settings, override)
     try:
-        return Recipe.model_validate(settings)
+        return Recipe.model_validate_json(json.dumps(settings, default=str))  # JSON, since TOML has no tuples
     except ValidationError as error:
         raise _explain(error, path, text, overrides) from error
 
@@ -272,27 +300,43 @@ def _lay_over(settings: dict[str, Any], override: str) -> None:
 
 def _explain(error: ValidationError, path: Path, text: str, overrides: Sequence[str]) -> UserError:
     first = error.errors()[0]
-    keys = [str(key) for key in first["loc"] if not str(key).startswith("function-")]
-    keys = [key for i, key in enumerate(keys) if i == 0 or key not in _tags() or i == len(keys) - 1]
+    unknown = first["type"] == "extra_forbidden"
+    *inner, last = [str(key) for key in first["loc"]]
+    keys = [key for i, key in enumerate(inner) if i == 0 or not _is_tag(key)]
+    keys += [last] if unknown or not keys or not _is_tag(last) else []
     dotted = ".".join(keys)
-    given = next((o for o in overrides if o.partition("=")[0].replace(" ", "") == dotted), None)
-    where = f"--set {given}" if given else f"{path}{_line_of(text, keys)}: {dotted}"
-    if first["type"] == "extra_forbidden":
-        return UserError(where, "no such setting.", did_you_mean(keys[-1], _fields_at(keys[:-1])))
+    given = [o for o in overrides if f"{dotted}.".startswith(o.partition("=")[0].replace(" ", "") + ".")]
+    where = f"--set {given[-1]}" if given else f"{path}{_line_of(text, keys)}: {dotted}"
+    if unknown:
+        return UserError(where, "no such setting.", did_you_mean(last, _fields_at(first["loc"][:-1])))
+    if first["type"].startswith("union_tag"):
+        context = first.get("ctx", {})
+        kinds = str(context.get("expected_tags", "")).replace("'", "").split(", ")
+        if tag := context.get("tag"):
+            return UserError(where, f"no such kind {tag!r}.", did_you_mean(str(tag), kinds))
+        return UserError(where, "lacks `kind`.", 'Write kind = "…" first, see the default recipe.')
     message = first["msg"].removeprefix("Value error, ")
-    return UserError(where, f"{message[0].lower()}{message[1:]}, got {first['input']!r}.")
+    message = message.replace("valid array", "list of the right length").replace("an object", "a section")
+    given_value = repr(first["input"])
+    got = "" if isinstance(first["input"], dict) or given_value in message else f", got {given_value}"
+    return UserError(where, f"{message[0].lower()}{message[1:]}{got}.")
 
 
-def _tags() -> set[str]:
-    return {"edm", "noise", "data", "velocity", "ncsnv2", "ncsn", "log-normal", "log-uniform", "rungs"}
+def _is_tag(key: str) -> bool:
+    """Whether pydantic put this into an error's place, to tell which alternative of a union it tried."""
+    kinds = {"edm", "noise", "data", "velocity", "ncsnv2", "ncsn", "log-normal", "log-uniform", "rungs"}
+    return key in kinds or key.startswith(("function-", "constrained-", "tuple["))
 
 
-def _fields_at(keys: Sequence[str]) -> list[str]:
-    """The settings that a section has; of every alternative, where there are several."""
+def _fields_at(place: Sequence[int | str]) -> list[str]:
+    """The settings of the section at a place of pydantic's, which names the alternative it took."""
     sections: list[Any] = [Recipe]
-    for key in keys:
+    for key in place:
         inner = [section.model_fields[key].annotation for section in sections if key in section.model_fields]
-        sections = [cls for kind in inner for cls in (get_args(kind) or [kind])]
+        if inner:
+            sections = [cls for kind in inner for cls in (get_args(kind) or [kind])]
+        else:
+            sections = [cls for cls in sections if key in get_args(cls.model_fields["kind"].annotation)]
     return [name for section in sections for name in section.model_fields]
 
 

@@ -8,35 +8,45 @@ RUN/log.csv, samples/    what happened
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from scorefield.errors import UserError
-from scorefield.files import atomic
+from scorefield.files import atomic, write_atomic
 
 STATE, MODEL, RECIPE, LOG, SAMPLES = "state.pt", "model.safetensors", "recipe.toml", "log.csv", "samples"
+_ENTRIES = {"step", "seconds", "network", "average", "optimizer", "generator", "torch"}
 
 
 def save_state(state: dict[str, Any], run: Path) -> None:
     """Write the resume state atomically."""
-    with atomic(run / STATE) as part:
-        torch.save(state, part)
+    with atomic(run / STATE) as part, part.open("wb") as file:  # a file of Python's tells why it fails
+        torch.save(state, file)
 
 
-def load_state(run: Path) -> dict[str, Any]:
-    """The resume state of a run, read without running any code of it.
+def load_state(run: Path) -> dict[str, Any] | None:
+    """The resume state of a run, read without running any code of it; None where there is none yet.
+
+    What a kill left half-written beside it is removed.
 
     Raises:
         UserError: damaged.
     """
     path = run / STATE
+    for part in [*run.glob(".state-*.pt"), *run.glob(".model-*.safetensors")]:
+        part.unlink(missing_ok=True)
+    if not path.is_file():
+        return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not state.keys() >= _ENTRIES:
+            raise ValueError
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
         raise UserError(
             path, "half-written or damaged; the run cannot go on from it.", "Start anew in another folder."
         ) from error
+    return cast(dict[str, Any], state)
 
 
 def trim_log(run: Path, step: int) -> None:
@@ -44,7 +54,12 @@ def trim_log(run: Path, step: int) -> None:
     path = run / LOG
     if not path.is_file():
         return
-    head, *rows = path.read_text().splitlines()
-    kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= step]
-    with atomic(path) as part:
-        part.write_text("\n".join([head, *kept]) + "\n")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if not lines:  # killed before the first row
+        path.unlink()
+        return
+    head, *rows = lines
+    cells = [row.split(",") for row in rows]
+    whole = [row for row in cells if len(row) == head.count(",") + 1 and row[0].isdigit()]
+    kept = [",".join(row) for row in whole if int(row[0]) <= step]
+    write_atomic(path, "\n".join([head, *kept]) + "\n")

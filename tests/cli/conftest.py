@@ -1,0 +1,84 @@
+"""The program, called in this process."""
+
+import io
+import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import pytest
+
+from scorefield.cli import main
+from training.toys import SETTINGS, write_set
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a call ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def complaint(self, code=2):
+        """The one line on standard error, once the code is seen to be this; lines of progress apart."""
+        assert self.code == code, f"{self.code}\n{self.out}\n{self.err}"
+        lines = [line for line in self.err.splitlines() if ", ETA" not in line]
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("scorefield: ")
+        return lines[0]
+
+
+def call(*arguments):
+    """Run `scorefield arguments…`."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ["scorefield", *map(str, arguments)]
+    with patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    return Outcome(code=int(code or 0), out=out.getvalue(), err=err.getvalue())
+
+
+@pytest.fixture(scope="session", name="call")
+def _call():
+    return call
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A labelled .npz of 8×8 pictures with a test split."""
+    return write_set(tmp_path_factory.mktemp("data") / "ramps.npz")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, data):
+    """A recipe file that names the data."""
+    made = call("train", "default", "--data", data, "--out", "unused", "--dry-run", *sets(*SETTINGS))
+    assert made.code == 0, made.err
+    path = tmp_path_factory.mktemp("recipes") / "tiny.toml"
+    path.write_text(made.out)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory, tiny):
+    """A run of twenty steps."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    made = call("train", tiny, "--out", out)
+    assert made.code == 0, made.err
+    return out
+
+
+def sets(*settings):
+    """`--set` before each of the settings."""
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+@pytest.fixture
+def environment():
+    """For a process of its own: one thread."""
+    return os.environ | {"OMP_NUM_THREADS": "1"}

@@ -1,0 +1,256 @@
+"""One clear line and the right exit code for every mistake and failure."""
+
+import errno
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import scorefield as sf
+from scorefield import checkpoint
+from training.toys import write_set
+
+
+@pytest.fixture
+def shirt(tmp_path):
+    path = tmp_path / "shirt.png"
+    Image.new("L", (8, 8), 90).save(path)
+    return path
+
+
+def bomb(path):
+    """A small PNG that promises 50,000 × 50,000 pixels."""
+
+    def chunk(kind, content):
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["smaple"], ["smaple", "Did you mean 'sample'?", "--help"]),
+        (["--nope"], ["--nope"]),
+        (["data", "inspct", "x"], ["Did you mean 'inspect'?"]),
+        (["sample"], ["Missing argument 'MODEL'"]),
+        (["sample", "RUN"], ["Missing option '--out'"]),
+        (["sample", "RUN", "--out", "OUT.png", "--smapler", "heun"], ["--smapler", "--sampler"]),
+        (["sample", "RUN", "--out", "OUT.png", "-n", "many"], ["-n", "integer. See --help."]),
+        (["sample", "RUN", "--out", "OUT.png", "-n", "0"], ["n: need at least one"]),
+        (["sample", "RUN", "--out", "OUT.png", "--steps", "0"], ["steps: need at least one"]),
+        (["sample", "RUN", "--out", "OUT.png", "--seed", "-1"], ["--seed"]),
+        (["sample", "RUN", "--out", "OUT.png", "--sampler", "huen"], ["Did you mean `heun`?"]),
+        (
+            ["sample", "RUN", "--out", "OUT.png", "--device", "foo"],
+            ["--device", "'foo'", "cpu, cuda or auto"],
+        ),
+        (["sample", "RUN", "--out", "OUT.png", "--device", "meta"], ["--device", "'meta'"]),
+        (["sample", "RUN", "--out", "OUT.png", "--device", "cuda:99"], ["--device", "'cuda:99'"]),
+        (["sample", "RUN", "--out", "OUT.mp3"], ["OUT.mp3", "cannot write `.mp3`", ".npz"]),
+        (["sample", "NONE", "--out", "OUT.png"], ["no such model"]),
+        (["evaluate", "RUN", "--data", "DATA", "-n", "1"], ["-n"]),
+        (["evaluate", "RUN", "--data", "NONE"], ["no such file or folder"]),
+        (["evaluate", "RUN", "--data", "DATA", "--sampler", "huen"], ["Did you mean `heun`?"]),
+        (["evaluate", "RUN", "--data", "DATA", "-n", "4", "--features", "NONE"], ["no such file"]),
+        (["inpaint", "SHIRT", "--model", "RUN", "--out", "OUT", "--mask", "middle"], ["middle", "center"]),
+        (["inpaint", "SHIRT", "--model", "RUN", "--out", "OUT", "--sampler", "x"], ["no such sampler"]),
+        (["inpaint", "SHIRT", "--model", "RUN", "--out", "OUT", "--candidates", "0"], ["--candidates"]),
+        (["inpaint", "NONE", "--model", "RUN", "--out", "OUT"], ["no such file"]),
+        (["models", "NONE"], ["no such model"]),
+        (["train", "TINY", "--out", "OUT", "--stop-after", "soon"], ["--stop-after", "soon", "3m"]),
+        (["train", "TINY", "--out", "OUT", "--stop-after", "0s"], ["--stop-after", "length"]),
+        (["train", "TINY", "--out", "OUT", "--stop-after", ""], ["--stop-after"]),
+        (["train", "TINY", "--out", "OUT", "--resume", "please"], ["--resume", "auto or never"]),
+        (["train", "TINY", "--out", "OUT", "--device", "foo"], ["--device"]),
+        (["train", "TINY", "--out", "OUT", "--set", "lr"], ["section.key=value"]),
+        (["train", "TINY", "--out", "OUT", "--set", "optimizer.warm_up=1"], ["`warmup`"]),
+        (["train", "TINY", "--out", "OUT", "--data", "NONE"], ["no such file or folder"]),
+        (["train", "TINY", "--out", "OUT", "--size", "64"], ["smaller", "--size"]),
+        (["train", "TINY", "--out", "OUT", "--size", "0"], ["--size"]),
+        (["train", "NONE", "--out", "OUT"], ["no such recipe"]),
+        (["data", "inspect", "NONE"], ["no such file or folder"]),
+        (["data", "inspect", "fashoin"], ["Did you mean `fashion`?"]),
+        (["data", "inspect", "DATA", "--split", "val"], ["no split `val`"]),
+        (["data", "inspect", "DATA", "--channels", "2"], ["channels"]),
+        (["data", "inspect", "SHIRT"], ["one image"]),
+        (["demo", "--out", "OUT", "--train-for", "soon"], ["--train-for"]),
+        (["demo", "--out", "OUT", "--train-for", "0"], ["--train-for"]),
+        (["doctor", "--recipe", "NONE"], ["no such recipe"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_a_mistake_is_told_in_one_line_and_nothing_is_written(call, run, data, tiny, shirt, arguments, words):
+    places = {"RUN": run, "DATA": data, "TINY": tiny, "SHIRT": shirt, "NONE": "nowhere/none"}
+    out = shirt.parent / "written"
+    told = call(*(places.get(a, a.replace("OUT", f"{out}/OUT")) for a in arguments))
+    line = told.complaint()
+    assert all(word in line for word in words), line
+    assert not out.exists()
+
+
+def test_a_debug_flag_shows_where_and_without_it_nothing_does(call, run, tmp_path):
+    command = ("sample", run, "--out", tmp_path / "x.png", "--sampler", "huen")
+    call(*command).complaint()
+    with pytest.raises(sf.UserError, match="huen"):  # what Python then prints is the traceback
+        call("--debug", *command)
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["train", "inspect"])
+def test_folders_without_a_readable_picture_are_told(call, tiny, tmp_path, verb):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    command = {
+        "train": ("train", tiny, "--out", tmp_path / "run", "--data", empty),
+        "inspect": ("data", "inspect", empty),
+    }[verb]
+    assert str(empty) in call(*command).complaint()
+    (empty / "notes.txt").write_text("no picture")
+    (empty / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    bomb(empty / "bomb.png")
+    assert str(empty) in call(*command).complaint()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_decompression_bomb_is_told_and_skipped_among_good_ones(call, run, shirt, tmp_path):
+    danger = bomb(tmp_path / "bomb.png")
+    line = call("inpaint", danger, "--model", run, "--out", tmp_path / "out").complaint()
+    assert "decompression bomb" in line
+    told = call("data", "inspect", tmp_path)
+    assert told.code == 0, told.err
+    assert "bomb.png" in told.out
+
+
+def test_a_color_picture_for_a_grey_model_is_told(call, run, tmp_path):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    line = call("inpaint", tmp_path / "red.png", "--model", run, "--out", tmp_path / "out").complaint()
+    assert "3 channels" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"\x93NUMPY"])
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_damaged_arrays_are_told(call, tmp_path, suffix, content):
+    path = tmp_path / f"set{suffix}"
+    path.write_bytes(content)
+    assert str(path) in call("data", "inspect", path).complaint()
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["half", "empty", "text", "no card", "folder"])
+def test_checkpoints_that_are_none_are_told(call, run, tmp_path, kind):
+    path = tmp_path / "broken.safetensors"
+    whole = (run / "model.safetensors").read_bytes()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "no card":
+        save_file({"weight": torch.zeros(2)}, path)
+    else:
+        path.write_bytes({"half": whole[: len(whole) // 2], "empty": b"", "text": b"hello " * 9}[kind])
+    line = call("sample", path, "--out", tmp_path / "x.png").complaint()
+    assert str(path) in line
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_weights_of_another_shape_are_told_by_name(call, run, tmp_path, monkeypatch):
+    weights = load_file(run / "model.safetensors")
+    name = next(iter(sorted(weights)))
+    path = tmp_path / "other.safetensors"
+    model = checkpoint.load(run / "model.safetensors")
+    wrong = {**weights, name: torch.zeros(*weights[name].shape, 2)}
+    monkeypatch.setattr(checkpoint, "save_file", lambda _, part, metadata: save_file(wrong, part, metadata))
+    checkpoint.save(model, path)
+    line = call("sample", path, "--out", tmp_path / "x.png").complaint()
+    assert f"made for another network: `{name}`" in line
+
+
+def test_data_smaller_than_the_model_is_told(call, run, tmp_path):
+    small = write_set(tmp_path / "small.npz", side=6)
+    line = call("evaluate", run, "--data", small, "-n", 4).complaint()
+    assert "6×6" in line
+    assert "8×8" in line
+
+
+def test_a_half_written_state_is_told(call, tiny, tmp_path):
+    out = tmp_path / "run"
+    assert call("train", tiny, "--out", out, "--set", "training.steps=2").code == 0
+    (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:999])
+    assert "half-written" in call("train", tiny, "--out", out, "--resume", "auto").complaint()
+    line = call("train", tiny, "--out", out, "--resume", "auto", "--set", "optimizer.lr=0.5").complaint()
+    assert "optimizer.lr" in line
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+
+def no_room(*arguments, **settings):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def rust_has_no_room(*arguments, **settings):
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "fails"), [(torch, "save", no_room), (checkpoint, "save_file", rust_has_no_room)]
+)
+def test_a_disk_that_fills_in_training_ends_with_1_and_leaves_the_last_checkpoint(
+    call, tiny, tmp_path, monkeypatch, module, name, fails
+):
+    out = tmp_path / "run"
+    assert call("train", tiny, "--out", out, "--set", "training.steps=2").code == 0
+    before = {path: path.read_bytes() for path in (out / "model.safetensors", out / "state.pt")}
+    monkeypatch.setattr(module, name, fails)
+    assert "disk is full" in call("train", tiny, "--out", out, "--resume", "auto").complaint(1)
+    assert (out / "model.safetensors").read_bytes() == before[out / "model.safetensors"]
+    monkeypatch.undo()
+    assert call("train", tiny, "--out", out, "--resume", "auto").code == 0
+
+
+@pytest.mark.parametrize("out", ["x.png", "x.npy", "x.npz", "folder"])
+def test_a_disk_that_fills_in_sampling_leaves_the_old_file(call, run, tmp_path, monkeypatch, out):
+    old = tmp_path / out / "00000.png" if out == "folder" else tmp_path / out
+    old.parent.mkdir(exist_ok=True)
+    old.write_bytes(b"mine")
+    for owner, name in ((Image.Image, "save"), (np, "save"), (np, "savez_compressed")):
+        monkeypatch.setattr(owner, name, no_room)
+    told = call("sample", run, "-n", 1, "--steps", 2, "--out", tmp_path / out, "--overwrite")
+    line = told.complaint(1)
+    assert "disk is full" in line
+    assert str(tmp_path / out) in line
+    assert old.read_bytes() == b"mine"
+    assert [path.name for path in old.parent.iterdir()] == [old.name]
+
+
+def test_ctrl_c_outside_of_training_is_one_word_and_130(call, run, tmp_path, monkeypatch):
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sf.ScoreModel, "forward", interrupted)
+    line = call("sample", run, "--out", tmp_path / "x.png").complaint(130)
+    assert line == "scorefield: stopped."
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_failure_of_ours_is_one_line_and_1(call, run, tmp_path, monkeypatch):
+    def broken(*arguments, **settings):
+        raise ZeroDivisionError("a mistake\nof the program")
+
+    monkeypatch.setattr(sf.ScoreModel, "forward", broken)
+    line = call("sample", run, "--out", tmp_path / "x.png").complaint(1)
+    assert "a mistake of the program" in line
+    assert "--debug" in line

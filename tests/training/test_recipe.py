@@ -1,0 +1,190 @@
+"""Recipes: every mistake names its place; what is written reads back."""
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scorefield import noise
+from scorefield.errors import UserError
+from scorefield.training import Recipe, build_model, parse_duration, read_recipe
+
+
+def told(tmp_path, text, overrides=()):
+    """What reading a recipe of this text complains of, without the folder."""
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_recipe(path, overrides)
+    return str(error.value).replace(f"{path}", "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("optimiser.lr = 3", "mine.toml:1: optimiser: no such setting. Did you mean `optimizer`?"),
+        ("[optimiser]\nlr = 3", "mine.toml:1: optimiser: no such setting. Did you mean `optimizer`?"),
+        ("#\n\n[optimizer]\nwarm_up = 3",
+         "mine.toml:4: optimizer.warm_up: no such setting. Did you mean `warmup`?"),
+        ("[noise]\nlaw = { kind = 'log-normal', men = 1 }",
+         "mine.toml:2: noise.law.men: no such setting. Did you mean `mean`?"),
+        ("[noise.law]\nkind = 'log-normal'\nmen = 1",
+         "mine.toml:3: noise.law.men: no such setting. Did you mean `mean`?"),
+        ("[noise.law]\nkind = 'log-uniform'\nmean = 1",
+         "mine.toml:3: noise.law.mean: no such setting. Known: kind."),
+        ("[parameterization]\nkind = 'data'\nsigma_dat = 1",
+         "mine.toml:3: parameterization.sigma_dat: no such setting. Known: kind."),
+        ("[noise]\nlaw.kind = 'log-norml'",
+         "mine.toml:2: noise.law: no such kind 'log-norml'. Did you mean `log-normal`?"),
+        ("[noise]\nlaw = { mean = 1.0 }", "mine.toml:2: noise.law: lacks `kind`."),
+        ("[noise]\nlaw = 3", "mine.toml:2: noise.law: input should be a section, got 3."),
+        ("optimizer = 3", "mine.toml:1: optimizer: input should be a section, got 3."),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_names_its_line_and_the_nearest_right_one(tmp_path, text, complaint):
+    assert told(tmp_path, text).startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "key", "complaint"),
+    [
+        ("optimizer", "lr = 'fast'", "lr", "valid number, got 'fast'"),
+        ("optimizer", "lr = inf", "lr", "finite"),
+        ("optimizer", "lr = 0.0", "lr", "greater than 0"),
+        ("optimizer", "betas = [0.9, 1.0]", "betas.1", "less than 1"),
+        ("training", "steps = '100'", "steps", "valid integer, got '100'"),
+        ("training", "steps = true", "steps", "valid integer, got True"),
+        ("training", "steps = 0", "steps", "greater than or equal to 1"),
+        ("training", "seed = -1", "seed", "greater than or equal to 0"),
+        ("training", "save_every = 'soon'", "save_every", "'soon' is no duration"),
+        ("training", "save_every = true", "save_every", "no duration"),
+        ("training", "save_every = '0s'", "save_every", "greater than 0"),
+        ("training", "precision = 'float8'", "precision", "'float32'"),
+        ("data", "flip = 1", "flip", "valid boolean, got 1"),
+        ("data", "size = 'large'", "size", "valid integer, got 'large'"),
+        ("data", "size = -1", "size", "greater than or equal to 1"),
+        ("data", "channels = 5", "channels", "less than or equal to 4"),
+        ("network", "widths = [8, 'a']", "widths.1", "valid integer, got 'a'"),
+        ("network", "widths = 8", "widths", "list"),
+        ("network", "widths = []", "widths", "at least 1"),
+        ("network", "kind = 'resnet'", "kind", "'unet'"),
+    ],
+)
+def test_an_ill_typed_value_names_its_line_and_itself(tmp_path, section, line, key, complaint):
+    text = told(tmp_path, f"# a comment\n[{section}]\n{line}\n")
+    assert text.startswith(f"mine.toml:3: {section}.{key}: ")
+    assert complaint in text
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[noise]\nsigma_min = 100.0", "sigma_min = 100 must lie below sigma_max = 80"),
+        ("[data]\nvalue_range = [1, -1]", "must rise"),
+    ],
+)
+def test_values_that_contradict_each_other_are_told(tmp_path, text, complaint):
+    assert complaint in told(tmp_path, text)
+
+
+def test_bad_toml_and_bytes_that_are_no_text_are_told(tmp_path):
+    assert "not valid TOML" in told(tmp_path, "[optimizer\nlr = 3")
+    assert "line 2" in told(tmp_path, "[optimizer]\nlr = = 3")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not valid TOML"):
+        read_recipe(tmp_path / "bytes.toml")
+
+
+def test_an_unknown_recipe_offers_the_nearest():
+    with pytest.raises(UserError, match=r"defualt: no such recipe. Did you mean `default`\?"):
+        read_recipe("defualt")
+
+
+def test_an_override_wins_over_the_file_and_the_file_over_the_default(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[optimizer]\nbatch = 3\nwarmup = 5\n[noise]\nlaw = { kind = 'log-normal', mean = 1.0 }")
+    made = read_recipe(path, ["optimizer.batch=4", "optimizer.batch = 7", "noise.law.std = 2.5"])
+    assert made.optimizer.batch == 7
+    assert made.optimizer.warmup == 5
+    assert made.optimizer.clip == Recipe().optimizer.clip
+    assert made.noise_law() == noise.LogNormal(mean=1.0, std=2.5)
+
+
+def test_a_bare_word_is_a_string_and_anything_else_is_toml():
+    made = read_recipe("default", ["data.source=a b/c", 'training.save_every="3m"', "data.size=[8, 12]"])
+    assert made.data.source == "a b/c"
+    assert made.data.size == (8, 12)
+    assert made.training.save_every == 180
+
+
+@pytest.mark.parametrize("override", ["lr", "=3", ".lr=3", "optimizer.=3", ""])
+def test_a_malformed_override_is_told(override):
+    with pytest.raises(UserError, match="not of the form section.key=value"):
+        read_recipe("default", [override])
+
+
+def test_an_override_through_a_value_is_told():
+    with pytest.raises(UserError, match=r"--set optimizer.lr.x=3: `lr` is a value, not a section"):
+        read_recipe("default", ["optimizer.lr=1", "optimizer.lr.x=3"])
+
+
+def test_a_mistake_of_an_override_names_the_override_not_the_file():
+    with pytest.raises(UserError, match=r"^--set optimizer.warm_up=3: no such setting. .*`warmup`"):
+        read_recipe("default", ["optimizer.warm_up=3"])
+    with pytest.raises(UserError, match=r"^--set optimizer.lr=fast: "):
+        read_recipe("default", ["optimizer.lr=1", "optimizer.lr=fast"])
+    with pytest.raises(UserError, match=r"^--set noise.law=.*no such setting"):
+        read_recipe("default", ["noise.law={kind='log-normal', men=1}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("3m", 180), ("1.5h", 5400), ("1h30m", 5400), ("2d", 172_800), ("0.5s", 0.5),
+     (" 3m ", 180), (7, 7), (0.25, 0.25)],
+)  # fmt: skip
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-3m", "3 m", "m", "3mm", "1e3s", "3w", "h1", "1..5s", True])
+def test_what_is_no_duration_is_told(text):
+    with pytest.raises(ValueError, match="no duration"):
+        parse_duration(text)
+
+
+@given(st.integers(0, 9), st.integers(0, 99), st.integers(0, 99), st.integers(1, 999))
+def test_the_parts_of_a_duration_add_up(d, h, m, s):
+    assert parse_duration(f"{d}d{h}h{m}m{s}s") == ((d * 24 + h) * 60 + m) * 60 + s
+
+
+@given(st.floats(1e-6, 1e9), st.floats(1e-8, 10), st.integers(0, 2**63 - 1))
+def test_a_recipe_reads_back_as_it_was_written(tmp_path_factory, seconds, lr, seed):
+    made = Recipe.model_validate({
+        "training": {"save_every": seconds, "seed": seed},
+        "optimizer": {"lr": lr, "betas": (0.5, lr / 11)},
+        "data": {"size": (8, 12), "source": 'a "quoted" \\ näme'},
+        "noise": {"law": {"kind": "rungs", "levels": 7}},
+    })  # fmt: skip
+    path = tmp_path_factory.mktemp("recipes") / "resolved.toml"
+    path.write_text(made.to_toml(), encoding="utf-8")
+    assert read_recipe(path) == made
+
+
+def test_the_written_recipe_holds_every_setting():
+    written = tomllib.loads(Recipe().to_toml())
+    assert written["optimizer"].keys() == type(Recipe().optimizer).model_fields.keys()
+    assert written.keys() == Recipe.model_fields.keys()
+
+
+def test_the_laws_of_noise_are_those_named():
+    ends = {"sigma_min": 0.1, "sigma_max": 10.0}
+    uniform = Recipe.model_validate({"noise": {**ends, "law": {"kind": "log-uniform"}}})
+    assert uniform.noise_law() == noise.LogUniform(**ends)
+    rungs = Recipe.model_validate({"noise": {**ends, "law": {"kind": "rungs", "levels": 3}}})
+    assert rungs.noise_law().sigmas == pytest.approx((10, 1, 0.1))
+
+
+def test_ncsn_without_a_ladder_is_told():
+    with pytest.raises(UserError, match='trains on a ladder. Set kind = "rungs"'):
+        build_model(read_recipe("default", ["parameterization={kind='ncsn'}"]), (1, 8, 8))

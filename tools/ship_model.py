@@ -1,0 +1,34 @@
+"""Put a run's averaged weights among the bundled models, with what its card should tell.
+
+python tools/ship_model.py RUN NAME --about "…" --licence MIT --measures "FD … = …"
+"""
+
+import argparse
+from pathlib import Path
+
+from scorefield import checkpoint
+from scorefield.hub import find
+
+MODELS = Path(__file__).parent.parent / "src" / "scorefield" / "assets" / "models"
+
+
+def main() -> None:
+    """Load, annotate, save."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run")
+    parser.add_argument("name")
+    parser.add_argument("--about", required=True, help="what it draws, in a line")
+    parser.add_argument("--licence", required=True, help="of the weights and of the data")
+    parser.add_argument("--measures", required=True, help="how good it is, and on what that was measured")
+    parser.add_argument("--limits", default="It knows nothing but pictures like those it was trained on.")
+    args = parser.parse_args()
+    path = find(args.run)
+    notes = checkpoint.read_card(path)["notes"]
+    told = {key: getattr(args, key) for key in ("about", "licence", "measures", "limits")}
+    print(checkpoint.save(checkpoint.load(path), MODELS / f"{args.name}.safetensors", notes=told | notes))
+
+
+if __name__ == "__main__":
+    main()
