@@ -11,7 +11,7 @@ import pytest
 
 import scorefield as sf
 
-HEAVY = ("torch", "numpy", "PIL", "pydantic", "safetensors", "matplotlib")
+HEAVY = ("torch", "numpy", "PIL", "safetensors", "matplotlib")
 
 
 def script(code):

@@ -60,7 +60,12 @@ def langevin_step_size(sigmas: Tensor, steps: int) -> float:
     Args:
         sigmas: a geometric ladder of at least two rungs.
         steps: T, updates on each rung.
+
+    Raises:
+        UserError: fewer than two rungs.
     """
+    if len(sigmas) < 2:
+        raise UserError("sigmas", "the step size follows from the ratio of two rungs; the ladder has fewer.")
     ratio = float((sigmas[0] / sigmas[-1]) ** (1 / (len(sigmas) - 1)))
     eta = torch.logspace(-5, 0, 20_001, dtype=torch.float64)[:-1]
     stationary = 1 / (1 - eta / 2)

@@ -3,7 +3,7 @@
 Denoising score matching fits the score of noisy data by the score of the noise (Vincent 2011). Over noise
 levels with the weight λ(σ) = σ² of NCSN it reads, in the denoiser's terms,
 
-    ℓ(σ) = E |(D(x0 + σn; σ) − x0) / σ|^p,      n ~ N(0, I),
+    ℓ(σ) = E abs((D(x0 + σn; σ) − x0) / σ)^p,      n ~ N(0, I),
 
 and that one form, under different laws of σ, is NCSN's objective, DDPM's and Palette's.
 
@@ -28,7 +28,7 @@ def denoising_score_matching(
     p: float = 2,
     generator: Generator,
 ) -> Tensor:
-    """Mean of |(D − x0)/σ|^p over each image.
+    """Mean of abs((D − x0)/σ)^p over each image.
 
     p = 2 is twice NCSN's objective with λ(σ) = σ² (Song & Ermon 2019, eqs. 5–6), per pixel, and DDPM's
     L_simple; p = 1 is Palette's L1. A denoiser that is no ScoreModel takes no condition.
@@ -52,7 +52,7 @@ def denoising_score_matching(
 
 
 def output_weight(model: ScoreModel, sigma: Tensor, *, p: float = 2) -> Tensor:
-    """The weight (σ / |out(σ)|)^p that counts the error of the network's raw output alike at every σ.
+    """The weight (σ / abs(out(σ)))^p that counts the error of the network's raw output alike at every σ.
 
     With it and p = 2, `denoising_score_matching` is the loss of Karras et al. (2022), eq. 8 with
     λ(σ) c_out(σ)² = 1. It is 1 where the network predicts the noise.

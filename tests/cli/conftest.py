@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -22,12 +23,12 @@ class Outcome:
     err: str
 
     def complaint(self, code=2):
-        """The one line on standard error, once the code is seen to be this; lines of progress apart."""
+        """The one line of complaint on standard error, its last, once the code is seen to be this."""
         assert self.code == code, f"{self.code}\n{self.out}\n{self.err}"
-        lines = [line for line in self.err.splitlines() if ", ETA" not in line]
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("scorefield: ")
-        return lines[0]
+        *before, last = self.err.splitlines()
+        assert all(re.search("ETA|pictures, |going on at", line) for line in before), self.err
+        assert last.startswith("scorefield: ")
+        return last
 
 
 def call(*arguments):

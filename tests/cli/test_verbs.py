@@ -17,6 +17,8 @@ from scorefield.evaluation.report import Report
 from scorefield.training import read_recipe
 from training.toys import ramps
 
+from .conftest import sets
+
 hub = sys.modules["scorefield.hub.load"]
 
 
@@ -59,7 +61,7 @@ def test_a_dry_run_prints_the_resolved_recipe_and_writes_nothing(call, tiny, tmp
 
 def test_a_flag_wins_over_set_and_set_over_the_file(call, tiny, data, tmp_path):
     told = call("train", tiny, "--out", tmp_path / "run", "--dry-run", "--data", data, "--size", 6,
-                "--set", "data.size=5", "--set", "data.source=nowhere", "--set", "training.steps=7")  # fmt: skip
+                *sets("data.size=5", "data.source=nowhere", "training.steps=7"))  # fmt: skip
     assert told.code == 0, told.err
     assert "size = 6" in told.out
     assert "steps = 7" in told.out

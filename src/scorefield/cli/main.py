@@ -15,6 +15,8 @@ from scorefield import __version__
 from scorefield.cli import data, demo, doctor, evaluate, inpaint, models, sample, train
 from scorefield.errors import UserError
 
+_CTRL_C = 130
+
 app = typer.Typer(
     name="scorefield",
     no_args_is_help=True,
@@ -56,17 +58,16 @@ def options(
 
 def main() -> None:
     """Run the program and exit with its code."""
+    message = ""
     try:
         code = app(standalone_mode=False)
+        message = "stopped." if code == _CTRL_C else ""  # Typer makes an exit code of it, and no word
     except Exception as error:
         if "--debug" in sys.argv:
             raise
         message, code = _verdict(error)
-        if message:
-            typer.echo(f"scorefield: {message}", err=True)
-    except KeyboardInterrupt:
-        typer.echo("scorefield: stopped.", err=True)
-        code = 130
+    if message:
+        typer.echo(f"scorefield: {message}", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -81,7 +82,7 @@ def _verdict(error: Exception) -> tuple[str, int]:
         told = _one_line(error.format_message())
         return (f"{told.rstrip('.')}. See --help." if told else ""), 2
     if isinstance(error, typer.Abort):
-        return "stopped.", 130
+        return "stopped.", _CTRL_C
     if type(error).__name__ == "Interrupted":
         resume = "Go on with the same command and --resume auto."
         return f"{error}. {resume}", 128 + int(getattr(error, "signum", 2))

@@ -1,5 +1,7 @@
 """One call opens any set of images, and tells in one line why it cannot.
 
+::
+
     open_images("fashion")               a bundled set
     open_images("photos/", size=32)      a folder; sub-folders `train` and `test` are splits,
                                          any others are classes

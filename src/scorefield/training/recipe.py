@@ -341,16 +341,15 @@ def _fields_at(place: Sequence[int | str]) -> list[str]:
 
 
 def _line_of(text: str, keys: Sequence[str]) -> str:
-    """`:line` of the last of `keys` that stands in the file, or nothing."""
-    section, found = "", ""
+    """`:line` of the setting, else of the last of `keys` that stands in the file, or nothing."""
+    section, found, dotted = "", "", ".".join(keys)
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[([^\]]+)\]", line):
             section = header[1].strip()
         name = re.match(r"\s*([\w.-]+)\s*=", line)
         full = ".".join(filter(None, [section, name[1] if name else ""]))
-        dotted = ".".join(keys)
-        if full == dotted or (name and dotted.startswith(full + ".")) or (not name and section == dotted):
+        if full == dotted:
+            return f":{number}"
+        if name and (dotted.startswith(f"{full}.") or (full.startswith(f"{dotted}.") and not found)):
             found = f":{number}"
-            if full == dotted:
-                break
     return found
