@@ -140,8 +140,16 @@ def test_a_color_picture_for_a_grey_model_is_told(call, run, tmp_path):
     assert "3 channels" in line
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"\x93NUMPY"])
-@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".npz", b""),
+        (".npz", b"PK\x03\x04 cut"),
+        (".npz", b"\x93NUMPY"),
+        (".npy", b""),
+        (".npy", b"\x93NUMPY"),
+    ],
+)
 def test_damaged_arrays_are_told(call, tmp_path, suffix, content):
     path = tmp_path / f"set{suffix}"
     path.write_bytes(content)

@@ -31,6 +31,9 @@ def test_few_frames_are_kept_among_them_the_first_and_the_last(steps):
     assert seen[0] == 255
     assert seen[-1] == round(255 * (1 - (steps - 1) / 2000))
     assert seen == sorted(seen, reverse=True)
+    between = np.diff(seen[:-1])
+    assert len(between) < 2 or np.ptp(between) <= 1  # evenly, but for the last
+    assert len(seen) == steps or len(seen) >= 5
 
 
 def test_a_noisy_picture_is_shown_at_unit_spread_beside_what_the_model_makes_of_it():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scorefield import noise
 from scorefield.errors import UserError
 from scorefield.training import Recipe, build_model, parse_duration, read_recipe
+from scorefield.training.recipe import bundled_recipes
 
 
 def told(tmp_path, text, overrides=()):
@@ -188,3 +189,11 @@ def test_the_laws_of_noise_are_those_named():
 def test_ncsn_without_a_ladder_is_told():
     with pytest.raises(UserError, match='trains on a ladder. Set kind = "rungs"'):
         build_model(read_recipe("default", ["parameterization={kind='ncsn'}"]), (1, 8, 8))
+
+
+@pytest.mark.parametrize("name", sorted(bundled_recipes()))
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 48, 48)])
+def test_every_bundled_recipe_builds_its_model(name, shape):
+    recipe = read_recipe(name)
+    assert build_model(recipe, shape).shape == shape
+    assert recipe.data.source == ""  # the data is the user's to name

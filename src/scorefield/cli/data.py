@@ -6,9 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from scorefield.cli.console import progress, require_free, table, tell, write_json
-from scorefield.cli.options import Channels, Json, Overwrite, Size
+from scorefield.cli.options import DATA, Channels, Json, Overwrite, Size
 
-app = typer.Typer(no_args_is_help=True, help="Look at pictures before training on them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Look at pictures before training on them. Example: scorefield data inspect photos/",
+)
 
 
 @app.callback()
@@ -18,7 +21,7 @@ def _group() -> None:  # pyright: ignore[reportUnusedFunction]
 
 @app.command()
 def inspect(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, IDX, .npz, .npy or a bundled name.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help=f"{DATA}.")],
     *,
     size: Size = None,
     channels: Channels = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from scorefield.cli.console import progress, table, tell
-from scorefield.cli.options import Seed
+from scorefield.cli.options import DATA, Seed
 from scorefield.errors import UserError
 
 
@@ -15,10 +15,8 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="A new folder for pictures and the page.")] = Path(
         "demo"
     ),
-    data: Annotated[
-        str, typer.Option("--data", help="A bundled name (fashion, emoji), or any data.")
-    ] = "fashion",
-    train_for: Annotated[str, typer.Option("--train-for", help="Length of training.")] = "110s",
+    data: Annotated[str, typer.Option("--data", help=f"{DATA}.")] = "fashion",
+    train_for: Annotated[str, typer.Option("--train-for", help="How long to train: 90s, 2m …")] = "110s",
     seed: Seed = 0,
 ) -> None:
     """The tour: train a little, sample, mend; writes pictures and a page that explains them.

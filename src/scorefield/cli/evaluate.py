@@ -20,7 +20,8 @@ def evaluate(
     features: Annotated[
         Path | None,
         typer.Option(
-            "--features", help="Features to measure on: a classifier kept here, or a TorchScript module."
+            "--features",
+            help="Other features: a classifier kept in the cache, or a TorchScript module (.pt).",
         ),
     ] = None,
     out: Annotated[
@@ -32,8 +33,8 @@ def evaluate(
 ) -> None:
     """Measure a model: Fréchet and kernel distance, inception-type score, nearest neighbours, speed.
 
-    The features are those of a small classifier, trained once on the data's own labels and kept; for data
-    without labels, fixed random ones; or those of --features.
+    Distances compare features of samples and pictures: those of a small classifier,
+    trained once on the data's own labels and kept. Without labels, fixed random features.
 
     Example: scorefield evaluate fashion --data fashion
     """

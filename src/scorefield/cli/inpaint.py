@@ -7,26 +7,29 @@ from typing import Annotated, Any
 import typer
 
 from scorefield.cli.console import note, progress, require_free, tell, write_json
-from scorefield.cli.options import Device, Json, Overwrite, Seed, Steps
+from scorefield.cli.options import SAMPLERS, Device, Json, Overwrite, Seed, Steps
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing
 
 
 def inpaint(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT…", help="Pictures to mend.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Pictures to mend, of any size.")],
     *,
     out: Annotated[Path, typer.Option("--out", help="Folder for the answers and a before/after sheet.")],
     model: Annotated[
         str, typer.Option("--model", help="A bundled model's name, a run folder or a .safetensors file.")
     ],
     mask: Annotated[
-        str, typer.Option("--mask", help="White = fill: a picture, or center, left, right, top, bottom.")
+        str,
+        typer.Option(
+            "--mask", help="What to fill: a picture that is white there, or center, left, right, top, bottom."
+        ),
     ] = "center",
     invert: Annotated[bool, typer.Option("--invert", help="Fill the mask's black instead.")] = False,
-    candidates: Annotated[int, typer.Option("--candidates", min=1, help="Answers for each picture.")] = 4,
-    sampler: Annotated[
-        str, typer.Option("--sampler", help="annealed-langevin, heun or langevin.")
-    ] = "annealed-langevin",
+    candidates: Annotated[
+        int, typer.Option("--candidates", min=1, help="How many answers for each picture.")
+    ] = 4,
+    sampler: Annotated[str, typer.Option("--sampler", help=f"{SAMPLERS}.")] = "annealed-langevin",
     steps: Steps = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -34,6 +37,8 @@ def inpaint(
     device: Device = "auto",
 ) -> None:
     """Fill in what is missing of pictures; known pixels come back byte for byte.
+
+    Writes every answer, and a sheet: damaged, answers, original.
 
     Example: scorefield inpaint shirt.png --model fashion --mask bottom --out mended
     """

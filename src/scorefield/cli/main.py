@@ -22,7 +22,10 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Generate and mend pictures by the gradient of the data distribution. Start with: scorefield demo",
+    help=(
+        "Generate and mend pictures by the gradient of the data distribution.\n\n"
+        "Start with: scorefield demo. Then: scorefield VERB --help; each shows an example."
+    ),
 )
 for verb in (
     demo.demo,

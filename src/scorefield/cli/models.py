@@ -9,7 +9,12 @@ from scorefield.cli.options import Json, Overwrite
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Show this model's card.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL", help="A bundled name, a run folder or a .safetensors file: show its card."
+        ),
+    ] = None,
     *,
     overwrite: Overwrite = False,
     json: Json = None,

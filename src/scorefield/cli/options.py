@@ -7,6 +7,9 @@ import typer
 
 from scorefield.errors import UserError
 
+DATA = "A folder of pictures, IDX, .npz, .npy, or a bundled name (fashion, emoji)"
+SAMPLERS = "heun (fast), annealed-langevin (Song & Ermon's) or langevin (refines at one low noise level)"
+
 
 def _device(name: str) -> str:
     """A device that this machine has, or a clear word before any work."""
@@ -30,20 +33,24 @@ Data = Annotated[
     str,
     typer.Option(
         "--data",
-        help="A folder of pictures, IDX, .npz, .npy, or a bundled name (fashion, emoji).",
+        help=f"{DATA}.",
     ),
 ]
-Size = Annotated[int | None, typer.Option("--size", min=1, help="Side of the square pictures are fitted to.")]
-Channels = Annotated[
-    int | None, typer.Option("--channels", min=1, max=4, help="1 grey, 3 color; by default the data's own.")
+Size = Annotated[
+    int | None,
+    typer.Option(
+        "--size", min=1, help="Cut and shrink to squares of this side; pictures are never enlarged."
+    ),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Where results go.")]
-Sampler = Annotated[str, typer.Option("--sampler", help="heun, annealed-langevin or langevin.")]
+Channels = Annotated[
+    int | None, typer.Option("--channels", min=1, max=3, help="1 grey, 3 color; by default the data's own.")
+]
+Sampler = Annotated[str, typer.Option("--sampler", help=f"{SAMPLERS}.")]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", help="More steps, better and slower; by default the sampler's own number."),
+    typer.Option("--steps", help="Of the sampler: more are better and slower; by default its own number."),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Same seed, same pictures.", min=0, max=2**63 - 1)]
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same pictures.", min=0)]
 Device = Annotated[
     str,
     typer.Option("--device", help="cpu, cuda, cuda:1 …; auto takes the best there is.", callback=_device),

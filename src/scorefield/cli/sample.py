@@ -18,13 +18,15 @@ def sample(
     out: Annotated[
         Path, typer.Option("--out", help="A .png (a grid), a folder (one file each), .npz or .npy.")
     ],
-    n: Annotated[int, typer.Option("-n", help="How many.")] = 64,
+    n: Annotated[int, typer.Option("-n", help="How many pictures.")] = 64,
     sampler: Sampler = "heun",
     steps: Steps = None,
     seed: Seed = 0,
-    size: Annotated[str | None, typer.Option("--size", help="HxW, where it is not the model's own.")] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Height x width, e.g. 32x48; by default the model's own.")
+    ] = None,
     trace: Annotated[
-        bool, typer.Option("--trace", help="Also write the way from noise to pictures, an animation.")
+        bool, typer.Option("--trace", help="Also write the way from noise to pictures: OUT-trace.gif.")
     ] = False,
     overwrite: Overwrite = False,
     json: Json = None,

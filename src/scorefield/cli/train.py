@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from scorefield.cli.console import note, progress, table, tell
-from scorefield.cli.options import Channels, Device, Size
+from scorefield.cli.options import DATA, Channels, Device, Size
 from scorefield.errors import UserError
 
 
@@ -15,27 +15,35 @@ def train(
         str, typer.Argument(metavar="RECIPE", help="A TOML file or a bundled recipe's name (default, demo).")
     ],
     *,
-    out: Annotated[Path, typer.Option("--out", help="The run's folder.")],
-    data: Annotated[
-        str | None, typer.Option("--data", help="What to train on; wins over the recipe's data.source.")
-    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="A new folder for the run: model, log, sample grids.")],
+    data: Annotated[str | None, typer.Option("--data", help=f"{DATA}; wins over the recipe.")] = None,
     size: Size = None,
     channels: Channels = None,
     stop_after: Annotated[
-        str | None, typer.Option("--stop-after", help="Save and stop after e.g. 90s, 3m, 1h30m.")
+        str | None,
+        typer.Option(
+            "--stop-after", help="Save and stop after 90s, 3m, 1h30m …, or when the recipe's steps are made."
+        ),
     ] = None,
     resume: Annotated[
-        str, typer.Option("--resume", help="auto: go on where the run in --out stopped, if there is one.")
+        str,
+        typer.Option(
+            "--resume", help="auto: go on where the run in --out stopped. never: --out must be free."
+        ),
     ] = "never",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, wins over the recipe.")
+        list[str] | None,
+        typer.Option("--set", help="Lay a setting over the recipe, e.g. optimizer.lr=1e-3; may come again."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and print the resolved recipe.")
+        bool, typer.Option("--dry-run", help="Only check everything and print all settings.")
     ] = False,
     device: Device = "auto",
 ) -> None:
     """Train a score model on pictures.
+
+    Ctrl-C saves and stops; the same command with --resume auto goes on.
+    The run's folder is then the MODEL of the other verbs.
 
     Example: scorefield train default --data fashion --out runs/fashion --stop-after 3m
     """

@@ -46,7 +46,9 @@ class Trace:
 
     def images(self) -> list[Image.Image]:
         """The frames: on the left the noisy pictures, on the right what the model makes of them."""
-        frames = self._kept if self._final is None else [*self._kept, self._final]
+        frames = self._kept
+        if self._final is not None and self._final is not frames[-1]:
+            frames = [*frames, self._final]
         return [_side_by_side(frame) for frame in frames]
 
     def save(self, path: Path) -> Path:
