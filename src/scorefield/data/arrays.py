@@ -166,7 +166,7 @@ def read_npy(path: Path) -> Tensor:
     """
     try:
         array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise _unreadable(path, error) from None
     return as_images(array, where=path)
 
