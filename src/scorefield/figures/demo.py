@@ -92,13 +92,20 @@ def demo(out: Path, *, data: str = "fashion", train_seconds: float = 110, seed: 
     channels, height, width = pictures.shape
     split = "test" if "test" in splits(data) else "train"
     held_out = open_images(data, size=(height, width), channels=channels, split=split)
-    every = max(1, len(held_out) // 8)
+    every = len(held_out) // 8  # one further each time: classes may take turns
     mended: list[Restored] = []
     for k in range(min(8, len(held_out))):
         show("Mending", k / 8, f"picture {k + 1} of 8")
         mask = _MASKS[k % len(_MASKS)]
         mended.append(
-            restore(model, held_out.images[k * every], "inpaint", mask=mask, candidates=4, seed=seed + k)
+            restore(
+                model,
+                held_out.images[k * (every + 1) % len(held_out)],
+                "inpaint",
+                mask=mask,
+                candidates=4,
+                seed=seed + k,
+            )
         )
     save_image(_stack([one.sheet() for one in mended]), out / "inpainting.png")
     save_image(_row([one.damaged for one in mended]), out / "damaged.png")
@@ -131,6 +138,7 @@ def _page(out: Path, model: ScoreModel, tour: Tour, data: str, count: int) -> st
         "inpaint_evaluations": str(plan(model, "annealed-langevin").evaluations),
         "threads": str(torch.get_num_threads()),
         "early_step": early.stem.lstrip("0") or "0",
+        "run": html.escape(str(out / "run")),
     }
     pictures = {
         "samples": out / "samples.png",
