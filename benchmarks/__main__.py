@@ -1,8 +1,9 @@
 """All benchmarks, one command: python -m benchmarks. Results go to benchmarks/results with machine and date.
 
-python -m benchmarks                    start-up, memory, feeding, samplers' overhead: two minutes
+python -m benchmarks                    start-up, memory, feeding, samplers' overhead, traces: three minutes
 python -m benchmarks --fashion          and quality against training time beside the peer, 3 minutes each
 python -m benchmarks --fashion --minutes 3 10 30 --peer-minutes 3
+python -m benchmarks --ncsn --peer CLONE   RefineNet beside its authors' program, three minutes
 """
 
 import argparse
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import fashion, small
+from benchmarks import fashion, ncsn, objectives, small
 from scorefield.files import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,6 +54,8 @@ def main() -> None:
     )
     option = parser.add_argument
     option("--fashion", action="store_true", help="training against the peer on all of Fashion-MNIST")
+    option("--ncsn", action="store_true", help="RefineNet against the program of NCSN's authors")
+    option("--peer", type=Path, help="a clone of github.com/ermongroup/ncsn")
     option("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"), help="its IDX folder")
     option("--minutes", type=float, nargs="+", default=[3.0], help="marks of our training")
     option("--peer-minutes", type=float, nargs="*", default=[3.0], help="marks of the peer's")
@@ -60,8 +63,14 @@ def main() -> None:
     option("--peer-samples", type=int, default=500, help="fewer: it draws one or two a second")
     option("--out", type=Path, help="keep checkpoints and grids here")
     args = parser.parse_args()
+    if args.ncsn:
+        if args.peer is None:
+            parser.error("--ncsn needs --peer, a clone of github.com/ermongroup/ncsn")
+        keep("ncsn", ncsn.run(args.peer))
+        return
     if not args.fashion:
         keep("small", small.run())
+        keep("objectives", objectives.run())
         return
     with tempfile.TemporaryDirectory() as folder:
         out = args.out or Path(folder)

@@ -37,14 +37,14 @@ class Judge:
         self.real = self.features(self.test.images).features
 
     def __call__(self, images: Tensor) -> dict[str, float]:
-        """FD, KID and the inception-type score of uint8 images (N, 1, 28, 28)."""
+        """Fréchet and kernel distance and inception-type score of uint8 images (N, 1, 28, 28)."""
         found = self.features(images)
         assert found.probabilities is not None
         return {
             "n": len(images),
             "FD": frechet_distance(found.features, self.real),
-            "KID": kernel_distance(found.features, self.real)[0],
-            "IS": inception_score(found.probabilities)[0],
+            "KD": kernel_distance(found.features, self.real)[0],
+            "IT": inception_score(found.probabilities)[0],
         }
 
 

@@ -4,11 +4,28 @@ import pytest
 import torch
 from torch import nn
 
-from oracles import Answers, Gaussian, lively, seeded, tiny_model
+from oracles import Answers, Gaussian, float64_mixture, lively, seeded, tiny_model
 from scorefield.errors import UserError
-from scorefield.model import Condition, ScoreModel, check_sigmas, expand, noise, score
-from scorefield.networks import UNet
-from scorefield.parameterization import EDM, DataPrediction, NoisePrediction
+from scorefield.model import (
+    Condition,
+    HasLogDensity,
+    PredictsScore,
+    ScoreField,
+    ScoreModel,
+    check_sigmas,
+    expand,
+    noise,
+    score,
+)
+from scorefield.networks import MLP, Energy, UNet
+from scorefield.parameterization import (
+    EDM,
+    NCSN,
+    DataPrediction,
+    NCSNv2,
+    NoisePrediction,
+    VelocityPrediction,
+)
 
 
 class Spy(nn.Module):
@@ -122,3 +139,80 @@ def test_a_ladder_within_the_models_levels_passes(ladder):
 def test_a_ladder_outside_or_none_at_all_is_refused(ladder):
     with pytest.raises(UserError, match="sigmas"):
         check_sigmas(tiny_model(), torch.tensor(ladder))
+
+
+class Told(nn.Module):
+    """A smooth network of points in float64 that heeds its label."""
+
+    def __init__(self):
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(3, 3, generator=seeded(4), dtype=torch.float64))
+
+    def forward(self, x, label, source=None):
+        return torch.tanh(x @ self.matrix.T) * (1 + label.cos()[:, None])
+
+
+FAMILIES = [
+    EDM(sigma_data=0.7),
+    NoisePrediction(),
+    DataPrediction(),
+    VelocityPrediction(),
+    NCSN(sigmas=(5.0, 1.0, 0.2)),
+    NCSNv2(),
+]
+
+
+@pytest.mark.parametrize("form", ["inner", "distance"])
+@pytest.mark.parametrize("family", FAMILIES, ids=[f.kind for f in FAMILIES])
+def test_the_score_is_the_slope_of_the_log_density(family, form):
+    model = ScoreModel(Energy(Told(), form=form), family, shape=(3,))
+    x = torch.randn(4, 3, generator=seeded(), dtype=torch.float64)
+    sigma, h = torch.tensor([0.1, 0.5, 2.0, 6.0], dtype=torch.float64), 1e-5
+    found = score(model, x, sigma).detach()
+    for j, way in enumerate(torch.eye(3, dtype=x.dtype)):
+        with torch.no_grad():
+            rise = model.log_density(x + h * way, sigma) - model.log_density(x - h * way, sigma)
+        torch.testing.assert_close(found[:, j], rise / (2 * h), rtol=1e-5, atol=1e-5, check_dtype=False)
+    assert found.abs().mean() > 0.01  # so that a wrong sign would show
+
+
+def test_a_density_of_pictures_is_one_number_each():
+    model = ScoreModel(lively(Energy(UNet(channels=1, widths=(8,)))), EDM(), shape=(1, 4, 4))
+    x, sigma = torch.randn(3, 1, 4, 4, generator=seeded()), torch.tensor([0.1, 1.0, 9.0])
+    assert model.log_density(x, sigma).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    "model", [tiny_model(), ScoreField(MLP(features=2, width=8))], ids=["model", "field"]
+)
+def test_a_score_without_an_energy_has_no_density(model):
+    with pytest.raises(UserError, match="no density"):
+        model.log_density(torch.zeros(1, *getattr(model, "shape", (2,))), torch.ones(1))
+
+
+def test_a_score_field_is_its_network_whatever_the_level():
+    network = Answers(torch.randn(2, 3, generator=seeded()))
+    field, x = ScoreField(network), torch.randn(2, 3, generator=seeded(1))
+    for sigma in (torch.tensor([0.0, 0.0]), torch.tensor([0.5, 2.0])):
+        s = sigma[:, None]
+        assert torch.equal(score(field, x, sigma), network.output)
+        assert network.shown[0] is x and network.shown[2] is None
+        assert torch.equal(network.shown[1], torch.zeros(2))
+        torch.testing.assert_close(field(x, sigma), x + s**2 * network.output)
+        assert torch.equal(noise(field, x, sigma), -s * network.output)
+
+
+def test_the_density_of_a_score_field_is_minus_its_energy():
+    field, x = ScoreField(Energy(Told())), torch.randn(2, 3, generator=seeded(), dtype=torch.float64)
+    zero = torch.zeros(2, dtype=torch.float64)
+    assert torch.equal(field.log_density(x, zero), -field.network.energy(x, zero))
+
+
+def test_a_density_with_a_known_score_gives_it_without_a_detour():
+    mixture, x = float64_mixture(), torch.randn(3, 1, 1, 2, generator=seeded(), dtype=torch.float64)
+    assert isinstance(mixture, PredictsScore) and isinstance(mixture, HasLogDensity)
+    zero, sigma = torch.zeros(3, dtype=x.dtype), torch.tensor([0.3, 1.0, 4.0], dtype=x.dtype)
+    assert torch.equal(score(mixture, x, zero), mixture.score(x.flatten(1)).reshape(x.shape))
+    detour = (mixture(x, sigma) - x) / expand(sigma, x) ** 2
+    torch.testing.assert_close(score(mixture, x, sigma), detour)
+    assert mixture.log_density(x, zero).shape == (3,)

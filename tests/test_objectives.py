@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from oracles import Answers, Gaussian, float32_mixture, seeded
+from scorefield.errors import UserError
 from scorefield.model import Condition, ScoreModel
-from scorefield.objectives import denoising_score_matching, output_weight
+from scorefield.objectives import denoising_score_matching, ladder_score_matching, output_weight
 from scorefield.parameterization import (
     EDM,
     NCSN,
@@ -166,3 +167,34 @@ def test_weighted_loss_counts_the_error_of_the_raw_output(family):
     torch.testing.assert_close(
         (output_weight(model, sigma) * losses)[known], torch.full((13,), 4.0)[known], rtol=2e-3, atol=0
     )
+
+
+def test_the_ladder_is_the_mean_of_its_rungs_with_the_papers_half_and_sums():
+    mixture, sigmas = float32_mixture(), torch.tensor([3.0, 1.0, 0.3])
+    x0 = mixture.sample(8, generator=seeded(1)).reshape(8, 1, 1, 2)
+    generator, expected = seeded(2), 0
+    for sigma in sigmas:  # λ(σ) ½‖s + n/σ‖², Song & Ermon (2019), eq. 5
+        n = torch.randn(x0.shape, generator=generator)
+        s = mixture.score(x0 + sigma * n, sigma)
+        expected = expected + sigma**2 * (s + n / sigma).square().sum((1, 2, 3)) / 2 / 3
+    losses = ladder_score_matching(mixture, x0, sigmas, generator=seeded(2))
+    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
+    generator = seeded(2)
+    per_pixel = [denoising_score_matching(mixture, x0, s.expand(8), generator=generator) for s in sigmas]
+    torch.testing.assert_close(losses, torch.stack(per_pixel).mean(0))  # D/2 = 1
+
+
+def test_the_ladder_takes_other_weights():
+    x0, sigmas = torch.randn(4, 1, 2, 2, generator=seeded()), torch.tensor([2.0, 0.5])
+    flat = ladder_score_matching(Gaussian(), x0, sigmas, weight=torch.ones_like, generator=seeded(1))
+    generator, expected = seeded(1), 0
+    for sigma in sigmas:
+        loss = denoising_score_matching(Gaussian(), x0, sigma.expand(4), generator=generator)
+        expected = expected + loss * 2 / sigma**2 / 2
+    torch.testing.assert_close(flat, expected)
+
+
+@pytest.mark.parametrize("sigmas", [[1.0, 2.0], [1.0, 1.0], [1.0, 0.0], [1.0, -1.0], []])
+def test_a_ladder_that_has_a_rung_without_noise_or_does_not_fall_is_refused(sigmas):
+    with pytest.raises(UserError, match="sigmas"):
+        ladder_score_matching(Gaussian(), torch.zeros(1, 1, 2, 2), torch.tensor(sigmas), generator=seeded())

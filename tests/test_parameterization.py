@@ -161,7 +161,7 @@ def test_edm_keeps_input_and_target_at_unit_variance():
         (NoisePrediction(), lambda x0, n, sigma: n),
         (DataPrediction(), lambda x0, n, sigma: x0),
         (VelocityPrediction(), lambda x0, n, sigma: (n - sigma * x0) / math.sqrt(1 + sigma**2)),
-        (NCSN(sigmas=(2.0, 1.0)), lambda x0, n, sigma: -n / sigma),
+        (NCSN(sigmas=(2.0, 0.5)), lambda x0, n, sigma: -n / sigma),
         (NCSNv2(), lambda x0, n, sigma: -n),
     ],
     ids=lambda value: getattr(value, "kind", ""),
@@ -177,6 +177,39 @@ def test_a_network_that_gives_what_its_paper_asks_for_gives_back_the_picture(fam
 def test_ncsn_is_told_the_nearest_rung():
     c = NCSN(sigmas=(10.0, 1.0, 0.1))(torch.tensor([10.0, 1.0, 0.1, 0.9, 0.2]))
     assert c.label.tolist() == [0, 1, 2, 1, 2]
+
+
+class GaussianOnRungs(torch.nn.Module):
+    """The score of N(0, s²) at each rung, as NCSN learns it."""
+
+    def __init__(self, sigmas, spread):
+        super().__init__()
+        self.sigmas, self.spread = torch.tensor(sigmas), spread
+
+    def forward(self, x, label, source=None):
+        return -x / (self.spread**2 + self.sigmas[label.long()] ** 2)[:, None]
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.3, 1.0])
+@pytest.mark.parametrize("off", [0.8, 1.0, 1.25])
+def test_between_rungs_ncsn_keeps_the_nearest_rungs_noise(spread, off):
+    # at σ = c σ_i the noise is (s² + c²σ_i²)/(c (s² + σ_i²)) of the truth; by its score, c times it
+    ladder = (1.7, 1.0, 0.6)
+    model = ScoreModel(GaussianOnRungs(ladder, spread), NCSN(sigmas=ladder), shape=(1,))
+    x, sigma = torch.linspace(-3, 3, 7)[:, None], torch.full((7,), off)
+    truth = sigma[:, None] * x / (spread**2 + off**2)
+    share = (spread**2 + off**2) / (off * (spread**2 + 1))
+    torch.testing.assert_close(model.noise(x, sigma), share * truth)
+    torch.testing.assert_close(model(x, sigma), x - off * share * truth)
+    assert abs(share - 1) <= abs(off * share - 1) + 1e-9  # nearer than by the score, as long as s < √3 σ
+
+
+@pytest.mark.parametrize("sigmas", [(1.0, 2.0), (1.0, 1.0), (1.0, 0.0), (1.0, -0.5), (math.nan,), ()])
+def test_rungs_that_are_no_ladder_are_refused(sigmas):
+    with pytest.raises(UserError, match="sigmas"):
+        NCSN(sigmas=sigmas)
+    with pytest.raises(UserError, match="sigmas"):
+        from_card({"kind": "ncsn", "sigmas": list(sigmas)})
 
 
 @families

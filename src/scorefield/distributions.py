@@ -49,14 +49,14 @@ class GaussianMixture:
         return self.means[which] + torch.einsum("nij,nj->ni", self.axes[which], stretched)
 
     def log_density(self, x: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
-        """Log p(x; σ); x (B, D), σ a number or (B,); (B,)."""
-        return torch.logsumexp(self._joint(x, sigma)[0], 1)
+        """Log p(x; σ); x (B, …) with D numbers each, σ a number or (B,); (B,)."""
+        return torch.logsumexp(self._joint(x.flatten(1), sigma)[0], 1)
 
     def score(self, x: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
-        """∇ log p(x; σ); x (B, D), σ a number or (B,); (B, D)."""
-        joint, along, total = self._joint(x, sigma)
+        """∇ log p(x; σ); x (B, …) with D numbers each, σ a number or (B,); the shape of x."""
+        joint, along, total = self._joint(x.flatten(1), sigma)
         pull = torch.einsum("kij,bkj->bki", self.axes, -along / total)
-        return (joint.softmax(1)[..., None] * pull).sum(1)
+        return (joint.softmax(1)[..., None] * pull).sum(1).reshape(x.shape)
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """D(x; σ) = E[x0 | x], any shape (B, …) with D numbers each; the shape of x."""

@@ -5,6 +5,7 @@ The denoiser is the score in other clothes (Robbins 1956; Vincent 2011):
     D(x; σ) = E[x0 | x],    ∇ log p(x; σ) = (D(x; σ) − x) / σ²,    n(x; σ) = (x − D(x; σ)) / σ.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.errors import UserError
+from scorefield.networks.energy import HasEnergy
 from scorefield.noise import check_ladder
-from scorefield.parameterization import Coefficients, Parameterization
+from scorefield.parameterization import Coefficients, HasLadder, Parameterization
 
 
 class Denoiser(Protocol):
@@ -30,6 +32,24 @@ class PredictsNoise(Protocol):
 
     def noise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """(x − D(x; σ))/σ."""
+        ...
+
+
+@runtime_checkable
+class PredictsScore(Protocol):
+    """A density that gives its score itself, at σ = 0 too."""
+
+    def score(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """∇ log p(x; σ), the shape of x."""
+        ...
+
+
+@runtime_checkable
+class HasLogDensity(Protocol):
+    """A density known up to a factor that depends on σ alone."""
+
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Log p(x; σ) + const, (B,)."""
         ...
 
 
@@ -61,6 +81,8 @@ def noise(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
 
 def score(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
     """∇ log p(x; σ) = −n(x; σ)/σ; shape of x."""
+    if isinstance(denoiser, PredictsScore):
+        return denoiser.score(x, sigma)
     return -noise(denoiser, x, sigma) / expand(sigma, x)
 
 
@@ -99,6 +121,13 @@ class ScoreModel(nn.Module):
         """Where the weights are."""
         return next(self.network.parameters()).device
 
+    @property
+    def ladder(self) -> Tensor | None:
+        """The rungs that the model was trained on, falling, (L,), float32; None where it learned every σ."""
+        family = self.parameterization
+        rungs = family.sigmas if isinstance(family, HasLadder) else None
+        return None if rungs is None else torch.tensor(rungs)
+
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
         """D(x; σ) = E[x0 | x].
 
@@ -117,6 +146,23 @@ class ScoreModel(nn.Module):
         """(x − D(x; σ))/σ, without the subtraction; shapes as in `forward`."""
         c, output = self._predict(x, sigma, condition)
         return expand(c.noise_skip, x) * x + expand(c.noise_out, x) * output
+
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Log p(x; σ) up to a constant that depends on σ alone; (B,).
+
+        For a network F = −∇E it is
+
+            log p(x; σ) = noise_out/(σ · scale) E(scale · x, label) − noise_skip/(2σ) ‖x‖² + const,
+
+        whose gradient, −(noise_skip · x + noise_out · F)/σ, is the model's score. Computed in float32.
+
+        Raises:
+            UserError: the network is no energy.
+        """
+        energy = _energy_of(self.network)
+        c = self.parameterization(sigma)
+        scalar = energy(expand(c.scale, x) * x, c.label)
+        return (c.noise_out / c.scale * scalar - c.noise_skip / 2 * x.square().flatten(1).sum(1)) / sigma
 
     def given(self, condition: Condition) -> "GivenModel":
         """The denoiser of pictures of which `condition` is known."""
@@ -148,6 +194,51 @@ class GivenModel:
     def noise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """(x − E[x0 | x, condition])/σ."""
         return self.model.noise(x, sigma, self.condition)
+
+
+class ScoreField(nn.Module):
+    """A plain score network of one density, without noise levels: s(x) = network(x).
+
+    As a denoiser it is D(x; σ) = x + σ² s(x), so that a sampler takes it like any other; it is right at the
+    one σ, perhaps 0, whose density the network learned.
+
+    Args:
+        network: maps (x, label, source) to a tensor of x's shape; its label is 0 and it has no source.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """D(x; σ) = x + σ² s(x); x (B, …), σ (B,)."""
+        return x + expand(sigma, x) ** 2 * self.score(x, sigma)
+
+    def score(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """s(x), whatever σ."""
+        return cast(Tensor, self.network(x, torch.zeros_like(sigma), None))
+
+    def noise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """(x − D(x; σ))/σ = −σ s(x)."""
+        return -expand(sigma, x) * self.score(x, sigma)
+
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Log p(x) = −E(x) + const, whatever σ; (B,).
+
+        Raises:
+            UserError: the network is no energy.
+        """
+        return -_energy_of(self.network)(x, torch.zeros_like(sigma))
+
+
+def _energy_of(network: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    if not isinstance(network, HasEnergy):
+        raise UserError(
+            "network",
+            "gives a score but no density.",
+            "Train `networks.Energy(network)`, whose score is a slope.",
+        )
+    return network.energy
 
 
 def check_sigmas(model: ScoreModel, sigmas: Tensor) -> None:

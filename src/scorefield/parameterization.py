@@ -16,13 +16,13 @@ References:
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.noise import nearest_rung, sigma_to_gamma
+from scorefield.noise import check_ladder, nearest_rung, sigma_to_gamma
 
 
 class Coefficients(NamedTuple):
@@ -43,6 +43,16 @@ class Parameterization(Protocol):
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,), float32."""
+        ...
+
+
+@runtime_checkable
+class HasLadder(Protocol):
+    """A parameterization that was trained on rungs, or may have been."""
+
+    @property
+    def sigmas(self) -> tuple[float, ...] | None:
+        """The rungs, falling."""
         ...
 
 
@@ -127,23 +137,40 @@ class VelocityPrediction:
 class NCSN:
     """The network is the score on a ladder and is told the rung's index (Song & Ermon 2019, §4.2).
 
-    D(x; σ_i) = x + σ_i² F(x, i). A σ between two rungs is told the nearer one.
+    D(x; σ) = x + σ σ_i F(x, i),   σ_i the rung nearest to σ by ratio
+
+    On a rung this is x + σ_i² F. Between two, what is kept of the rung is its noise of unit variance,
+    −σ_i F, and not its score F: where the data are narrow against σ, the noise is alike on all rungs while
+    the score goes as 1/σ. For x0 ~ N(0, s²), s ≪ σ = c σ_i, the noise comes out c times too large, where by
+    the score it would be c² times. The score does better only from about s = √3 σ on, where there is little
+    noise to find.
+
+    Args:
+        sigmas: the ladder, falling.
+
+    Raises:
+        UserError: `sigmas` rise, repeat, or are not positive.
     """
 
     kind: ClassVar[str] = "ncsn"
     sigmas: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        if check_ladder(torch.tensor(self.sigmas))[-1] == 0:
+            raise UserError("sigmas", "the rungs of NCSN are positive; this ladder ends at 0.")
+
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
         one = torch.ones_like(sigma)
-        rungs = torch.tensor(self.sigmas, device=sigma.device)
+        rungs = torch.tensor(self.sigmas, device=sigma.device, dtype=sigma.dtype)
+        index = nearest_rung(rungs, sigma)
         return Coefficients(
             skip=one,
-            out=sigma**2,
+            out=sigma * rungs[index],
             noise_skip=0 * one,
-            noise_out=-sigma,
+            noise_out=-rungs[index],
             scale=one,
-            label=nearest_rung(rungs, sigma).to(sigma.dtype),
+            label=index.to(sigma.dtype),
         )
 
 
@@ -152,9 +179,13 @@ class NCSNv2:
     """The score is an unconditional network over σ (Song & Ermon 2020, Technique 3).
 
     D(x; σ) = x + σ F(x)
+
+    Args:
+        sigmas: the ladder it was trained on and is to be sampled on; the network knows no ladder.
     """
 
     kind: ClassVar[str] = "ncsnv2"
+    sigmas: tuple[float, ...] | None = None
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
@@ -182,7 +213,7 @@ def from_card(card: dict[str, Any]) -> Parameterization:
     kind = settings.pop("kind", "")
     if kind not in _KINDS:
         raise UserError("parameterization", f"no such kind {kind!r}.", did_you_mean(kind, _KINDS))
-    if "sigmas" in settings:
+    if settings.get("sigmas") is not None:
         settings["sigmas"] = tuple(settings["sigmas"])
     try:
         return _KINDS[kind](**settings)

@@ -196,7 +196,7 @@ def test_evaluate_measures_on_the_features_of_the_datas_own_labels(call, run, da
     report = Report(**json.loads((tmp_path / "r.json").read_text()))
     assert report.features.startswith("ramps-classifier-")
     assert f"FD[{report.features}]" in told.out  # brackets are no markup
-    assert f"IS[{report.features}]" in told.out
+    assert f"inception-type[{report.features}]" in told.out
     assert re.fullmatch(r"ramps, 24 pictures, [0-9a-f]{8}", report.reference)
     assert all(map(math.isfinite, (report.frechet, report.frechet_floor, *report.kernel, report.copies)))
     assert (tmp_path / "near.png").is_file()
@@ -208,7 +208,7 @@ def test_evaluate_without_labels_measures_on_random_features(call, run, tmp_path
                 "--json", tmp_path / "r.json")  # fmt: skip
     assert told.code == 0, told.err
     assert "FD[random-conv]" in told.out
-    assert "IS[" not in told.out
+    assert "inception-type[" not in told.out
     facts = json.loads((tmp_path / "r.json").read_text(), parse_constant=pytest.fail)  # no NaN, no Infinity
     assert facts["inception_type"] is None
 

@@ -209,12 +209,22 @@ def test_scales_are_recognized(values, expected):
     assert as_images(values.reshape(1, 1, 3), where="x").flatten().tolist() == expected
 
 
-@pytest.mark.parametrize(
-    "values", [[-2.0, 1.0], [0.0, 300.0], [0.0, np.nan], [0.0, np.inf], [-1, 5], [0, 70000]]
-)
+@pytest.mark.parametrize("values", [[-2.0, 1.0], [0.0, 300.0], [-1, 5], [0, 70000]])
 def test_values_of_unknown_scale_are_refused(values):
     with pytest.raises(UserError, match=r"its values span .*; expected 0"):
         as_images(np.array(values).reshape(1, 1, 2), where="x")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_values_that_are_not_finite_are_told(tmp_path, kind, value):
+    pixels = np.full((3, 4, 4), 0.5, kind)
+    pixels[1, 2, 3] = value
+    np.save(tmp_path / "set.npy", pixels)
+    with pytest.raises(
+        UserError, match=r"set\.npy: has values that are NaN or infinite\. Leave those images"
+    ):
+        open_images(tmp_path / "set.npy")
 
 
 def test_values_that_are_no_numbers_are_refused():
@@ -250,3 +260,24 @@ def test_a_limit_keeps_images_and_labels_together(tmp_path):
     opened = open_images(tmp_path / "set.npz", limit=10)
     assert len(opened) == 10
     assert opened.images.flatten().tolist() == opened.labels.tolist()
+
+
+def test_arrays_are_cropped_in_the_middle_and_then_reduced(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 11, 16), np.uint8)
+    np.save(tmp_path / "set.npy", pixels)
+    opened = open_images(tmp_path / "set.npy", crop=8)
+    assert np.array_equal(opened.images[:, 0].numpy(), pixels[:, 1:9, 4:12])
+    np.save(tmp_path / "cut.npy", pixels[:, 1:9, 4:12])
+    assert torch.equal(
+        open_images(tmp_path / "set.npy", crop=8, size=4).images,
+        open_images(tmp_path / "cut.npy", size=4).images,
+    )
+    with pytest.raises(UserError, match=r"its images are 16×11, too small for a crop of 12\. Crop less"):
+        open_images(tmp_path / "set.npy", crop=12)
+
+
+def test_impossible_crops_are_told():
+    with pytest.raises(UserError, match="crop: a square of 0 pixels is none"):
+        open_images("fashion", crop=0)
+    with pytest.raises(UserError, match="crop: 20 pixels are less than the size 28×28"):
+        open_images("fashion", crop=20, size=28)

@@ -257,3 +257,75 @@ def test_too_little_disk_for_the_cache_is_told_before_decoding(tmp_path, monkeyp
     monkeypatch.setattr(folders.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(UserError, match=r"too little disk space.*SCOREFIELD_CACHE"):
         open_folder(tmp_path / "set", size=None, channels=None, limit=None, track=None, memory=0)
+
+
+# --- crop ----------------------------------------------------------------------------------------
+
+
+def test_a_crop_is_the_middle_square_and_then_reduced_as_pillow_does(tmp_path):
+    """The aligned pictures of CelebA are 178×218: the crop of 140 leaves out 19 left and 39 above."""
+    pixels = np.random.default_rng(0).integers(0, 256, (218, 178, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "face.png")
+    square = Image.fromarray(pixels[39:179, 19:159])
+    assert np.array_equal(open_images(tmp_path, crop=140).images[0].permute(1, 2, 0), np.asarray(square))
+    reduced = square.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    opened = open_images(tmp_path, crop=140, size=32)
+    assert np.array_equal(opened.images[0].permute(1, 2, 0), np.asarray(reduced))
+
+
+def test_a_crop_of_a_jpeg_is_cut_from_the_whole_picture(tmp_path):
+    """Decoding at a fraction of the size, as for reducing alone, would cut another part."""
+    y, x = np.mgrid[:512, :512]
+    Image.fromarray(((x + y) // 4).astype(np.uint8)).save(tmp_path / "big.jpg", quality=95)
+    opened = open_images(tmp_path, crop=64, size=8)
+    with Image.open(tmp_path / "big.jpg") as picture:
+        middle = np.asarray(picture)[224:288, 224:288].astype(float)
+    assert abs(opened.images.float().mean().item() - middle.mean()) < 1
+    assert opened.images.min() > middle.min() - 5
+
+
+def test_images_too_small_for_the_crop_are_skipped_and_counted(tmp_path):
+    write(tmp_path / "big.png", size=(40, 40))
+    write(tmp_path / "low.png", size=(64, 31))
+    opened = open_images(tmp_path, crop=32, size=16)
+    assert opened.shape == (1, 16, 16)
+    assert opened.skipped == (Skipped(path="low.png", reason="too small for a crop of 32"),)
+    (tmp_path / "big.png").unlink()
+    with pytest.raises(
+        UserError, match=r"none of its 1 images .*too small for a crop of 32\)\. Pass a smaller"
+    ):
+        open_images(tmp_path, crop=32)
+
+
+def test_images_of_different_sizes_become_one_by_a_crop(tmp_path):
+    write(tmp_path / "a.png", size=(40, 50))
+    write(tmp_path / "b.png", size=(60, 45))
+    assert open_images(tmp_path, crop=32).shape == (1, 32, 32)
+
+
+def test_each_crop_has_its_own_place_in_the_cache(tmp_path):
+    noise(tmp_path / "set/1.png")
+    whole, cut, small = (
+        open_folder(
+            tmp_path / "set", size=(16, 16), crop=crop, channels=None, limit=None, track=None, memory=0
+        ).images
+        for crop in (None, 32, 16)
+    )
+    assert not torch.equal(whole, cut)
+    assert not torch.equal(cut, small)
+    assert len(list((tmp_path / ".cache/images").glob("*.bin"))) == 3
+
+
+# --- classes -------------------------------------------------------------------------------------
+
+
+def test_a_class_folder_without_images_is_noted(tmp_path):
+    for name in ("cat/1.png", "dog/1.png"):
+        write(tmp_path / name)
+    (tmp_path / "bird").mkdir()
+    (tmp_path / "bird/notes.txt").write_text("none yet")
+    (tmp_path / ".hidden").mkdir()
+    opened = open_images(tmp_path)
+    assert opened.class_names == ("cat", "dog")
+    assert opened.notes == ("sub-folder `bird` has no images.",)
+    assert "bird" in opened.summary()

@@ -122,3 +122,17 @@ def test_a_written_set_has_the_documented_form(tmp_path):
         assert arrays.files == ["arr_0"]
         assert (arrays["arr_0"].dtype, arrays["arr_0"].shape) == (np.uint8, (3, 6, 4, 3))
     assert Image.open(save_images(images, tmp_path / "a.png")).size == grid(images).size
+
+
+def test_a_smaller_set_leaves_none_of_a_larger_ones_pictures_and_nothing_of_anyone_elses(tmp_path):
+    folder = tmp_path / "folder"
+    save_images(random_images(n=7), folder)
+    others = ["mine.png", "0003.png", "00003.jpg", "00003-old.png", "notes.txt"]
+    for name in others:
+        (folder / name).write_bytes(b"mine")
+    images = random_images(n=3, c=1)
+    save_images(images, folder)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        ["00000.png", "00001.png", "00002.png", *others]
+    )
+    assert all((folder / name).read_bytes() == b"mine" for name in others)

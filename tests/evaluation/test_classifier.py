@@ -113,6 +113,11 @@ def test_half_a_file_is_an_error_of_one_line(tmp_path, keep):
         (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), "4 integers"),
         (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4), "4 integers"),
         (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2, 3]), "0…3"),
+        (
+            torch.zeros(4, 1, 8, 8, dtype=torch.uint8),
+            torch.tensor([0, 2, 2, 0]),
+            "class 1 of 3 has no images",
+        ),
     ],
 )
 def test_what_no_classifier_can_learn_is_refused(images, labels, words):

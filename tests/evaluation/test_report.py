@@ -7,6 +7,7 @@ import torch
 
 from oracles import tiny_model
 from scorefield.errors import UserError
+from scorefield.evaluation import reference
 from scorefield.evaluation import report as module
 from scorefield.evaluation.report import evaluate, sheet_of_neighbours
 from training.toys import pictures
@@ -25,7 +26,7 @@ def test_the_numbers_are_finite_and_carry_features_reference_and_count(measured)
     assert report.features.startswith("ramps-classifier-")
     assert report.reference == f"ramps, 24 pictures, {pictures(24).digest()[:8]}"
     assert (report.n, report.sampler, report.evaluations) == (12, "heun", 5)
-    assert {f"{kind}[{report.features}]" for kind in ("FD", "KID", "IS")} <= report.rows().keys()
+    assert {f"{kind}[{report.features}]" for kind in ("FD", "KD", "inception-type")} <= report.rows().keys()
     assert not any("FID" in name for name in report.rows())
     assert report.to_dict()["features"] == report.features
 
@@ -76,7 +77,7 @@ def test_the_same_seed_measures_the_same():
 
 
 def test_what_cannot_be_measured_is_told_before_any_work(monkeypatch):
-    monkeypatch.setattr(module, "choose_features", lambda *_: pytest.fail("worked"))
+    monkeypatch.setattr(reference, "choose_features", lambda *_: pytest.fail("worked"))
     model = tiny_model()
     with pytest.raises(UserError, match="ramps: its pictures are 1×12×12, the model draws 1×8×8"):
         evaluate(model, pictures(), pictures(24, 12))

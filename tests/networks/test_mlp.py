@@ -39,3 +39,13 @@ def test_a_card_builds_the_same_network_again():
     again = from_card(card)
     assert to_card(again) == card
     again.load_state_dict(network.state_dict())
+
+
+def test_the_activation_is_the_one_asked_for():
+    x, label = torch.randn(3, 2, generator=seeded()), torch.zeros(3)
+    torch.manual_seed(0)
+    network = MLP(features=2, width=16, activation="softplus")
+    direct = network.last(torch.nn.functional.softplus(network.first(x)))  # residual layers start as nothing
+    torch.testing.assert_close(network(x, label), direct)
+    assert to_card(network)["activation"] == "softplus"
+    assert to_card(MLP(features=2))["activation"] == "silu"

@@ -17,7 +17,7 @@ from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
 from scorefield.evaluation.distances import energy_distance
 from scorefield.noise import geometric, langevin_step_size
-from scorefield.samplers import AnnealedLangevin, Langevin
+from scorefield.samplers import MALA, AnnealedLangevin, Langevin
 
 MEAN, STD = 0.7, 0.5
 
@@ -77,6 +77,63 @@ def test_the_last_denoising_is_the_denoiser_at_the_last_rung():
     denoised, steps = run(AnnealedLangevin(step_size=0.01, steps=2, denoise=True), Gaussian(), x, sigmas)
     torch.testing.assert_close(denoised, Gaussian()(plain, torch.full((50,), 0.2)))
     assert steps[-1].sigma == 0.0 and torch.equal(steps[-1].denoised, denoised)
+
+
+def clean():
+    """N(μ, s²) itself, which gives its score at σ = 0."""
+    return GaussianMixture(torch.ones(1), torch.tensor([[MEAN]]), torch.tensor([STD**2]))
+
+
+def test_without_noise_langevin_follows_the_score_of_the_density_itself():
+    alpha, steps, start = 0.1, 4, torch.full((100_000, 1, 1, 1), 3.0)
+    x, seen = run(Langevin(step_size=alpha, steps=steps), clean(), start, torch.tensor([0.0]))
+    mean, variance = 3.0, 0.0
+    for _ in range(steps):
+        a = 1 - alpha / (2 * STD**2)
+        mean, variance = MEAN + a * (mean - MEAN), a**2 * variance + alpha
+    assert float(x.mean()) == pytest.approx(mean, abs=0.01)  # standard error 0.002
+    assert float(x.var()) == pytest.approx(variance, rel=0.02)
+    assert torch.equal(seen[0].denoised, start) and torch.equal(seen[1].denoised, seen[0].x)  # D(x; 0) = x
+    assert [step.sigma for step in seen] == [0.0] * steps
+
+
+def test_a_ladder_may_end_without_noise_where_the_density_gives_its_score():
+    start, alpha = torch.zeros(50_000, 1, 1, 1), 0.05
+    x, seen = run(Langevin(step_size=alpha, steps=30), clean(), start, torch.tensor([1.0, 0.0]))
+    assert [step.sigma for step in seen] == [1.0] * 30 + [0.0] * 30
+    assert float(x.mean()) == pytest.approx(MEAN, abs=0.02)
+    assert float(x.var()) == pytest.approx(STD**2 / (1 - alpha / (4 * STD**2)), rel=0.03)
+
+
+def test_each_convention_is_its_own_update():
+    sigma, step, x = 0.5, 0.03, torch.linspace(-2, 2, 7).reshape(7, 1, 1, 1)
+    s = (Gaussian()(x, torch.full((7,), sigma)) - x) / sigma**2
+    z = torch.randn(x.shape, generator=seeded(3))
+    by = {
+        "paper": x + step / 2 * s + math.sqrt(step) * z,  # Song & Ermon 2019, Algorithm 1
+        "code": x + step * s + math.sqrt(2 * step) * z,  # Song & Ermon 2020, Algorithm 1
+    }
+    for convention, expected in by.items():
+        for kind in (Langevin, AnnealedLangevin):
+            sampler = kind(step_size=step, steps=1, convention=convention)
+            ours, _ = run(sampler, Gaussian(), x, torch.tensor([sigma]), seed=3)
+            torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("kind", [Langevin, AnnealedLangevin, MALA])
+def test_the_papers_step_is_twice_the_codes_to_the_byte(kind):
+    x, sigmas, law = torch.randn(20, 1, 1, 2, generator=seeded()), geometric(2.0, 0.2, 4), float32_mixture()
+    paper, _ = run(kind(step_size=0.02, steps=3, convention="paper"), law, x, sigmas)
+    code, _ = run(kind(step_size=0.01, steps=3, convention="code"), law, x, sigmas)
+    same, _ = run(kind(step_size=0.02, steps=3, convention="code"), law, x, sigmas)
+    assert torch.equal(paper, code) and not torch.equal(paper, same)
+
+
+@pytest.mark.parametrize("kind", [Langevin, AnnealedLangevin, MALA])
+def test_another_convention_is_refused_by_name(kind):
+    sampler = kind(step_size=0.1, convention="papr")
+    with pytest.raises(UserError, match=r"no such convention 'papr'\. Did you mean `paper`"):
+        run(sampler, float32_mixture(), torch.ones(1, 1, 1, 2), torch.tensor([1.0]))
 
 
 def mixture_error(x, mixture, sigma):
@@ -193,6 +250,8 @@ def test_a_ladder_that_cannot_be_walked_is_refused(sampler, ladder):
         Langevin(step_size=0.0),
         Langevin(step_size=0.1, steps=0),
         AnnealedLangevin(step_size=-1.0),
+        AnnealedLangevin(step_size=math.nan),
+        Langevin(step_size=math.inf),
         AnnealedLangevin(steps=0),
     ],
     ids=str,

@@ -24,7 +24,7 @@ from scorefield.training.state import load_state
 
 from .toys import pictures, recipe
 
-loop = sys.modules["scorefield.training.loop"]
+losses, shown = (sys.modules[f"scorefield.training.{name}"] for name in ("losses", "preview"))
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +51,18 @@ def same(a, b):
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
     return a == b
+
+
+NCSN = [
+    'network={kind="refinenet", width=4}',
+    'parameterization={kind="ncsn"}',
+    'noise={sigma_max=1.0, sigma_min=0.01, law={kind="rungs", levels=2}}',
+    "data.value_range=[0.0, 1.0]",
+    "data.dequantize=true",
+    'objective={weight="uniform"}',
+    "optimizer.clip=0.0",
+    "average.decay=0.0",
+]
 
 
 @pytest.mark.parametrize("first", [10, 7], ids=["at a row of the log", "between two rows"])
@@ -83,6 +95,22 @@ def test_two_sessions_make_the_run_of_one_bit_for_bit(tmp_path, settings, first)
         for step, row in rows(tmp_path / "one").items():
             for key in ("images", "loss", "lr", "gradient_norm"):
                 assert rows(tmp_path / "two")[step][key] == row[key]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [NCSN, ["network.energy=true", 'objective={kind="sliced"}'], ["noise=auto"]],
+    ids=["refinenet", "sliced energy", "automatic noise"],
+)
+def test_two_sessions_make_the_run_of_one_whatever_network_and_objective(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr(shown, "_UPDATES", 1)
+    trainer(tmp_path / "one", *settings, "training.steps=4").fit()
+    trainer(tmp_path / "two", *settings, "training.steps=2").fit()
+    torch.manual_seed(99)
+    trainer(tmp_path / "two", *settings, "training.steps=4", resume=True).fit()
+    one, two = (load_state(tmp_path / run) for run in ("one", "two"))
+    for part in one.keys() - {"seconds"}:
+        assert same(one[part], two[part]), part
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
@@ -153,6 +181,25 @@ def test_the_gradient_is_clipped_to_the_norm_asked_for(tmp_path, monkeypatch):
     assert float(rows(tmp_path / "run")[3]["gradient_norm"]) > 0.01  # the log tells the norm before
 
 
+def test_a_clip_of_0_leaves_the_gradient_as_it_is(tmp_path):
+    for name, clip in (("off", 0), ("wide", 1e6)):
+        trainer(tmp_path / name, f"optimizer.clip={clip}", "training.steps=5").fit()
+    off, wide = (load_state(tmp_path / name)["network"] for name in ("off", "wide"))
+    assert same(off, wide)
+
+
+def test_without_an_average_the_last_weights_are_the_model(tmp_path):
+    trainer(tmp_path / "run", "average.decay=0.0", "training.steps=5").fit()
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    assert same(saved, dict(load_state(tmp_path / "run")["network"]))
+
+
+def test_adam_gets_the_recipes_betas_and_eps(tmp_path):
+    made = trainer(tmp_path / "run", "optimizer.betas=[0.5, 0.75]", "optimizer.eps=1e-3")
+    group = made.optimizer.param_groups[0]
+    assert (group["betas"], group["eps"]) == ((0.5, 0.75), 1e-3)
+
+
 def test_the_loss_falls_on_a_toy_set(tmp_path):
     more = ("training.steps=120", "training.log_every=20", "optimizer.lr=0.01", "optimizer.batch=32")
     trainer(tmp_path / "run", *more).fit()
@@ -161,13 +208,13 @@ def test_the_loss_falls_on_a_toy_set(tmp_path):
 
 
 def test_a_broken_loss_never_reaches_a_checkpoint_even_between_two_rows_of_the_log(tmp_path, monkeypatch):
-    true, calls = loop.denoising_score_matching, []
+    true, calls = losses.denoising_score_matching, []
 
     def breaks(*args, **settings):
         calls.append(1)
         return true(*args, **settings) * (float("nan") if len(calls) > 6 else 1.0)
 
-    monkeypatch.setattr(loop, "denoising_score_matching", breaks)
+    monkeypatch.setattr(losses, "denoising_score_matching", breaks)
     with pytest.raises(RuntimeError, match=r"loss is nan .* near step 7; the last checkpoint stands"):
         trainer(tmp_path / "run", "training.log_every=50", 'training.save_every="0.000001s"').fit()
     assert load_state(tmp_path / "run")["step"] == 6
@@ -187,13 +234,13 @@ def test_memory_does_not_grow_with_the_steps(tmp_path):
 
 
 def test_grids_are_drawn_from_the_averaged_weights_and_always_from_one_noise(tmp_path, monkeypatch):
-    true, drawn = loop.sample, []
+    true, drawn = shown.sample, []
 
     def spy(model, n, *, steps, seed):
         drawn.append(([p.data_ptr() for p in model.network.parameters()], model.training, n, seed))
         return true(model, n, steps=steps, seed=seed)
 
-    monkeypatch.setattr(loop, "sample", spy)
+    monkeypatch.setattr(shown, "sample", spy)
     made = trainer(tmp_path / "run", 'training.sample_every="0.000001s"', "training.steps=3")
     made.fit()
     assert drawn == [([p.data_ptr() for p in made.average.module.parameters()], False, 2, 0)] * 3

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorefield import noise
+from scorefield import networks, noise
 from scorefield.errors import UserError
 from scorefield.training import Recipe, build_model, parse_duration, read_recipe
-from scorefield.training.recipe import bundled_recipes
 
 
 def told(tmp_path, text, overrides=()):
@@ -41,6 +40,22 @@ def told(tmp_path, text, overrides=()):
         ("[noise]\nlaw = { mean = 1.0 }", "mine.toml:2: noise.law: lacks `kind`."),
         ("[noise]\nlaw = 3", "mine.toml:2: noise.law: input should be a section, got 3."),
         ("optimizer = 3", "mine.toml:1: optimizer: input should be a section, got 3."),
+        ("[network]\nkind = 'resnet'",
+         "mine.toml:2: network: no such kind 'resnet'. Did you mean `refinenet`?"),
+        ("[network]\nkind = 'refinenet'\nwidths = [8]",
+         "mine.toml:3: network.widths: no such setting. Did you mean `width`?"),
+        ("[network]\nkind = 'refinenet'\nform = 'deep'",
+         "mine.toml:3: network.form: input should be 'small', "),
+        ("[network]\nwidth = 8", "mine.toml:2: network.width: no such setting. Did you mean `widths`?"),
+        ("[objective]\nkind = 'slices'",
+         "mine.toml:2: objective: no such kind 'slices'. Did you mean `sliced`?"),
+        ("[objective]\nkind = 'sliced'\np = 1", "mine.toml:3: objective.p: no such setting."),
+        ("[objective]\nprojections = 2", "mine.toml:2: objective.projections: no such setting."),
+        ("[objective]\nkind = 'sliced'\nlaw = 'uniform'",
+         "mine.toml:3: objective.law: input should be 'radem"),
+        ("noise = 'aut'", "mine.toml:1: noise: input should be 'auto', got 'aut'."),
+        ("noise = 3", "mine.toml:1: noise: input should be a section, got 3."),
+        ("[noise]\nsigma = 3", "mine.toml:2: noise.sigma: no such setting. Did you mean `sigma_m"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_names_its_line_and_the_nearest_right_one(tmp_path, text, complaint):
@@ -69,7 +84,11 @@ def test_an_unknown_key_names_its_line_and_the_nearest_right_one(tmp_path, text,
         ("network", "widths = [8, 'a']", "widths.1", "valid integer, got 'a'"),
         ("network", "widths = 8", "widths", "list"),
         ("network", "widths = []", "widths", "at least 1"),
-        ("network", "kind = 'resnet'", "kind", "'unet'"),
+        ("optimizer", "clip = -1", "clip", "greater than or equal to 0"),
+        ("optimizer", "eps = 0.0", "eps", "greater than 0"),
+        ("average", "decay = 1.0", "decay", "less than 1"),
+        ("data", "crop = 0", "crop", "greater than or equal to 1"),
+        ("objective", "p = 0.5", "p", "greater than or equal to 1"),
     ],
 )
 def test_an_ill_typed_value_names_its_line_and_itself(tmp_path, section, line, key, complaint):
@@ -83,6 +102,8 @@ def test_an_ill_typed_value_names_its_line_and_itself(tmp_path, section, line, k
     [
         ("[noise]\nsigma_min = 100.0", "sigma_min = 100 must lie below sigma_max = 80"),
         ("[data]\nvalue_range = [1, -1]", "must rise"),
+        ("[data]\ncrop = 20\nsize = 28", "size = 28 is more than crop = 20 leaves"),
+        ("[data]\ncrop = 20\nsize = [16, 28]", "size = 28 is more than crop = 20 leaves"),
     ],
 )
 def test_values_that_contradict_each_other_are_told(tmp_path, text, complaint):
@@ -191,9 +212,36 @@ def test_ncsn_without_a_ladder_is_told():
         build_model(read_recipe("default", ["parameterization={kind='ncsn'}"]), (1, 8, 8))
 
 
-@pytest.mark.parametrize("name", sorted(bundled_recipes()))
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 48, 48)])
-def test_every_bundled_recipe_builds_its_model(name, shape):
-    recipe = read_recipe(name)
-    assert build_model(recipe, shape).shape == shape
-    assert recipe.data.source == ""  # the data is the user's to name
+def test_tables_for_each_rung_need_the_rungs_number():
+    network = "network={kind='refinenet', width=4}"
+    with pytest.raises(
+        UserError, match=r"network.conditional: its tables need a rung's number.*conditional = f"
+    ):
+        build_model(read_recipe("default", [network, "parameterization={kind='ncsnv2'}"]), (1, 8, 8))
+
+
+@pytest.mark.parametrize(("value_range", "centre"), [((0.0, 1.0), True), ((-1.0, 1.0), False)])
+@pytest.mark.parametrize(("conditional", "levels"), [(True, 7), (False, None)])
+def test_a_refinenets_levels_follow_the_ladder_and_its_centring_the_values(
+    value_range, centre, conditional, levels
+):
+    made = Recipe.model_validate({
+        "data": {"value_range": value_range},
+        "network": {"kind": "refinenet", "width": 4, "conditional": conditional},
+        "parameterization": {"kind": "ncsn" if conditional else "ncsnv2"},
+        "noise": {"law": {"kind": "rungs", "levels": 7}},
+    })  # fmt: skip
+    model = build_model(made, (1, 8, 8))
+    card = networks.to_card(model.network)
+    assert (card["kind"], card["levels"], card["centre"], card["width"]) == ("refinenet", levels, centre, 4)
+    assert tuple(model.parameterization.sigmas) == made.noise_law().sigmas
+
+
+@pytest.mark.parametrize("network", ["{kind='refinenet', width=4, energy=true}", "{widths=[8], energy=true}"])
+def test_an_energys_score_is_the_gradient_of_a_scalar(network):
+    made = read_recipe("default", [
+        f"network={network}",
+        "parameterization={kind='ncsn'}",
+        "noise={sigma_max=1.0, sigma_min=0.1, law={kind='rungs', levels=3}}",
+    ])  # fmt: skip
+    assert networks.to_card(build_model(made, (1, 8, 8)).network)["kind"] == "energy"

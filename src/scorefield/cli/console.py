@@ -70,6 +70,21 @@ def table(rows: dict[str, Any], title: str = "") -> None:
         tell(f"{name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
 
 
+def columns(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """A table of text, a line each row, never broken."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    tell(f"\n{title}")
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for i, name in enumerate(header):
+        made.add_column(Text(name), justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    _console(width=10_000).print(made, crop=False)
+
+
 def require_free(*paths: Path | None, overwrite: bool) -> None:
     """See, before any work, that what a command will write is not there yet.
 
@@ -88,7 +103,7 @@ def write_json(path: Path | None, values: Any) -> None:
 
 
 @cache
-def _console(*, stderr: bool = False) -> "Console":
+def _console(*, stderr: bool = False, width: int | None = None) -> "Console":
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    return Console(stderr=stderr, highlight=False, width=width)

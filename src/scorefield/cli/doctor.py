@@ -60,7 +60,7 @@ def _try(recipe: str, data: str, size: int | None, device: str) -> dict[str, Any
     import tempfile
 
     from scorefield.training import Trainer, read_recipe
-    from scorefield.training.loop import open_recipe_data
+    from scorefield.training.start import open_recipe_data
 
     overrides = [f"data.source={json.dumps(data)}", *([f"data.size={size}"] if size else [])]
     quiet = ['training.save_every="1d"', 'training.sample_every="1d"', "training.sample_count=1"]

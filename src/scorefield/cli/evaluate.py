@@ -5,25 +5,31 @@ from typing import Annotated
 
 import typer
 
-from scorefield.cli.console import progress, require_free, table, tell, write_json
-from scorefield.cli.options import Data, Device, Json, ModelName, Overwrite, Sampler, Seed, Steps
+from scorefield.cli.console import note, progress, require_free, table, tell, write_json
+from scorefield.cli.options import (
+    Crop,
+    Data,
+    Device,
+    Json,
+    ModelName,
+    NamedFeatures,
+    Overwrite,
+    Sampler,
+    Seed,
+    Steps,
+)
 
 
 def evaluate(
     model: ModelName,
     *,
     data: Data,
+    crop: Crop = None,
     n: Annotated[int, typer.Option("-n", min=2, help="Samples to draw; distances need many.")] = 2000,
     sampler: Sampler = "heun",
     steps: Steps = None,
     seed: Seed = 0,
-    features: Annotated[
-        Path | None,
-        typer.Option(
-            "--features",
-            help="Other features: a classifier kept in the cache, or a TorchScript module (.pt).",
-        ),
-    ] = None,
+    features: NamedFeatures = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write samples over their nearest training pictures (.png).")
     ] = None,
@@ -40,18 +46,23 @@ def evaluate(
     """
     import scorefield as sf
     from scorefield.data.datasets import open_images, splits
-    from scorefield.data.sheets import save_image
+    from scorefield.data.sheets import check_picture_name, save_image
     from scorefield.evaluation.report import evaluate as measure
     from scorefield.evaluation.report import sheet_of_neighbours
 
     require_free(out, json, overwrite=overwrite)
+    if out is not None:
+        check_picture_name(out)
     score_model = sf.load(model, device=device)
     channels, *size = score_model.shape
+    if crop is None and (crop := trained_crop(model)) is not None:
+        note(f"pictures are first cut to {crop}×{crop}, as in training")
     with progress("Reading pictures") as show:
         train, test = (
             open_images(
                 data,
                 size=(size[0], size[1]),
+                crop=crop,
                 channels=channels,
                 split=split,
                 track=lambda done, total: show(done / max(total, 1), ""),
@@ -75,3 +86,11 @@ def evaluate(
         save_image(sheet_of_neighbours(pairs), out)
         tell(f"sheet {out}")
     write_json(json, report.to_dict())
+
+
+def trained_crop(model: str) -> int | None:
+    """The crop that the model's recipe cut its pictures with."""
+    from scorefield import checkpoint, hub
+
+    recipe = checkpoint.read_card(hub.find(model))["notes"].get("recipe", {})
+    return recipe.get("data", {}).get("crop")

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from scorefield import __version__
-from scorefield.cli import data, demo, doctor, evaluate, inpaint, models, sample, train
+from scorefield.cli import compare, data, demo, doctor, evaluate, figures, inpaint, models, sample, train
 from scorefield.errors import UserError
 
 _CTRL_C = 130
@@ -33,11 +33,13 @@ for verb in (
     sample.sample,
     inpaint.inpaint,
     evaluate.evaluate,
+    compare.compare,
     doctor.doctor,
-    models.models,
 ):
     app.command()(verb)
 app.add_typer(data.app, name="data")
+app.add_typer(figures.app, name="figures")
+app.add_typer(models.app, name="models")
 
 
 def _version(asked: bool) -> None:

@@ -7,8 +7,11 @@ import typer
 
 from scorefield.errors import UserError
 
-DATA = "A folder of pictures, IDX, .npz, .npy, or a bundled name (fashion, emoji)"
-SAMPLERS = "heun (fast), annealed-langevin (Song & Ermon's) or langevin (refines at one low noise level)"
+DATA = "A folder of pictures, IDX, CIFAR (binary), .npz, .npy, or a bundled name (fashion, emoji)"
+SAMPLERS = (
+    "heun (fast), annealed-langevin (Song & Ermon's), langevin (refines at one low noise level) or mala "
+    "(annealed, with a Metropolis test, for energy networks)"
+)
 
 
 def _device(name: str) -> str:
@@ -42,6 +45,12 @@ Size = Annotated[
         "--size", min=1, help="Cut and shrink to squares of this side; pictures are never enlarged."
     ),
 ]
+Crop = Annotated[
+    int | None,
+    typer.Option(
+        "--crop", min=1, help="First cut a square of this side from the middle, e.g. 140 for aligned CelebA."
+    ),
+]
 Channels = Annotated[
     int | None, typer.Option("--channels", min=1, max=3, help="1 grey, 3 color; by default the data's own.")
 ]
@@ -57,3 +66,11 @@ Device = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the results as JSON to this file.")]
+NamedFeatures = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        help="Other features: inception (the standard network, fetched once), inception:FILE (its weights), "
+        "random, a classifier kept in the cache, or a TorchScript module (.pt).",
+    ),
+]

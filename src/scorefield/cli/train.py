@@ -6,18 +6,22 @@ from typing import Annotated
 import typer
 
 from scorefield.cli.console import note, progress, table, tell
-from scorefield.cli.options import DATA, Channels, Device, Size
+from scorefield.cli.options import DATA, Channels, Crop, Device, Size
 from scorefield.errors import UserError
 
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A TOML file or a bundled recipe's name (default, demo).")
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A TOML file or a bundled recipe's name; `scorefield models` lists them."
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option("--out", help="A new folder for the run: model, log, sample grids.")],
     data: Annotated[str | None, typer.Option("--data", help=f"{DATA}; wins over the recipe.")] = None,
     size: Size = None,
+    crop: Crop = None,
     channels: Channels = None,
     stop_after: Annotated[
         str | None,
@@ -48,7 +52,7 @@ def train(
     Example: scorefield train default --data fashion --out runs/fashion --stop-after 3m
     """
     from scorefield.training import Trainer, parse_duration, read_recipe
-    from scorefield.training.loop import goes_on, open_recipe_data
+    from scorefield.training.start import goes_on, open_recipe_data
 
     if resume not in {"auto", "never"}:
         raise UserError("--resume", f"no such choice {resume!r}.", "Use auto or never.")
@@ -58,7 +62,7 @@ def train(
         raise UserError("--stop-after", f"{error}.") from error
     if seconds is not None and seconds <= 0:
         raise UserError("--stop-after", "a session needs a length.", "Write for example 90s, 3m or 1h30m.")
-    flags = {"data.source": data, "data.size": size, "data.channels": channels}
+    flags = {"data.source": data, "data.size": size, "data.crop": crop, "data.channels": channels}
     overrides = [
         *(settings or []),
         *(f"{key}={_toml(value)}" for key, value in flags.items() if value is not None),
@@ -80,7 +84,7 @@ def train(
             report=lambda now: show(now.share, f"step {now.step}  loss {now.loss:.4f}"),
         )
         if dry_run:
-            tell(resolved.to_toml())
+            tell(trainer.recipe.to_toml())
             tell(f"# {trainer.summary()}")
             return
         if trainer.step:

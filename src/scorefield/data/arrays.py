@@ -7,6 +7,7 @@ What the numbers mean is settled by one rule, written once in `_levels`:
     floats within 0…1    round(255 v)
     floats within −1…1   round(255 (v + 1) / 2)
     floats within 0…255  rounded
+    NaN, infinity        an error
     anything else        an error that tells the span
 
 Axes are (N, H, W), (N, H, W, C) or (N, C, H, W) with C of 1 or 3; where both fit, C is last.
@@ -199,6 +200,10 @@ def _levels(array: Array, where: object) -> npt.NDArray[np.uint8]:
         raise UserError(where, f"its type {array.dtype} is not one of pixels.", "Save it as uint8.")
     low, high = float(array.min()), float(array.max())
     floats = array.dtype.kind == "f"
+    if floats and not math.isfinite(low + high):
+        raise UserError(
+            where, "has values that are NaN or infinite.", "Leave those images out, or mend them."
+        )
     if array.dtype == np.bool_ or (floats and low >= 0 and high <= 1):
         scale, shift = 255.0, 0.0
     elif floats and low >= -1 and high <= 1:

@@ -6,6 +6,7 @@
     open_images("photos/", size=32)      a folder; sub-folders `train` and `test` are splits,
                                          any others are classes
     open_images("mnist/")                a folder of IDX files, plain or gzipped
+    open_images("cifar-10-batches-bin/")   CIFAR in its binary version, or the .tar.gz of it
     open_images("train-images-idx3-ubyte.gz"), open_images("set.npz"), open_images("set.npy")
 
 A name of a bundled set wins over a folder of that name; `./fashion` is the folder. A set without
@@ -14,6 +15,7 @@ splits is all `train`. A folder larger than 1 GiB when decoded is kept, decoded,
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,9 +24,10 @@ from torch import Tensor
 from scorefield.data.arrays import idx_files, idx_sibling, is_idx, npz_splits, read_idx, read_npy, read_npz
 from scorefield.data.batches import Batches
 from scorefield.data.bundled import NAMES, card, read_bundled
+from scorefield.data.cifar import cifar_splits, is_cifar, read_cifar
 from scorefield.data.folders import SUFFIXES, open_folder
 from scorefield.data.images import Size
-from scorefield.data.imageset import ImageSet, Skipped, Track, adapted, chosen
+from scorefield.data.imageset import ImageSet, Skipped, Track, adapted, chosen, cropped
 from scorefield.errors import UserError, did_you_mean
 
 __all__ = ["Batches", "ImageSet", "Skipped", "known_data", "open_images", "splits"]
@@ -46,6 +49,8 @@ def splits(data: str | Path) -> tuple[str, ...]:
     if _is_bundled(data):
         return tuple(card(str(data)).splits)
     path = _existing(data)
+    if is_cifar(path):
+        return cifar_splits(path)
     if path.is_dir():
         return tuple(idx_files(path)) or tuple(_split_folders(path)) or ("train",)
     if path.suffix == ".npz":
@@ -59,6 +64,7 @@ def open_images(
     data: str | Path,
     *,
     size: int | Size | None = None,
+    crop: int | None = None,
     channels: int | None = None,
     split: str = "train",
     limit: int | None = None,
@@ -67,10 +73,12 @@ def open_images(
     """All images of `data` in one tensor, of one size.
 
     Args:
-        data: a bundled name, a folder, an IDX file or folder, an `.npz` or `.npy`.
+        data: a bundled name, a folder, an IDX file or folder, CIFAR, an `.npz` or `.npy`.
         size: side, or (H, W), to which images are cut and reduced. None: the size that all share.
             Images are never enlarged: in a folder smaller ones are skipped and listed, in an
             array they are an error.
+        crop: side of the square cut from the middle first, in pixels of the images as they are. Images
+            too small for it are skipped or an error likewise.
         channels: 1 or 3. None: 1 if every image is grey, else 3.
         split: "train", "test" …
         limit: at most so many images: a fixed random subset, the same each time.
@@ -79,29 +87,51 @@ def open_images(
     Raises:
         UserError: whatever keeps the data from being read, where, and the mend.
     """
-    asked = (size, size) if isinstance(size, int) else size
-    _check(asked, channels)
+    asked = _Asked(
+        size=(size, size) if isinstance(size, int) else size, crop=crop, channels=channels, limit=limit
+    )
+    _check(asked)
     if _is_bundled(data):
         name = str(data)
         _check_split(name, split, tuple(card(name).splits))
         pixels, labels = read_bundled(name, split)
-        return _from_tensor(pixels, labels, name, f"bundled: {card(name).title}", asked, channels, limit,
-                            card(name).class_names)  # fmt: skip
+        return _from_tensor(
+            pixels, labels, name, f"bundled: {card(name).title}", asked, card(name).class_names
+        )
     path = _existing(data)
-    if path.is_dir() and not idx_files(path):
-        return _open_folder(path, asked, channels, split, limit, track)
-    pixels, labels, source = _read_arrays(path, split)
     name = path.name.split(".")[0] or path.resolve().name
-    return _from_tensor(pixels, labels, name, str(source), asked, channels, limit)
+    if is_cifar(path):
+        _check_split(path, split, cifar_splits(path))
+        pixels, labels, class_names = read_cifar(path, split)
+        return _from_tensor(pixels, labels, name, str(path), asked, class_names)
+    if path.is_dir() and not idx_files(path):
+        return _open_folder(path, asked, split, track)
+    pixels, labels, source = _read_arrays(path, split)
+    return _from_tensor(pixels, labels, name, str(source), asked)
 
 
-def _open_folder(
-    path: Path, size: Size | None, channels: int | None, split: str, limit: int | None, track: Track | None
-) -> ImageSet:
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the images are to be brought to, and how many are wanted."""
+
+    size: Size | None
+    crop: int | None
+    channels: int | None
+    limit: int | None
+
+
+def _open_folder(path: Path, asked: _Asked, split: str, track: Track | None) -> ImageSet:
     parts = _split_folders(path)
     _check_split(path, split, tuple(parts) or ("train",))
-    folder, name = parts.get(split, path), path.resolve().name
-    return open_folder(folder, name=name, size=size, channels=channels, limit=limit, track=track)
+    return open_folder(
+        parts.get(split, path),
+        name=path.resolve().name,
+        size=asked.size,
+        crop=asked.crop,
+        channels=asked.channels,
+        limit=asked.limit,
+        track=track,
+    )
 
 
 def _read_arrays(path: Path, split: str) -> tuple[Tensor, Tensor | None, Path]:
@@ -126,7 +156,7 @@ def _read_arrays(path: Path, split: str) -> tuple[Tensor, Tensor | None, Path]:
     raise UserError(
         path,
         "is no kind of data that is known.",
-        "Pass a folder of images, an IDX file, an .npz or .npy, or a bundled name.",
+        "Pass a folder of images, an IDX file, folder or archive of CIFAR, an .npz, .npy or a bundled name.",
     )
 
 
@@ -135,15 +165,15 @@ def _from_tensor(
     labels: Tensor | None,
     name: str,
     source: str,
-    size: Size | None,
-    channels: int | None,
-    limit: int | None,
+    asked: _Asked,
     class_names: tuple[str, ...] | None = None,
 ) -> ImageSet:
-    if limit is not None and limit < len(pixels):
-        kept = torch.tensor(chosen(len(pixels), limit))
+    if asked.limit is not None and asked.limit < len(pixels):
+        kept = torch.tensor(chosen(len(pixels), asked.limit))
         pixels, labels = pixels[kept], None if labels is None else labels[kept]
-    images = adapted(pixels, size=size, channels=channels, where=source)
+    if asked.crop is not None:
+        pixels = cropped(pixels, asked.crop, where=source)
+    images = adapted(pixels, size=asked.size, channels=asked.channels, where=source)
     return ImageSet(images=images, labels=labels, name=name, source=source, class_names=class_names)
 
 
@@ -174,8 +204,15 @@ def _check_split(where: object, split: str, known: Sequence[str]) -> None:
         raise UserError(where, f"has no split `{split}`.", did_you_mean(split, known))
 
 
-def _check(size: Size | None, channels: int | None) -> None:
+def _check(asked: _Asked) -> None:
+    size, crop = asked.size, asked.crop
     if size is not None and min(size) < 1:
         raise UserError("size", f"{size[1]}×{size[0]} is no size.", "Use 1 or more.")
-    if channels not in (None, 1, 3):
-        raise UserError("channels", f"{channels} is not possible.", "Use 1 (grey) or 3 (RGB).")
+    if crop is not None and crop < 1:
+        raise UserError("crop", f"a square of {crop} pixels is none.", "Use 1 or more.")
+    if size is not None and crop is not None and max(size) > crop:
+        raise UserError(
+            "crop", f"{crop} pixels are less than the size {size[1]}×{size[0]}.", "Images are never enlarged."
+        )
+    if asked.channels not in (None, 1, 3):
+        raise UserError("channels", f"{asked.channels} is not possible.", "Use 1 (grey) or 3 (RGB).")

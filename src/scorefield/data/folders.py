@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.data.images import ImageReadError, Size, decode, fit, header, to_tensor
+from scorefield.data.classes import class_labels, empty_folders
+from scorefield.data.images import ImageReadError, Size, centre_box, decode, fit, header, to_tensor
 from scorefield.data.imageset import ImageSet, Skipped, Track, chosen
 from scorefield.errors import UserError
 from scorefield.files import atomic, cache_dir, write_atomic
@@ -47,6 +48,7 @@ class Plan:
 
     files: tuple[str, ...]
     size: Size
+    crop: int | None
     channels: int
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
@@ -80,6 +82,7 @@ def open_folder(
     *,
     name: str | None = None,
     size: Size | None,
+    crop: int | None = None,
     channels: int | None,
     limit: int | None,
     track: Track | None,
@@ -92,12 +95,12 @@ def open_folder(
     """
     listed = list_images(folder)
     files = [listed[i] for i in chosen(len(listed), limit)]
-    stored = cache_dir() / "images" / f"{_key(folder, files, size, channels)}.bin"
+    stored = cache_dir() / "images" / f"{_key(folder, files, size, crop, channels)}.bin"
     if (cached := _from_cache(stored)) is not None:
         images, kept, skipped, notes = cached
     else:
         report = _counting(track, 2 * len(files))
-        plan = _plan(folder, files, size, channels, report)
+        plan = _plan(folder, files, size, crop, channels, report)
         nbytes = len(plan.files) * plan.channels * plan.size[0] * plan.size[1]
         rows = _decoded(folder, plan, report)
         if nbytes <= memory:
@@ -109,7 +112,7 @@ def open_folder(
             raise _nothing_left(folder, len(files), skipped)
         if track is not None:
             track(2 * len(files), 2 * len(files))
-    labels, class_names = _labels(kept, listed)
+    labels, class_names = class_labels(kept, listed)
     return ImageSet(
         images=images,
         labels=labels,
@@ -117,7 +120,7 @@ def open_folder(
         source=str(folder),
         skipped=tuple(sorted(skipped, key=lambda s: s.path)),
         class_names=class_names,
-        notes=notes,
+        notes=(*notes, *empty_folders(folder, listed)),
     )
 
 
@@ -125,7 +128,12 @@ def open_folder(
 
 
 def _plan(
-    folder: Path, files: list[str], size: Size | None, channels: int | None, report: Callable[[], None]
+    folder: Path,
+    files: list[str],
+    size: Size | None,
+    crop: int | None,
+    channels: int | None,
+    report: Callable[[], None],
 ) -> Plan:
     measured: dict[str, tuple[Size, bool]] = {}
     skipped: list[Skipped] = []
@@ -137,9 +145,12 @@ def _plan(
             measured[file] = found
     if not measured:
         raise _nothing_left(folder, len(files), skipped)
-    size = size or _common_size(folder, [s for s, _ in measured.values()])
-    usable = [f for f, ((h, w), _) in measured.items() if h >= size[0] and w >= size[1]]
-    small = f"smaller than {size[1]}×{size[0]}"
+    if crop is not None:
+        size, least, small = size or (crop, crop), (crop, crop), f"too small for a crop of {crop}"
+    else:
+        least = size = size or _common_size(folder, [s for s, _ in measured.values()])
+        small = f"smaller than {size[1]}×{size[0]}"
+    usable = [f for f, ((h, w), _) in measured.items() if h >= least[0] and w >= least[1]]
     skipped += [Skipped(path=f, reason=small) for f in measured if f not in set(usable)]
     if not usable:
         raise _nothing_left(folder, len(files), skipped)
@@ -149,7 +160,9 @@ def _plan(
         channels = 1 if grey == len(usable) else 3
         if 0 < grey < len(usable):
             notes = (f"{grey} of {len(usable)} images are grey; all are read as RGB.",)
-    return Plan(files=tuple(usable), size=size, channels=channels, skipped=tuple(skipped), notes=notes)
+    return Plan(
+        files=tuple(usable), size=size, crop=crop, channels=channels, skipped=tuple(skipped), notes=notes
+    )
 
 
 def _measure(folder: Path, file: str) -> tuple[Size, bool] | str:
@@ -171,11 +184,13 @@ def _common_size(folder: Path, sizes: list[Size]) -> Size:
 
 
 def _nothing_left(folder: Path, total: int, skipped: Sequence[Skipped]) -> UserError:
-    counts = Counter("smaller" if s.reason.startswith("smaller than") else "unreadable" for s in skipped)
+    counts = Counter(
+        "smaller" if s.reason.startswith(("smaller", "too small")) else "unreadable" for s in skipped
+    )
     first = skipped[0]
     what = f"none of its {total} images can be used ({first.path}: {first.reason})."
     if counts["smaller"]:
-        return UserError(folder, what, "Pass a smaller --size; images are never enlarged.")
+        return UserError(folder, what, "Pass a smaller --size or --crop; images are never enlarged.")
     return UserError(folder, what, "Check the files.")
 
 
@@ -185,7 +200,9 @@ def _nothing_left(folder: Path, total: int, skipped: Sequence[Skipped]) -> UserE
 def _decoded(folder: Path, plan: Plan, report: Callable[[], None]) -> Iterator[tuple[str, Tensor | str]]:
     def one(file: str) -> Tensor | str:
         try:
-            image = decode(folder / file, at_least=plan.size)
+            image = decode(folder / file, at_least=None if plan.crop else plan.size)
+            if plan.crop:
+                image = image.crop(centre_box((image.height, image.width), plan.crop))
             return to_tensor(fit(image, plan.size, plan.channels))
         except ImageReadError as problem:
             return str(problem)
@@ -257,8 +274,9 @@ def _mapped(stored: Path, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.memmap(stored, dtype=np.uint8, mode="c", shape=shape))
 
 
-def _key(folder: Path, files: list[str], size: Size | None, channels: int | None) -> str:
-    sha = hashlib.sha256(json.dumps([str(folder.resolve()), size, channels]).encode())
+def _key(folder: Path, files: list[str], size: Size | None, crop: int | None, channels: int | None) -> str:
+    asked = [size, channels, *([crop] if crop else [])]
+    sha = hashlib.sha256(json.dumps([str(folder.resolve()), *asked]).encode())
     for file in files:
         try:
             stat = (folder / file).stat()
@@ -269,15 +287,6 @@ def _key(folder: Path, files: list[str], size: Size | None, channels: int | None
 
 
 # --- Helpers -------------------------------------------------------------------------------------
-
-
-def _labels(kept: list[str], listed: list[str]) -> tuple[Tensor | None, tuple[str, ...] | None]:
-    parents = [file.split("/")[:-1] for file in listed]
-    names = sorted({p[0] for p in parents if p})
-    if len(names) < 2 or any(len(p) != 1 for p in parents):
-        return None, None
-    number = {name: i for i, name in enumerate(names)}
-    return torch.tensor([number[file.split("/")[0]] for file in kept]), tuple(names)
 
 
 def _in_threads(make: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:

@@ -87,6 +87,12 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
         raise ImageReadError(_reason(error)) from error
 
 
+def centre_box(size: Size, side: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the square of `side` pixels in the middle of a picture of `size` (H, W)."""
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    return left, top, left + side, top + side
+
+
 def fit(image: Image.Image, size: Size, channels: int) -> Image.Image:
     """Cut the centre to the aspect of `size` (H, W), resize it with antialiasing, set the channels.
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from scorefield.data.images import Size, fit, to_pil, to_tensor
+from scorefield.data.images import Size, centre_box, fit, to_pil, to_tensor
 from scorefield.errors import UserError
 
 Track = Callable[[int, int], None]  # (done, total)
@@ -90,6 +90,19 @@ def chosen(n: int, limit: int | None) -> list[int]:
         raise UserError("limit", f"{limit} images are none.", "Use 1 or more.")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
     return sorted(order[:limit].tolist())
+
+
+def cropped(images: Tensor, side: int, *, where: object) -> Tensor:
+    """The square of `side` pixels in the middle of uint8 (N, C, H, W); a view.
+
+    Raises:
+        UserError: the images are smaller.
+    """
+    h, w = images.shape[2:]
+    if min(h, w) < side:
+        raise UserError(where, f"its images are {w}×{h}, too small for a crop of {side}.", "Crop less.")
+    left, top, right, bottom = centre_box((h, w), side)
+    return images[:, :, top:bottom, left:right]
 
 
 def adapted(images: Tensor, *, size: Size | None, channels: int | None, where: object) -> Tensor:

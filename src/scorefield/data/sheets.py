@@ -3,6 +3,7 @@
 Every file is written whole or not at all; its suffix names its format.
 """
 
+import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,15 @@ def save_image(picture: Image.Image, path: Path) -> Path:
     return path
 
 
+def check_picture_name(path: Path) -> None:
+    """See, before any work, that a picture can be written under this name.
+
+    Raises:
+        UserError: unknown suffix.
+    """
+    _format(path, PICTURES)
+
+
 def save_animation(
     frames: Sequence[Image.Image], path: Path, *, milliseconds: int = 60, hold: int = 1500
 ) -> Path:
@@ -88,7 +98,8 @@ def save_images(images: Tensor, out: Path) -> Path:
 
     A picture's suffix (`.png` …) gives a grid; `.npz` (its array is `arr_0`, as published samples
     name it) and `.npy` hold uint8 (N, H, W, C); a name without suffix is a folder of
-    `00000.png`, `00001.png` …
+    `00000.png`, `00001.png` …; pictures that an earlier set left there under such numbers (five
+    digits or more and `.png`, nothing else) go, all other files stay.
 
     Args:
         images: uint8, (N, C, H, W).
@@ -111,8 +122,10 @@ def save_images(images: Tensor, out: Path) -> Path:
     if suffix and not out.is_dir():
         _format(out, PICTURES | {".npz": "", ".npy": ""})
     digits = max(5, len(str(len(images) - 1)))
-    for i, image in enumerate(images):
-        save_image(to_pil(image), out / f"{i:0{digits}}.png")
+    written = {save_image(to_pil(image), out / f"{i:0{digits}}.png").name for i, image in enumerate(images)}
+    for path in out.iterdir():
+        if re.fullmatch(r"[0-9]{5,}\.png", path.name) and path.name not in written:
+            path.unlink()
     return out
 
 

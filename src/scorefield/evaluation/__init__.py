@@ -19,6 +19,7 @@ from scorefield.evaluation.features import (
     load_features,
     random_features,
 )
+from scorefield.evaluation.inception import InceptionFeatures, inception_features
 from scorefield.evaluation.neighbours import nearest
 
 __all__ = [
@@ -26,12 +27,14 @@ __all__ = [
     "ClassifierFeatures",
     "Extracted",
     "Features",
+    "InceptionFeatures",
     "RandomFeatures",
     "ScriptFeatures",
     "classifier_features",
     "energy_distance",
     "frechet_distance",
     "frechet_from_statistics",
+    "inception_features",
     "inception_score",
     "kernel_distance",
     "load_features",

@@ -106,13 +106,20 @@ def train_classifier(
         track: told of each step.
 
     Raises:
-        UserError: images or labels of another form.
+        UserError: images or labels of another form, or a class without images.
     """
     check_images(images)
     if labels.shape != (len(images),) or labels.is_floating_point():
         raise UserError("labels", f"must be {len(images)} integers, not {tuple(labels.shape)}.")
     if class_count < 2 or int(labels.min()) < 0 or int(labels.max()) >= class_count:
         raise UserError("labels", f"lie in {labels.min()}…{labels.max()}, not in 0…{class_count - 1}.")
+    counts = labels.bincount(minlength=class_count)
+    if not counts.all():
+        raise UserError(
+            "labels",
+            f"class {int(counts.argmin())} of {class_count} has no images.",
+            "Number the classes without gaps, or add images of it.",
+        )
     generator = Generator().manual_seed(seed)
     classifier = _initial(images, class_count, generator).to(device)
     optimizer = torch.optim.SGD(

@@ -11,6 +11,10 @@ The first is biased upwards by about 1/N, so compare numbers of equal N only; th
 serves a few hundred images. All are computed in float64. A number means something only beside the name
 of its features.
 
+The settings are those of torch-fidelity, whose numbers these are given its features: 100 subsets of 1,000
+rows for the kernel distance, ten parts of shuffled rows for the score, both drawn by NumPy's generator of
+2020 in its order. Where neither sample exceeds 1,000 rows the kernel distance takes all pairs instead.
+
 References:
     Heusel et al. (2017), eq. 6. https://arxiv.org/abs/1706.08500
     Bińkowski et al. (2018), §4. https://arxiv.org/abs/1801.01401
@@ -18,10 +22,16 @@ References:
     Salimans et al. (2016), §4. https://arxiv.org/abs/1606.03498
 """
 
+import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from scorefield.errors import UserError
+
+KID_SUBSETS = 100
+KID_SUBSET_SIZE = 1000
+IS_SPLITS = 10
+SEED = 2020  # of the draws of subsets and of the shuffle
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -76,7 +86,7 @@ def frechet_from_statistics(mu_a: Tensor, cov_a: Tensor, mu_b: Tensor, cov_b: Te
 
 
 def kernel_distance(
-    a: Tensor, b: Tensor, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0
+    a: Tensor, b: Tensor, *, subsets: int = KID_SUBSETS, subset_size: int = KID_SUBSET_SIZE, seed: int = SEED
 ) -> tuple[float, float]:
     """The unbiased squared maximum mean discrepancy under k(x, y) = (xᵀy/D + 1)³.
 
@@ -102,15 +112,25 @@ def kernel_distance(
         raise UserError("kernel distance", f"{subsets} subsets of {subset_size} rows.", "At least 1 of 2.")
     if max(len(a), len(b)) <= subset_size:
         return _discrepancy(a, b)
-    generator = Generator().manual_seed(seed)
+    rng = np.random.RandomState(seed)  # a stream that never changes, and theirs
     draws = [
-        _discrepancy(*(x[torch.randperm(len(x), generator=generator)[:subset_size]] for x in (a, b)))[0]
+        _discrepancy(*(x[torch.from_numpy(rng.permutation(len(x))[:subset_size])] for x in (a, b)))[0]
         for _ in range(subsets)
     ]
     return _mean_std(torch.tensor(draws, dtype=torch.float64))
 
 
-def inception_score(probabilities: Tensor, *, splits: int = 10, seed: int = 0) -> tuple[float, float]:
+def kernel_parts(n: int, m: int, *, subsets: int = KID_SUBSETS, subset_size: int = KID_SUBSET_SIZE) -> str:
+    """Over what `kernel_distance` of n and m rows is taken, in words."""
+    if max(n, m) <= subset_size:
+        return f"all pairs of {n} and {m}"
+    sizes = sorted({min(n, subset_size), min(m, subset_size)})
+    return f"{subsets} subsets of {' and '.join(map(str, sizes))}"
+
+
+def inception_score(
+    probabilities: Tensor, *, splits: int = IS_SPLITS, seed: int = SEED
+) -> tuple[float, float]:
     """The inception score exp E KL(p(y|x) ‖ p(y)), from 1 to the number of classes K (Salimans et al. 2016).
 
     Named after Inception's classes; with another classifier it is an inception-type score of that one.
@@ -131,9 +151,11 @@ def inception_score(probabilities: Tensor, *, splits: int = 10, seed: int = 0) -
         raise UserError("probabilities", "rows must be non-negative and sum to 1.", "Apply a softmax first.")
     if not 1 <= splits <= len(p):
         raise UserError("probabilities", f"{len(p)} rows for {splits} splits.", "Ask for fewer splits.")
-    order = torch.randperm(len(p), generator=Generator().manual_seed(seed))
+    n = len(p)
+    p = p[torch.from_numpy(np.random.RandomState(seed).permutation(n))]
     scores: list[Tensor] = []
-    for part in p[order].tensor_split(splits):
+    for i in range(splits):
+        part = p[i * n // splits : (i + 1) * n // splits]
         marginal = part.mean(0)
         divergence = torch.xlogy(part, part) - torch.xlogy(part, marginal)
         scores.append(divergence.sum(1).mean().exp())

@@ -4,15 +4,23 @@ Every network is called as `network(x, label, source)` and gives a tensor of x's
 arguments are kept in `settings`, so that a checkpoint's card can build it again.
 """
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
 from scorefield.errors import UserError, did_you_mean
+from scorefield.networks.energy import Energy
 from scorefield.networks.mlp import MLP
+from scorefield.networks.refinenet import RefineNet
 from scorefield.networks.unet import UNet
 
-_KINDS: dict[str, type[MLP] | type[UNet]] = {"mlp": MLP, "unet": UNet}
+_KINDS: dict[str, Callable[..., nn.Module]] = {
+    "energy": Energy,
+    "mlp": MLP,
+    "refinenet": RefineNet,
+    "unet": UNet,
+}
 
 
 class Network(Protocol):
@@ -34,7 +42,9 @@ def to_card(network: nn.Module) -> dict[str, Any]:
     kind = next((name for name, cls in _KINDS.items() if type(network) is cls), None)
     if kind is None:
         raise UserError("network", f"a {type(network).__name__} has no card.", f"Known: {', '.join(_KINDS)}.")
-    return {"kind": kind, **network.settings}  # pyright: ignore[reportReturnType, reportGeneralTypeIssues]
+    settings = cast(dict[str, Any], network.settings)
+    inner = {key: to_card(value) for key, value in settings.items() if isinstance(value, nn.Module)}
+    return {"kind": kind, **settings, **inner}
 
 
 def from_card(card: dict[str, Any]) -> nn.Module:
@@ -47,6 +57,9 @@ def from_card(card: dict[str, Any]) -> nn.Module:
     kind = settings.pop("kind", "")
     if kind not in _KINDS:
         raise UserError("network", f"no such kind {kind!r}.", did_you_mean(kind, _KINDS))
+    for key, value in settings.items():
+        if isinstance(value, dict):  # the card of a network inside this one
+            settings[key] = from_card(cast(dict[str, Any], value))
     try:
         return _KINDS[kind](**settings)
     except TypeError as error:

@@ -1,12 +1,16 @@
 """A network for points: residual fully connected layers, told the noise level."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import silu, softplus
 
+from scorefield.errors import UserError, did_you_mean
 from scorefield.networks.layers import SinusoidalEmbedding, zeroed
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": silu, "softplus": softplus}
 
 
 class MLP(nn.Module):
@@ -16,14 +20,27 @@ class MLP(nn.Module):
         features: D, the dimension of a point.
         width: of the hidden layers.
         depth: number of residual layers.
+        activation: "silu" or "softplus"; both have all derivatives.
+
+    Raises:
+        UserError: an unknown activation.
     """
 
-    def __init__(self, *, features: int, width: int = 128, depth: int = 3) -> None:
+    def __init__(self, *, features: int, width: int = 128, depth: int = 3, activation: str = "silu") -> None:
         super().__init__()
-        self.settings: dict[str, Any] = {"features": features, "width": width, "depth": depth}
+        if activation not in _ACTIVATIONS:
+            mend = did_you_mean(activation, _ACTIVATIONS)
+            raise UserError("network.activation", f"no such activation {activation!r}.", mend)
+        self.settings: dict[str, Any] = {
+            "features": features,
+            "width": width,
+            "depth": depth,
+            "activation": activation,
+        }
+        self.activation = activation
         self.embed = nn.Sequential(SinusoidalEmbedding(64), nn.Linear(64, width), nn.SiLU())
         self.first = nn.Linear(features, width)
-        self.blocks = nn.ModuleList(_Residual(width) for _ in range(depth))
+        self.blocks = nn.ModuleList(_Residual(width, activation) for _ in range(depth))
         self.last = nn.Linear(width, features)
 
     def forward(self, x: Tensor, label: Tensor, source: Tensor | None = None) -> Tensor:
@@ -33,14 +50,16 @@ class MLP(nn.Module):
         hidden = self.first(x)
         for block in self.blocks:
             hidden = block(hidden, told)
-        return self.last(silu(hidden))
+        return self.last(_ACTIVATIONS[self.activation](hidden))
 
 
 class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activation: str) -> None:
         super().__init__()
+        self.activation = activation
         self.into = nn.Linear(2 * width, width)
         self.out = zeroed(nn.Linear(width, width))
 
     def forward(self, hidden: Tensor, told: Tensor) -> Tensor:
-        return hidden + self.out(silu(self.into(torch.cat([silu(hidden), told], 1))))
+        activate = _ACTIVATIONS[self.activation]
+        return hidden + self.out(activate(self.into(torch.cat([activate(hidden), told], 1))))

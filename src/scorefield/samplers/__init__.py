@@ -4,20 +4,26 @@ A sampler is a frozen set of settings with one method, `iterate`, that yields a 
 picks a sampler and its ladder by name for a model; `sample` runs it.
 """
 
-from scorefield.samplers.langevin import AnnealedLangevin, Langevin
+from scorefield.samplers.langevin import AnnealedLangevin, Convention, Langevin
+from scorefield.samplers.mala import MALA
 from scorefield.samplers.ode import Heun
-from scorefield.samplers.sample import SAMPLERS, Plan, plan, sample
+from scorefield.samplers.sample import SAMPLERS, Plan, Start, Tuning, has_few_rungs, plan, sample
 from scorefield.samplers.step import Project, Sampler, Step
 
 __all__ = [
+    "MALA",
     "SAMPLERS",
     "AnnealedLangevin",
+    "Convention",
     "Heun",
     "Langevin",
     "Plan",
     "Project",
     "Sampler",
+    "Start",
     "Step",
+    "Tuning",
+    "has_few_rungs",
     "plan",
     "sample",
 ]

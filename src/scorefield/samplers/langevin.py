@@ -5,39 +5,56 @@ Langevin dynamics follows the score uphill and is shaken as it goes (Song & Ermo
     x ← x + (α/2) ∇ log p(x; σ) + √α z,      z ~ N(0, I),
 
 and for small α ends in p(·; σ). Annealed, it runs T updates on each rung of a ladder, the step in proportion
-to the rung's variance (Algorithm 1): α_i = ε σ_i²/σ_L². With the score (D − x)/σ² that update is
+to the rung's variance (Algorithm 1): α_i = ε σ_i²/σ_L². With the score (D − x)/σ² the update is
 
-    x ← x + (r/2) (D(x; σ_i) − x) + √r σ_i z,      r = ε/σ_L²,
+    x ← x + (r/2) (D(x; σ) − x) + √α z,      r = α/σ²,
 
-which is how it stands below: no σ² is ever divided by.
+which is how it stands below wherever σ > 0, so that no small σ magnifies a rounding of D; at σ = 0, where D
+says nothing, the density must give its score itself.
+
+Two conventions of the step are about. The paper's is above. The authors' programs, and Song & Ermon (2020),
+write x ← x + α s + √(2α) z: there the same number is twice the step. `convention` says how a step size is
+to be read, and α above is always the paper's.
 
 References:
     Song & Ermon (2019). https://arxiv.org/abs/1907.05600
+    Song & Ermon (2020), Algorithm 1. https://arxiv.org/abs/2006.09011
     Jolicoeur-Martineau et al. (2021), §3.1 (last denoising step). https://arxiv.org/abs/2009.05475
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Generator, Tensor
 
-from scorefield.errors import UserError
-from scorefield.model import Denoiser
+from scorefield.errors import UserError, did_you_mean
+from scorefield.model import Denoiser, PredictsScore, score
 from scorefield.noise import check_ladder
 from scorefield.samplers.step import Project, Step, fresh_noise, full
+
+Convention = Literal["paper", "code"]
+"""How a step size α is meant: x + (α/2) s + √α z, or x + α s + √(2α) z."""
+
+_PAPERS: dict[str, float] = {"paper": 1.0, "code": 2.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Langevin:
     """T updates of one fixed step α on every rung; with a single rung, plain Langevin dynamics (eq. 4).
 
+    The ladder may be the one rung σ = 0, or end there, if the denoiser gives its score itself.
+
     Args:
-        step_size: α of the update x + (α/2) s + √α z.
+        step_size: α, in squared units of x.
         steps: T.
+        convention: of α: "paper", x + (α/2) s + √α z, or "code", x + α s + √(2α) z.
     """
 
     step_size: float
     steps: int = 1000
+    convention: Convention = "paper"
 
     def evaluations(self, sigmas: Tensor) -> int:
         """T for every rung."""
@@ -53,9 +70,9 @@ class Langevin:
         project: Project | None = None,
     ) -> Iterator[Step]:
         """Yield each update; see `Sampler.iterate`."""
-        rungs = check_ladder(sigmas)
-        rates = [self.step_size / max(sigma, 1e-30) ** 2 for sigma in rungs]
-        return _walk(denoiser, x, rungs, rates, self.steps, generator, project)
+        rungs = walkable(denoiser, sigmas)
+        alpha = papers_step(self.step_size, self.steps, self.convention)
+        return _walk(denoiser, x, rungs, [alpha] * len(rungs), self.steps, generator, project)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +80,17 @@ class AnnealedLangevin:
     """Algorithm 1 of Song & Ermon (2019).
 
     Args:
-        step_size: ε; the step on rung i is α_i = ε σ_i²/σ_L², in x + (α/2) s + √α z.
+        step_size: ε; the step on rung i is α_i = ε σ_i²/σ_L². The paper's 2e-5 is for σ_L = 0.01.
         steps: T, updates on each rung.
-        denoise: end with x ← D(x; σ_L), which takes off the noise of the last rung. The paper does not.
+        denoise: end with x ← D(x; σ_L), which takes off the noise of the last rung. The paper does not;
+            Song & Ermon (2020) do.
+        convention: of ε: "paper", x + (α/2) s + √α z, or "code", x + α s + √(2α) z.
     """
 
     step_size: float = 2e-5
     steps: int = 100
     denoise: bool = False
+    convention: Convention = "paper"
 
     def evaluations(self, sigmas: Tensor) -> int:
         """T for every rung, and one for the last denoising."""
@@ -87,9 +107,9 @@ class AnnealedLangevin:
     ) -> Iterator[Step]:
         """Yield each update; see `Sampler.iterate`."""
         rungs = check_ladder(sigmas)
-        rate = self.step_size / max(rungs[-1], 1e-30) ** 2
+        alphas = annealed_steps(rungs, papers_step(self.step_size, self.steps, self.convention))
         index = -1
-        for step in _walk(denoiser, x, rungs, [rate] * len(rungs), self.steps, generator, project):
+        for step in _walk(denoiser, x, rungs, alphas, self.steps, generator, project):
             yield step
             x, index = step.x, step.index
         if self.denoise:
@@ -98,26 +118,69 @@ class AnnealedLangevin:
             yield Step(index=index + 1, evaluations=index + 2, sigma=0.0, x=x, denoised=denoised)
 
 
+def papers_step(step_size: float, steps: int, convention: str) -> float:
+    """The step as x + (α/2) s + √α z means it, once the settings are known to be possible.
+
+    Raises:
+        UserError: an unknown convention, a step that is not positive and finite, or no update.
+    """
+    if convention not in _PAPERS:
+        raise UserError(
+            "convention", f"no such convention {convention!r}.", did_you_mean(convention, _PAPERS)
+        )
+    if steps < 1 or not 0 < step_size < math.inf:
+        raise UserError("sampler", "Langevin dynamics needs steps ≥ 1 and a finite step_size > 0.")
+    return step_size * _PAPERS[convention]
+
+
+def annealed_steps(rungs: list[float], epsilon: float) -> list[float]:
+    """The step of each rung, α_i = ε σ_i²/σ_L² (Song & Ermon 2019, Algorithm 1); ε alone on a single rung.
+
+    Raises:
+        UserError: a ladder of several rungs that ends at σ = 0.
+    """
+    if len(rungs) > 1 and rungs[-1] == 0:
+        raise UserError("sigmas", "annealing needs noise on every rung; this ladder ends at 0.")
+    return [epsilon * (sigma / rungs[-1]) ** 2 if sigma > 0 else epsilon for sigma in rungs]
+
+
+def walkable(denoiser: Denoiser, sigmas: Tensor) -> list[float]:
+    """The rungs as numbers; unlike a ladder's in general they may be 0 alone.
+
+    Raises:
+        UserError: no ladder, or a rung at σ = 0 where the denoiser does not give its score itself.
+    """
+    rungs = [0.0] if sigmas.tolist() == [0.0] else check_ladder(sigmas)
+    if rungs[-1] == 0 and not isinstance(denoiser, PredictsScore):
+        raise UserError(
+            "sigmas",
+            "the ladder ends at 0, where a denoiser gives no score.",
+            "End it above 0, or pass a density that gives its score, such as ScoreField.",
+        )
+    return rungs
+
+
 def _walk(
     denoiser: Denoiser,
     x: Tensor,
     rungs: list[float],
-    rates: list[float],
+    alphas: list[float],
     steps: int,
     generator: Generator,
     project: Project | None,
 ) -> Iterator[Step]:
-    """X ← x + (r/2)(D − x) + √r σ z, `steps` times on each rung, r that rung's rate α/σ²."""
-    if rungs[-1] == 0:
-        raise UserError("sigmas", "Langevin dynamics needs noise on every rung; this ladder ends at 0.")
-    if steps < 1 or min(rates) <= 0:
-        raise UserError("sampler", "Langevin dynamics needs steps ≥ 1 and step_size > 0.")
+    """The module's update, `steps` times on each rung with that rung's α."""
     index = 0
-    for sigma, rate in zip(rungs, rates, strict=True):
+    for sigma, alpha in zip(rungs, alphas, strict=True):
         level = full(sigma, x)
         for _ in range(steps):
-            denoised = denoiser(x, level)
-            x = x + (rate / 2) * (denoised - x) + (rate**0.5 * sigma) * fresh_noise(x, generator)
+            if sigma > 0:
+                denoised = denoiser(x, level)
+                uphill = (alpha / sigma**2 / 2) * (denoised - x)
+            else:
+                denoised = x
+                uphill = (alpha / 2) * score(denoiser, x, level)
+            x = x + uphill + alpha**0.5 * fresh_noise(x, generator)
             if project is not None:
                 x = project(x, sigma)
             yield Step(index=index, evaluations=index + 1, sigma=sigma, x=x, denoised=denoised)

@@ -23,6 +23,8 @@ class Step:
         sigma: the noise level that `x` is at now.
         x: the noisy pictures, (B, C, H, W).
         denoised: D(x; σ) as the update saw it, (B, C, H, W).
+        accepted: which pictures took the proposal, (B,), bool, where a sampler may refuse; else None. Its
+            mean is the acceptance rate.
     """
 
     index: int
@@ -30,6 +32,7 @@ class Step:
     sigma: float
     x: Tensor
     denoised: Tensor
+    accepted: Tensor | None = None
 
 
 class Sampler(Protocol):

@@ -1,6 +1,6 @@
 """The training loop.
 
-Adam on denoising score matching, its learning rate warmed up, the gradient's norm clipped, the weights
+Adam on a score-matching objective, its learning rate warmed up, the gradient's norm clipped, the weights
 averaged. The average is exponential; early on, when `decay` would reach back before the start, its decay is
 (1 − 1/t)^(1/span), which covers about the last `span` of the t steps made (Karras et al. 2024, §3.1,
 power-function averages). Sample grids and the saved model use the averaged weights.
@@ -9,15 +9,11 @@ A run can stop at any step, by its length, by the clock or by a signal, and goes
 """
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -27,19 +23,26 @@ from torch.optim.swa_utils import AveragedModel
 
 from scorefield import checkpoint
 from scorefield.data.batches import Batches
-from scorefield.data.datasets import open_images
-from scorefield.data.images import to_uint8
 from scorefield.data.imageset import ImageSet
-from scorefield.data.sheets import grid, save_image
+from scorefield.data.sheets import save_image
 from scorefield.errors import UserError
-from scorefield.files import refuse_existing, write_atomic
-from scorefield.hub import preferred_precision
+from scorefield.files import write_atomic
 from scorefield.model import ScoreModel
 from scorefield.noise import draw_sigma
-from scorefield.objectives import denoising_score_matching, output_weight
-from scorefield.samplers import sample
 from scorefield.training.log import RunLog
-from scorefield.training.recipe import Recipe, build_model, read_recipe
+from scorefield.training.losses import picture_losses
+from scorefield.training.preview import preview
+from scorefield.training.recipe import Recipe, build_model
+from scorefield.training.signals import noted_signals
+from scorefield.training.start import (
+    check_pictures,
+    check_same_data,
+    check_size,
+    goes_on,
+    inner_precision,
+    open_recipe_data,
+    with_noise_found,
+)
 from scorefield.training.state import MODEL, RECIPE, SAMPLES, STATE, load_state, save_state
 
 
@@ -94,7 +97,7 @@ class Trainer:
         device: str = "auto",
         report: Callable[[Progress], None] | None = None,
     ) -> None:
-        self.recipe, self.out, self.stop_after, self.report = recipe, Path(out), stop_after, report
+        self.out, self.stop_after, self.report = Path(out), stop_after, report
         if stop_after is not None and not stop_after > 0:
             raise UserError("stop_after", f"a session needs a length, got {stop_after:g} s.")
         going_on = goes_on(recipe, self.out, resume=resume)
@@ -102,15 +105,16 @@ class Trainer:
             ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         )
         self.data = data or open_recipe_data(recipe)
+        check_pictures(self.data)
+        recipe = with_noise_found(recipe, self.data, self.out if going_on else None)
+        self.recipe = recipe
         torch.manual_seed(recipe.training.seed)
         self.model = build_model(recipe, self.data.shape).to(self.device)
-        wanted = recipe.training.precision
-        self.model.precision = (
-            preferred_precision(self.device) if wanted == "auto" else getattr(torch, wanted)
-        )
+        self.model.precision = inner_precision(recipe, self.device)
+        check_size(self.model)
         settings = recipe.optimizer
         self.optimizer = torch.optim.Adam(
-            self.model.parameters(), settings.lr, betas=settings.betas, fused=True
+            self.model.parameters(), settings.lr, betas=settings.betas, eps=settings.eps, fused=True
         )
         self.average = AveragedModel(
             self.model.network, multi_avg_fn=_averaging(recipe.average.decay, recipe.average.span)
@@ -164,7 +168,7 @@ class Trainer:
         norms: list[Tensor] = []
         feeding, window, window_step = 0.0, begun, self.step
         self.model.train()
-        with RunLog(self.out, step=self.step) as log, _signals() as caught:
+        with RunLog(self.out, step=self.step) as log, noted_signals() as caught:
             while self.step < rules.steps:
                 start = time.perf_counter()
                 x0 = batches.batch(self.step)
@@ -218,6 +222,7 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "generator": self.generator.get_state(),
                 "torch": torch.get_rng_state(),
+                "data": self.data.digest(),
             },
             self.out,
         )
@@ -233,18 +238,16 @@ class Trainer:
         checkpoint.save(self.averaged, self.out / MODEL, notes=notes)
 
     def _update(self, x0: Tensor, law: Any) -> tuple[Tensor, Tensor]:
-        settings, objective = self.recipe.optimizer, self.recipe.objective
+        settings = self.recipe.optimizer
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr * _schedule(self.step, settings.warmup, settings.decay_after)
         sigma = draw_sigma(law, len(x0), generator=self.generator)
         sigma = sigma.clamp(*self.model.sigma_range)
-        losses = denoising_score_matching(self.model, x0, sigma, p=objective.p, generator=self.generator)
-        if objective.weight == "output":
-            losses = losses * output_weight(self.model, sigma, p=objective.p)
+        losses = picture_losses(self.recipe.objective, self.model, x0, sigma, generator=self.generator)
         loss = losses.mean()
         self.optimizer.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or math.inf)
         self.optimizer.step()
         self.average.update_parameters(self.model.network)
         return loss.detach(), norm
@@ -261,11 +264,7 @@ class Trainer:
 
     def _draw(self, log: RunLog) -> None:
         """A grid of samples from the averaged weights, always from the same noise."""
-        model = self.averaged.eval()
-        pictures = to_uint8(
-            sample(model, self.recipe.training.sample_count, steps=9, seed=0), model.value_range
-        )
-        sheet = grid(pictures.cpu())
+        sheet = preview(self.averaged.eval(), self.recipe.training.sample_count)
         save_image(sheet, self.out / SAMPLES / f"{self.step:07d}.png")
         log.picture("samples", np.asarray(sheet.convert("RGB")), self.step)
         self.average.module.train()
@@ -280,38 +279,13 @@ class Trainer:
         return Progress(step=self.step, steps=steps, seconds=self.seconds, share=min(share, 1.0), loss=loss)
 
     def _restore(self, state: dict[str, Any]) -> None:
+        check_same_data(state, self.data, self.out)
         checkpoint.fit_weights(self.model.network, state["network"], where=self.out / STATE)
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"])
         self.step, self.seconds = state["step"], state["seconds"]
-
-
-def open_recipe_data(recipe: Recipe, track: Callable[[int, int], None] | None = None) -> ImageSet:
-    """The training pictures that a recipe names.
-
-    Raises:
-        UserError: it names none, or they cannot be opened.
-    """
-    if not recipe.data.source:
-        raise UserError("data.source", "the recipe names no data.", "Pass --data.")
-    return open_images(recipe.data.source, size=recipe.data.size, channels=recipe.data.channels, track=track)
-
-
-def goes_on(recipe: Recipe, run: Path, *, resume: bool) -> bool:
-    """Whether `run` holds a run that this recipe may go on with; if not, it must be free.
-
-    A run that ended before its first checkpoint begins anew in its own folder.
-
-    Raises:
-        UserError: the folder is taken, or its run followed another recipe.
-    """
-    if resume and (run / RECIPE).is_file():
-        _same_recipe(recipe, run)
-        return True
-    refuse_existing(run, mend="Pass --resume auto to go on with it, or choose another folder.")
-    return False
 
 
 def _schedule(step: int, warmup: int, decay_after: int) -> float:
@@ -327,38 +301,3 @@ def _averaging(decay: float, span: float) -> Callable[[Any, Any, Any], None]:
         torch._foreach_lerp_(list(averaged), list(current), 1 - beta)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
     return update
-
-
-def _same_recipe(recipe: Recipe, run: Path) -> None:
-    """A run goes on only by its own recipe; its length and what it writes may change."""
-    theirs, ours = read_recipe(run / RECIPE).model_dump(), recipe.model_dump()
-    for section in theirs:
-        for key, value in theirs[section].items():
-            free = section == "training" and key not in {"seed", "precision"}
-            if value != ours[section].get(key) and not free:
-                raise UserError(
-                    run,
-                    f"its run has {section}.{key} = {value!r}, the recipe says {ours[section].get(key)!r}.",
-                    "Go on with the run's own recipe.toml, or choose another folder.",
-                )
-
-
-@contextmanager
-def _signals() -> Generator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; a second one kills."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def note(signum: int, frame: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(signum)
-
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

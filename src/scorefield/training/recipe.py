@@ -2,208 +2,55 @@
 
 Settings win in this order: what is passed as an override, the file, the default. A key that is unknown or of
 the wrong type is an error that names it, its line and the nearest right one. Nothing is converted but whole
-numbers to floats: `steps = "100"` is an error.
+numbers to floats: `steps = "100"` is an error. The settings themselves stand in `training.settings`.
 """
 
 import json
 import re
 import tomllib
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
 import tomli_w
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError
+from torch import nn
 
 from scorefield import networks, noise, parameterization
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import ScoreModel
 from scorefield.noise import NoiseDistribution
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def parse_duration(text: str | float) -> float:
-    """Seconds from `90`, `90s`, `3m`, `1.5h`, `1h30m` or `2d`.
-
-    Raises:
-        ValueError: not a duration.
-    """
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        return float(text)
-    text = str(text)
-    parts = re.fullmatch(r"(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?", text.strip())
-    if not parts:
-        raise ValueError(f"{text!r} is no duration; write for example 90s, 3m or 1h30m")
-    pairs = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    return sum(float(number) * _UNITS[unit or "s"] for number, unit in pairs)
-
-
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    Field(gt=0),
-    PlainSerializer(lambda s: f"{Decimal(repr(s)).normalize():f}s"),
-]
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+from scorefield.training.settings import (
+    Average,
+    Data,
+    DenoisingObjective,
+    EDMSettings,
+    LogNormalLaw,
+    LogUniformLaw,
+    NCSNSettings,
+    Network,
+    Noise,
+    NoiseLevels,
+    Objective,
+    Optimizer,
+    PlainSettings,
+    RefineNetSettings,
+    Section,
+    Training,
+    UNetSettings,
+)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Data(_Section):
-    """What is trained on."""
-
-    source: str = Field(default="", description="folder, IDX, npz, npy or bundled name; --data wins")
-    size: Positive | tuple[Positive, Positive] | None = Field(
-        default=None, description="H, W; by default the data's own"
-    )
-    channels: Annotated[int, Field(ge=1, le=4)] | None = Field(
-        default=None, description="by default the data's own"
-    )
-    flip: bool = Field(default=False, description="mirror half of the pictures")
-    dequantize: bool = Field(default=False, description="add U/256, as NCSN does")
-    value_range: tuple[float, float] = Field(default=(-1.0, 1.0), description="what black and white become")
-
-    @model_validator(mode="after")
-    def _rises(self) -> Self:
-        if not self.value_range[0] < self.value_range[1]:
-            raise ValueError("value_range must rise from black to white")
-        return self
-
-
-class UNetSettings(_Section):
-    """See networks.UNet; channels follow the data."""
-
-    kind: Literal["unet"] = "unet"
-    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 64, 64)
-    blocks: Positive = 1
-    attention: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    patch: Positive = 1
-    head_width: Positive = 32
-    dropout: Fraction = 0.0
-
-
-class EDMSettings(_Section):
-    """See parameterization.EDM."""
-
-    kind: Literal["edm"] = "edm"
-    sigma_data: Annotated[float, Field(gt=0)] = 0.5
-
-
-class PlainSettings(_Section):
-    """A parameterization without settings."""
-
-    kind: Literal["noise", "data", "velocity", "ncsnv2"]
-
-
-class NCSNSettings(_Section):
-    """See parameterization.NCSN; its ladder is `noise`'s."""
-
-    kind: Literal["ncsn"]
-
-
-class LogNormalLaw(_Section):
-    """See noise.LogNormal."""
-
-    kind: Literal["log-normal"] = "log-normal"
-    mean: float = -1.2
-    std: Annotated[float, Field(gt=0)] = 1.2
-
-
-class LogUniformLaw(_Section):
-    """See noise.LogUniform; between sigma_min and sigma_max."""
-
-    kind: Literal["log-uniform"]
-
-
-class RungsLaw(_Section):
-    """See noise.Rungs; a geometric ladder between sigma_max and sigma_min."""
-
-    kind: Literal["rungs"]
-    levels: Annotated[int, Field(ge=2)] = 10
-
-
-class Noise(_Section):
-    """The noise levels that the model learns."""
-
-    sigma_min: Annotated[float, Field(gt=0)] = 0.002
-    sigma_max: Annotated[float, Field(gt=0)] = 80.0
-    law: Annotated[LogNormalLaw | LogUniformLaw | RungsLaw, Field(discriminator="kind")] = LogNormalLaw()
-
-    @model_validator(mode="after")
-    def _falls(self) -> Self:
-        if not self.sigma_min < self.sigma_max:
-            raise ValueError(f"sigma_min = {self.sigma_min:g} must lie below sigma_max = {self.sigma_max:g}")
-        return self
-
-
-class Objective(_Section):
-    """See objectives.denoising_score_matching."""
-
-    p: Annotated[float, Field(ge=1)] = Field(default=2, description="power of the norm")
-    weight: Literal["uniform", "output"] = Field(
-        default="output",
-        description="uniform: λ = σ² as NCSN; output: the network's raw error alike at every σ",
-    )
-
-
-class Optimizer(_Section):
-    """Adam (Kingma & Ba 2015) and its learning rate."""
-
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
-    batch: Positive = 128
-    warmup: Annotated[int, Field(ge=0)] = Field(default=100, description="steps of linear warm-up")
-    decay_after: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="from this step on the rate falls as 1/√step; 0 = constant"
-    )
-    clip: Annotated[float, Field(gt=0)] = Field(default=1.0, description="greatest norm of the gradient")
-
-
-class Average(_Section):
-    """The average of weights over training that sampling uses."""
-
-    decay: Fraction = 0.9999
-    span: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.1,
-        description="until `decay` is reached, the average covers about this share of the steps made",
-    )
-
-
-class Training(_Section):
-    """Length, and what is written on the way."""
-
-    steps: Positive = 200_000
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    log_every: Positive = Field(default=50, description="steps")
-    save_every: Duration = 60.0
-    sample_every: Duration = 60.0
-    sample_count: Positive = 36
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """A whole training run."""
 
     data: Data = Data()
-    network: UNetSettings = UNetSettings()
+    network: Network = UNetSettings()
     parameterization: Annotated[EDMSettings | NCSNSettings | PlainSettings, Field(discriminator="kind")] = (
         EDMSettings()
     )
-    noise: Noise = Noise()
-    objective: Objective = Objective()
+    noise: NoiseLevels = Noise()
+    objective: Objective = DenoisingObjective()
     optimizer: Optimizer = Optimizer()
     average: Average = Average()
     training: Training = Training()
@@ -212,9 +59,25 @@ class Recipe(_Section):
         """The recipe as a TOML file that repeats it."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
+    @property
+    def noise_levels(self) -> Noise:
+        """The noise levels as numbers.
+
+        Raises:
+            UserError: they are `auto`, still to be found from data.
+        """
+        if isinstance(self.noise, Noise):
+            return self.noise
+        raise UserError("noise", "`auto` is found from pictures, when training starts.", "Give sigma_max ….")
+
     def noise_law(self) -> NoiseDistribution:
-        """The law of σ in training."""
-        law, levels = self.noise.law, self.noise
+        """The law of σ in training.
+
+        Raises:
+            UserError: the noise levels are `auto`, still to be found from data.
+        """
+        levels = self.noise_levels
+        law = levels.law
         if isinstance(law, LogNormalLaw):
             return noise.LogNormal(mean=law.mean, std=law.std)
         if isinstance(law, LogUniformLaw):
@@ -227,23 +90,40 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int]) -> ScoreModel:
     """The untrained model that a recipe describes, for pictures of `shape` (C, H, W).
 
     Raises:
-        UserError: the NCSN parameterization without a ladder.
+        UserError: the NCSN parameterization without a ladder, a network's tables without its rungs, or
+            noise levels that are still to be found.
     """
+    levels, law = recipe.noise_levels, recipe.noise_law()
+    ladder = law.sigmas if isinstance(law, noise.Rungs) else None
     described = recipe.parameterization.model_dump()
-    if described["kind"] == "ncsn":
-        law = recipe.noise_law()
-        if not isinstance(law, noise.Rungs):
-            raise UserError(
-                "noise.law", "the ncsn parameterization trains on a ladder.", 'Set kind = "rungs".'
-            )
-        described["sigmas"] = law.sigmas
+    if described["kind"] == "ncsn" and ladder is None:
+        raise UserError("noise.law", "the ncsn parameterization trains on a ladder.", 'Set kind = "rungs".')
+    if described["kind"] in {"ncsn", "ncsnv2"} and ladder is not None:
+        described["sigmas"] = ladder
     return ScoreModel(
-        networks.from_card({**recipe.network.model_dump(), "channels": shape[0]}),
+        _build_network(recipe, shape[0], 0 if ladder is None else len(ladder)),
         parameterization.from_card(described),
         shape=shape,
         value_range=recipe.data.value_range,
-        sigma_range=(recipe.noise.sigma_min, recipe.noise.sigma_max),
+        sigma_range=(levels.sigma_min, levels.sigma_max),
     )
+
+
+def _build_network(recipe: Recipe, channels: int, rungs: int) -> nn.Module:
+    section = recipe.network
+    card = {**section.model_dump(exclude={"energy", "conditional"}), "channels": channels}
+    if isinstance(section, RefineNetSettings):
+        if section.conditional and recipe.parameterization.kind != "ncsn":
+            raise UserError(
+                "network.conditional",
+                "its tables need a rung's number, which the ncsn parameterization alone tells.",
+                'Set parameterization.kind = "ncsn", or conditional = false.',
+            )
+        # The authors' networks double pixels of [0, 1] and take 1 off; those of [−1, 1] come so already.
+        centre = recipe.data.value_range == (0.0, 1.0)
+        card |= {"levels": rungs if section.conditional else None, "centre": centre}
+    network = networks.from_card(card)
+    return networks.Energy(network) if section.energy else network
 
 
 def bundled_recipes() -> dict[str, Path]:
@@ -306,10 +186,12 @@ def _explain(error: ValidationError, path: Path, text: str, overrides: Sequence[
     keys += [last] if unknown or not keys or not _is_tag(last) else []
     dotted = ".".join(keys)
     given = [o for o in overrides if f"{dotted}.".startswith(o.partition("=")[0].replace(" ", "") + ".")]
-    where = f"--set {given[-1]}" if given else f"{path}{_line_of(text, keys)}: {dotted}"
+    kindless = first["type"].startswith("union_tag")
+    line = _line_of(text, [*keys, "kind"] if kindless else keys)
+    where = f"--set {given[-1]}" if given else f"{path}{line}: {dotted}"
     if unknown:
         return UserError(where, "no such setting.", did_you_mean(last, _fields_at(first["loc"][:-1])))
-    if first["type"].startswith("union_tag"):
+    if kindless:
         context = first.get("ctx", {})
         kinds = str(context.get("expected_tags", "")).replace("'", "").split(", ")
         if tag := context.get("tag"):
@@ -324,20 +206,33 @@ def _explain(error: ValidationError, path: Path, text: str, overrides: Sequence[
 
 def _is_tag(key: str) -> bool:
     """Whether pydantic put this into an error's place, to tell which alternative of a union it tried."""
-    kinds = {"edm", "noise", "data", "velocity", "ncsnv2", "ncsn", "log-normal", "log-uniform", "rungs"}
-    return key in kinds or key.startswith(("function-", "constrained-", "tuple["))
+    tags = {"set", "auto"}
+    for section in Section.__subclasses__():
+        if kind := section.model_fields.get("kind"):
+            tags.update(get_args(kind.annotation))
+    return key in tags or key.startswith(("function-", "constrained-", "tuple["))
 
 
 def _fields_at(place: Sequence[int | str]) -> list[str]:
     """The settings of the section at a place of pydantic's, which names the alternative it took."""
-    sections: list[Any] = [Recipe]
+    sections: list[type[Section]] = [Recipe]
     for key in place:
         inner = [section.model_fields[key].annotation for section in sections if key in section.model_fields]
         if inner:
-            sections = [cls for kind in inner for cls in (get_args(kind) or [kind])]
+            sections = [cls for kind in inner for cls in _sections_in(kind)]
         else:
-            sections = [cls for cls in sections if key in get_args(cls.model_fields["kind"].annotation)]
+            sections = [cls for cls in sections if key in _kinds_of(cls)]
     return [name for section in sections for name in section.model_fields]
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    """The sections among a setting's alternatives, each of which may be tagged."""
+    alternatives = [getattr(kind, "__origin__", kind) for kind in get_args(annotation)] or [annotation]
+    return [kind for kind in alternatives if isinstance(kind, type) and issubclass(kind, Section)]
+
+
+def _kinds_of(section: type[Section]) -> tuple[Any, ...]:
+    return get_args(section.model_fields["kind"].annotation) if "kind" in section.model_fields else ("set",)
 
 
 def _line_of(text: str, keys: Sequence[str]) -> str:

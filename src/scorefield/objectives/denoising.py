@@ -1,22 +1,13 @@
-"""Objectives: what a score network is trained to make small.
+"""Denoising score matching, at one noise level and over a ladder: see the package's equations."""
 
-Denoising score matching fits the score of noisy data by the score of the noise (Vincent 2011). Over noise
-levels with the weight λ(σ) = σ² of NCSN it reads, in the denoiser's terms,
-
-    ℓ(σ) = E abs((D(x0 + σn; σ) − x0) / σ)^p,      n ~ N(0, I),
-
-and that one form, under different laws of σ, is NCSN's objective, DDPM's and Palette's.
-
-References:
-    Vincent (2011), eq. 11. https://doi.org/10.1162/NECO_a_00142
-    Song & Ermon (2019), eqs. 5–6. https://arxiv.org/abs/1907.05600
-    Karras et al. (2022), eq. 8. https://arxiv.org/abs/2206.00364
-"""
+from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
 
+from scorefield.errors import UserError
 from scorefield.model import Condition, Denoiser, ScoreModel, expand
+from scorefield.noise import check_ladder
 
 
 def denoising_score_matching(
@@ -49,6 +40,43 @@ def denoising_score_matching(
     denoised = model(x, sigma) if condition is None else model(x, sigma, condition)  # pyright: ignore[reportCallIssue]
     error = (denoised - x0) / expand(sigma, x0)
     return error.abs().pow(p).flatten(1).mean(1)
+
+
+def ladder_score_matching(
+    model: Denoiser,
+    x0: Tensor,
+    sigmas: Tensor,
+    *,
+    weight: Callable[[Tensor], Tensor] = torch.square,
+    generator: Generator,
+) -> Tensor:
+    """(1/L) Σ_i λ(σ_i) ½‖s(x0 + σ_i n_i; σ_i) + n_i/σ_i‖², on all rungs (Song & Ermon 2019, eq. 6).
+
+    With λ(σ) = σ² it is D/2 times the mean of `denoising_score_matching` over the rungs; drawing one rung for
+    each image, as training does, estimates the same.
+
+    Args:
+        model: the denoiser.
+        x0: clean images, (B, …), in the model's value range.
+        sigmas: the ladder, (L,), falling and positive.
+        weight: λ, from (B,) to (B,).
+        generator: source of the noise, fresh on every rung.
+
+    Returns:
+        Losses, (B,).
+
+    Raises:
+        UserError: a ladder that does not fall or ends at 0.
+    """
+    rungs = check_ladder(sigmas)
+    if rungs[-1] == 0:
+        raise UserError("sigmas", "the last rung is 0, where there is no noise to fit.", "Leave it out.")
+    total = x0.new_zeros(len(x0))
+    for rung in rungs:
+        sigma = x0.new_full((len(x0),), rung)
+        loss = denoising_score_matching(model, x0, sigma, generator=generator)
+        total = total + weight(sigma) / sigma**2 * loss * x0[0].numel() / 2
+    return total / len(rungs)
 
 
 def output_weight(model: ScoreModel, sigma: Tensor, *, p: float = 2) -> Tensor:

@@ -1,0 +1,244 @@
+"""Slow mixing: Langevin dynamics gets the weights of separated modes wrong, annealed it gets them right.
+
+Song & Ermon (2019), Fig. 3, §3.2.2 and §4.3, settings of App. B.1. The density is
+
+    p(x) = ⅕ N(x; (−5, −5), I) + ⅘ N(x; (5, 5), I),
+
+all scores are exact, and 1,280 chains start uniform on [−8, 8]². Near either mode the score is that of the
+mode alone, whatever its weight, so Langevin dynamics (T = 1000, ε = 0.1) leaves in each mode about the share
+of chains that began on its side: one half, not one fifth. Annealed (L = 10, T = 100), the large noise levels
+join the modes and the chains divide as they should.
+
+Both use x ← x + (α/2) s + √α z. The ladder is 20 → 1 in the appendix and the authors' program, with ε = 0.1,
+and 10 → 0.1 in §4.3, which gives no ε for it. There ε = 0.1 cannot be meant: a rung's update multiplies x − μ
+by 1 − (ε/2σ_L²) σ²/(σ² + 1), which is −4 at σ = 10, and the chains run away. The ratio ε/σ_L² of the
+appendix, 0.1, makes it ε = 0.001. All three are run here.
+
+Ten levels of a hundred updates do not mix to the last: of 20,000 chains, 0.220 ± 0.003 end in the small mode
+down the first ladder and 0.233 ± 0.003 down the second, against 0.492 ± 0.004 of plain Langevin dynamics.
+
+The small mode's weight ŵ is the share of the chains that are likelier of it, with the standard error
+√(ŵ(1−ŵ)/n).
+
+References:
+    Song & Ermon (2019). https://arxiv.org/abs/1907.05600
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from scorefield import noise
+from scorefield.distributions import GaussianMixture
+from scorefield.figures.canvas import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    Made,
+    Show,
+    caption,
+    claim,
+    panels,
+    save,
+    silent,
+    write_csv,
+)
+from scorefield.samplers import AnnealedLangevin, Langevin, Sampler
+
+WEIGHT = 0.2
+"""Of the small mode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """Fig. 3's settings.
+
+    Args:
+        samples: chains, and exact samples beside them.
+        side: chains start uniform on [−side, side]².
+        langevin_steps: T of plain Langevin dynamics.
+        step_size: ε.
+        levels: L.
+        steps: T on each rung.
+        ladder: σ_1 and σ_L of the appendix and the authors' program.
+        ladder_in_text: σ_1 and σ_L of §4.3.
+    """
+
+    samples: int = 1280
+    side: float = 8.0
+    langevin_steps: int = 1000
+    step_size: float = 0.1
+    levels: int = 10
+    steps: int = 100
+    ladder: tuple[float, float] = (20.0, 1.0)
+    ladder_in_text: tuple[float, float] = (10.0, 0.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chains:
+    """Where the chains of one method ended.
+
+    Args:
+        method: its name.
+        step_size: ε; 0 for exact samples.
+        sigmas: σ_1 and σ_L; 0 where no noise is added.
+        steps: updates in all.
+        x: (n, 2).
+    """
+
+    method: str
+    step_size: float
+    sigmas: tuple[float, float]
+    steps: int
+    x: Tensor
+
+    def row(self) -> dict[str, object]:
+        """The weight recovered and its standard error, and the moments of each mode's chains."""
+        small, n = in_small_mode(self.x), len(self.x)
+        finite = bool(self.x.isfinite().all())
+        weight = float(small.double().mean()) if finite else math.nan
+        row: dict[str, object] = {
+            "method": self.method,
+            "step_size": self.step_size,
+            "sigma_max": self.sigmas[0],
+            "sigma_min": self.sigmas[1],
+            "updates": self.steps,
+            "samples": n,
+            "true_weight": WEIGHT,
+            "weight": weight,
+            "standard_error": math.sqrt(weight * (1 - weight) / n),
+        }
+        for name, part in (("small", self.x[small]), ("large", self.x[~small])):
+            known = finite and len(part) > 1
+            row[f"{name}_mode_mean"] = float(part.mean()) if known else math.nan
+            row[f"{name}_mode_std"] = float(part.std(0).square().mean().sqrt()) if known else math.nan
+        return row
+
+
+def mixture() -> GaussianMixture:
+    """⅕ N((−5, −5), I) + ⅘ N((5, 5), I)."""
+    means = torch.tensor([[-5.0, -5.0], [5.0, 5.0]])
+    return GaussianMixture(torch.tensor([WEIGHT, 1 - WEIGHT]), means, torch.ones(2))
+
+
+def in_small_mode(x: Tensor) -> Tensor:
+    """Which points are likelier of the small mode than of the large one, (n,), bool.
+
+    log ⅕N₁ − log ⅘N₂ = −log 4 − 10 (x₁ + x₂).
+    """
+    return -10 * x.sum(1) > math.log(1 / WEIGHT - 1)
+
+
+def langevin(start: Tensor, settings: Mixing, *, generator: Generator) -> Tensor:
+    """Plain Langevin dynamics on p itself from `start`, (n, 2); where it ends, (n, 2)."""
+    sampler = Langevin(step_size=settings.step_size, steps=settings.langevin_steps)
+    return _run(sampler, mixture(), start, torch.zeros(1), generator)
+
+
+def annealed(
+    start: Tensor, settings: Mixing, *, ladder: tuple[float, float], step_size: float, generator: Generator
+) -> Tensor:
+    """Algorithm 1 with exact scores from `start`, (n, 2); where it ends, (n, 2)."""
+    sampler = AnnealedLangevin(step_size=step_size, steps=settings.steps)
+    sigmas = noise.geometric(*ladder, settings.levels)
+    return _run(sampler, mixture(), start, sigmas, generator)
+
+
+def run(settings: Mixing, *, seed: int = 0, show: Show = silent) -> list[Chains]:
+    """The paper's three clouds, and the ladder of §4.3 with both readings of its ε."""
+    generator = Generator().manual_seed(seed)
+    n, e = settings.samples, settings.step_size
+    text, updates = settings.ladder_in_text, settings.levels * settings.steps
+    ratio = e / settings.ladder[1] ** 2
+
+    def start() -> Tensor:
+        return settings.side * (2 * torch.rand(n, 2, generator=generator) - 1)
+
+    def down(ladder: tuple[float, float], step_size: float) -> Tensor:
+        return annealed(start(), settings, ladder=ladder, step_size=step_size, generator=generator)
+
+    kept = ratio * text[1] ** 2
+    plans: list[tuple[str, float, tuple[float, float], int, Callable[[], Tensor]]] = [
+        ("exact samples", 0.0, (0.0, 0.0), 0, lambda: mixture().sample(n, generator=generator)),
+        ("Langevin", e, (0.0, 0.0), settings.langevin_steps,
+         lambda: langevin(start(), settings, generator=generator)),
+        ("annealed Langevin", e, settings.ladder, updates, lambda: down(settings.ladder, e)),
+        ("annealed Langevin", kept, text, updates, lambda: down(text, kept)),
+        ("annealed Langevin", e, text, updates, lambda: down(text, e)),
+    ]  # fmt: skip
+    chains: list[Chains] = []
+    for k, (method, step_size, sigmas, steps, sampled) in enumerate(plans):
+        show(k / len(plans), method)
+        chains.append(Chains(method=method, step_size=step_size, sigmas=sigmas, steps=steps, x=sampled()))
+    show(1.0, "")
+    return chains
+
+
+def mixing(
+    out: Path, settings: Mixing | None = None, *, seed: int = 0, overwrite: bool = False, show: Show = silent
+) -> Made:
+    """Write mixing.png and mixing.csv into `out`.
+
+    Raises:
+        UserError: they are there already, or matplotlib is missing.
+    """
+    settings = settings or Mixing()
+    picture, table = claim(out, "mixing.png", "mixing.csv", overwrite=overwrite)
+    chains = run(settings, seed=seed, show=show)
+    rows = [one.row() for one in chains]
+    write_csv(table, rows)
+    _draw(chains, rows, picture)
+    return Made(
+        files=(picture, table), numbers={_name(c): _told(r) for c, r in zip(chains, rows, strict=True)}
+    )
+
+
+def _run(
+    sampler: Sampler, denoiser: GaussianMixture, x: Tensor, sigmas: Tensor, generator: Generator
+) -> Tensor:
+    for step in sampler.iterate(denoiser, x, sigmas, generator=generator):
+        x = step.x
+    return x
+
+
+def _name(chains: Chains) -> str:
+    ladder = f", σ {chains.sigmas[0]:g} → {chains.sigmas[1]:g}" if chains.sigmas[0] else ""
+    return f"{chains.method}{ladder}" + (f", ε = {chains.step_size:g}" if chains.step_size else "")
+
+
+def _told(row: dict[str, Any]) -> str:
+    if math.isnan(row["weight"]):
+        return "the chains run away"
+    return f"weight {row['weight']:.3f} ± {row['standard_error']:.3f} (true: {WEIGHT:g})"
+
+
+def _draw(chains: list[Chains], rows: list[dict[str, Any]], path: Path) -> None:
+    figure, axes = panels(2, 3, width=9.6, height=6.4)
+    side = torch.linspace(-10, 10, 200)
+    points = torch.cartesian_prod(side, side)
+    density = mixture().log_density(points).exp().reshape(200, 200).T.numpy()
+    axes[0].imshow(density, extent=(-10, 10, -10, 10), origin="lower", cmap="Blues", vmax=0.13)
+    caption(axes[0], "density, ⅕ and ⅘")
+    colors = (GREY, ORANGE, BLUE, BLUE)
+    for one, row, axis, color in zip(chains, rows, axes[1:], colors, strict=False):
+        axis.scatter(*one.x.T.numpy(), s=2, color=color, alpha=0.6, linewidths=0)
+        ladder = f", σ {one.sigmas[0]:g} → {one.sigmas[1]:g}" if one.sigmas[0] else ""
+        caption(axis, f"{one.method}{ladder}\nsmall mode: {row['weight']:.3f} ± {row['standard_error']:.3f}")
+    for axis in axes[:5]:
+        axis.set(xlim=(-10, 10), ylim=(-10, 10), aspect="equal", xticks=(-5, 0, 5), yticks=(-5, 0, 5))
+    for k, (row, color) in enumerate(zip(rows, colors, strict=False)):
+        axes[5].errorbar(
+            k, row["weight"], yerr=2 * row["standard_error"], fmt="o", color=color, capsize=4, markersize=6
+        )
+    axes[5].axhline(WEIGHT, color=INK, linewidth=1, linestyle="--")
+    axes[5].text(3.45, WEIGHT - 0.01, "truth", ha="right", va="top", fontsize=8, color=INK)
+    axes[5].set(xlim=(-0.5, 3.5), ylim=(0, 0.6), xticks=range(4))
+    axes[5].set_xticklabels(["exact", "Langevin", "annealed\n20 → 1", "annealed\n10 → 0.1"], fontsize=8)
+    caption(axes[5], "weight of the small mode,\n± 2 standard errors")
+    save(figure, path)

@@ -1,0 +1,66 @@
+"""Random directions with E v vᵀ = I, and what all objectives of the score share."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from scorefield.errors import UserError, did_you_mean
+from scorefield.model import Denoiser, PredictsScore
+
+Law = Literal["rademacher", "gaussian", "sphere"]
+
+
+def check_levels(model: Denoiser, sigma: Tensor) -> None:
+    """See that the model has a score at every σ.
+
+    Raises:
+        UserError: σ < 0, or σ = 0 and the model divides by it.
+    """
+    lowest = float(sigma.min())
+    if lowest < 0 or (lowest == 0 and not isinstance(model, PredictsScore)):
+        raise UserError(
+            "sigma",
+            f"the score at σ = {lowest:g} was asked for.",
+            "Noise levels are positive; for clean data at σ = 0 wrap the network in a ScoreField.",
+        )
+
+
+def half_square(s: Tensor) -> Tensor:
+    """½ ‖s‖² of each image, (B,)."""
+    return s.square().flatten(1).sum(1) / 2
+
+
+def _rademacher(z: Tensor) -> Tensor:
+    return torch.where(z < 0, -1.0, 1.0).to(z.dtype)
+
+
+def _gaussian(z: Tensor) -> Tensor:
+    return z
+
+
+def _sphere(z: Tensor) -> Tensor:
+    flat = z.flatten(2)
+    return (flat * (flat.shape[2] ** 0.5 / flat.norm(dim=2, keepdim=True))).reshape(z.shape)
+
+
+_LAWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "rademacher": _rademacher,
+    "gaussian": _gaussian,
+    "sphere": _sphere,
+}
+
+
+def draw_directions(x: Tensor, projections: int, law: str, generator: Generator) -> Tensor:
+    """K directions v for each image, (K, B, …), with E v vᵀ = I.
+
+    Raises:
+        UserError: no direction, or an unknown law.
+    """
+    if projections < 1:
+        raise UserError("projections", f"at least one direction, got {projections}.")
+    if law not in _LAWS:
+        raise UserError("law", f"no such law of directions {law!r}.", did_you_mean(law, _LAWS))
+    z = torch.randn((projections, *x.shape), generator=generator, device=x.device, dtype=x.dtype)
+    return _LAWS[law](z)

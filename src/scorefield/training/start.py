@@ -1,0 +1,147 @@
+"""What must hold before a run begins or goes on: its folder, its pictures, its noise levels, its network."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scorefield.data.datasets import open_images
+from scorefield.data.imageset import ImageSet
+from scorefield.errors import UserError
+from scorefield.files import refuse_existing
+from scorefield.hub import preferred_precision
+from scorefield.model import ScoreModel
+from scorefield.noise import propose_ladder
+from scorefield.training.recipe import Recipe, read_recipe
+from scorefield.training.settings import DenoisingObjective, Noise, RungsLaw
+from scorefield.training.state import RECIPE
+
+
+def open_recipe_data(recipe: Recipe, track: Callable[[int, int], None] | None = None) -> ImageSet:
+    """The training pictures that a recipe names.
+
+    Raises:
+        UserError: it names none, or they cannot be opened.
+    """
+    data = recipe.data
+    if not data.source:
+        raise UserError("data.source", "the recipe names no data.", "Pass --data.")
+    return open_images(data.source, size=data.size, crop=data.crop, channels=data.channels, track=track)
+
+
+def goes_on(recipe: Recipe, run: Path, *, resume: bool) -> bool:
+    """Whether `run` holds a run that this recipe may go on with; if not, it must be free.
+
+    A run that ended before its first checkpoint begins anew in its own folder.
+
+    Raises:
+        UserError: the folder is taken, or its run followed another recipe.
+    """
+    if resume and (run / RECIPE).is_file():
+        _same_recipe(recipe, run)
+        return True
+    refuse_existing(run, mend="Pass --resume auto to go on with it, or choose another folder.")
+    return False
+
+
+def with_noise_found(recipe: Recipe, data: ImageSet, run: Path | None) -> Recipe:
+    """The recipe with numbers in place of `noise = "auto"`.
+
+    The ladder is that of Song & Ermon (2020), Techniques 1 and 2, in units of the model's values: found for
+    pixels in [0, 1], it is as much wider as their range is.
+
+    Args:
+        recipe: the recipe.
+        data: the pictures that it trains on.
+        run: a run that goes on, which keeps the levels that it found.
+    """
+    if isinstance(recipe.noise, Noise):
+        return recipe
+    if run is not None:
+        return recipe.model_copy(update={"noise": read_recipe(run / RECIPE).noise})
+    low, high = recipe.data.value_range
+    found = propose_ladder(data.images).scaled(high - low)
+    levels = Noise(
+        sigma_min=found.sigma_min,
+        sigma_max=found.sigma_max,
+        law=RungsLaw(kind="rungs", levels=found.levels),
+    )
+    return recipe.model_copy(update={"noise": levels})
+
+
+def inner_precision(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """The number format inside the network; gradients of gradients are taken in float32 unless told."""
+    if recipe.training.precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[recipe.training.precision]
+    once = isinstance(recipe.objective, DenoisingObjective) and not recipe.network.energy
+    return preferred_precision(device) if once else torch.float32
+
+
+def check_pictures(data: ImageSet) -> None:
+    """See that the pictures are bytes, which no NaN can hide among.
+
+    Raises:
+        UserError: they are something else.
+    """
+    if data.images.dtype != torch.uint8:
+        raise UserError(
+            data.source, f"its pictures are {data.images.dtype}, not uint8.", "Open them with open_images."
+        )
+
+
+@torch.no_grad()
+def check_size(model: ScoreModel) -> None:
+    """See that the network takes pictures of the model's shape, by giving it one.
+
+    Raises:
+        UserError: it does not.
+    """
+    x = torch.zeros(1, *model.shape, device=model.device)
+    sigma = torch.full((1,), model.sigma_range[1], device=model.device)
+    training = model.training
+    model.eval()
+    try:
+        model(x, sigma)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        high, wide = model.shape[-2:]
+        raise UserError(
+            "data.size",
+            f"this network cannot take pictures of {wide}×{high} ({str(error).splitlines()[0].rstrip('.')}).",
+            "Choose another size.",
+        ) from error
+    finally:
+        model.train(training)
+
+
+def check_same_data(state: dict[str, Any], data: ImageSet, run: Path) -> None:
+    """See that a run goes on with the pictures that it began with.
+
+    Raises:
+        UserError: their digest is not that in the run's state.
+    """
+    before, now = state.get("data", data.digest()), data.digest()
+    if before != now:
+        raise UserError(
+            run,
+            f"its run began with pictures of digest {before}; those of {data.source} have {now}.",
+            "Give it the pictures that it began with, or choose another folder.",
+        )
+
+
+def _same_recipe(recipe: Recipe, run: Path) -> None:
+    """A run goes on only by its own recipe; its length and what it writes may change."""
+    theirs, ours = read_recipe(run / RECIPE).model_dump(), recipe.model_dump()
+    if ours["noise"] == "auto":
+        ours["noise"] = theirs["noise"]  # found from the data, which must be the same
+    for section in theirs:
+        for key, value in theirs[section].items():
+            free = section == "training" and key not in {"seed", "precision"}
+            if value != ours[section].get(key) and not free:
+                raise UserError(
+                    run,
+                    f"its run has {section}.{key} = {value!r}, the recipe says {ours[section].get(key)!r}.",
+                    "Go on with the run's own recipe.toml, or choose another folder.",
+                )

@@ -1,0 +1,127 @@
+"""`scorefield compare`, as a user calls it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scorefield import checkpoint
+from training.toys import ramps
+
+
+@pytest.fixture(scope="module")
+def other(run, tmp_path_factory):
+    """The run's model with its weights a little changed."""
+    model = checkpoint.load(run / "model.safetensors")
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    path = tmp_path_factory.mktemp("other") / "changed.safetensors"
+    checkpoint.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def compared(call, run, other, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("compared") / "out"
+    told = call("compare", run, other, "--data", data, "-n", 12, "--samples", 4, "--steps", 2, "--levels", 3,
+                "--out", out, "--json", out.parent / "c.json")  # fmt: skip
+    assert told.code == 0, told.err
+    return told, out
+
+
+def test_tables_are_printed_whole(compared):
+    told, _ = compared
+    lines = told.out.splitlines()
+    assert re.match(r"12 of ramps, 24 pictures, [0-9a-f]{8}; σ of pixels", lines[0])
+    for title in (
+        "Denoising loss E |(D − x0)/σ|² per pixel",
+        "Sliced loss + 1",
+        "Denoising loss less that of run, paired",
+        "Sliced loss less that of run, paired",
+        "Models",
+    ):
+        assert any(line.strip().startswith(title) for line in lines), told.out
+    assert len(re.findall(r"^\s*mean .*±", told.out, re.M)) == 4
+    assert re.search(r"FD\[ramps-classifier-[0-9a-f]{4}\] .*real pictures.*real pictures", told.out)
+    assert re.search(r"GFLOP an evaluation +\S+ +\S+$", told.out, re.M)
+
+
+def test_numbers_pictures_and_sheets_are_written(compared):
+    told, out = compared
+    assert sorted(p.name for p in out.iterdir()) == [
+        "comparison.json", "losses.png", "samples-changed.png", "samples-run.png"]  # fmt: skip
+    facts = json.loads((out / "comparison.json").read_text(), parse_constant=pytest.fail)
+    assert facts == json.loads((out.parent / "c.json").read_text())
+    assert [entry["name"] for entry in facts["entries"]] == ["run", "changed"]
+    assert len(facts["sigmas"]) == 3 == len(facts["entries"][1]["sliced_difference"]["levels"])
+    with Image.open(out / "losses.png") as plot:
+        assert plot.width > plot.height
+
+
+def test_the_same_call_gives_the_same_numbers(call, run, other, data, tmp_path):
+    for name in ("a.json", "b.json"):
+        told = call("compare", run, other, "--data", data, "-n", 6, "--samples", 0, "--levels", 2,
+                    "--json", tmp_path / name)  # fmt: skip
+        assert told.code == 0, told.err
+    assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
+    assert "FD[" not in told.out
+
+
+def test_one_model_alone_and_data_without_a_test_split(call, run, tmp_path):
+    np.save(tmp_path / "plain.npy", ramps(20)[0])
+    told = call("compare", run, "--data", tmp_path / "plain.npy", "-n", 6, "--samples", 0, "--levels", 2,
+                "--projections", 0)  # fmt: skip
+    assert told.code == 0, told.err
+    assert "not held out" in told.err
+    assert "less that of" not in told.out
+    assert "Sliced" not in told.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["Missing argument"]),
+        (["RUN"], ["Missing option '--data'"]),
+        (["NONE", "--data", "DATA"], ["no such model"]),
+        (["RUN", "RUN", "--data", "DATA"], ["named twice"]),
+        (["RUN", "--data", "NONE"], ["no such file or folder"]),
+        (["RUN", "--data", "DATA", "--split", "val"], ["no split `val`"]),
+        (["RUN", "--data", "DATA", "--ladder-of", "x"], ["'x' is not among the models", "Known: run"]),
+        (["RUN", "--data", "DATA", "--ladder-of", "RUN"], ["this model has none"]),
+        (["RUN", "--data", "DATA", "--levels", "0"], ["--levels"]),
+        (["RUN", "--data", "DATA", "-n", "1"], ["-n"]),
+        (["RUN", "--data", "DATA", "--samples", "1"], ["--samples", "at least two"]),
+        (["RUN", "--data", "DATA", "--sampler", "huen"], ["Did you mean `heun`?"]),
+        (["RUN", "--data", "DATA", "--features", "NONE"], ["no such file"]),
+        (["RUN", "--data", "DATA", "--features", "inception:nowhere.pth"], ["nowhere.pth: no such file"]),
+        (["RUN", "WIDE", "--data", "DATA"], ["wide", "1×6×6", "1×8×8"]),
+        (["RUN", "--data", "COLOUR"], ["colour", "3"]),
+        (["RUN", "--data", "NAN"], ["NaN"]),
+        (["RUN", "--data", "DATA", "--out", "FILE"], ["is a file"]),
+        (["RUN", "--data", "DATA", "--json", "FILE"], ["already exists"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_a_mistake_is_one_line(call, run, data, tmp_path, arguments, words):
+    places = {"RUN": run, "DATA": data, "NONE": "nowhere/none", "FILE": tmp_path / "file"}
+    (tmp_path / "file").write_text("")
+    if "WIDE" in arguments:
+        model = checkpoint.load(run / "model.safetensors")
+        model.shape = (1, 6, 6)
+        checkpoint.save(model, tmp_path / "wide.safetensors")
+        places["WIDE"] = tmp_path / "wide.safetensors"
+    if "COLOUR" in arguments:
+        np.save(tmp_path / "colour.npy", ramps(8, 6, 3)[0])
+        places["COLOUR"] = tmp_path / "colour.npy"
+    if "NAN" in arguments:
+        values = np.zeros((4, 8, 8))
+        values[2, 1, 1] = np.nan
+        np.save(tmp_path / "nan.npy", values)
+        places["NAN"] = tmp_path / "nan.npy"
+    line = call("compare", *(places.get(a, a) for a in arguments)).complaint()
+    assert all(word in line for word in words), line

@@ -1,0 +1,144 @@
+"""What the verbs make of pictures on the way in: crops, CIFAR, classes without pictures."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.toys import ramps
+
+from .conftest import sets
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Six pictures of 12×16 whose middle 8×8 is black."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for k in range(6):
+        pixels = np.full((16, 12), 200, np.uint8)
+        pixels[4:12, 2:10] = 0
+        Image.fromarray(pixels).save(folder / f"{k}.png")
+    return folder
+
+
+def test_inspect_and_train_crop_and_evaluate_does_as_the_training_did(call, tiny, photos, tmp_path):
+    facts = tmp_path / "facts.json"
+    told = call("data", "inspect", photos, "--crop", 8, "--json", facts)
+    assert told.code == 0, told.err
+    assert re.search(r"^shape +1×8×8$", told.out, re.M)
+    assert json.loads(facts.read_text())["mean"] == [0.0]
+    made = call(
+        "train", tiny, "--data", photos, "--crop", 8, "--out", tmp_path / "run", *sets("training.steps=2")
+    )
+    assert made.code == 0, made.err
+    assert "crop = 8" in (tmp_path / "run" / "recipe.toml").read_text()
+    told = call("evaluate", tmp_path / "run", "--data", photos, "-n", 2, "--steps", 2)
+    assert told.code == 0, told.err
+    assert "first cut to 8×8, as in training" in told.err
+
+
+@pytest.mark.parametrize("verb", ["inspect", "train"])
+def test_a_crop_that_no_picture_fills_is_told(call, tiny, photos, tmp_path, verb):
+    command = {
+        "inspect": ["data", "inspect", photos],
+        "train": ["train", tiny, "--data", photos, "--out", tmp_path / "run"],
+    }[verb]
+    line = call(*command, "--crop", 14).complaint()
+    assert "too small for a crop of 14" in line
+    assert "--crop" in line
+
+
+def test_a_size_beyond_the_crop_is_told(call, tiny, photos, tmp_path):
+    assert (
+        "less than the size 12×12" in call("data", "inspect", photos, "--crop", 8, "--size", 12).complaint()
+    )
+    line = call(
+        "train", tiny, "--data", photos, "--crop", 8, "--size", 12, "--out", tmp_path / "run"
+    ).complaint()
+    assert "size = 12 is more than crop = 8 leaves" in line
+
+
+def test_inspect_notes_classes_without_pictures(call, photos, tmp_path):
+    pixels, labels = ramps(6)
+    np.savez(tmp_path / "gap.npz", images=pixels, labels=np.where(labels == 1, 3, labels))
+    told = call("data", "inspect", tmp_path / "gap.npz")
+    assert told.code == 0, told.err
+    assert "note: class 1 has no images." in told.out
+    assert "class 2" not in told.out
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+    for path in photos.iterdir():
+        path.rename(tmp_path / "pets" / "cat" / path.name)
+    told = call("data", "inspect", tmp_path / "pets")
+    assert "note: sub-folder `dog` has no images." in told.out
+
+
+def test_inspect_shows_cifar_with_its_classes(call, tmp_path):
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    for name in [*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"]:
+        (folder / name).write_bytes(b"".join(bytes([label]) + bytes([80]) * 3072 for label in range(10)))
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    (folder / "batches.meta.txt").write_text("\n".join(names))
+    told = call("data", "inspect", folder, "--json", tmp_path / "facts.json")
+    assert told.code == 0, told.err
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert (facts["pictures"], facts["shape"]) == (50, "3×32×32")
+    assert facts["classes"] == dict.fromkeys(names, 5)
+
+
+def test_the_pickled_cifar_and_nan_are_one_line_each(call, tiny, tmp_path):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"pickled")
+    np.save(tmp_path / "nan.npy", np.full((3, 8, 8), np.nan, np.float32))
+    for data, words in (("cifar-10-batches-py", "cifar-10-binary.tar.gz"), ("nan.npy", "NaN or infinite")):
+        line = call("train", tiny, "--data", tmp_path / data, "--out", tmp_path / "run").complaint()
+        assert words in line
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_goes_on_with_other_pictures_is_told(call, tiny, data, tmp_path):
+    pixels, _ = ramps(20, seed=5)
+    copy = tmp_path / "copy.npy"
+    np.save(copy, pixels)
+    command = ["train", tiny, "--data", copy, "--out", tmp_path / "run"]
+    assert call(*command, *sets("training.steps=2")).code == 0
+    np.save(copy, pixels[::-1].copy())
+    line = call(*command, "--resume", "auto").complaint()
+    assert "its run began with pictures of digest" in line
+
+
+def test_sampling_again_with_fewer_leaves_no_older_picture(call, run, tmp_path):
+    out = tmp_path / "pictures"
+    for n in (4, 2):
+        told = call("sample", run, "-n", n, "--steps", 2, "--out", out, "--overwrite")
+        assert told.code == 0, told.err
+    assert sorted(path.name for path in out.iterdir()) == ["00000.png", "00001.png"]
+
+
+def test_a_recipe_with_automatic_noise_shows_the_numbers_that_it_found(call, tiny, data, tmp_path):
+    told = call("train", tiny, "--data", data, "--out", tmp_path / "run", "--dry-run", *sets("noise=auto"))
+    assert told.code == 0, told.err
+    assert 'kind = "rungs"' in told.out
+    assert '"auto"' not in told.out.partition("[training]")[0]
+
+
+def test_a_size_that_the_network_cannot_take_is_told_before_any_training(call, tmp_path):
+    np.save(tmp_path / "odd.npy", np.random.default_rng(0).integers(0, 256, (8, 9, 9), np.uint8))
+    command = [
+        "train",
+        "ncsn-mnist-small",
+        "--data",
+        tmp_path / "odd.npy",
+        "--size",
+        9,
+        "--out",
+        tmp_path / "run",
+    ]
+    line = call(*command, *sets("network.width=4")).complaint()
+    assert "9×9" in line
+    assert "size" in line
+    assert not (tmp_path / "run").exists()

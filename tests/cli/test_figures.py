@@ -1,0 +1,109 @@
+"""`scorefield figures`, as a user calls it."""
+
+import csv
+
+import pytest
+from PIL import Image
+
+from scorefield.evaluation import random_features, report
+
+
+@pytest.fixture(autouse=True)
+def _matplotlib():
+    pytest.importorskip("matplotlib")
+
+
+def table(path):
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def opens(path):
+    with Image.open(path) as picture:
+        picture.load()
+        return picture.format == "PNG"
+
+
+def test_the_help_names_every_figure(call):
+    told = call("figures", "--help")
+    assert told.code == 0
+    names = ("manifold", "low-density", "mixing", "anneal", "neighbours", "single-sigma", "completions")
+    assert all(name in told.out for name in names)
+
+
+def test_low_density_writes_its_picture_and_its_numbers(call, tmp_path):
+    told = call("figures", "low-density", "--out", tmp_path / "new", "--steps", 5)
+    assert told.code == 0, told.err
+    assert "relative error where p is least" in told.out
+    assert str(tmp_path / "new" / "low-density.png") in told.out
+    assert opens(tmp_path / "new" / "low-density.png")
+    assert len(table(tmp_path / "new" / "low-density.csv")) == 9
+
+
+def test_manifold_takes_pictures_of_ones_own(call, data, tmp_path):
+    told = call("figures", "manifold", "--out", tmp_path, "--data", data, "--size", 8, "--steps", 3)
+    assert told.code == 0, told.err
+    assert "loss per pixel without noise" in told.out
+    assert len(table(tmp_path / "manifold.csv")) == 3
+
+
+def test_a_models_way_and_its_completions(call, run, data, tmp_path):
+    told = call("figures", "anneal", "--model", run, "--out", tmp_path, "-n", 2, "--levels", 3, "--steps", 60)
+    assert told.code == 0, told.err
+    assert len(table(tmp_path / "anneal.csv")) == 5
+    told = call("figures", "completions", "--model", run, "--data", data, "--out", tmp_path, "-n", 2,
+                "--candidates", 2, "--mask", "left", "--mask", "center", "--steps", 10)  # fmt: skip
+    assert told.code == 0, told.err
+    assert len(table(tmp_path / "completions.csv")) == 2 * 2 * 2
+    assert opens(tmp_path / "completions.png")
+
+
+def test_neighbours_takes_a_model_and_its_data(call, run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "choose_features", lambda train, *_: random_features(train.shape[0]))
+    told = call("figures", "neighbours", "--model", run, "--data", data, "--out", tmp_path, "-n", 2, "-k", 3,
+                "--steps", 2)  # fmt: skip
+    assert told.code == 0, told.err
+    assert "nearest in pixels" in told.out
+    assert len(table(tmp_path / "neighbours.csv")) == 12
+
+
+def test_what_is_there_is_kept_and_replaced_only_on_demand(call, run, data, tmp_path):
+    commands = {
+        "low-density.csv": ("low-density", "--steps", 1),
+        "manifold.png": ("manifold", "--data", data, "--size", 7, "--steps", 1),
+        "anneal.png": ("anneal", "--model", run, "-n", 1, "--steps", 10),
+        "completions.csv": ("completions", "--model", run, "--data", data, "-n", 1, "--candidates", 1,
+                            "--steps", 10),
+    }  # fmt: skip
+    for name, command in commands.items():
+        (tmp_path / name).write_bytes(b"mine")
+        assert "already exists" in call("figures", *command, "--out", tmp_path).complaint()
+        assert (tmp_path / name).read_bytes() == b"mine"
+        told = call("figures", *command, "--out", tmp_path, "--overwrite")
+        assert told.code == 0, told.err
+        assert (tmp_path / name).read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mixng"], ["mixng", "Did you mean 'mixing'?"]),
+        (["mixing"], ["Missing option '--out'"]),
+        (["manifold", "--out", "OUT", "--steps", "0"], ["--steps"]),
+        (["manifold", "--out", "OUT", "--data", "nowhere"], ["nowhere", "no such file or folder"]),
+        (["anneal", "--out", "OUT", "--model", "fashoin"], ["fashoin", "Did you mean `fashion`?"]),
+        (["neighbours", "--out", "OUT", "--data", "DATA"], ["8×8, smaller than 28×28", "--model"]),
+        (["completions", "--out", "OUT", "--model", "RUN", "--data", "emoji"], ["the model draws 1×8×8"]),
+        (["completions", "--out", "OUT", "--model", "RUN", "--data", "DATA", "--mask", "lfet"],
+         ["masks", "Did you mean `left`?"]),
+        (["completions", "--out", "OUT", "--model", "RUN", "--data", "DATA", "-n", "25"], ["25 of 24"]),
+        (["neighbours", "--out", "OUT", "--model", "RUN", "--data", "DATA", "-k", "49"], ["49 of 48"]),
+        (["neighbours", "--out", "OUT", "--model", "RUN", "--data", "DATA", "--sampler", "huen"],
+         ["Did you mean `heun`?"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_in_one_line_and_nothing_is_written(call, run, data, tmp_path, arguments, words):
+    named = {"OUT": tmp_path / "out", "RUN": run, "DATA": data}
+    line = call("figures", *(named.get(word, word) for word in arguments)).complaint()
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "out").exists()

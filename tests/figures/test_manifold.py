@@ -1,0 +1,86 @@
+"""The sliced loss of pictures, with noise on them and without."""
+
+import csv
+import math
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from scorefield.figures.manifold import CPU, PAPER, Autoencoder, Manifold, losses, manifold
+from training.toys import write_set
+
+module = sys.modules["scorefield.figures.manifold"]
+
+
+def flat(n=64):
+    """Pictures of one grey each: they lie on a line."""
+    greys = torch.arange(n) * 255 // (n - 1)
+    return greys[:, None, None, None].expand(n, 1, 8, 8).to(torch.uint8).contiguous()
+
+
+def test_the_papers_settings_are_kept():
+    assert Manifold(iterations=50_000, batch=128, learning_rate=1e-3, width=32, sigma=0.01) == PAPER
+    assert CPU.learning_rate == PAPER.learning_rate
+    assert CPU.sigma == PAPER.sigma
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 28, 28), (3, 9, 14)])
+def test_the_network_takes_any_size(channels, height, width):
+    network = Autoencoder(channels, 8)
+    x = torch.rand(2, channels, height, width)
+    assert network(x, torch.zeros(2)).shape == x.shape
+    widths = [block.conv2.out_channels for block in network.blocks]
+    assert widths == [8, 16, 16, 32, 32, 32, 16, 16, 8, 8]
+
+
+class Pull(nn.Module):
+    """s(x) = −k (x − mean x), which pulls a picture to the line of flat ones; k is learned."""
+
+    def __init__(self, channels, width):
+        super().__init__()
+        self.k = nn.Parameter(torch.ones(()))
+
+    def forward(self, x, label, source=None):
+        return -self.k * (x - x.mean((1, 2, 3), keepdim=True))
+
+
+def test_without_noise_the_loss_falls_for_ever_and_with_noise_it_meets_its_bound(monkeypatch):
+    """Flat pictures of D = 64 pixels: per pixel the loss is (−k + ½ k² σ²)(1 − 1/D).
+
+    Adam moves k by about its rate each time, so without noise the loss ends at −(1 + 200·0.1); with noise it
+    settles at k = 1/σ², that is at −(1 − 1/D)/2σ². Within 5 %, from 16 pictures and one v each.
+    """
+    monkeypatch.setattr(module, "Autoencoder", Pull)
+    settings = Manifold(iterations=200, batch=16, learning_rate=0.1, sigma=0.5)
+    clean, noisy = (losses(flat(), settings, sigma) for sigma in (0.0, settings.sigma))
+    share = 1 - 1 / 64
+    assert clean[-1] == pytest.approx(-21 * share, rel=0.2)
+    assert clean == pytest.approx(sorted(clean, reverse=True), rel=0.4)
+    assert sum(noisy[-50:]) / 50 == pytest.approx(-0.5 / settings.sigma**2 * share, rel=0.05)
+
+
+def test_both_curves_begin_at_the_same_weights():
+    """At almost no noise the first loss is that without."""
+    settings = Manifold(iterations=1, batch=8, width=8)
+    clean, noisy = (losses(flat(), settings, sigma)[0] for sigma in (0.0, 1e-6))
+    assert clean == pytest.approx(noisy, abs=1e-2)
+
+
+def test_the_figure_and_its_table(tmp_path):
+    pytest.importorskip("matplotlib")
+    data = write_set(tmp_path / "ramps.npz")
+    told = []
+    settings = Manifold(data=str(data), iterations=6, batch=4, width=8)
+    made = manifold(tmp_path, settings, show=lambda share, words: told.append(share))
+    with Image.open(tmp_path / "manifold.png") as picture:
+        assert picture.width > picture.height
+    with (tmp_path / "manifold.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["iteration"]) for row in rows] == list(range(1, 7))
+    assert list(rows[0]) == ["iteration", "loss_without_noise", "loss_with_noise"]
+    assert all(math.isfinite(float(row["loss_with_noise"])) for row in rows)
+    assert told == sorted(told)
+    assert "-5000 per pixel" in made.numbers["bound with noise"]

@@ -1,0 +1,71 @@
+"""One noise level against a ladder."""
+
+import csv
+
+import pytest
+from PIL import Image
+
+from scorefield.errors import UserError
+from scorefield.evaluation import random_features
+from scorefield.figures.single_sigma import PAPER, SingleSigma
+from scorefield.figures.single_sigma import single_sigma as draw
+from scorefield.training import read_recipe
+from training.toys import pictures
+
+TINY = (
+    'parameterization={kind="ncsnv2"}',
+    "network.widths=[8]",
+    "optimizer.batch=8",
+    "training.sample_count=2",
+)
+
+
+def single_sigma(out, settings, **more):
+    """Of the ramps, judged by random features."""
+    return draw(pictures(), pictures(24), random_features(1), out, settings, **more)
+
+
+@pytest.fixture
+def settings():
+    pytest.importorskip("matplotlib")
+    return SingleSigma(data="ramps", iterations=4, samples=3, levels=3, steps=4, network=TINY)
+
+
+def test_the_figure_its_table_and_both_runs(settings, tmp_path):
+    out, told = tmp_path / "out", []
+    made = single_sigma(out, settings, show=lambda share, words: told.append(share))
+    with Image.open(out / "single-sigma.png") as picture:
+        assert picture.height > 6 * 80
+    with (out / "single-sigma.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["pictures"] for row in rows] == [
+        "training pictures", "one level, σ = 0.01", "3 levels, σ 1 → 0.01",
+    ]  # fmt: skip
+    assert list(rows[0]) == [
+        "pictures", "n", "features", "frechet", "kernel", "kernel_spread", "pixel_mean", "pixel_std",
+        "iterations", "updates", "step_size",
+    ]  # fmt: skip
+    assert len(made.numbers) == 3
+    assert told == sorted(told)
+    one, ladder = (read_recipe(out / f"single-sigma-{name}" / "recipe.toml") for name in ("one", "ladder"))
+    assert one.noise_law().sigmas == pytest.approx((0.01001, 0.01))
+    assert ladder.noise_law().sigmas == pytest.approx((1, 0.1, 0.01))
+    same = {"noise": ladder.noise}
+    assert one.model_copy(update=same) == ladder
+
+
+def test_the_same_command_goes_on_and_another_is_refused(settings, tmp_path):
+    first = single_sigma(tmp_path / "out", settings)
+    with pytest.raises(UserError, match="already exists"):
+        single_sigma(tmp_path / "out", settings)
+    again = single_sigma(tmp_path / "out", settings, overwrite=True)
+    assert again.numbers == first.numbers
+    with pytest.raises(UserError, match=r"training\.seed"):
+        single_sigma(tmp_path / "out", settings, seed=1, overwrite=True)
+
+
+def test_the_papers_settings_are_a_recipe():
+    assert (PAPER.sigma_max, PAPER.sigma_min, PAPER.levels, PAPER.steps) == (1.0, 0.01, 10, 100)
+    recipe = read_recipe("default", PAPER.network)
+    assert (recipe.network.kind, recipe.network.width) == ("refinenet", 128)
+    assert (recipe.optimizer.lr, recipe.optimizer.batch) == (1e-3, 128)
