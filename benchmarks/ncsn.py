@@ -2,8 +2,8 @@
 
 Both are NCSN's network for MNIST (28×28, width 64, ten noise levels, 7,638,657 parameters, 3.8 GFLOP forward)
 with the same threads and batch, and take turns, so that a busy machine hurts both. Training is a step of Adam
-on denoising score matching; sampling is an update of annealed Langevin dynamics. Theirs is run from a clone of
-their repository (`--peer`), as it stands, and in bfloat16 under autocast; it never becomes part of this one.
+on denoising score matching; sampling is an update of annealed Langevin dynamics. Theirs is run from a clone
+(`--peer`), as it stands, and in bfloat16 under autocast; it never becomes part of this repository.
 
 The last figure is the share of a sampling run that is the sampler's own arithmetic, the network excluded.
 """

@@ -58,7 +58,10 @@ def bomb(path):
         (["sample", "RUN", "--out", "OUT.png", "--device", "meta"], ["--device", "'meta'"]),
         (["sample", "RUN", "--out", "OUT.png", "--device", "cuda:99"], ["--device", "'cuda:99'"]),
         (["sample", "RUN", "--out", "OUT.mp3"], ["OUT.mp3", "cannot write `.mp3`", ".npz"]),
-        (["evaluate", "RUN", "--data", "DATA", "--out", "OUT.mp3"], ["OUT.mp3", "cannot write `.mp3`", ".png"]),
+        (
+            ["evaluate", "RUN", "--data", "DATA", "--out", "OUT.mp3"],
+            ["OUT.mp3", "cannot write `.mp3`", ".png"],
+        ),
         (["sample", "NONE", "--out", "OUT.png"], ["no such model"]),
         (["evaluate", "RUN", "--data", "DATA", "-n", "1"], ["-n"]),
         (["evaluate", "RUN", "--data", "NONE"], ["no such file or folder"]),

@@ -226,7 +226,7 @@ def test_gradients_and_their_gradients_agree_with_finite_differences(levels):
     x = noise(1, 1, 4, 4, dtype=torch.float64).requires_grad_()
     label = torch.ones(1, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: net(x, label), (x,))
-    assert torch.autograd.gradgradcheck(lambda x: net(x, label).sum() ** 2 + net(x, label), (x,), atol=1e-4)
+    assert torch.autograd.gradgradcheck(lambda x: net(x, label) ** 2, (x,), atol=1e-4, fast_mode=True)
 
 
 def test_twice_differentiated_the_fast_way_is_the_plain_way(monkeypatch):
