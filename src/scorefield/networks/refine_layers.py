@@ -23,7 +23,7 @@ MakeNorm = Callable[[int], nn.Module]
 
 
 class Conv3x3(nn.Conv2d):
-    """A 3×3 convolution that keeps the size, by half the products where pictures are laid in rows."""
+    """A 3×3 convolution that keeps the size, by fewer products where pictures are laid in rows."""
 
     def __init__(self, into: int, out: int, *, dilation: int = 1, bias: bool = True) -> None:
         super().__init__(into, out, 3, padding=dilation, dilation=dilation, bias=bias)

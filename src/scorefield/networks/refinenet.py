@@ -30,7 +30,7 @@ from scorefield.networks import rows
 from scorefield.networks.instance_norm import InstanceNorm, NoNorm
 from scorefield.networks.refine_layers import RefineBlock, ResidualBlock, shared_kernels
 
-_AT_ONCE = 64 * 28 * 28
+_AT_ONCE = 32 * 28 * 28
 """Pixels that go through at once on a processor: fewer pay for kernels too often, more leave its caches."""
 
 

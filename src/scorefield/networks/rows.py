@@ -1,4 +1,4 @@
-"""3×3 convolutions with half the multiplications, and other fixed linear maps, along the rows of pictures.
+"""3×3 convolutions with less than half the multiplications, and other fixed linear maps, along the rows of pictures.
 
 m outputs of a filter w of three taps are 3m products as they stand, and n = m + 2 as the transpose of a
 product of two polynomials, taken at n points (Toom–Cook; Winograd 1980, ch. V):
@@ -6,9 +6,10 @@ product of two polynomials, taken at n points (Toom–Cook; Winograd 1980, ch. V
     y = V_mᵀ ((V_3 w) ⊙ V_n⁻ᵀ x),
 
 where row p of V_k holds 1, a_p, …, a_p^(k−1), and 0, …, 0, 1 for the point at infinity. Taken along the rows
-alone, in tiles of m = 4, a 3×3 convolution becomes one matrix product on the way in (zeros beyond the edge
+alone, in tiles of m ≤ 7, a 3×3 convolution becomes one matrix product on the way in (zeros beyond the edge
 included), a 1×3 convolution for each point, and one matrix product on the way out; a dilation is another pair
-of matrices. Rounding grows little: two dimensions at once would save more products and cost more accuracy.
+of matrices. At m = 7 that is 9 products for 21, with a relative error of 3e-6 in float32, where the plain sum
+errs by 2e-7 and m = 4 by 6e-7. Two dimensions at once would save more and cost more accuracy.
 
 All works on pictures that lie in memory as (H, N, W, C): every such matrix product is then one call, and each
 point's rows are a batch of lines for the convolution. The tensors keep their shape (N, C, H, W); only their
@@ -29,8 +30,8 @@ from torch.nn.functional import conv2d
 HIGHEST = 32
 """The rows above which the matrices, which are dense, cost more than they save."""
 
-_TILE = 4
-_POINTS = (0.0, 1.0, -1.0, 0.5, -2.0, float("inf"))
+_TILE = 7  # 28 and 14 rows are four and two of them
+_POINTS = (0.0, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0, -0.75, float("inf"))
 
 
 def pays(x: Tensor) -> bool:
@@ -75,7 +76,7 @@ def map_columns(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def kernels(weight: Tensor) -> Tensor:
-    """V_3 w, the 1×3 kernels at each point, (6, O, C, 1, 3), of a weight (O, C, 3, 3)."""
+    """V_3 w, the 1×3 kernels at each point, (9, O, C, 1, 3), of a weight (O, C, 3, 3)."""
     points = _powers(_POINTS, 3).to(weight)
     return torch.einsum("pk,ockl->pocl", points, weight).unsqueeze(-2)
 
@@ -121,8 +122,9 @@ def _scheme(height: int, dilation: int) -> _Scheme:
     back: dict[float, list[Tensor]] = {point: [] for point in _POINTS}
     for first in range(min(dilation, height)):
         rows = list(range(first, height, dilation))
-        for begin in range(0, len(rows), _TILE):
-            tile = rows[begin : begin + _TILE]
+        count = -(-len(rows) // _TILE)
+        for k in range(count):
+            tile = rows[k * len(rows) // count : (k + 1) * len(rows) // count]
             points = (*_POINTS[: len(tile) + 1], _POINTS[-1])
             inverse = torch.linalg.inv(_powers(points, len(points))).T
             needed = [tile[0] - dilation, *tile, tile[-1] + dilation]
