@@ -1,4 +1,4 @@
-"""3×3 convolutions with less than half the multiplications, and other fixed linear maps, along the rows of pictures.
+"""3×3 convolutions with less than half the multiplications, and other fixed linear maps, along rows.
 
 m outputs of a filter w of three taps are 3m products as they stand, and n = m + 2 as the transpose of a
 product of two polynomials, taken at n points (Toom–Cook; Winograd 1980, ch. V):
