@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from scorefield.errors import UserError as UserError
     from scorefield.hub import load as load
     from scorefield.model import Condition as Condition
+    from scorefield.model import ScoreField as ScoreField
     from scorefield.model import ScoreModel as ScoreModel
     from scorefield.model import score as score
     from scorefield.restoration import restore as restore
@@ -68,6 +69,7 @@ _MODULES = (
 _NAMES = {
     "Condition": "model",
     "Recipe": "training",
+    "ScoreField": "model",
     "ScoreModel": "model",
     "Trainer": "training",
     "UserError": "errors",
