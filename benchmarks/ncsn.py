@@ -47,13 +47,14 @@ def run(peer: Path, *, batch: int = 64, repeats: int = 3) -> dict[str, Any]:
         turns[f"theirs {name} sampling"] = their_sampling(network, images, precision)
         turns[f"ours {name} sampling"] = our_sampling(images, precision)
     seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for turn in range(repeats + 1):
+    for _ in range(2):
         for name, call in turns.items():
-            start = time.perf_counter()
-            call()
-            if turn:  # the first one warms up
+            call()  # warms up; then a run goes on as runs do, with nothing between its steps
+            for _ in range(repeats):
+                start = time.perf_counter()
+                call()
                 seconds[name].append(time.perf_counter() - start)
-                print(f"{name}: {batch / seconds[name][-1]:.1f} images/s", flush=True)
+            print(f"{name}: {batch / seconds[name][-1]:.1f} images/s", flush=True)
     rates = {name: batch / statistics.median(times) for name, times in seconds.items()}
     return {
         "parameters": sum(p.numel() for p in network.parameters()),

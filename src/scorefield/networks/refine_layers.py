@@ -12,7 +12,6 @@ References:
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, elu, interpolate, max_pool2d, pad
 
@@ -63,9 +62,6 @@ class HalvingConv(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """(N, C, H, W) to (N, out, H/2, W/2), H and W even."""
         kernel = avg_pool2d(pad(self.weight, (1, 1, 1, 1)), 2, stride=1)
-        if rows.laid(input):
-            nhwc = input.contiguous(memory_format=torch.channels_last)
-            return rows.lay(conv2d(nhwc, kernel, self.bias, stride=2, padding=self.padding))
         return conv2d(input, kernel, self.bias, stride=2, padding=self.padding)
 
 
@@ -205,8 +201,6 @@ def mean5x5(x: Tensor) -> Tensor:
 
 def max5x5(x: Tensor) -> Tensor:
     """The greatest over 5×5; shape of x."""
-    if rows.laid(x):
-        return rows.lay(max_pool2d(x.contiguous(memory_format=torch.channels_last), 5, 1, 2))
     return max_pool2d(x, 5, 1, 2)
 
 

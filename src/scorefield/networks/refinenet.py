@@ -183,8 +183,7 @@ class RefineNet(nn.Module):
 
     def _run(self, x: Tensor, rung: Tensor) -> Tensor:
         hidden = self.first(x)
-        if rows.pays(hidden):
-            hidden = rows.lay(hidden)
+        hidden = rows.lay(hidden) if rows.pays(hidden) else hidden.contiguous()
         left: list[Tensor] = []
         for stage in self.stages:
             for block in cast(nn.ModuleList, stage):
