@@ -24,7 +24,7 @@ from scorefield.training.state import load_state
 
 from .toys import pictures, recipe
 
-losses, shown = (sys.modules[f"scorefield.training.{name}"] for name in ("losses", "preview"))
+losses, shown = (sys.modules[f"scorefield.training.{name}"] for name in ("losses", "loop"))
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +103,6 @@ def test_two_sessions_make_the_run_of_one_bit_for_bit(tmp_path, settings, first)
     ids=["refinenet", "sliced energy", "automatic noise"],
 )
 def test_two_sessions_make_the_run_of_one_whatever_network_and_objective(tmp_path, settings, monkeypatch):
-    monkeypatch.setattr(shown, "_UPDATES", 1)
     trainer(tmp_path / "one", *settings, "training.steps=4").fit()
     trainer(tmp_path / "two", *settings, "training.steps=2").fit()
     torch.manual_seed(99)

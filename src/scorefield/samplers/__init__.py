@@ -7,7 +7,8 @@ picks a sampler and its ladder by name for a model; `sample` runs it.
 from scorefield.samplers.langevin import AnnealedLangevin, Convention, Langevin
 from scorefield.samplers.mala import MALA
 from scorefield.samplers.ode import Heun
-from scorefield.samplers.sample import SAMPLERS, Plan, Start, Tuning, has_few_rungs, plan, sample
+from scorefield.samplers.sample import SAMPLERS, Plan, Start, Tuning, plan, sample
+from scorefield.samplers.settled import Settled
 from scorefield.samplers.step import Project, Sampler, Step
 
 __all__ = [
@@ -20,10 +21,10 @@ __all__ = [
     "Plan",
     "Project",
     "Sampler",
+    "Settled",
     "Start",
     "Step",
     "Tuning",
-    "has_few_rungs",
     "plan",
     "sample",
 ]

@@ -1,6 +1,8 @@
 """One call from a model to pictures.
 
-A plan fits a sampler to a model. For annealed Langevin dynamics there are three ways.
+A plan fits a sampler to a model. Heun's rule goes from the largest noise level to the least that the model
+knows; where its rungs are few and the first leaves a shadow of the picture, as NCSN's, it is `Settled` there
+before. For annealed Langevin dynamics there are three ways.
 
 * A model of few rungs, as NCSN's ten, is walked down them with the paper's numbers (Song & Ermon 2019, §5):
   T = 100, and ε = 2e-5 at σ_L = 0.01, which is ε = 0.2 σ_L² in whatever units, and no last denoising.
@@ -22,6 +24,7 @@ from scorefield.model import ScoreModel, check_sigmas
 from scorefield.samplers.langevin import AnnealedLangevin, Convention, Langevin
 from scorefield.samplers.mala import MALA
 from scorefield.samplers.ode import Heun
+from scorefield.samplers.settled import Settled
 from scorefield.samplers.step import Sampler, Step
 
 Start = Literal["gaussian", "uniform"]
@@ -83,8 +86,11 @@ class _Wish:
 
 def _heun(wish: _Wish) -> Plan:
     low, high = wish.model.sigma_range
-    sigmas = noise.karras(high, low, wish.steps or 18) if wish.sigmas is None else wish.sigmas
-    return Plan(sampler=Heun(), sigmas=sigmas)
+    ladder = wish.model.ladder
+    few = ladder is not None and _has_few(ladder)
+    steps = wish.steps or (12 if few else 18)
+    sigmas = noise.karras(high, low, steps) if wish.sigmas is None else wish.sigmas
+    return Plan(sampler=Settled(sampler=Heun()) if few else Heun(), sigmas=sigmas)
 
 
 def _annealed(wish: _Wish) -> Plan:
@@ -115,7 +121,7 @@ def _langevin(wish: _Wish) -> Plan:
 def _way_down(wish: _Wish) -> tuple[Tensor, int, float, bool]:
     """The ladder, T, ε in the wish's convention, and whether the rungs are few; see the module."""
     own = wish.model.ladder if wish.sigmas is None else wish.sigmas
-    few = own is not None and has_few_rungs(own)
+    few = own is not None and _has_few(own)
     each = wish.tuning.steps_each
     if own is None:
         low, high = wish.model.sigma_range
@@ -135,7 +141,7 @@ def _way_down(wish: _Wish) -> tuple[Tensor, int, float, bool]:
     return sigmas, each, epsilon if wish.convention == "paper" else epsilon / 2, few
 
 
-def has_few_rungs(sigmas: Tensor) -> bool:
+def _has_few(sigmas: Tensor) -> bool:
     """Whether a ladder's rungs lie so far apart that what is between them counts."""
     return len(sigmas) <= _FEW
 

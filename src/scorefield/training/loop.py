@@ -23,15 +23,16 @@ from torch.optim.swa_utils import AveragedModel
 
 from scorefield import checkpoint
 from scorefield.data.batches import Batches
+from scorefield.data.images import to_uint8
 from scorefield.data.imageset import ImageSet
-from scorefield.data.sheets import save_image
+from scorefield.data.sheets import grid, save_image
 from scorefield.errors import UserError
 from scorefield.files import write_atomic
 from scorefield.model import ScoreModel
 from scorefield.noise import draw_sigma
+from scorefield.samplers import sample
 from scorefield.training.log import RunLog
 from scorefield.training.losses import picture_losses
-from scorefield.training.preview import preview
 from scorefield.training.recipe import Recipe, build_model
 from scorefield.training.signals import noted_signals
 from scorefield.training.start import (
@@ -264,7 +265,9 @@ class Trainer:
 
     def _draw(self, log: RunLog) -> None:
         """A grid of samples from the averaged weights, always from the same noise."""
-        sheet = preview(self.averaged.eval(), self.recipe.training.sample_count)
+        model = self.averaged.eval()
+        values = sample(model, self.recipe.training.sample_count, steps=9, seed=0)
+        sheet = grid(to_uint8(values, model.value_range).cpu())
         save_image(sheet, self.out / SAMPLES / f"{self.step:07d}.png")
         log.picture("samples", np.asarray(sheet.convert("RGB")), self.step)
         self.average.module.train()

@@ -1,0 +1,59 @@
+"""Settling on the first rung: the law it leads to, and its steps."""
+
+import pytest
+import torch
+
+from scorefield import noise
+from scorefield.distributions import GaussianMixture
+from scorefield.errors import UserError
+from scorefield.samplers import Heun, Settled
+
+FAR = GaussianMixture(torch.ones(1), torch.full((1, 2), 3.0), torch.tensor([0.09]))  # mean 3, spread 0.3
+SIGMAS = noise.geometric(1, 0.01, 24)
+
+
+def last(sampler, sigmas=SIGMAS, count=20_000):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(count, 2, generator=generator)
+    steps = list(sampler.iterate(FAR, x, sigmas, generator=generator))
+    return steps, steps[-1].x
+
+
+def test_a_ladder_that_begins_low_finds_the_data_only_when_settled():
+    _, lost = last(Heun())
+    _, found = last(Settled(sampler=Heun(), updates=20))
+    assert lost.mean() < 2.5  # noise around 0 is not noise around 3, and Heun alone cannot know
+    assert found.mean() == pytest.approx(3, abs=0.01)  # 4 standard errors of 40,000 numbers of spread 0.3
+    # (2 − a)/(2 − aq) = 0.966 in variance with a = 0.6 and q = 1/1.09; Heun's own error is below 1 %
+    assert found.var().sqrt() == pytest.approx(0.3 * 0.966**0.5, rel=0.015)
+
+
+@pytest.mark.parametrize("part", [0.2, 0.6, 1.0])
+def test_settling_has_the_stationary_variance_of_its_equation(part):
+    steps, _ = last(Settled(sampler=Heun(), updates=60, part=part))
+    settled = steps[59]
+    q = 1 / 1.09
+    assert settled.sigma == 1
+    assert settled.x.var() == pytest.approx(1.09 * (2 - part) / (2 - part * q), rel=0.03)  # 4 standard errors
+
+
+def test_its_steps_are_counted_through():
+    sampler = Settled(sampler=Heun(), updates=3)
+    steps, _ = last(sampler, count=2)
+    assert [step.index for step in steps] == list(range(len(steps)))
+    assert steps[-1].evaluations == sampler.evaluations(SIGMAS) == 3 + Heun().evaluations(SIGMAS)
+
+
+def test_known_values_stay_known():
+    generator = torch.Generator().manual_seed(0)
+    held = torch.zeros(4, 2)
+    sampler = Settled(sampler=Heun(), updates=2)
+    for step in sampler.iterate(
+        FAR, torch.randn(4, 2, generator=generator), SIGMAS, generator=generator, project=lambda x, s: held
+    ):
+        assert torch.equal(step.x, held)
+
+
+def test_a_part_beyond_the_whole_is_told():
+    with pytest.raises(UserError, match="part"):
+        last(Settled(sampler=Heun(), part=1.5), count=2)
