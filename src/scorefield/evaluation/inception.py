@@ -4,12 +4,12 @@ Numbers in papers are measured by one network: the TensorFlow graph "inception-2
 converted to PyTorch once (by pytorch-fid) and serve every later tool. This is its function as torch-fidelity
 computes it. A picture of 8-bit values p is
 
-    resized to 299×299    out[i] = lerp(in[⌊i H/299⌋], in[⌊i H/299⌋ + 1]) along either axis, TensorFlow 1's
-                          bilinear: no shift by half a pixel, no smoothing, the last row repeated
-    scaled                (p − 128)/128
-    seen by 94 layers     convolution, normalization by stored moments (ε = 10⁻³), positive part
-    averaged              over 8×8 places into 2048 features; FID and KID are distances of these
-    classed               by the last layer without its bias into 1008 logits; IS is of their softmax
+- resized to 299×299, out[i] = lerp(in[⌊i H/299⌋], in[⌊i H/299⌋ + 1]) along either axis, TensorFlow 1's
+  bilinear: no shift by half a pixel, no smoothing, the last row repeated;
+- scaled, (p − 128)/128;
+- seen by 94 layers: convolution, normalization by stored moments (ε = 10⁻³), positive part;
+- averaged over 8×8 places into 2048 features; FID and KID are distances of these;
+- classed by the last layer without its bias into 1008 logits; IS is of their softmax;
 
 and three things are unlike the network of the paper: average pools leave the padding out of the mean, the
 very last block takes a maximum where the others take the average, and grey pictures are repeated to RGB. So
