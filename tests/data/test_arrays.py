@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scorefield.data.arrays import as_images
-from scorefield.data.datasets import open_images, splits
+from scorefield.data.datasets import held_out, open_images, splits
 from scorefield.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 4), np.uint8)
@@ -44,6 +44,7 @@ def test_idx_splits_go_by_the_prefix(tmp_path):
     path = write_idx(tmp_path)
     write_idx(tmp_path, "t10k", pixels=PIXELS[:2], labels=LABELS[:2])
     assert set(splits(tmp_path)) == {"train", "test"}
+    assert held_out(tmp_path) == "test"
     assert (len(open_images(tmp_path)), len(open_images(tmp_path, split="test"))) == (6, 2)
     assert len(open_images(path, split="test")) == 2
 

@@ -123,12 +123,12 @@ def _open(
     data: str, shape: tuple[int, ...], split: str | None, crop: int | None, *, both: bool
 ) -> "tuple[ImageSet, ImageSet]":
     """Training and held-out pictures of the models' shape; the former are read where `both` are needed."""
-    from scorefield.data.datasets import open_images, splits
+    from scorefield.data.datasets import held_out, open_images, splits
 
     channels, height, width = shape
     known = splits(data)
-    held_out = split or ("test" if "test" in known else "train")
-    wanted = [held_out, *(["train"] if both and "train" in known and held_out != "train" else [])]
+    chosen = split or held_out(data)
+    wanted = [chosen, *(["train"] if both and "train" in known and chosen != "train" else [])]
     with progress("Reading pictures") as show:
         test, *others = (
             open_images(
@@ -141,7 +141,7 @@ def _open(
             )
             for which in wanted
         )
-    if held_out == "train":
+    if chosen == "train":
         note("these pictures are of the split `train`: not held out, if the models learned from it")
     return (others or [test])[0], test
 

@@ -45,7 +45,7 @@ def evaluate(
     Example: scorefield evaluate fashion --data fashion
     """
     import scorefield as sf
-    from scorefield.data.datasets import open_images, splits
+    from scorefield.data.datasets import held_out, open_images
     from scorefield.data.sheets import check_picture_name, save_image
     from scorefield.evaluation.report import evaluate as measure
     from scorefield.evaluation.report import sheet_of_neighbours
@@ -67,7 +67,7 @@ def evaluate(
                 split=split,
                 track=lambda done, total: show(done / max(total, 1), ""),
             )
-            for split in ("train", "test" if "test" in splits(data) else "train")
+            for split in ("train", held_out(data))
         )
     with progress("Measuring") as show:
         report, pairs = measure(

@@ -180,7 +180,7 @@ def single_sigma(
     """
     from dataclasses import replace
 
-    from scorefield.data.datasets import open_images, splits
+    from scorefield.data.datasets import held_out, open_images
     from scorefield.figures import single_sigma as figure
     from scorefield.training import Interrupted
 
@@ -188,9 +188,7 @@ def single_sigma(
     settings = replace(figure.PAPER if paper else figure.CPU, data=data)
     settings = settings if steps is None else replace(settings, iterations=steps)
     settings = settings if n is None else replace(settings, samples=n)
-    train, test = (
-        open_images(data, split=split) for split in ("train", "test" if "test" in splits(data) else "train")
-    )
+    train, test = (open_images(data, split=split) for split in ("train", held_out(data)))
     judge = _judge(train)
     try:
         with progress("Single sigma") as show:

@@ -85,7 +85,8 @@ def _verdict(error: Exception) -> tuple[str, int]:
         return _one_line(error), 2
     if isinstance(error, typer.TyperException):
         told = _one_line(error.format_message())
-        return (f"{told.rstrip('.')}. See --help." if told else ""), 2
+        ended = told if told.endswith("?") else f"{told.rstrip('.')}."
+        return (f"{ended} See --help." if told else ""), 2
     if isinstance(error, typer.Abort):
         return "stopped.", _CTRL_C
     if type(error).__name__ == "Interrupted":

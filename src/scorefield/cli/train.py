@@ -61,7 +61,7 @@ def train(
     except ValueError as error:
         raise UserError("--stop-after", f"{error}.") from error
     if seconds is not None and seconds <= 0:
-        raise UserError("--stop-after", "a session needs a length.", "Write for example 90s, 3m or 1h30m.")
+        raise UserError("--stop-after", "training needs a length.", "Write for example 90s, 3m or 1h30m.")
     flags = {"data.source": data, "data.size": size, "data.crop": crop, "data.channels": channels}
     overrides = [
         *(settings or []),

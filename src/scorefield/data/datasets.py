@@ -60,6 +60,15 @@ def splits(data: str | Path) -> tuple[str, ...]:
     return ("train",)
 
 
+def held_out(data: str | Path) -> str:
+    """The split that nothing is trained on: test where there is one, else train.
+
+    Raises:
+        UserError: there is no such data.
+    """
+    return "test" if "test" in splits(data) else "train"
+
+
 def open_images(
     data: str | Path,
     *,
@@ -185,7 +194,7 @@ def _existing(data: str | Path) -> Path:
     path = Path(data)
     if not path.exists():
         bare = len(path.parts) == 1 and not path.suffix
-        hint = f"Bundled sets: {did_you_mean(str(data), NAMES)}" if bare else "Check the path."
+        hint = did_you_mean(str(data), NAMES).replace("Known", "Bundled sets") if bare else "Check the path."
         raise UserError(data, "no such file or folder.", hint)
     return path
 

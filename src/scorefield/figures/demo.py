@@ -13,7 +13,7 @@ from string import Template
 import torch
 from PIL import Image
 
-from scorefield.data.datasets import open_images, splits
+from scorefield.data.datasets import held_out, open_images
 from scorefield.data.images import to_uint8
 from scorefield.data.sheets import grid, save_image
 from scorefield.figures.plots import loss_curve, matplotlib
@@ -90,17 +90,16 @@ def demo(out: Path, *, data: str = "fashion", train_seconds: float = 110, seed: 
     trace.save(out / "trace.gif")
 
     channels, height, width = pictures.shape
-    split = "test" if "test" in splits(data) else "train"
-    held_out = open_images(data, size=(height, width), channels=channels, split=split)
-    every = len(held_out) // 8  # one further each time: classes may take turns
+    unseen = open_images(data, size=(height, width), channels=channels, split=held_out(data))
+    every = len(unseen) // 8  # one further each time: classes may take turns
     mended: list[Restored] = []
-    for k in range(min(8, len(held_out))):
+    for k in range(min(8, len(unseen))):
         show("Mending", k / 8, f"picture {k + 1} of 8")
         mask = _MASKS[k % len(_MASKS)]
         mended.append(
             restore(
                 model,
-                held_out.images[k * (every + 1) % len(held_out)],
+                unseen.images[k * (every + 1) % len(unseen)],
                 "inpaint",
                 mask=mask,
                 candidates=4,

@@ -54,8 +54,8 @@ class Progress:
     Args:
         step: steps made.
         steps: steps to make.
-        seconds: training time so far, over all sessions of the run.
-        share: of this session's length, in steps or by the clock, whichever ends first.
+        seconds: training time so far, however often it was stopped.
+        share: of the way to its end, in steps or by the clock, whichever comes first.
         loss: mean since the last report.
     """
 
@@ -81,7 +81,7 @@ class Trainer:
         recipe: what to do.
         out: the run's folder, free unless the run goes on.
         data: the pictures; by default what `recipe.data` names.
-        stop_after: seconds of this session after which it saves and stops.
+        stop_after: seconds from its start, or from where it goes on, after which it saves and stops.
         resume: go on from `out` if it holds a run.
         device: a torch device, or `auto`.
         report: called after every few steps.
@@ -100,7 +100,7 @@ class Trainer:
     ) -> None:
         self.out, self.stop_after, self.report = Path(out), stop_after, report
         if stop_after is not None and not stop_after > 0:
-            raise UserError("stop_after", f"a session needs a length, got {stop_after:g} s.")
+            raise UserError("stop_after", f"training needs a length, got {stop_after:g} s.")
         going_on = goes_on(recipe, self.out, resume=resume)
         self.device = torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -145,7 +145,7 @@ class Trainer:
         return f"{self.recipe.network.kind}, {parameters:,} parameters, {shape}, {precision} on {self.device}"
 
     def fit(self) -> ScoreModel:
-        """Train until the recipe's steps are made or the session's time is over; the averaged model.
+        """Train until the recipe's steps are made or its time is over; the averaged model.
 
         Raises:
             Interrupted: a signal came; all is saved.
@@ -272,12 +272,10 @@ class Trainer:
         log.picture("samples", np.asarray(sheet.convert("RGB")), self.step)
         self.average.module.train()
 
-    def _progress(self, loss: float, session: float) -> Progress:
+    def _progress(self, loss: float, passed: float) -> Progress:
         steps = self.recipe.training.steps
         share = (
-            self.step / steps
-            if self.stop_after is None
-            else max(self.step / steps, session / self.stop_after)
+            self.step / steps if self.stop_after is None else max(self.step / steps, passed / self.stop_after)
         )
         return Progress(step=self.step, steps=steps, seconds=self.seconds, share=min(share, 1.0), loss=loss)
 
