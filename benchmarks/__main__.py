@@ -4,6 +4,8 @@ python -m benchmarks                    start-up, memory, feeding, samplers' ove
 python -m benchmarks --fashion          and quality against training time beside the peer, 3 minutes each
 python -m benchmarks --fashion --minutes 3 10 30 --peer-minutes 3
 python -m benchmarks --ncsn --peer CLONE   RefineNet beside its authors' program, three minutes
+python -m benchmarks --samplers            every sampler, quality against evaluations; hours, resumed likewise
+python -m benchmarks --restoration --n 100 --out DIR   every restorer on every damage, resumed likewise
 """
 
 import argparse
@@ -18,10 +20,11 @@ from typing import Any
 
 import torch
 
-from benchmarks import fashion, ncsn, objectives, small
+from benchmarks import fashion, ncsn, objectives, restoration, samplers, small
 from scorefield.files import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
 
 def machine() -> dict[str, Any]:
@@ -39,12 +42,32 @@ def machine() -> dict[str, Any]:
     }
 
 
-def keep(name: str, results: dict[str, Any]) -> None:
-    """Write the results of one benchmark."""
+def keep(name: str, results: dict[str, Any], path: Path | None = None) -> None:
+    """Write the results of one benchmark, by default to its place among them all."""
     path = write_atomic(
-        RESULTS / f"{name}.json", json.dumps(machine() | {"results": results}, indent=1) + "\n"
+        path or RESULTS / f"{name}.json", json.dumps(machine() | {"results": results}, indent=1) + "\n"
     )
     print(path)
+
+
+def compare_samplers(model: str, data: Path, out: Path | None, n: int) -> None:
+    """Run or resume the comparison; its plot goes to the docs, or beside `out`."""
+    path = out or RESULTS / "samplers.json"
+    results = samplers.run(model, data, lambda now: keep("samplers", now, path), samplers.earlier(path), n=n)
+    print(samplers.plot(results, path.with_suffix(".png") if out else IMAGES / "samplers.png"))
+
+
+def mend(args: argparse.Namespace) -> None:
+    """Run or resume the comparison of restorers; table and sheets go to `out` or a folder of results."""
+    results = restoration.run(
+        args.model,
+        args.data,
+        args.out or RESULTS / "restoration",
+        n=args.n,
+        candidates=args.candidates,
+        evaluations=args.evaluations,
+    )
+    keep("restoration", results, args.out and args.out / "results.json")
 
 
 def main() -> None:
@@ -59,14 +82,26 @@ def main() -> None:
     option("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"), help="its IDX folder")
     option("--minutes", type=float, nargs="+", default=[3.0], help="marks of our training")
     option("--peer-minutes", type=float, nargs="*", default=[3.0], help="marks of the peer's")
+    option("--samplers", action="store_true", help="every sampler: quality against evaluations")
+    option("--model", default="fashion", help="of --samplers: a name, a run folder or a file")
+    option("--n", type=int, default=1000, help="of --samplers: pictures of each cell")
+    option("--restoration", action="store_true", help="every restorer on every damage")
+    option("--candidates", type=int, default=2, help="of --restoration: answers for each picture")
+    option("--evaluations", type=int, default=100, help="of --restoration: for each answer")
     option("--samples", type=int, default=2000)
     option("--peer-samples", type=int, default=500, help="fewer: it draws one or two a second")
-    option("--out", type=Path, help="keep checkpoints and grids here")
+    option("--out", type=Path, help="keep checkpoints and grids here; of --samplers: the JSON")
     args = parser.parse_args()
     if args.ncsn:
         if args.peer is None:
             parser.error("--ncsn needs --peer, a clone of github.com/ermongroup/ncsn")
         keep("ncsn", ncsn.run(args.peer))
+        return
+    if args.samplers:
+        compare_samplers(args.model, args.data, args.out, args.n)
+        return
+    if args.restoration:
+        mend(args)
         return
     if not args.fashion:
         keep("small", small.run())

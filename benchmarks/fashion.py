@@ -31,9 +31,9 @@ class Judge:
     """Distances to Fashion-MNIST's test set on the features of a classifier of its training set."""
 
     def __init__(self, data: Path) -> None:
-        train, self.test = open_images(data), open_images(data, split="test")
-        assert train.labels is not None
-        self.features = classifier_features(train.images, train.labels, name="fashion-mnist")
+        self.train, self.test = open_images(data), open_images(data, split="test")
+        assert self.train.labels is not None
+        self.features = classifier_features(self.train.images, self.train.labels, name="fashion-mnist")
         self.real = self.features(self.test.images).features
 
     def __call__(self, images: Tensor) -> dict[str, float]:

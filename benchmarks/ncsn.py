@@ -1,18 +1,22 @@
 """RefineNet beside the network of NCSN's authors: images a second in training and in sampling, in one run.
 
 Both are NCSN's network for MNIST (28×28, width 64, ten noise levels, 7,638,657 parameters, 3.8 GFLOP forward)
-with the same threads and batch, and take turns, so that a busy machine hurts both. Training is a step of Adam
-on denoising score matching; sampling is an update of annealed Langevin dynamics. Theirs is run from a clone
-(`--peer`), as it stands, and in bfloat16 under autocast; it never becomes part of this repository.
+with the same threads and batch, and take turns, so that a busy machine hurts both. Each has a process of its
+own, as it has in use, where only its own settings hold: ours those of our commands (`memory.keep_freed`).
+Training is a step of Adam on denoising score matching; sampling is an update of annealed Langevin dynamics.
+Theirs is run from a clone (`--peer`), as it stands, and in bfloat16 under autocast; it never becomes part of
+this repository.
 
 The last figure is the share of a sampling run that is the sampler's own arithmetic, the network excluded.
 """
 
 import importlib.util
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -22,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from scorefield import noise
+from scorefield.memory import keep_freed
 from scorefield.model import ScoreModel
 from scorefield.networks import RefineNet
 from scorefield.objectives import denoising_score_matching
@@ -33,33 +38,36 @@ STEP_SIZE = 2e-5
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def run(peer: Path, *, batch: int = 64, repeats: int = 3) -> dict[str, Any]:
+def run(peer: Path, *, batch: int = 64, repeats: int = 3, rounds: int = 4) -> dict[str, Any]:
     """All figures; `peer` is a clone of github.com/ermongroup/ncsn."""
     images = torch.rand(batch, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    network, objective = load(peer)
+    network, _ = load(peer)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(images[:1], torch.zeros(1, dtype=torch.long))
     flop = counter.get_total_flops()
-    turns: dict[str, Callable[[], None]] = {}
-    for name, precision in PRECISIONS.items():
-        turns[f"theirs {name} training"] = their_training(network, objective, images, precision)
-        turns[f"ours {name} training"] = our_training(images, precision)
-        turns[f"theirs {name} sampling"] = their_sampling(network, images, precision)
-        turns[f"ours {name} sampling"] = our_sampling(images, precision)
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(2):
-        for name, call in turns.items():
-            call()  # warms up; then a run goes on as runs do, with nothing between its steps
-            for _ in range(repeats):
-                start = time.perf_counter()
-                call()
-                seconds[name].append(time.perf_counter() - start)
-            print(f"{name}: {batch / seconds[name][-1]:.1f} images/s", flush=True)
+    names = [
+        f"{whose} {precision} {work}"
+        for precision in PRECISIONS
+        for work in ("training", "sampling")
+        for whose in ("theirs", "ours")
+    ]
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    with ExitStack() as stack:
+        programs = {whose: stack.enter_context(_Program(whose, peer, images)) for whose in ("theirs", "ours")}
+        for _ in range(rounds):
+            for name in names:
+                times = programs[name.split()[0]].times(name, repeats)
+                seconds[name] += times
+                print(f"{name}: {batch / statistics.median(times):.1f} images/s", flush=True)
     rates = {name: batch / statistics.median(times) for name, times in seconds.items()}
     return {
         "parameters": sum(p.numel() for p in network.parameters()),
         "gflop_forward": flop / 1e9,
         "images_per_second": rates,
+        "images_per_second_in_each_round": {
+            name: [batch / statistics.median(each) for each in _parts(times, repeats)]
+            for name, times in seconds.items()
+        },
         "gflop_per_second_of_theirs": {
             name: rate * flop * (3 if "training" in name else 1) / 1e9 for name, rate in rates.items()
         },
@@ -67,6 +75,54 @@ def run(peer: Path, *, batch: int = 64, repeats: int = 3) -> dict[str, Any]:
         "times_as_fast": ratios(rates),
         "sampler_share": sampler_share(images),
     }
+
+
+class _Program:
+    """One of the two programs in a process of its own, which works when it is asked."""
+
+    def __init__(self, whose: str, peer: Path, images: Tensor) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.line, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, whose, peer, images), daemon=True)
+
+    def __enter__(self) -> "_Program":
+        self.process.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.line.send(None)
+        self.process.join()
+
+    def times(self, name: str, repeats: int) -> list[float]:
+        """Seconds of each of `repeats` calls, after one that warms up."""
+        self.line.send((name, repeats))
+        return self.line.recv()
+
+
+def _serve(line: Connection, whose: str, peer: Path, images: Tensor) -> None:
+    turns: dict[str, Callable[[], None]] = {}
+    if whose == "ours":
+        keep_freed()
+        for name, precision in PRECISIONS.items():
+            turns[f"ours {name} training"] = our_training(images, precision)
+            turns[f"ours {name} sampling"] = our_sampling(images, precision)
+    else:
+        network, objective = load(peer)
+        for name, precision in PRECISIONS.items():
+            turns[f"theirs {name} training"] = their_training(network, objective, images, precision)
+            turns[f"theirs {name} sampling"] = their_sampling(network, images, precision)
+    while (asked := line.recv()) is not None:
+        name, repeats = asked
+        times: list[float] = []
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            turns[name]()
+            times.append(time.perf_counter() - start)
+        line.send(times[1:])
+
+
+def _parts(values: list[float], size: int) -> list[list[float]]:
+    return [values[i : i + size] for i in range(0, len(values), size)]
 
 
 def ratios(rates: dict[str, float]) -> dict[str, float]:

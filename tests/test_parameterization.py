@@ -10,20 +10,23 @@ import math
 import pytest
 import torch
 
-from oracles import Answers, float64_mixture, seeded
+from oracles import Answers, float64_mixture, lively, seeded
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel, score
-from scorefield.noise import geometric
+from scorefield.networks import UNet
+from scorefield.noise import geometric, linear_beta, sigma_to_gamma, thinned, vp, vp_time
 from scorefield.parameterization import (
     EDM,
     NCSN,
     DataPrediction,
     NCSNv2,
     NoisePrediction,
+    ScorePrediction,
     VelocityPrediction,
     from_card,
     to_card,
 )
+from scorefield.samplers import Heun
 
 EPS = torch.finfo(torch.float32).eps
 LADDER = tuple(geometric(1e3, 1e-3, 25).tolist())
@@ -35,6 +38,10 @@ FAMILIES = {
     "velocity": VelocityPrediction(),
     "ncsn": NCSN(sigmas=LADDER),
     "ncsnv2": NCSNv2(),
+    "score": ScorePrediction(),
+    "noise-index": NoisePrediction(told="index", sigmas=LADDER),
+    "data-index": DataPrediction(told="index", sigmas=LADDER),
+    "velocity-time": VelocityPrediction(told="time"),
 }
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
@@ -163,6 +170,7 @@ def test_edm_keeps_input_and_target_at_unit_variance():
         (VelocityPrediction(), lambda x0, n, sigma: (n - sigma * x0) / math.sqrt(1 + sigma**2)),
         (NCSN(sigmas=(2.0, 0.5)), lambda x0, n, sigma: -n / sigma),
         (NCSNv2(), lambda x0, n, sigma: -n),
+        (ScorePrediction(), lambda x0, n, sigma: -n / sigma),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
@@ -224,3 +232,131 @@ def test_unknown_families_and_settings_are_named():
         from_card({"kind": "edm", "sigma_date": 1})
     with pytest.raises(UserError, match="no such kind"):
         from_card({})
+
+
+VP_KINDS = pytest.mark.parametrize("kind", [NoisePrediction, DataPrediction, VelocityPrediction])
+
+
+@VP_KINDS
+def test_a_network_told_the_index_counts_from_the_least_noise(kind):
+    ladder = linear_beta()
+    told = kind(told="index", sigmas=tuple(ladder.tolist()))(ladder)
+    assert told.label.tolist() == list(range(999, -1, -1))
+
+
+@VP_KINDS
+def test_between_rungs_only_the_label_is_rounded(kind):
+    off = torch.tensor([150.0, 9.0, 7.0, 1.9, 0.001])
+    index = kind(told="index", sigmas=(16.0, 4.0, 1.0))(off)
+    assert index.label.tolist() == [2, 2, 1, 0, 0]
+    for ours, plain in zip(index[:-1], kind()(off)[:-1], strict=True):
+        assert torch.equal(ours, plain)
+
+
+@VP_KINDS
+def test_a_network_told_the_time_hears_999_of_it(kind):
+    told = kind(told="time")(vp(5, end=0.2))
+    torch.testing.assert_close(told.label, 999 * torch.tensor([1, 0.8, 0.6, 0.4, 0.2]), rtol=1e-5, atol=0)
+
+
+def test_a_network_told_sigma_hears_sigma():
+    sigma = torch.tensor([50.0, 0.01])
+    assert torch.equal(ScorePrediction()(sigma).label, sigma)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"told": "indx"}, r"parameterization.told: no such label 'indx'.*Did you mean `index`"),
+        ({"told": "index"}, "sigmas: a network that is told a step's index needs the ladder"),
+        ({"told": "index", "sigmas": (1.0, 2.0)}, "must fall"),
+        ({"sigmas": (1.0, 1.0)}, "must fall"),
+        ({"told": "index", "sigmas": (1.0, 0.0)}, "own rungs are positive"),
+    ],
+)
+@VP_KINDS
+def test_labels_that_cannot_be_told_are_refused(kind, settings, complaint):
+    with pytest.raises(UserError, match=complaint):
+        kind(**settings)
+    with pytest.raises(UserError, match=complaint):
+        from_card({"kind": kind.kind, **settings})
+
+
+@VP_KINDS
+def test_a_card_from_before_labels_could_be_chosen_is_told_gamma(kind):
+    assert from_card({"kind": kind.kind}) == kind(told="gamma", sigmas=None)
+    sigmas = [2.0, 1.0]
+    again = from_card({"kind": kind.kind, "told": "index", "sigmas": sigmas})
+    assert again == kind(told="index", sigmas=tuple(sigmas))
+    model = ScoreModel(Answers(torch.zeros(1, 2)), again, shape=(2,))
+    assert model.ladder.tolist() == sigmas
+    assert ScoreModel(Answers(torch.zeros(1, 2)), kind(), shape=(2,)).ladder is None
+
+
+class SeenAsVE(torch.nn.Module):
+    """A network that predicts the noise of √γ x0 + √(1−γ) n at time t, in the coordinate x0 + σn: its score.
+
+    `sigma_of` turns the label that it is told into σ, `label_of` σ into the label that the network knows.
+    """
+
+    def __init__(self, network, sigma_of, label_of):
+        super().__init__()
+        self.network, self.sigma_of, self.label_of = network, sigma_of, label_of
+
+    def forward(self, x, label, source=None):
+        sigma = self.sigma_of(label)
+        wide = sigma[:, None, None, None]
+        return -self.network(x / (1 + wide**2).sqrt(), self.label_of(sigma)) / wide
+
+
+def views():
+    """One network as a VP model and twice as a VE model: told σ, and told its place on the ladder."""
+    torch.manual_seed(0)
+    network = lively(UNet(channels=1, widths=(8, 8))).eval()
+    ladder = linear_beta()
+    sigmas = tuple(ladder.tolist())
+    for told, label_of in {
+        "index": lambda sigma: 999 - (sigma[:, None] / ladder).log().abs().argmin(1).float(),
+        "time": lambda sigma: 999 * vp_time(sigma),
+        "gamma": sigma_to_gamma,
+    }.items():
+        vp_view = NoisePrediction(told=told, sigmas=sigmas)
+        by_sigma = SeenAsVE(network, lambda label: label, label_of)
+        by_place = SeenAsVE(network, lambda label: ladder[label.long()], label_of)
+        yield [
+            ScoreModel(part, family, shape=(1, 8, 8)).eval()
+            for part, family in [
+                (network, vp_view),
+                (by_sigma, ScorePrediction()),
+                (by_place, NCSN(sigmas=sigmas)),
+            ]
+        ]
+
+
+@pytest.mark.parametrize("which", range(3), ids=["index", "time", "gamma"])
+def test_a_network_seen_as_vp_and_as_ve_is_one_denoiser(which):
+    models = list(views())[which]
+    sigma = linear_beta()[::50]
+    x = torch.randn(20, 1, 8, 8, generator=seeded()) * (1 + sigma[:, None, None, None] ** 2).sqrt()
+    with torch.no_grad():
+        denoised = [model(x, sigma) for model in models]
+        # in the paper's own terms: x0 = (x_t − √(1−γ) ε)/√γ
+        gamma = (1 / (1 + sigma.double() ** 2))[:, None, None, None]
+        told = models[0].parameterization(sigma).label
+        epsilon = models[0].network((gamma.sqrt() * x).float(), told).double()
+    papers = (gamma.sqrt() * x - (1 - gamma).sqrt() * epsilon) / gamma.sqrt()
+    for ours in denoised:
+        error = (ours.double() - papers) / (1 + sigma[:, None, None, None])
+        assert error.abs().max() < 1e-5  # measured 5e-7 to 9e-7
+
+
+@pytest.mark.parametrize("which", range(3), ids=["index", "time", "gamma"])
+def test_a_network_seen_as_vp_and_as_ve_draws_the_same_samples(which):
+    models = list(views())[which]
+    ladder = torch.cat([thinned(linear_beta(), 12), torch.zeros(1)])
+    x = ladder[0] * torch.randn(4, 1, 8, 8, generator=seeded())
+    with torch.no_grad():
+        drawn = [list(Heun().iterate(model, x, ladder, generator=seeded()))[-1].x for model in models]
+    assert float(drawn[0].std()) > 100  # an untrained network takes little of the noise away
+    torch.testing.assert_close(drawn[1], drawn[0], rtol=1e-5, atol=1e-3)  # measured 6e-5 at most
+    torch.testing.assert_close(drawn[2], drawn[0], rtol=1e-5, atol=1e-3)  # measured 6e-5 at most

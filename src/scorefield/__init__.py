@@ -29,6 +29,9 @@ if TYPE_CHECKING:
         evaluation as evaluation,
     )
     from scorefield import (
+        likelihood as likelihood,
+    )
+    from scorefield import (
         networks as networks,
     )
     from scorefield import (
@@ -63,8 +66,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = (
-    "checkpoint", "data", "degradations", "distributions", "evaluation", "networks", "noise", "objectives",
-    "parameterization", "restoration", "samplers", "training",
+    "checkpoint", "data", "degradations", "distributions", "evaluation", "likelihood", "networks", "noise",
+    "objectives", "parameterization", "restoration", "samplers", "training",
 )  # fmt: skip
 _NAMES = {
     "Condition": "model",

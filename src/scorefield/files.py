@@ -1,6 +1,7 @@
 """Files on the user's disk: written whole or not at all, never over another unasked."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -27,6 +28,32 @@ def atomic(path: Path) -> Generator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Generator[Path]:
+    """A temporary folder beside `path`, which must be free, that takes its place when the block ends well.
+
+    A kill at any moment leaves nothing at `path`, or all of it.
+
+    Raises:
+        UserError: something is already there.
+    """
+    refuse_existing(path, mend="Choose another name.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    try:
+        yield part
+        for written in part.rglob("*"):
+            if written.is_file():
+                with written.open("rb") as file:
+                    os.fsync(file.fileno())
+        part.chmod(0o777 & ~_umask())
+        if path.is_dir():  # an empty one
+            path.rmdir()
+        part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_atomic(path: Path, content: bytes | str) -> Path:

@@ -6,14 +6,16 @@ The denoiser is the score in other clothes (Robbins 1956; Vincent 2011):
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from scorefield.condition import Condition, check_classes
 from scorefield.errors import UserError
 from scorefield.networks.energy import HasEnergy
+from scorefield.networks.unet import HasClasses
 from scorefield.noise import check_ladder
 from scorefield.parameterization import Coefficients, HasLadder, Parameterization
 
@@ -53,20 +55,6 @@ class HasLogDensity(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Condition:
-    """What is known of a picture before it is drawn.
-
-    Args:
-        source: (B, K, H, W), laid beside the network's input as further channels.
-        mask: (B, 1, H, W), 1 where a pixel is to be filled. Elsewhere the network's input is `source`
-            itself, clean, written in after the input scaling (Saharia et al. 2022, §4, inpainting).
-    """
-
-    source: Tensor
-    mask: Tensor | None = None
-
-
 def expand(values: Tensor, like: Tensor) -> Tensor:
     """(B,) seen as (B, 1, …, 1), to be multiplied with `like`."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
@@ -90,7 +78,8 @@ class ScoreModel(nn.Module):
     """A network with its parameterization; calling it denoises.
 
     Args:
-        network: maps (scale·x, label, source) to a tensor of x's shape.
+        network: maps (scale·x, label, source) to a tensor of x's shape; one that `HasClasses` is given the
+            classes too, where a condition tells them.
         parameterization: what the network's output means.
         shape: (C, H, W) of the pictures it was made for, or (D,) of points.
         value_range: darkest and brightest value of a pixel as the model sees it.
@@ -128,6 +117,11 @@ class ScoreModel(nn.Module):
         rungs = family.sigmas if isinstance(family, HasLadder) else None
         return None if rungs is None else torch.tensor(rungs)
 
+    @property
+    def classes(self) -> int:
+        """How many classes the model can be told; 0 where it was trained without labels."""
+        return self.network.classes if isinstance(self.network, HasClasses) else 0
+
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
         """D(x; σ) = E[x0 | x].
 
@@ -138,6 +132,9 @@ class ScoreModel(nn.Module):
 
         Returns:
             (B, C, H, W), float32.
+
+        Raises:
+            UserError: classes that the model does not know, or not one for each picture.
         """
         c, output = self._predict(x, sigma, condition)
         return expand(c.skip, x) * x + expand(c.out, x) * output
@@ -165,7 +162,17 @@ class ScoreModel(nn.Module):
         return (c.noise_out / c.scale * scalar - c.noise_skip / 2 * x.square().flatten(1).sum(1)) / sigma
 
     def given(self, condition: Condition) -> "GivenModel":
-        """The denoiser of pictures of which `condition` is known."""
+        """The denoiser of pictures of which `condition` is known.
+
+        Raises:
+            UserError: classes that the model does not know.
+        """
+        classes = condition.classes
+        if isinstance(classes, Tensor):
+            check_classes(self.classes, classes.cpu(), len(classes) if classes.ndim else 1)
+            condition = replace(condition, classes=classes.to(self.device))
+        elif classes is not None:
+            check_classes(self.classes, torch.tensor([classes]), 1)
         return GivenModel(model=self, condition=condition)
 
     def _predict(self, x: Tensor, sigma: Tensor, condition: Condition | None) -> tuple[Coefficients, Tensor]:
@@ -173,11 +180,23 @@ class ScoreModel(nn.Module):
         scaled = expand(c.scale, x) * x
         source = None if condition is None else condition.source
         if condition is not None and condition.mask is not None:
-            scaled = torch.where(condition.mask > 0, scaled, condition.source)
+            scaled = torch.where(condition.mask > 0, scaled, cast(Tensor, source))
+        further = self._classes_told(condition, x)
         half = self.precision != torch.float32
         with torch.autocast(x.device.type, self.precision, enabled=half):
-            output = self.network(scaled, c.label, source)
+            output = self.network(scaled, c.label, source, *further)
         return c, cast(Tensor, output).float()
+
+    def _classes_told(self, condition: Condition | None, x: Tensor) -> tuple[Tensor, ...]:
+        """The network's further argument: the class of each picture, where any is told."""
+        classes = None if condition is None else condition.classes
+        if classes is None:
+            return ()
+        if isinstance(classes, int):
+            check_classes(self.classes, torch.tensor([classes]), 1)
+            return (torch.full((len(x),), classes, device=x.device),)
+        check_classes(self.classes, classes, len(x))
+        return (classes.to(x.device),)
 
 
 @dataclass(frozen=True, kw_only=True)

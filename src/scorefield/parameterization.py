@@ -8,21 +8,36 @@ and the noise by two more, written out in closed form because (x − D)/σ would
 
     (x − D(x; σ)) / σ = noise_skip · x + noise_out · F.
 
+Variance-preserving networks see x/√(1+σ²), and are told one of three things (`Told`):
+
+    gamma   γ = 1/(1+σ²), as Palette's
+    index   the step t of a ladder, 0 at its least noise, as DDPM's; between two rungs, the nearest by ratio
+    time    999 t, t that of the VP equation with β from 0.1 to 20, as those of Song et al. (2021)
+
+The label alone is rounded to a rung: what else there is of σ stays exact.
+
 References:
     Song & Ermon (2019), https://arxiv.org/abs/1907.05600; (2020), https://arxiv.org/abs/2006.09011
     Ho et al. (2020), https://arxiv.org/abs/2006.11239
+    Song et al. (2021), https://arxiv.org/abs/2011.13456
     Salimans & Ho (2022), App. D. https://arxiv.org/abs/2202.00512
+    Saharia et al. (2022), https://arxiv.org/abs/2111.05826
     Karras et al. (2022), Table 1 and eq. 7. https://arxiv.org/abs/2206.00364
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.noise import check_ladder, nearest_rung, sigma_to_gamma
+from scorefield.noise import check_ladder, nearest_rung, sigma_to_gamma, vp_time
+
+Told = Literal["gamma", "index", "time"]
+"""What a variance-preserving network is told of σ; see the module."""
 
 
 class Coefficients(NamedTuple):
@@ -81,55 +96,119 @@ class EDM:
 
 @dataclass(frozen=True, kw_only=True)
 class NoisePrediction:
-    """The network predicts n and is told γ, as in DDPM and Palette.
+    """The network predicts n, as in DDPM (told t) and Palette (told γ).
 
-    D(x; σ) = x − σ F(x/√(1+σ²), γ),   γ = 1/(1+σ²)
+    D(x; σ) = x − σ F(x/√(1+σ²), label)
+
+    Args:
+        told: what the label is.
+        sigmas: the ladder that it was trained on, falling; needed where the label is its index.
+
+    Raises:
+        UserError: `told` is none of the three, or `sigmas` are lacking, rise, repeat, or are not positive.
     """
 
     kind: ClassVar[str] = "noise"
+    told: Told = "gamma"
+    sigmas: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_told(self.told, self.sigmas)
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
-        one, gamma = torch.ones_like(sigma), sigma_to_gamma(sigma)
+        one = torch.ones_like(sigma)
         return Coefficients(
-            skip=one, out=-sigma, noise_skip=0 * one, noise_out=one, scale=gamma.sqrt(), label=gamma
+            skip=one,
+            out=-sigma,
+            noise_skip=0 * one,
+            noise_out=one,
+            scale=sigma_to_gamma(sigma).sqrt(),
+            label=_LABELS[self.told](sigma, self.sigmas),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataPrediction:
-    """The network predicts x0 and is told γ: D = F(x/√(1+σ²), γ)."""
+    """The network predicts x0: D = F(x/√(1+σ²), label).
+
+    Args:
+        told: what the label is.
+        sigmas: the ladder that it was trained on, falling; needed where the label is its index.
+
+    Raises:
+        UserError: `told` is none of the three, or `sigmas` are lacking, rise, repeat, or are not positive.
+    """
 
     kind: ClassVar[str] = "data"
+    told: Told = "gamma"
+    sigmas: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_told(self.told, self.sigmas)
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
-        one, gamma = torch.ones_like(sigma), sigma_to_gamma(sigma)
+        one = torch.ones_like(sigma)
         return Coefficients(
             skip=0 * one,
             out=one,
             noise_skip=1 / sigma,
             noise_out=-1 / sigma,
-            scale=gamma.sqrt(),
-            label=gamma,
+            scale=sigma_to_gamma(sigma).sqrt(),
+            label=_LABELS[self.told](sigma, self.sigmas),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class VelocityPrediction:
-    """The network predicts v = √γ n − √(1−γ) x0 and is told γ (Salimans & Ho 2022, App. D).
+    """The network predicts v = √γ n − √(1−γ) x0 (Salimans & Ho 2022, App. D).
 
-    D(x; σ) = x/(1+σ²) − σ/√(1+σ²) F(x/√(1+σ²), γ)
+    D(x; σ) = x/(1+σ²) − σ/√(1+σ²) F(x/√(1+σ²), label)
+
+    Args:
+        told: what the label is.
+        sigmas: the ladder that it was trained on, falling; needed where the label is its index.
+
+    Raises:
+        UserError: `told` is none of the three, or `sigmas` are lacking, rise, repeat, or are not positive.
     """
 
     kind: ClassVar[str] = "velocity"
+    told: Told = "gamma"
+    sigmas: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_told(self.told, self.sigmas)
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
         gamma = sigma_to_gamma(sigma)
         root = gamma.sqrt()
         return Coefficients(
-            skip=gamma, out=-sigma * root, noise_skip=sigma * gamma, noise_out=root, scale=root, label=gamma
+            skip=gamma,
+            out=-sigma * root,
+            noise_skip=sigma * gamma,
+            noise_out=root,
+            scale=root,
+            label=_LABELS[self.told](sigma, self.sigmas),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorePrediction:
+    """The network is the score and is told σ itself, as the VE networks of Song et al. (2021).
+
+    D(x; σ) = x + σ² F(x, σ)
+    """
+
+    kind: ClassVar[str] = "score"
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        """The coefficients at σ, (B,)."""
+        one = torch.ones_like(sigma)
+        return Coefficients(
+            skip=one, out=sigma**2, noise_skip=0 * one, noise_out=-sigma, scale=one, label=sigma
         )
 
 
@@ -156,13 +235,12 @@ class NCSN:
     sigmas: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if check_ladder(torch.tensor(self.sigmas))[-1] == 0:
-            raise UserError("sigmas", "the rungs of NCSN are positive; this ladder ends at 0.")
+        _check_rungs(self.sigmas)
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
         one = torch.ones_like(sigma)
-        rungs = torch.tensor(self.sigmas, device=sigma.device, dtype=sigma.dtype)
+        rungs = _rungs(self.sigmas, sigma.device, sigma.dtype)
         index = nearest_rung(rungs, sigma)
         return Coefficients(
             skip=one,
@@ -195,7 +273,10 @@ class NCSNv2:
         )
 
 
-_KINDS = {cls.kind: cls for cls in (EDM, NoisePrediction, DataPrediction, VelocityPrediction, NCSN, NCSNv2)}
+_KINDS = {
+    cls.kind: cls
+    for cls in (EDM, NoisePrediction, DataPrediction, VelocityPrediction, ScorePrediction, NCSN, NCSNv2)
+}
 
 
 def to_card(parameterization: Parameterization) -> dict[str, Any]:
@@ -204,7 +285,7 @@ def to_card(parameterization: Parameterization) -> dict[str, Any]:
 
 
 def from_card(card: dict[str, Any]) -> Parameterization:
-    """The parameterization that `to_card` described.
+    """The parameterization that `to_card` described; what a card leaves out has its default.
 
     Raises:
         UserError: an unknown kind or setting.
@@ -219,3 +300,39 @@ def from_card(card: dict[str, Any]) -> Parameterization:
         return _KINDS[kind](**settings)
     except TypeError as error:
         raise UserError(f"parameterization {kind}", str(error)) from error
+
+
+@lru_cache(maxsize=32)
+def _rungs(sigmas: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The rungs where they are needed, copied to a device once and not in every call."""
+    with torch.inference_mode(False):
+        return torch.tensor(sigmas, device=device, dtype=dtype)
+
+
+def _index(sigma: Tensor, sigmas: tuple[float, ...] | None) -> Tensor:
+    """DDPM's t, counted from the least noise."""
+    rungs = _rungs(sigmas or (), sigma.device, sigma.dtype)
+    return (len(rungs) - 1 - nearest_rung(rungs, sigma)).to(sigma.dtype)
+
+
+_LABELS: dict[str, Callable[[Tensor, tuple[float, ...] | None], Tensor]] = {
+    "gamma": lambda sigma, _: sigma_to_gamma(sigma),
+    "index": _index,
+    "time": lambda sigma, _: 999 * vp_time(sigma),
+}
+
+
+def _check_told(told: str, sigmas: tuple[float, ...] | None) -> None:
+    if told not in _LABELS:
+        raise UserError("parameterization.told", f"no such label {told!r}.", did_you_mean(told, _LABELS))
+    if sigmas is not None:
+        _check_rungs(sigmas)
+    elif told == "index":
+        raise UserError(
+            "sigmas", "a network that is told a step's index needs the ladder whose steps they are."
+        )
+
+
+def _check_rungs(sigmas: tuple[float, ...]) -> None:
+    if check_ladder(torch.tensor(sigmas))[-1] == 0:
+        raise UserError("sigmas", "a model's own rungs are positive; this ladder ends at 0.")

@@ -5,8 +5,10 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from scorefield import checkpoint
+from scorefield.cli.options import SAMPLER_WORDS
 from scorefield.model import ScoreModel
 from scorefield.noise import geometric
 from scorefield.parameterization import NCSN
@@ -41,9 +43,11 @@ def test_a_model_of_few_rungs_is_walked_down_them(call, ncsn, tmp_path):
     facts, _, out = facts_of(call, tmp_path, ncsn, "--sampler", "annealed-langevin")
     assert facts["rungs"] == 3 and facts["evaluations"] == 300
     assert facts["settings"] == {
-        "step_size": pytest.approx(0.002), "steps": 100, "denoise": False, "convention": "paper"
+        "step_size": pytest.approx(0.002), "steps_each": 100, "denoise": False, "convention": "paper"
     }  # fmt: skip
-    assert re.search(r"^settings +step_size 0\.002, steps 100, denoise False, convention paper$", out, re.M)
+    assert re.search(
+        r"^settings +step_size 0\.002, steps_each 100, denoise False, convention paper$", out, re.M
+    )
 
 
 def test_every_setting_reaches_the_sampler(call, ncsn, tmp_path):
@@ -58,7 +62,7 @@ def test_every_setting_reaches_the_sampler(call, ncsn, tmp_path):
         "code",
     )
     facts, first, _ = facts_of(call, tmp_path, ncsn, *asked, "--denoise", "--start", "uniform")
-    assert facts["settings"] == {"step_size": 3e-4, "steps": 2, "denoise": True, "convention": "code"}
+    assert facts["settings"] == {"step_size": 3e-4, "steps_each": 2, "denoise": True, "convention": "code"}
     assert (facts["start"], facts["evaluations"]) == ("uniform", 7)
     facts, second, _ = facts_of(call, tmp_path, ncsn, *asked, "--denoise")
     assert facts["start"] == "gaussian" and not np.array_equal(first, second)
@@ -93,10 +97,104 @@ def test_every_setting_reaches_the_sampler(call, ncsn, tmp_path):
         (["--sampler", "annealed-langevin", "--convention", "papr"], "Did you mean `paper`?"),
         (["--start", "unifrom"], "Did you mean `uniform`?"),
         (["--sampler", "mala"], "no density"),
+        (["--set", "churn"], "not of the form name=value"),
+        (["--set", "chrun=1"], "Did you mean `churn`?"),
+        (["--set", "churn=lots"], "churn: need a number, got 'lots'"),
+        (["--set", "eta=0.5"], "It belongs to dpm++-2m, dpm++-2m-sde, ddim"),
+        (["--ladder", "kerras"], "Did you mean `karras`?"),
+        (["--ladder", "own"], "no rungs of its own"),
+        (["--ladder", "5,6,0"], "a ladder must fall"),
+        (["--ladder", "5,1;x,0"], "'x' is no noise level"),
+        (["--ladder", "500,5,0"], "this model knows 80"),
+        (["--ladder", "50,5,0", "--steps", "9"], "number of rungs already"),
+        (["--from", "nowhere.png"], "--sigma, its noise level, go together"),
+        (["--sigma", "1"], "--sigma, its noise level, go together"),
+        (["--from", "nowhere.png", "--sigma", "1"], "nowhere.png: no such file"),
+        (["--from", "COLOR", "--sigma", "1"], "the picture has 3 channels, the model draws 1"),
+        (["--from", "GREY", "--sigma", "0"], "init_sigma: need a finite noise level above 0"),
+        (["--from", "GREY", "--sigma", "1", "--size", "9"], "(1, 9, 9)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_setting_that_cannot_be_is_told_in_one_line(call, run, tmp_path, arguments, words):
+    pixels = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    files = {"COLOR": tmp_path / "color.png", "GREY": tmp_path / "grey.png"}
+    Image.fromarray(pixels).save(files["COLOR"])
+    Image.fromarray(pixels[..., 0]).save(files["GREY"])
+    arguments = [files.get(word, word) for word in arguments]
     line = call("sample", run, "-n", 1, "--out", tmp_path / "s.png", *arguments).complaint()
     assert words in line, line
     assert not (tmp_path / "s.png").exists()
+
+
+def test_the_help_tells_every_sampler_in_a_line(call, monkeypatch):
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 80)
+    told = call("sample", "--help")
+    assert told.code == 0
+    lines = {" ".join(line.split()) for line in told.out.splitlines()}
+    assert all(" ".join(f"{name} {words}".split()) in lines for name, words in SAMPLER_WORDS.items())
+
+
+@pytest.mark.parametrize("name", SAMPLER_WORDS)
+def test_every_sampler_can_be_named(call, run, tmp_path, name):
+    if name == "mala":  # asks for an energy network
+        return
+    if name == "runge-kutta":
+        pytest.importorskip("torchdiffeq")
+    facts, drawn, _ = facts_of(call, tmp_path, run, "--sampler", name, "--steps", 3)
+    assert facts["sampler"] == name and drawn.shape == (2, 8, 8, 1)
+    assert facts["evaluations"] > 0
+
+
+def test_settings_by_set_are_those_of_the_flags_which_win(call, ncsn, tmp_path):
+    asked = ("--sampler", "annealed-langevin")
+    by_set = ("--set", "steps_each=2", "--set", "step_size=3e-4", "--set", "denoise=true")
+    facts, first, _ = facts_of(call, tmp_path, ncsn, *asked, *by_set)
+    by_flag = ("--steps-each", 2, "--step-size", "3e-4", "--denoise")
+    same, second, _ = facts_of(call, tmp_path, ncsn, *asked, *by_flag)
+    assert facts["settings"] == same["settings"] and np.array_equal(first, second)
+    facts, _, _ = facts_of(call, tmp_path, ncsn, *asked, *by_set, "--steps-each", 1)
+    assert facts["settings"]["steps_each"] == 1
+    facts, _, out = facts_of(call, tmp_path, ncsn, "--sampler", "ddpm", "--set", "variance=forward")
+    assert facts["settings"] == {"variance": "forward"} and "variance forward" in out
+
+
+def test_a_ladder_may_be_named_listed_or_the_models_own(call, ncsn, tmp_path):
+    told, words = {}, {}
+    for ladder in ("geometric", "own", "1,0.5,0.2,0"):
+        facts, _, words[ladder] = facts_of(call, tmp_path, ncsn, "--sampler", "ddim", "--ladder", ladder)
+        told[ladder] = (facts["ladder"], facts["rungs"], facts["settling_updates"])
+    assert told == {
+        "geometric": ("geometric", 20, 10),
+        "own": ("own", 3, 10),
+        "1,0.5,0.2,0": ("given", 3, 10),
+    }
+    assert re.search(r"^ladder +own, σ 1 to 0\.1, then 0$", words["own"], re.M)
+
+
+def test_levels_off_the_models_rungs_are_told(call, ncsn, tmp_path):
+    off = call("sample", ncsn, "-n", 1, "--out", tmp_path / "a.png", "--json", tmp_path / "a.json")
+    factor = json.loads((tmp_path / "a.json").read_text())["off_ladder"]
+    assert 1.5 < factor < 10**0.25 * 1.001  # three rungs, √10 apart
+    assert f"up to {factor:.3g} times off the nearest of the model's 3 rungs" in off.err
+    on = call("sample", ncsn, "-n", 1, "--ladder", "own", "--out", tmp_path / "b.png")
+    assert on.code == 0 and "times off" not in on.err
+
+
+def test_a_picture_may_be_begun_with(call, run, tmp_path):
+    pixels = np.tile(np.linspace(40, 210, 8).astype(np.uint8), (8, 1))
+    Image.fromarray(pixels).save(tmp_path / "grey.png")
+    away = []
+    for sigma in (0.003, 0.3, 30):
+        facts, drawn, _ = facts_of(
+            call, tmp_path, run, "--from", tmp_path / "grey.png", "--sigma", sigma, "--sampler", "dpm++-2m"
+        )
+        away.append(np.abs(drawn[..., 0].astype(float) - pixels).mean())
+        assert (facts["sigma"], facts["sigma_max"]) == (sigma, pytest.approx(sigma))
+    assert away == sorted(away) and away[0] < 3
+
+
+def test_a_picture_may_be_kept_within_its_values(call, run, tmp_path):
+    facts, clamped, _ = facts_of(call, tmp_path, run, "--clamp", "--steps", 5)
+    _, free, _ = facts_of(call, tmp_path, run, "--steps", 5)
+    assert facts["clamp"] is True and clamped.shape == free.shape

@@ -88,3 +88,15 @@ def test_few_permutations_are_held():
 def test_a_set_without_images_gives_no_batches():
     with pytest.raises(ValueError, match="no batches of 4"):
         Batches(numbered(0), 4, seed=0)
+
+
+def test_labels_come_with_their_images_whatever_the_order_of_asking():
+    images, labels = numbered(20), torch.arange(20) * 3
+    feed = Batches(images, 7, seed=5, labels=labels, flip=True, value_range=(0.0, 1.0))
+    for step in (0, 9, 2, 2, 5):
+        pixels = to_uint8(feed.batch(step), (0.0, 1.0))
+        which = pixels.flatten(1).min(1).values.long()
+        assert torch.equal(feed.classes(step), which * 3)
+        fresh = Batches(images, 7, seed=5, labels=labels)
+        assert torch.equal(feed.classes(step), fresh.classes(step))
+    assert Batches(images, 7, seed=5).classes(3) is None

@@ -175,3 +175,47 @@ def test_unknown_kinds_and_settings_are_named():
 def test_a_network_of_no_known_kind_has_no_card():
     with pytest.raises(UserError, match=r"network.*Identity"):
         to_card(torch.nn.Identity())
+
+
+# --- classes -------------------------------------------------------------------------------------
+
+
+def test_each_class_is_heard_and_so_is_none():
+    network = lively(unet(classes=3))
+    x = torch.randn(1, 1, 8, 8, generator=seeded()).expand(4, -1, -1, -1)
+    with torch.no_grad():
+        outputs = network(x, torch.zeros(4), None, torch.tensor([0, 1, 2, -1]))
+        for i in range(4):
+            for j in range(i):
+                assert not torch.allclose(outputs[i], outputs[j], atol=1e-3)
+        torch.testing.assert_close(network(x, torch.zeros(4))[0], outputs[3], rtol=1e-4, atol=1e-5)
+
+
+def test_the_class_is_added_to_the_noise_levels_vector_before_its_last_nonlinearity():
+    network = lively(unet(classes=2))
+    x, label = torch.randn(2, 1, 8, 8, generator=seeded()), torch.tensor([0.3, -0.5])
+    heard = []
+    network.middle.register_forward_pre_hook(lambda module, args: heard.append(args[1]))
+    with torch.no_grad():
+        network(x, label, None, torch.tensor([1, -1]))
+        *first, last = network.embed
+        hidden = torch.nn.Sequential(*first)(label) + network.embed_class.weight[[1, 2]]
+        torch.testing.assert_close(heard[0], last(hidden))
+
+
+def test_a_network_without_classes_is_the_one_it_always_was():
+    """Same card, same names of weights, same first weights, same numbers."""
+    torch.manual_seed(0)
+    plain = unet()
+    torch.manual_seed(0)
+    told = unet(classes=4)
+    assert "classes" not in to_card(plain) and to_card(told) == to_card(plain) | {"classes": 4}
+    assert told.state_dict().keys() - plain.state_dict().keys() == {"embed_class.weight"}
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, told.state_dict()[name])
+    card = json.loads(json.dumps(to_card(told)))
+    again = from_card(card)
+    again.load_state_dict(told.state_dict())
+    assert to_card(again) == card
+    with pytest.raises(UserError, match="network.classes: cannot be fewer than none"):
+        unet(classes=-1)

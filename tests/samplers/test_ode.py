@@ -13,10 +13,11 @@ from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
 from scorefield.evaluation.distances import energy_distance
 from scorefield.noise import geometric, karras
-from scorefield.samplers import Heun
+from scorefield.samplers import Euler, Heun
 
 MEAN, STD = 0.7, 0.5
 CHURNED = Heun(churn=40, churn_min=0.05, churn_max=50)
+STIRRED = Euler(churn=40, churn_min=0.05, churn_max=50)
 
 
 def run(sampler, denoiser, x, sigmas, seed=0, project=None):
@@ -24,10 +25,10 @@ def run(sampler, denoiser, x, sigmas, seed=0, project=None):
     return steps[-1].x, steps
 
 
-def error_after(steps):
+def error_after(steps, sampler=Heun()):  # noqa: B008
     sigmas = geometric(20, 0.02, steps + 1).double()
     start = MEAN + torch.linspace(-40, 40, 9, dtype=torch.float64).reshape(-1, 1, 1, 1)
-    end, _ = run(Heun(), Gaussian(), start, sigmas)
+    end, _ = run(sampler, Gaussian(), start, sigmas)
     ratio = math.sqrt((STD**2 + 0.02**2) / (STD**2 + 20**2))
     return float((end - MEAN - (start - MEAN) * ratio).abs().max())
 
@@ -99,7 +100,44 @@ def test_churn_stays_between_its_bounds():
     assert spy.sigmas[0] == pytest.approx(8 * math.sqrt(2))
 
 
-samplers = pytest.mark.parametrize("sampler", [Heun(), CHURNED], ids=["plain", "churned"])
+def test_euler_is_of_first_order_on_a_gaussian():
+    errors = [error_after(n, Euler()) for n in (64, 128, 256)]
+    assert errors[0] < 0.2
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.12)
+    assert errors[1] / errors[2] == pytest.approx(2, rel=0.06)
+
+
+def test_an_euler_step_by_hand():
+    """D = 0.7 + 0.25/4.25 · 2.3 at x = 3, σ = 2; x halves its distance to it on the way to σ = 1."""
+    end, _ = run(Euler(), Gaussian(), torch.full((1, 1, 1, 1), 3.0), torch.tensor([2.0, 1.0]))
+    denoised = 0.7 + 0.25 / 4.25 * 2.3
+    assert float(end) == pytest.approx((3 + denoised) / 2, rel=1e-6)
+
+
+def test_euler_and_heun_churn_alike():
+    """The first half of Heun's step is Euler's, from the same σ̂ and the same noise."""
+    x, sigmas = torch.randn(2, 1, 3, 3, generator=seeded()), torch.tensor([4.0, 1.0])
+    spies = [Counting(Gaussian()) for _ in "ab"]
+    end, _ = run(Euler(churn=0.3, churn_noise=1.1), spies[0], x, sigmas, seed=3)
+    seen = []
+    run(Heun(churn=0.3, churn_noise=1.1), lambda x, s: (seen.append(x), spies[1](x, s))[1], x, sigmas, seed=3)
+    assert torch.equal(seen[1], end)
+    assert spies[0].sigmas[0] == spies[1].sigmas[0] == pytest.approx(5.2)
+
+
+@pytest.mark.parametrize("sampler", [Euler(), STIRRED], ids=["plain", "churned"])
+def test_euler_samples_a_mixture(sampler):
+    mixture, start = float32_mixture(), 80 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
+    x, _ = run(sampler, mixture, start, karras(80, 0.002, 240))
+    mean, covariance, energy = mixture_error(x, mixture)
+    assert mean < 0.08
+    assert covariance < 0.12
+    assert energy < 0.006
+
+
+samplers = pytest.mark.parametrize(
+    "sampler", [Heun(), CHURNED, Euler(), STIRRED], ids=["heun", "churned", "euler", "stirred"]
+)
 ladders = pytest.mark.parametrize(
     "sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5)], ids=["zero", "above"]
 )
@@ -134,7 +172,7 @@ def test_project_comes_after_every_step_at_its_level(sampler):
 def test_a_sampler_can_be_stopped_and_used_again_and_one_seed_gives_one_result(sampler):
     spy, x, sigmas = Counting(Gaussian()), torch.ones(3, 1, 1, 1), karras(10, 0.1, 5)
     next(sampler.iterate(spy, x, sigmas, generator=seeded(4)))
-    assert spy.calls == 2
+    assert spy.calls == (2 if isinstance(sampler, Heun) else 1)
     results = [run(sampler, Gaussian(), x, sigmas, seed)[0] for seed in (4, 4, 5)]
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2]) == (sampler.churn == 0)

@@ -7,12 +7,14 @@ import torch
 
 from scorefield import networks, noise, parameterization
 from scorefield.training import Trainer, build_model, read_recipe
+from scorefield.training.losses import picture_losses
 from scorefield.training.recipe import bundled_recipes
 
 from .toys import pictures
 
 PUBLISHED = ["ncsn-mnist", "ncsn-cifar10", "ncsn-celeba", "ncsnv2-cifar10", "ncsnv2-celeba"]
 SMALL = ["ncsn-mnist-small", "ncsn-fashion-small"]
+DDPM = ["ddpm-cifar10", "ddpm-fashion-small"]
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_every_bundled_recipe_builds_its_model(name):
 
 
 def test_the_recipes_are_those_expected():
-    assert set(bundled_recipes()) == {"default", "demo", *PUBLISHED, *SMALL}
+    assert set(bundled_recipes()) == {"default", "demo", "fashion-classes", *PUBLISHED, *SMALL, *DDPM}
 
 
 @pytest.mark.usefixtures("_weightless")
@@ -105,3 +107,50 @@ def test_the_small_recipes_train(tmp_path, name, monkeypatch):
     model = trainer.fit()
     assert all(bool(weight.isfinite().all()) for weight in model.parameters())
     assert model.ladder.tolist() == pytest.approx(noise.geometric(1.0, 0.01, 10).tolist())
+
+
+@pytest.mark.parametrize("name", DDPM)
+@pytest.mark.usefixtures("_weightless")
+def test_the_ddpm_recipes_hold_the_papers_noise_and_objective(name):
+    recipe = read_recipe(name)
+    ladder = noise.linear_beta(1e-4, 0.02, 1000)
+    assert recipe.noise_law().sigmas == tuple(ladder.tolist())
+    assert (recipe.objective.kind, recipe.objective.p, recipe.objective.weight) == ("denoising", 2, "uniform")
+    assert recipe.data.value_range == (-1.0, 1.0)
+    model = build_model(recipe, (recipe.data.channels, recipe.data.size, recipe.data.size))
+    card = parameterization.to_card(model.parameterization)
+    assert (card["kind"], card["told"], card["sigmas"]) == ("noise", "index", tuple(ladder.tolist()))
+
+
+@pytest.mark.usefixtures("_weightless")
+def test_ddpm_on_cifar_holds_the_papers_numbers():
+    recipe = read_recipe("ddpm-cifar10")  # Ho et al. (2020), App. B
+    assert (recipe.data.size, recipe.data.channels, recipe.data.flip) == (32, 3, True)
+    assert (recipe.network.widths, recipe.network.blocks) == ((128, 256, 256, 256), 2)
+    assert (recipe.network.attention, recipe.network.dropout) == ((1,), 0.1)
+    assert (recipe.optimizer.lr, recipe.optimizer.batch, recipe.optimizer.betas) == (2e-4, 128, (0.9, 0.999))
+    assert (recipe.optimizer.warmup, recipe.optimizer.decay_after, recipe.optimizer.clip) == (5000, 0, 1)
+    assert (recipe.average.decay, recipe.training.steps) == (0.9999, 800_000)
+    network = build_model(recipe, (3, 32, 32)).network
+    weights = sum(weight.numel() for weight in network.parameters())
+    assert weights == 36_599_683  # the paper: 35.7 M; no second block in the middle, but scales beside shifts
+
+
+def test_the_small_ddpm_recipe_trains(tmp_path, monkeypatch):
+    loop = sys.modules["scorefield.training.loop"]
+    monkeypatch.setattr(loop, "sample", lambda model, n, **_: torch.zeros(n, *model.shape))
+    settings = ["training.steps=1", "optimizer.batch=2", 'training.precision="float32"']
+    recipe = read_recipe("ddpm-fashion-small", settings)
+    model = Trainer(recipe, out=tmp_path / "run", data=pictures(8, 16), device="cpu").fit()
+    assert all(bool(weight.isfinite().all()) for weight in model.parameters())
+    assert torch.equal(model.ladder, noise.linear_beta())
+
+
+def test_l_simple_is_the_error_of_the_noise():
+    """For a network that predicts ε, the objective is the mean of (ε − F)² (Ho et al. 2020, eq. 14)."""
+    model = build_model(read_recipe("ddpm-fashion-small"), (1, 28, 28)).eval()  # zero at first
+    x0, sigma = torch.zeros(4, 1, 28, 28), noise.linear_beta()[::250]
+    for objective in (read_recipe("ddpm-fashion-small").objective, read_recipe("default").objective):
+        losses = picture_losses(objective, model, x0, sigma, generator=torch.Generator().manual_seed(0))
+        drawn = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(losses, drawn.square().flatten(1).mean(1), rtol=1e-4, atol=0)

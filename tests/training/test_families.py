@@ -7,13 +7,19 @@ import torch
 from scorefield.samplers import sample
 from scorefield.training import Trainer, read_recipe
 
+FAMILIES = [
+    *(f'kind="{kind}"' for kind in ("edm", "noise", "data", "velocity", "ncsnv2", "ncsn")),
+    *(f'kind="{kind}", told="index"' for kind in ("noise", "data", "velocity")),
+    'kind="noise", told="time"',
+]
 
-@pytest.mark.parametrize("kind", ["edm", "noise", "data", "velocity", "ncsnv2", "ncsn"])
-def test_every_parameterization_trains_and_samples(tmp_path, kind):
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_parameterization_trains_and_samples(tmp_path, family):
     np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 256, (8, 8, 8, 1), dtype=np.uint8))
     settings = [
         f'data.source="{tmp_path / "few.npy"}"',
-        f'parameterization={{kind="{kind}"}}',
+        f"parameterization={{{family}}}",
         'noise.law={kind="rungs", levels=5}',
         "noise.sigma_max=10.0",
         "network.widths=[8]",

@@ -19,7 +19,7 @@ from scorefield import checkpoint
 from scorefield.errors import UserError
 from scorefield.hub import preferred_precision
 from scorefield.training import Interrupted, Trainer, read_recipe
-from scorefield.training.loop import _averaging
+from scorefield.training.averaging import averaging
 from scorefield.training.state import load_state
 
 from .toys import pictures, recipe
@@ -135,7 +135,7 @@ def test_once_its_decay_is_reached_the_average_is_torchs_exponential_one():
     """β = min(decay, 1 − 1/t) is the decay 1/2 from the second update on."""
     ours, theirs = (
         AveragedModel(nn.Linear(3, 2), multi_avg_fn=update)
-        for update in (_averaging(0.5, 1.0), get_ema_multi_avg_fn(0.5))
+        for update in (averaging(0.5, 1.0), get_ema_multi_avg_fn(0.5))
     )
     generator = torch.Generator().manual_seed(0)
     for _ in range(10):
@@ -150,7 +150,7 @@ def test_once_its_decay_is_reached_the_average_is_torchs_exponential_one():
 
 
 def test_with_span_1_and_no_decay_the_average_is_the_mean_of_all_steps():
-    average = AveragedModel(nn.Linear(1, 1, bias=False), multi_avg_fn=_averaging(1 - 1e-12, 1.0))
+    average = AveragedModel(nn.Linear(1, 1, bias=False), multi_avg_fn=averaging(1 - 1e-12, 1.0))
     values = torch.randn(50, generator=torch.Generator().manual_seed(0))
     source = nn.Linear(1, 1, bias=False)
     for value in values:
@@ -235,9 +235,9 @@ def test_memory_does_not_grow_with_the_steps(tmp_path):
 def test_grids_are_drawn_from_the_averaged_weights_and_always_from_one_noise(tmp_path, monkeypatch):
     true, drawn = shown.sample, []
 
-    def spy(model, n, *, steps, seed):
+    def spy(model, n, *, classes, steps, seed):
         drawn.append(([p.data_ptr() for p in model.network.parameters()], model.training, n, seed))
-        return true(model, n, steps=steps, seed=seed)
+        return true(model, n, classes=classes, steps=steps, seed=seed)
 
     monkeypatch.setattr(shown, "sample", spy)
     made = trainer(tmp_path / "run", 'training.sample_every="0.000001s"', "training.steps=3")

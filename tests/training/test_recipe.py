@@ -3,6 +3,7 @@
 import tomllib
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ def told(tmp_path, text, overrides=()):
         ("[noise.law]\nkind = 'log-uniform'\nmean = 1",
          "mine.toml:3: noise.law.mean: no such setting. Known: kind."),
         ("[parameterization]\nkind = 'data'\nsigma_dat = 1",
-         "mine.toml:3: parameterization.sigma_dat: no such setting. Known: kind."),
+         "mine.toml:3: parameterization.sigma_dat: no such setting. Known: kind, told."),
         ("[noise]\nlaw.kind = 'log-norml'",
          "mine.toml:2: noise.law: no such kind 'log-norml'. Did you mean `log-normal`?"),
         ("[noise]\nlaw = { mean = 1.0 }", "mine.toml:2: noise.law: lacks `kind`."),
@@ -101,6 +102,18 @@ def test_an_ill_typed_value_names_its_line_and_itself(tmp_path, section, line, k
     ("text", "complaint"),
     [
         ("[noise]\nsigma_min = 100.0", "sigma_min = 100 must lie below sigma_max = 80"),
+        (
+            "[noise]\nlaw = { kind = 'linear-beta', first = 0.3 }",
+            "first = 0.3 must not lie above last = 0.02",
+        ),
+        (
+            "[noise]\nsigma_max = 80.0\nlaw = { kind = 'linear-beta' }",
+            "sigma_max = 80 is not the ladder's own 157.4",
+        ),
+        (
+            "[noise]\nsigma_min = 0.1\nlaw = { kind = 'palette' }",
+            "sigma_min = 0.1 is not the ladder's own 0.001",
+        ),
         ("[data]\nvalue_range = [1, -1]", "must rise"),
         ("[data]\ncrop = 20\nsize = 28", "size = 28 is more than crop = 20 leaves"),
         ("[data]\ncrop = 20\nsize = [16, 28]", "size = 28 is more than crop = 20 leaves"),
@@ -245,3 +258,42 @@ def test_an_energys_score_is_the_gradient_of_a_scalar(network):
         "noise={sigma_max=1.0, sigma_min=0.1, law={kind='rungs', levels=3}}",
     ])  # fmt: skip
     assert networks.to_card(build_model(made, (1, 8, 8)).network)["kind"] == "energy"
+
+
+@pytest.mark.parametrize(
+    ("law", "ladder"),
+    [
+        ("{kind='linear-beta'}", noise.linear_beta()),
+        ("{kind='linear-beta', first=0.001, last=0.2, steps=100}", noise.linear_beta(0.001, 0.2, 100)),
+        ("{kind='cosine', steps=50}", noise.cosine(50)),
+        ("{kind='palette'}", noise.palette_training()),
+    ],
+)
+def test_a_law_with_rungs_of_its_own_brings_its_ends(tmp_path, law, ladder):
+    made = read_recipe("default", ["noise={}", f"noise.law={law}"])
+    assert made.noise_law() == noise.Rungs(sigmas=tuple(ladder.tolist()))
+    ends = (made.noise_levels.sigma_max, made.noise_levels.sigma_min)
+    assert ends == (float(ladder[0]), float(ladder[-1]))
+    model = build_model(made, (1, 8, 8))
+    assert model.sigma_range == ends[::-1]
+    path = tmp_path / "resolved.toml"
+    path.write_text(made.to_toml(), encoding="utf-8")
+    assert read_recipe(path) == made
+
+
+@pytest.mark.parametrize("kind", ["noise", "data", "velocity"])
+def test_a_network_told_the_index_counts_the_rungs_of_its_recipe(kind):
+    settings = ["noise={law={kind='cosine', steps=40}}", f"parameterization={{kind='{kind}', told='index'}}"]
+    model = build_model(read_recipe("default", settings), (1, 8, 8))
+    assert torch.equal(model.ladder, noise.cosine(40))
+    assert model.parameterization(noise.cosine(40)).label.tolist() == list(range(39, -1, -1))
+    settings[1] = f"parameterization={{kind='{kind}', told='time'}}"
+    assert build_model(read_recipe("default", settings), (1, 8, 8)).ladder is None
+
+
+def test_a_network_told_the_index_without_a_ladder_is_told():
+    settings = ["parameterization={kind='noise', told='index'}"]
+    with pytest.raises(
+        UserError, match="noise.law: the noise parameterization that is told a rung trains on a"
+    ):
+        build_model(read_recipe("default", settings), (1, 8, 8))

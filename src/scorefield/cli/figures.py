@@ -240,6 +240,38 @@ def completions(
     _report(made)
 
 
+@app.command()
+def interpolation(
+    *,
+    out: Out,
+    model: Model = "fashion",
+    data: Set = "fashion",
+    n: Annotated[int, typer.Option("-n", min=1, help="Pairs of pictures, a row each.")] = 6,
+    parts: Annotated[int, typer.Option("--parts", min=1, help="Parts of the way between them.")] = 8,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+) -> None:
+    """Held-out pictures led to noise and back along the ODE, and what lies between two of them.
+
+    Example: scorefield figures interpolation --model fashion --data fashion --out figures
+    """
+    import scorefield as sf
+    from scorefield.figures import interpolation as figure
+    from scorefield.figures.canvas import pictures_for
+
+    require_free(*(out / name for name in figure.FILES), overwrite=overwrite)
+    score_model = sf.load(model, device=device)
+    held_out = pictures_for(score_model, data, split="test")
+    settings = figure.Interpolation(pairs=n, parts=parts)
+    figure.check(held_out, settings)
+    with progress("Interpolation") as show:
+        made = figure.interpolation(
+            score_model, held_out, out, settings, seed=seed, overwrite=overwrite, show=show
+        )
+    _report(made)
+
+
 def _judge(train: "ImageSet", file: Path | None = None) -> "Features":
     """The features that distances are measured on; a classifier is trained once and kept."""
     from scorefield.evaluation.report import choose_features

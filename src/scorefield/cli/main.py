@@ -12,8 +12,21 @@ from typing import Annotated
 import typer
 
 from scorefield import __version__
-from scorefield.cli import compare, data, demo, doctor, evaluate, figures, inpaint, models, sample, train
+from scorefield.cli import (
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    figures,
+    inpaint,
+    models,
+    restore,
+    sample,
+    train,
+)
 from scorefield.errors import UserError
+from scorefield.memory import keep_freed
 
 _CTRL_C = 130
 
@@ -32,6 +45,10 @@ for verb in (
     train.train,
     sample.sample,
     inpaint.inpaint,
+    restore.colorize,
+    restore.uncrop,
+    restore.dejpeg,
+    restore.restore,
     evaluate.evaluate,
     compare.compare,
     doctor.doctor,
@@ -57,6 +74,7 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Options of the program as a whole."""
+    keep_freed()
     if not debug:
         warnings.filterwarnings("ignore", module=r"(?!scorefield)")
 

@@ -1,13 +1,16 @@
 """scorefield models."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from scorefield.cli.console import require_free, table, tell, write_json
-from scorefield.cli.options import Json, Overwrite
+from scorefield.cli.options import Json, ModelName, Overwrite
+
+if TYPE_CHECKING:
+    from scorefield.model import ScoreModel
 
 
 class _ShowUnlessTold(TyperGroup):
@@ -21,7 +24,7 @@ class _ShowUnlessTold(TyperGroup):
 
 app = typer.Typer(
     cls=_ShowUnlessTold,
-    help="List models and recipes, show a card, import weights. Example: scorefield models fashion",
+    help="List models and recipes, show a card, import or export weights. Example: scorefield models fashion",
 )
 
 
@@ -69,7 +72,13 @@ def show(
 
 @app.command("import")
 def bring(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of ncsn or ncsnv2 (.pth).")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A checkpoint of ncsn or ncsnv2 (.pth), or a pipeline of diffusers (folder, hf:owner/name).",
+        ),
+    ],
     *,
     out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write.")],
     raw: Annotated[bool, typer.Option("--raw", help="The last weights, not their average.")] = False,
@@ -92,7 +101,9 @@ def bring(
     overwrite: Overwrite = False,
     json: Json = None,
 ) -> None:
-    """Take over weights of NCSN or NCSNv2 that their authors' programs saved.
+    """Take over weights of NCSN or NCSNv2 that their authors' programs saved, or a pipeline of diffusers.
+
+    All options but --out, --overwrite and --json are for NCSN.
 
     Example: scorefield models import checkpoint_300000.pth --out cifar10.safetensors
     """
@@ -102,15 +113,53 @@ def bring(
     if out.suffix != ".safetensors":
         raise UserError("--out", f"a model is a .safetensors file, got {out.name}.")
     require_free(out, json, overwrite=overwrite)
-    found = hub.import_ncsn(
-        file,
-        raw=raw,
-        rescaled=rescaled,
-        sigma_max=sigma_max,
-        sigma_min=sigma_min,
-        levels=levels,
-        size=size,
-    )
-    checkpoint.save(found.model, out, notes={"about": f"imported from {file.name}", "weights": found.weights})
-    table(found.facts | {"saved": out})
-    write_json(json, found.facts)
+    if file.is_dir() or hub.is_pipeline(file):
+        if raw or rescaled or any(value is not None for value in (sigma_max, sigma_min, levels, size)):
+            raise UserError(
+                file, "a pipeline tells its own noise levels, range and size.", "Pass --out alone."
+            )
+        model = hub.import_diffusers(file)
+        facts, weights = _facts(model), "the pipeline's"
+    else:
+        found = hub.import_ncsn(
+            file,
+            raw=raw,
+            rescaled=rescaled,
+            sigma_max=sigma_max,
+            sigma_min=sigma_min,
+            levels=levels,
+            size=size,
+        )
+        model, facts, weights = found.model, found.facts, found.weights
+    checkpoint.save(model, out, notes={"about": f"imported from {file.name}", "weights": weights})
+    table(facts | {"saved": out})
+    write_json(json, facts)
+
+
+def _facts(model: "ScoreModel") -> dict[str, Any]:
+    """What a pipeline turned out to be, by name."""
+    low, high = model.sigma_range
+    ladder = "" if model.ladder is None else f"{len(model.ladder)} rungs, "
+    return {
+        "network": "UNet2DModel",
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "parameterization": model.parameterization.kind,
+        "shape": "×".join(str(side) for side in model.shape),
+        "ladder": f"{ladder}{high:g} to {low:g}",
+    }
+
+
+@app.command()
+def export(
+    model: ModelName,
+    *,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write, which must not be there yet.")],
+) -> None:
+    """Write a model as a pipeline of diffusers, if its U-Net is one that theirs can be.
+
+    Example: scorefield models export runs/ddpm --out pipeline
+    """
+    from scorefield import hub
+
+    folder = hub.export_diffusers(hub.load(model, device="cpu"), out)
+    table({"saved": folder, "load it with": f'diffusers.DDPMPipeline.from_pretrained("{folder}")'})

@@ -3,15 +3,21 @@
 import math
 import re
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from scorefield.cli.console import progress, require_free, table, write_json
-from scorefield.cli.options import Device, Json, ModelName, Overwrite, Sampler, Seed, Steps
+from scorefield.cli.classes import Classes, Guidance, GuidanceInterval, chosen_classes, guidance_interval
+from scorefield.cli.console import note, progress, require_free, table, write_json
+from scorefield.cli.options import SAMPLER_WORDS, Device, Json, ModelName, Overwrite, Sampler, Seed, Steps
 from scorefield.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scorefield.model import ScoreModel
+    from scorefield.samplers import Plan, Setting
 
 
 def sample(
@@ -26,6 +32,17 @@ def sample(
     n: Annotated[int, typer.Option("-n", help="How many pictures.")] = 64,
     sampler: Sampler = "heun",
     steps: Steps = None,
+    ladder: Annotated[
+        str | None,
+        typer.Option(
+            "--ladder",
+            help="Noise levels: karras, own (the model's rungs), another name, or a list: 80,20,5,1,0.1,0.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of the sampler, e.g. eta=0.5 or churn=10; may come again."),
+    ] = None,
     steps_each: Annotated[
         int | None, typer.Option("--steps-each", help="Langevin samplers: updates on each rung.")
     ] = None,
@@ -50,6 +67,20 @@ def sample(
         str,
         typer.Option("--start", help="gaussian noise, or uniform over the value range, as NCSN's program."),
     ] = "gaussian",
+    init: Annotated[
+        Path | None,
+        typer.Option("--from", help="Begin with this picture made noisy, and vary it; needs --sigma."),
+    ] = None,
+    sigma: Annotated[
+        float | None,
+        typer.Option("--sigma", help="The noise that --from is given: more is freer. Try 0.5 to 5."),
+    ] = None,
+    clamp: Annotated[
+        bool, typer.Option("--clamp", help="Keep what the model sees in the noise within the value range.")
+    ] = False,
+    classes: Classes = None,
+    guidance: Guidance = 1.0,
+    interval: GuidanceInterval = None,
     seed: Seed = 0,
     size: Annotated[
         str | None, typer.Option("--size", help="Height x width, e.g. 32x48; by default the model's own.")
@@ -65,13 +96,19 @@ def sample(
 
     Example: scorefield sample fashion -n 64 --out samples.png --trace
 
+    In nine evaluations: scorefield sample fashion --sampler dpm++-2m --steps 9 --out s.png
+
+    Variations: scorefield sample fashion --from shirt.png --sigma 1 -n 16 --out s.png
+
+    Of classes: scorefield sample RUN --class sandal,bag --guidance 2 --out s.png
+
     With NCSN's own numbers: scorefield sample RUN --sampler annealed-langevin --start uniform --out s.png
     """
     import scorefield as sf
     from scorefield.data.images import to_uint8
     from scorefield.data.sheets import PICTURES, save_images
     from scorefield.figures.trace import Trace
-    from scorefield.samplers import Convention, Start, Tuning, plan
+    from scorefield.samplers import Start, plan
 
     known = [*PICTURES, ".npz", ".npy"]
     if out.suffix and out.suffix.lower() not in known and not out.is_dir():
@@ -80,20 +117,21 @@ def sample(
         )
     film = out.with_name(f"{out.stem}-trace.gif")
     require_free(out, film if trace else None, json, overwrite=overwrite)
-    tuning = Tuning(
-        steps_each=steps_each,
-        step_size=step_size,
-        convention=cast(Convention | None, convention),
-        denoise=denoise,
-    )
+    if (init is None) != (sigma is None):
+        raise UserError("--from", "a picture to begin with and --sigma, its noise level, go together.")
+    flags = {"steps_each": steps_each, "step_size": step_size, "convention": convention, "denoise": denoise}
+    asked = _settings(settings or [], flags)
+    name, sigmas = _ladder(ladder)
     score_model = sf.load(model, device=device)
-    chosen = plan(score_model, sampler, steps, tuning=tuning)
+    chosen = plan(score_model, sampler, steps, sigmas=sigmas, ladder=name, settings=asked, init_sigma=sigma)
+    told, where = chosen_classes(classes, model, score_model.classes), guidance_interval(interval)
+    begun_with = None if init is None else _picture(init, score_model)
     recorder = Trace(score_model.value_range) if trace else None
     begun = time.perf_counter()
     with progress("Sampling") as show:
 
         def track(done: int, total: int, step: sf.samplers.Step) -> None:
-            show(done / total, f"σ {step.sigma:.3g}")
+            show(min(1.0, done / total), f"σ {step.sigma:.3g}")
             if recorder is not None:
                 recorder.add(step)
 
@@ -102,8 +140,16 @@ def sample(
             n,
             sampler=sampler,
             steps=steps,
-            tuning=tuning,
+            sigmas=sigmas,
+            ladder=name,
+            settings=asked,
             start=cast(Start, start),
+            init=begun_with,
+            init_sigma=sigma,
+            clamp=clamp,
+            classes=told,
+            guidance=guidance,
+            interval=where,
             size=_size(size),
             seed=seed,
             track=track,
@@ -112,24 +158,122 @@ def sample(
     save_images(to_uint8(pictures, score_model.value_range).cpu(), out)
     if recorder is not None:
         recorder.save(film)
-    settings = {name: v for name, v in asdict(cast(Any, chosen.sampler)).items() if v != math.inf}
     results: dict[str, Any] = {
         "out": str(out),
         "n": n,
         "sampler": sampler,
-        "settings": settings,
-        "start": start,
-        "rungs": len(chosen.sigmas),
-        "evaluations": chosen.evaluations,
+        **_used(chosen),
+        **({"start": start} if init is None else {"from": str(init), "sigma": sigma}),
+        "clamp": clamp,
+        "classes": told,
+        "guidance": guidance,
+        "guidance_interval": [end if end < math.inf else None for end in where],
         "seed": seed,
         "seconds": round(seconds, 2),
         "images_per_second": round(n / seconds, 2),
     }
-    told = ", ".join(
-        f"{name} {v:.4g}" if isinstance(v, float) else f"{name} {v}" for name, v in settings.items()
-    )
-    table(results | {"settings": told} | ({"trace": str(film)} if trace else {}))
+    table(_told(results, chosen) | ({"trace": str(film)} if trace else {}))
+    if chosen.off_ladder > 1.01 and (rungs := score_model.ladder) is not None:
+        note(
+            f"Noise levels are up to {chosen.off_ladder:.3g} times off the nearest of the model's "
+            f"{len(rungs)} rungs; --ladder own stays on them."
+        )
     write_json(json, results)
+
+
+sample.__doc__ = "\n".join(  # where the help has its whole width
+    [
+        sample.__doc__ or "",
+        "    Samplers:",
+        *(f"    {name:<{max(map(len, SAMPLER_WORDS))}}  {words}" for name, words in SAMPLER_WORDS.items()),
+    ]
+)
+
+
+_UNGUIDED = {"guidance": 1.0, "guidance_interval": [0.0, None]}
+
+
+def _used(chosen: "Plan") -> dict[str, Any]:
+    """What the plan came to."""
+    from scorefield.samplers import Settled
+
+    return {
+        "settings": {name: value for name, value in chosen.settings.items() if value != math.inf},
+        "settling_updates": chosen.sampler.updates if isinstance(chosen.sampler, Settled) else 0,
+        "ladder": chosen.ladder,
+        "sigma_max": float(chosen.sigmas.max()),
+        "sigma_min": float(chosen.sigmas[chosen.sigmas > 0].min()),
+        "rungs": int((chosen.sigmas > 0).sum()),
+        "off_ladder": chosen.off_ladder,
+        "evaluations": chosen.evaluations,
+    }
+
+
+def _told(results: dict[str, Any], chosen: "Plan") -> dict[str, Any]:
+    """The results as people read them: settings in a row, and only what is not as usual."""
+    settings = ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in results["settings"].items()
+    )
+    span = f"{chosen.ladder}, σ {results['sigma_max']:.4g} to {results['sigma_min']:.4g}"
+    ends_at_0 = ", then 0" if float(chosen.sigmas[-1]) == 0 else ""
+    told = results | {"settings": settings, "ladder": span + ends_at_0}
+    left_out = {"sigma_max", "sigma_min", "off_ladder"}
+    left_out |= {name for name in ("settling_updates", "clamp", "settings", "classes") if not told[name]}
+    left_out |= {name for name, usual in _UNGUIDED.items() if told[name] == usual}
+    return {name: value for name, value in told.items() if name not in left_out}
+
+
+def _settings(texts: list[str], flags: "dict[str, Setting | None]") -> "dict[str, Setting]":
+    """Settings by name, from `--set name=value` and, over them, from the flags that were given."""
+    found: dict[str, Setting] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (sign and name.strip() and value.strip()):
+            raise UserError(f"--set {text}", "not of the form name=value.", "For example: --set eta=0.5.")
+        found[name.strip()] = _value(value.strip())
+    return found | {name: value for name, value in flags.items() if value is not None}
+
+
+def _value(text: str) -> "Setting":
+    """A switch, a number, or else a word."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _ladder(text: str | None) -> "tuple[str | None, Tensor | None]":
+    """A ladder's name, or the ladder that a list of numbers is."""
+    if text is None or re.match(r"[A-Za-z]", text.strip()):
+        return (None if text is None else text.strip()), None
+    from scorefield.noise import read_ladder
+
+    return None, read_ladder(text)
+
+
+def _picture(path: Path, model: "ScoreModel") -> "Tensor":
+    """A picture in the model's channels and value range, (1, C, H, W)."""
+    from scorefield.data.images import read_image, to_float, to_tensor
+
+    pixels, channels = to_tensor(read_image(path)), model.shape[0]
+    if len(model.shape) == 1:
+        raise UserError("--from", "this model draws points, not pictures.")
+    if len(pixels) == 1:
+        pixels = pixels.expand(channels, -1, -1)
+    elif channels == 1 and bool((pixels == pixels[:1]).all()):
+        pixels = pixels[:1]
+    if len(pixels) != channels:
+        raise UserError(
+            path,
+            f"the picture has {len(pixels)} channels, the model draws {channels}.",
+            "Choose a model for color, or make the picture grey first.",
+        )
+    return to_float(pixels, model.value_range)[None]
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

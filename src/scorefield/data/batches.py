@@ -28,6 +28,7 @@ class Batches:
         value_range: (a, b) of the floats.
         dequantize: v → (v + U[0, 1)) / 256 in place of v / 255, so that pixels have a density.
         device: where batches are delivered.
+        labels: int64, (N,), the images' classes, or None.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Batches:
         value_range: tuple[float, float] = (-1.0, 1.0),
         dequantize: bool = False,
         device: torch.device | str = "cpu",
+        labels: Tensor | None = None,
     ) -> None:
         if len(images) == 0 or batch_size < 1:
             raise ValueError(f"no batches of {batch_size} can be drawn from {len(images)} images")
         self.images, self.batch_size, self.seed = images, batch_size, seed
         self.flip, self.value_range, self.dequantize = flip, value_range, dequantize
         self.device = torch.device(device)
+        self.labels = labels
         self._permutations: dict[int, Tensor] = {}
 
     def batch(self, step: int) -> Tensor:
@@ -61,6 +64,12 @@ class Batches:
         generator = self._generator("dequantize", step, self.device)
         within = torch.rand(pixels.shape, generator=generator, device=self.device)
         return within.add_(pixels).mul_((high - low) / 256).add_(low)
+
+    def classes(self, step: int) -> Tensor | None:
+        """The classes of batch number `step`: int64, (B,); None where the images have no labels."""
+        if self.labels is None:
+            return None
+        return self.labels.index_select(0, self.indices(step)).to(self.device)
 
     def indices(self, step: int) -> Tensor:
         """Which images make up batch `step`: int64, (B,)."""

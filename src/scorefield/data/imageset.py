@@ -53,6 +53,13 @@ class ImageSet:
         c, h, w = self.images.shape[1:]
         return c, h, w
 
+    @property
+    def class_count(self) -> int:
+        """How many classes the labels number, 0 … K − 1; 0 without labels."""
+        if self.labels is None or not len(self.labels):
+            return 0
+        return max(int(self.labels.max()) + 1, len(self.class_names or ()))
+
     def summary(self) -> str:
         """Number, shape and what was left out, in a line."""
         shape = "×".join(str(side) for side in self.shape)

@@ -115,3 +115,23 @@ def read_mask(path: str | Path, size: Sequence[int], *, invert: bool = False) ->
         )
         raise UserError(path, f"the mask is {state}.", "White = fill; --invert turns a mask around.")
     return Mask(fill=fill)
+
+
+MASKS = {"center": CenterBox(), **{side: Side(side=side) for side in ("left", "right", "top", "bottom")}}
+"""Masks by name, for want of a mask file."""
+
+
+def named_mask(name: str | Path, size: Sequence[int], *, invert: bool = False) -> Mask:
+    """The mask of that name in MASKS, or from that picture file, for pictures of `size` (H, W).
+
+    Raises:
+        UserError: neither a name nor a file; or see `read_mask`.
+    """
+    if str(name) in MASKS:
+        drawn = MASKS[str(name)].draw((1, 1, *size), generator=Generator())
+        return Mask(fill=1 - drawn.fill) if invert else drawn
+    if not Path(name).exists():
+        raise UserError(
+            name, "no such mask.", f"Give a picture file (white = fill) or one of {', '.join(MASKS)}."
+        )
+    return read_mask(name, size, invert=invert)

@@ -17,6 +17,7 @@ from torch import Tensor
 from scorefield.data.images import to_uint8
 from scorefield.data.imageset import ImageSet
 from scorefield.data.sheets import grid
+from scorefield.denoisers import EVERYWHERE, Interval, conditioned
 from scorefield.errors import UserError
 from scorefield.evaluation.distances import (
     IS_SPLITS,
@@ -55,6 +56,8 @@ class Report:
         kernel_parts: over which subsets it was taken.
         inception_type: exp E KL(p(y|x) ‖ p(y)) of the features' classifier with its deviation, or None.
         splits: parts that it is the mean of.
+        class_accuracy: shares of samples, and of real pictures, that the features' classifier takes for the
+            class that they are of; None where model, pictures and classifier have no classes in common.
         copies: mean over samples of (ℓ2 distance to the nearest training picture) / (the same for real
             pictures of the reference). Far below 1 means memorized pictures.
         sampler: its name.
@@ -71,6 +74,7 @@ class Report:
     kernel_parts: str
     inception_type: tuple[float, float] | None
     splits: int
+    class_accuracy: tuple[float, float] | None
     copies: float
     sampler: str
     evaluations: int
@@ -88,6 +92,9 @@ class Report:
         if self.inception_type is not None:
             mean, deviation = self.inception_type
             shown[score] = f"{mean:.3f} ± {deviation:.3f}  ({self.splits} parts)"
+        if self.class_accuracy is not None:
+            ours, real = self.class_accuracy
+            shown["class accuracy"] = f"{ours:.3f}  (real pictures: {real:.3f})"
         shown["nearest training picture"] = f"{self.copies:.2f} times as far as for real pictures"
         shown["sampling"] = f"{self.images_per_second:.1f} images/s"
         return shown
@@ -122,6 +129,8 @@ def measure(
     steps: int | None = None,
     seed: int = 0,
     batch: int = 250,
+    guidance: float = 1.0,
+    interval: Interval = EVERYWHERE,
     track: Track = lambda words, share: None,
 ) -> tuple[Report, Tensor, Tensor]:
     """Sample from the model and compare; arguments as in `evaluate`.
@@ -130,6 +139,7 @@ def measure(
         The report, the samples, uint8 (n, C, H, W), and the training pictures nearest to the first of them.
     """
     chosen = plan(model, sampler, steps)
+    classes = _classes(model, reference.test, n)
     begun = time.perf_counter()
     drawn = sample(
         model,
@@ -138,6 +148,9 @@ def measure(
         steps=steps,
         seed=seed,
         batch=batch,
+        classes=classes,
+        guidance=guidance,
+        interval=interval,
         track=lambda done, total, step: track("Sampling", done / total),
     )
     pictures = to_uint8(drawn, model.value_range).cpu()
@@ -156,6 +169,7 @@ def measure(
         kernel_parts=kernel_parts(n, len(real)),
         inception_type=None if p is None else inception_score(p, splits=splits),
         splits=splits,
+        class_accuracy=_class_accuracy(p, classes, reference, model.classes),
         copies=float(near.mean() / reference.usual),
         sampler=sampler,
         evaluations=chosen.evaluations,
@@ -176,6 +190,8 @@ def evaluate(
     seed: int = 0,
     batch: int = 250,
     features: str | Path | None = None,
+    guidance: float = 1.0,
+    interval: Interval = EVERYWHERE,
     track: Track = lambda words, share: None,
 ) -> tuple[Report, Tensor]:
     """Sample from the model and compare with the pictures.
@@ -190,19 +206,32 @@ def evaluate(
         seed: of the samples.
         batch: pictures at once.
         features: see `reference.choose_features`.
+        guidance: towards the classes, of a model that was trained with labels. Its samples are of the test
+            pictures' classes, in their shares.
+        interval: where in σ it guides.
         track: told how far it is.
 
     Returns:
         The report, and a sheet of samples over their nearest training pictures, uint8 (20, C, H, W).
 
     Raises:
-        UserError: the pictures' shape is not the model's, or too few of them.
+        UserError: pictures of another shape than the model's or too few, or guidance without classes.
     """
     check_shape(model, train, test)
     plan(model, sampler, steps)  # a name misspelled is told before any work
+    conditioned(model, _classes(model, test, n), guidance=guidance, interval=interval)  # and so is this
     reference = prepare(train, test, n=n, features=features, device=model.device, track=track)
     report, pictures, near = measure(
-        model, reference, n=n, sampler=sampler, steps=steps, seed=seed, batch=batch, track=track
+        model,
+        reference,
+        n=n,
+        sampler=sampler,
+        steps=steps,
+        seed=seed,
+        batch=batch,
+        guidance=guidance,
+        interval=interval,
+        track=track,
     )
     shown = min(10, len(near))
     return report, torch.cat([pictures[:shown], near[:shown]])
@@ -211,3 +240,24 @@ def evaluate(
 def sheet_of_neighbours(pairs: Tensor) -> Image.Image:
     """Samples in the upper row, the nearest training picture of each below."""
     return grid(pairs, columns=len(pairs) // 2)
+
+
+def _classes(model: ScoreModel, test: ImageSet, n: int) -> Tensor | None:
+    """A class for each of n samples, in the shares of the test pictures and in no order; None without any."""
+    if not model.classes or test.labels is None or int(test.labels.max()) >= model.classes:
+        return None
+    ordered = test.labels.sort().values[(torch.arange(n) * len(test.labels)) // n]
+    return ordered[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
+
+
+def _class_accuracy(
+    probabilities: Tensor | None, classes: Tensor | None, reference: Reference, known: int
+) -> tuple[float, float] | None:
+    """Of samples and of real pictures, where the judge tells the same classes apart."""
+    real, labels = reference.real.probabilities, reference.test.labels
+    if probabilities is None or real is None or classes is None or labels is None:
+        return None
+    if probabilities.shape[1] != known:
+        return None
+    found = (probabilities.argmax(1).cpu() == classes).float().mean()
+    return float(found), float((real.argmax(1).cpu() == labels[: len(real)]).float().mean())

@@ -1,6 +1,18 @@
 """Models by name: bundled weights, run folders, files, and checkpoints of other programs."""
 
-from scorefield.hub.load import bundled, find, load, preferred_precision
+from scorefield.hub.export import export_diffusers
+from scorefield.hub.load import bundled, find, load, notes, preferred_precision
 from scorefield.hub.ncsn import import_ncsn
+from scorefield.hub.pipelines import import_diffusers, is_pipeline
 
-__all__ = ["bundled", "find", "import_ncsn", "load", "preferred_precision"]
+__all__ = [
+    "bundled",
+    "export_diffusers",
+    "find",
+    "import_diffusers",
+    "import_ncsn",
+    "is_pipeline",
+    "load",
+    "notes",
+    "preferred_precision",
+]

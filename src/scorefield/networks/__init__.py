@@ -1,7 +1,8 @@
 """Networks: tensors in, tensors out. What the output means is parameterization's matter.
 
-Every network is called as `network(x, label, source)` and gives a tensor of x's shape. Its constructor's
-arguments are kept in `settings`, so that a checkpoint's card can build it again.
+Every network is called as `network(x, label, source)` and gives a tensor of x's shape; one that may be told
+classes (`unet.HasClasses`) takes them as a fourth argument. Its constructor's arguments are kept in
+`settings`, so that a checkpoint's card can build it again.
 """
 
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.networks.energy import Energy
+from scorefield.networks.foreign import Diffusers
 from scorefield.networks.mlp import MLP
 from scorefield.networks.refinenet import RefineNet
 from scorefield.networks.unet import UNet
 
 _KINDS: dict[str, Callable[..., nn.Module]] = {
+    "diffusers": Diffusers,
     "energy": Energy,
     "mlp": MLP,
     "refinenet": RefineNet,
@@ -58,7 +61,7 @@ def from_card(card: dict[str, Any]) -> nn.Module:
     if kind not in _KINDS:
         raise UserError("network", f"no such kind {kind!r}.", did_you_mean(kind, _KINDS))
     for key, value in settings.items():
-        if isinstance(value, dict):  # the card of a network inside this one
+        if isinstance(value, dict) and "kind" in value:  # the card of a network inside this one
             settings[key] = from_card(cast(dict[str, Any], value))
     try:
         return _KINDS[kind](**settings)

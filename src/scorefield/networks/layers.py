@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 
 class SinusoidalEmbedding(nn.Module):
@@ -39,3 +40,15 @@ def groups_of(channels: int, *, at_least: int = 8, most: int = 32) -> int:
     while channels % groups:
         groups -= 1
     return groups
+
+
+def pad_to(x: Tensor, multiple: int) -> Tensor:
+    """Pictures with their right and lower edge repeated until both sides divide by `multiple`."""
+    bottom, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
+    return pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
+def heads_of(channels: int, head_width: int) -> int:
+    """How many heads attention takes: as many as divide the channels, each of `head_width` at least."""
+    most = max(1, channels // head_width)
+    return next(heads for heads in range(most, 0, -1) if channels % heads == 0)

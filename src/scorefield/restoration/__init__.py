@@ -1,7 +1,29 @@
 """Restoration: an observation becomes a denoiser, and any sampler does the rest."""
 
+from scorefield.restoration.guidance import DPS, MomentMatching, PiGDM
+from scorefield.restoration.methods import METHODS, Approach, Method, approach
+from scorefield.restoration.null_space import NullSpace
 from scorefield.restoration.posterior import Posterior, Restorer
 from scorefield.restoration.projection import Projection
-from scorefield.restoration.restore import Restored, restore
+from scorefield.restoration.restore import restore
+from scorefield.restoration.restored import Restored
+from scorefield.restoration.tasks import TASKS, Task, method_for
 
-__all__ = ["Posterior", "Projection", "Restored", "Restorer", "restore"]
+__all__ = [
+    "DPS",
+    "METHODS",
+    "TASKS",
+    "Approach",
+    "Method",
+    "MomentMatching",
+    "NullSpace",
+    "PiGDM",
+    "Posterior",
+    "Projection",
+    "Restored",
+    "Restorer",
+    "Task",
+    "approach",
+    "method_for",
+    "restore",
+]

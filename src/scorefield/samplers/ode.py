@@ -4,6 +4,11 @@ In the coordinate x = x0 + σn the ODE whose solution at every σ follows p(·; 
 
     dx/dσ = −σ ∇ log p(x; σ) = (x − D(x; σ))/σ.
 
+Both samplers may churn (Algorithm 2, lines 4–6): while σ lies in [churn_min, churn_max], a step first adds
+noise, which brings x from σ up to σ̂,
+
+    σ̂ = σ + min(churn/steps, √2 − 1) σ,      x ← x + churn_noise √(σ̂² − σ²) z,      z ~ N(0, I).
+
 References:
     Karras et al. (2022), Algorithms 1 and 2. https://arxiv.org/abs/2206.00364
 """
@@ -22,11 +27,51 @@ from scorefield.samplers.step import Project, Step, fresh_noise, full
 
 
 @dataclass(frozen=True, kw_only=True)
+class Euler:
+    """Euler's first-order rule, x ← x + (τ − σ̂)(x − D)/σ̂: Algorithm 2 without its lines 8–10.
+
+    Without churn it is DDIM (Song et al. 2021, https://arxiv.org/abs/2010.02502, eq. 13).
+
+    Args:
+        churn: S_churn, ≥ 0; 0 for nothing random.
+        churn_min: S_tmin.
+        churn_max: S_tmax.
+        churn_noise: S_noise, the spread of the noise added.
+    """
+
+    churn: float = 0.0
+    churn_min: float = 0.0
+    churn_max: float = math.inf
+    churn_noise: float = 1.0
+
+    def evaluations(self, sigmas: Tensor) -> int:
+        """One for every step."""
+        return len(sigmas) - 1
+
+    def iterate(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        sigmas: Tensor,
+        *,
+        generator: Generator,
+        project: Project | None = None,
+    ) -> Iterator[Step]:
+        """Yield each step; see `Sampler.iterate`."""
+        rungs = way_down(sigmas)
+        for index, (s, t) in enumerate(pairwise(rungs)):
+            up, x = _churned(self, len(rungs) - 1, s, x, generator)
+            denoised = denoiser(x, full(up, x))
+            ahead = x + (t - up) * ((x - denoised) / up)
+            x = ahead if project is None else project(ahead, t)
+            yield Step(index=index, evaluations=index + 1, sigma=t, x=x, denoised=denoised)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Heun:
     """Heun's second-order rule: an Euler step, then the mean of the slopes at both its ends.
 
-    With `churn` each step first adds noise, from σ up to σ + min(churn/steps, √2 − 1)·σ, while σ lies in
-    [churn_min, churn_max] (Algorithm 2). Without, nothing is random (Algorithm 1).
+    Algorithm 2; without churn nothing is random, and it is Algorithm 1.
 
     Args:
         churn: S_churn, ≥ 0.
@@ -54,17 +99,10 @@ class Heun:
         project: Project | None = None,
     ) -> Iterator[Step]:
         """Yield each step; see `Sampler.iterate`."""
-        rungs = check_ladder(sigmas)
-        if len(rungs) < 2:
-            raise UserError("sigmas", "an ODE sampler needs a ladder of at least two rungs.")
-        most = min(self.churn / (len(rungs) - 1), math.sqrt(2) - 1)
+        rungs = way_down(sigmas)
         evaluations = 0
         for index, (s, t) in enumerate(pairwise(rungs)):
-            if most > 0 and self.churn_min <= s <= self.churn_max:
-                up = s * (1 + most)
-                x = x + (self.churn_noise * math.sqrt(up**2 - s**2)) * fresh_noise(x, generator)
-            else:
-                up = s
+            up, x = _churned(self, len(rungs) - 1, s, x, generator)
             denoised = denoiser(x, full(up, x))
             evaluations += 1
             slope = (x - denoised) / up
@@ -76,3 +114,26 @@ class Heun:
                 ahead = x + (t - up) * slope
             x = ahead if project is None else project(ahead, t)
             yield Step(index=index, evaluations=evaluations, sigma=t, x=x, denoised=denoised)
+
+
+def way_down(sigmas: Tensor) -> list[float]:
+    """The rungs of a ladder that an ODE can be followed down.
+
+    Raises:
+        UserError: it is no ladder, or has but one rung.
+    """
+    rungs = check_ladder(sigmas)
+    if len(rungs) < 2:
+        raise UserError("sigmas", "an ODE sampler needs a ladder of at least two rungs.")
+    return rungs
+
+
+def _churned(
+    settings: Euler | Heun, steps: int, s: float, x: Tensor, generator: Generator
+) -> tuple[float, Tensor]:
+    """σ̂ and x at σ̂, as the module has it."""
+    most = min(settings.churn / steps, math.sqrt(2) - 1)
+    if not (most > 0 and settings.churn_min <= s <= settings.churn_max):
+        return s, x
+    up = s * (1 + most)
+    return up, x + (settings.churn_noise * math.sqrt(up**2 - s**2)) * fresh_noise(x, generator)

@@ -1,8 +1,9 @@
 """Training: a recipe, the loop that follows it, and what a run leaves on disk."""
 
-from scorefield.training.loop import Interrupted, Progress, Trainer
+from scorefield.training.loop import Progress, Trainer
 from scorefield.training.recipe import Recipe, build_model, read_recipe
 from scorefield.training.settings import parse_duration
+from scorefield.training.signals import Interrupted
 from scorefield.training.start import open_recipe_data
 
 __all__ = [

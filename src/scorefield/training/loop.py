@@ -1,16 +1,14 @@
 """The training loop.
 
 Adam on a score-matching objective, its learning rate warmed up, the gradient's norm clipped, the weights
-averaged. The average is exponential; early on, when `decay` would reach back before the start, its decay is
-(1 − 1/t)^(1/span), which covers about the last `span` of the t steps made (Karras et al. 2024, §3.1,
-power-function averages). Sample grids and the saved model use the averaged weights.
+averaged (`averaging` says how). Sample grids and the saved model use the averaged weights.
 
 A run can stop at any step, by its length, by the clock or by a signal, and goes on exactly where it stopped.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,11 +29,13 @@ from scorefield.files import write_atomic
 from scorefield.model import ScoreModel
 from scorefield.noise import draw_sigma
 from scorefield.samplers import sample
+from scorefield.training.averaging import averaging
 from scorefield.training.log import RunLog
-from scorefield.training.losses import picture_losses
+from scorefield.training.losses import classes_told, picture_losses
 from scorefield.training.recipe import Recipe, build_model
-from scorefield.training.signals import noted_signals
+from scorefield.training.signals import Interrupted, noted_signals
 from scorefield.training.start import (
+    check_labels,
     check_pictures,
     check_same_data,
     check_size,
@@ -64,14 +64,6 @@ class Progress:
     seconds: float
     share: float
     loss: float
-
-
-class Interrupted(Exception):  # noqa: N818
-    """A signal stopped training, after saving; `signum` says which."""
-
-    def __init__(self, signum: int, run: Path, step: int) -> None:
-        super().__init__(f"stopped by a signal at step {step}; everything is saved in {run}")
-        self.signum, self.run, self.step = signum, run, step
 
 
 class Trainer:
@@ -107,10 +99,11 @@ class Trainer:
         )
         self.data = data or open_recipe_data(recipe)
         check_pictures(self.data)
+        check_labels(recipe, self.data)
         recipe = with_noise_found(recipe, self.data, self.out if going_on else None)
         self.recipe = recipe
         torch.manual_seed(recipe.training.seed)
-        self.model = build_model(recipe, self.data.shape).to(self.device)
+        self.model = build_model(recipe, self.data.shape, self.data.class_count).to(self.device)
         self.model.precision = inner_precision(recipe, self.device)
         check_size(self.model)
         settings = recipe.optimizer
@@ -118,7 +111,7 @@ class Trainer:
             self.model.parameters(), settings.lr, betas=settings.betas, eps=settings.eps, fused=True
         )
         self.average = AveragedModel(
-            self.model.network, multi_avg_fn=_averaging(recipe.average.decay, recipe.average.span)
+            self.model.network, multi_avg_fn=averaging(recipe.average.decay, recipe.average.span)
         )
         self.generator = torch.Generator(self.device).manual_seed(recipe.training.seed)
         self.step, self.seconds = 0, 0.0
@@ -161,6 +154,7 @@ class Trainer:
             dequantize=recipe.data.dequantize,
             value_range=recipe.data.value_range,
             device=self.device,
+            labels=self.data.labels if recipe.data.labels else None,
         )
         law = recipe.noise_law()
         before, begun = self.seconds, time.perf_counter()
@@ -172,9 +166,9 @@ class Trainer:
         with RunLog(self.out, step=self.step) as log, noted_signals() as caught:
             while self.step < rules.steps:
                 start = time.perf_counter()
-                x0 = batches.batch(self.step)
+                x0, classes = batches.batch(self.step), batches.classes(self.step)
                 feeding += time.perf_counter() - start
-                loss, norm = self._update(x0, law)
+                loss, norm = self._update(x0, classes, law)
                 losses.append(loss)
                 norms.append(norm)
                 self.step += 1
@@ -236,15 +230,20 @@ class Trainer:
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "recipe": self.recipe.model_dump(mode="json", exclude_none=True),
         }
+        if self.model.classes:
+            notes["class_names"] = list(self.data.class_names or map(str, range(self.model.classes)))
         checkpoint.save(self.averaged, self.out / MODEL, notes=notes)
 
-    def _update(self, x0: Tensor, law: Any) -> tuple[Tensor, Tensor]:
+    def _update(self, x0: Tensor, classes: Tensor | None, law: Any) -> tuple[Tensor, Tensor]:
         settings = self.recipe.optimizer
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr * _schedule(self.step, settings.warmup, settings.decay_after)
         sigma = draw_sigma(law, len(x0), generator=self.generator)
         sigma = sigma.clamp(*self.model.sigma_range)
-        losses = picture_losses(self.recipe.objective, self.model, x0, sigma, generator=self.generator)
+        told = classes_told(classes, self.recipe.training.drop_class, generator=self.generator)
+        losses = picture_losses(
+            self.recipe.objective, self.model, x0, sigma, condition=told, generator=self.generator
+        )
         loss = losses.mean()
         self.optimizer.zero_grad()
         loss.backward()
@@ -266,7 +265,8 @@ class Trainer:
     def _draw(self, log: RunLog) -> None:
         """A grid of samples from the averaged weights, always from the same noise."""
         model = self.averaged.eval()
-        values = sample(model, self.recipe.training.sample_count, steps=9, seed=0)
+        classes = range(model.classes) if model.classes else None  # one after the other, again and again
+        values = sample(model, self.recipe.training.sample_count, classes=classes, steps=9, seed=0)
         sheet = grid(to_uint8(values, model.value_range).cpu())
         save_image(sheet, self.out / SAMPLES / f"{self.step:07d}.png")
         log.picture("samples", np.asarray(sheet.convert("RGB")), self.step)
@@ -293,12 +293,3 @@ def _schedule(step: int, warmup: int, decay_after: int) -> float:
     """The learning rate's factor: a linear rise over `warmup` steps, then 1, then √(decay_after/step)."""
     rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
     return rise * (math.sqrt(decay_after / step) if decay_after and step > decay_after else 1.0)
-
-
-def _averaging(decay: float, span: float) -> Callable[[Any, Any, Any], None]:
-    @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], made: Tensor | int) -> None:
-        beta = min(decay, (1 - 1 / (float(made) + 1)) ** (1 / span))
-        torch._foreach_lerp_(list(averaged), list(current), 1 - beta)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-
-    return update

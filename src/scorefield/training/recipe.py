@@ -25,15 +25,17 @@ from scorefield.training.settings import (
     Data,
     DenoisingObjective,
     EDMSettings,
+    LadderLaw,
     LogNormalLaw,
     LogUniformLaw,
     NCSNSettings,
+    NCSNv2Settings,
     Network,
     Noise,
     NoiseLevels,
     Objective,
     Optimizer,
-    PlainSettings,
+    PredictionSettings,
     RefineNetSettings,
     Section,
     Training,
@@ -46,9 +48,9 @@ class Recipe(Section):
 
     data: Data = Data()
     network: Network = UNetSettings()
-    parameterization: Annotated[EDMSettings | NCSNSettings | PlainSettings, Field(discriminator="kind")] = (
-        EDMSettings()
-    )
+    parameterization: Annotated[
+        EDMSettings | PredictionSettings | NCSNSettings | NCSNv2Settings, Field(discriminator="kind")
+    ] = EDMSettings()
     noise: NoiseLevels = Noise()
     objective: Objective = DenoisingObjective()
     optimizer: Optimizer = Optimizer()
@@ -82,26 +84,40 @@ class Recipe(Section):
             return noise.LogNormal(mean=law.mean, std=law.std)
         if isinstance(law, LogUniformLaw):
             return noise.LogUniform(sigma_min=levels.sigma_min, sigma_max=levels.sigma_max)
-        rungs = noise.geometric(levels.sigma_max, levels.sigma_min, law.levels)
+        rungs = (
+            law.ladder()
+            if isinstance(law, LadderLaw)
+            else noise.geometric(levels.sigma_max, levels.sigma_min, law.levels)
+        )
         return noise.Rungs(sigmas=tuple(rungs.tolist()))
 
 
-def build_model(recipe: Recipe, shape: tuple[int, int, int]) -> ScoreModel:
+def build_model(recipe: Recipe, shape: tuple[int, int, int], classes: int = 0) -> ScoreModel:
     """The untrained model that a recipe describes, for pictures of `shape` (C, H, W).
 
+    Args:
+        recipe: what is built.
+        shape: of the pictures.
+        classes: how many classes their labels number; they count where the recipe says `data.labels`.
+
     Raises:
-        UserError: the NCSN parameterization without a ladder, a network's tables without its rungs, or
-            noise levels that are still to be found.
+        UserError: a parameterization that is told a rung without a ladder, a network's tables without its
+            rungs, or noise levels that are still to be found.
     """
     levels, law = recipe.noise_levels, recipe.noise_law()
     ladder = law.sigmas if isinstance(law, noise.Rungs) else None
     described = recipe.parameterization.model_dump()
-    if described["kind"] == "ncsn" and ladder is None:
-        raise UserError("noise.law", "the ncsn parameterization trains on a ladder.", 'Set kind = "rungs".')
-    if described["kind"] in {"ncsn", "ncsnv2"} and ladder is not None:
+    indexed = described["kind"] == "ncsn" or described.get("told") == "index"
+    if indexed and ladder is None:
+        raise UserError(
+            "noise.law",
+            f"the {recipe.parameterization.kind} parameterization that is told a rung trains on a ladder.",
+            'Set kind = "rungs", "linear-beta", "cosine" or "palette".',
+        )
+    if (indexed or described["kind"] == "ncsnv2") and ladder is not None:
         described["sigmas"] = ladder
     return ScoreModel(
-        _build_network(recipe, shape[0], 0 if ladder is None else len(ladder)),
+        _build_network(recipe, shape[0], classes, 0 if ladder is None else len(ladder)),
         parameterization.from_card(described),
         shape=shape,
         value_range=recipe.data.value_range,
@@ -109,7 +125,7 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int]) -> ScoreModel:
     )
 
 
-def _build_network(recipe: Recipe, channels: int, rungs: int) -> nn.Module:
+def _build_network(recipe: Recipe, channels: int, classes: int, rungs: int) -> nn.Module:
     section = recipe.network
     card = {**section.model_dump(exclude={"energy", "conditional"}), "channels": channels}
     if isinstance(section, RefineNetSettings):
@@ -122,6 +138,14 @@ def _build_network(recipe: Recipe, channels: int, rungs: int) -> nn.Module:
         # The authors' networks double pixels of [0, 1] and take 1 off; those of [−1, 1] come so already.
         centre = recipe.data.value_range == (0.0, 1.0)
         card |= {"levels": rungs if section.conditional else None, "centre": centre}
+    if recipe.data.labels:
+        if section.energy or not isinstance(section, UNetSettings):
+            raise UserError(
+                "data.labels",
+                "only a plain U-Net can be told a class.",
+                'Set network.kind = "unet" and energy = false, or labels = false.',
+            )
+        card |= {"classes": classes}
     network = networks.from_card(card)
     return networks.Energy(network) if section.energy else network
 

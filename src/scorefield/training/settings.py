@@ -4,6 +4,7 @@ A section is frozen and closed: a key that it does not know is an error, and not
 numbers to floats. Where a section comes in several kinds, `kind` says which.
 """
 
+import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -19,6 +20,9 @@ from pydantic import (
     Tag,
     model_validator,
 )
+from torch import Tensor
+
+from scorefield import noise
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -81,6 +85,7 @@ class Data(Section):
     )
     flip: bool = Field(default=False, description="mirror half of the pictures")
     dequantize: bool = Field(default=False, description="add U/256, as NCSN does")
+    labels: bool = Field(default=False, description="tell the network each picture's class")
     value_range: tuple[float, float] = Field(default=(-1.0, 1.0), description="what black and white become")
 
     @model_validator(mode="after")
@@ -103,6 +108,9 @@ class UNetSettings(Section):
     patch: Positive = 1
     head_width: Positive = 32
     dropout: Fraction = 0.0
+    groups: Positive | None = Field(
+        default=None, description="groups of channels in every normalization; by default by the width"
+    )
     energy: bool = Field(default=False, description="the score is the gradient of a scalar: networks.Energy")
 
 
@@ -130,10 +138,19 @@ class EDMSettings(Section):
     sigma_data: Annotated[float, Field(gt=0)] = 0.5
 
 
-class PlainSettings(Section):
-    """A parameterization without settings."""
+class PredictionSettings(Section):
+    """See parameterization.NoisePrediction, DataPrediction, VelocityPrediction; their ladder is `noise`'s."""
 
-    kind: Literal["noise", "data", "velocity", "ncsnv2"]
+    kind: Literal["noise", "data", "velocity"]
+    told: Literal["gamma", "index", "time"] = Field(
+        default="gamma", description="the label: γ, the step of `noise`'s ladder, or 999 t of the VP equation"
+    )
+
+
+class NCSNv2Settings(Section):
+    """See parameterization.NCSNv2; its ladder is `noise`'s, where that has one."""
+
+    kind: Literal["ncsnv2"]
 
 
 class NCSNSettings(Section):
@@ -163,17 +180,81 @@ class RungsLaw(Section):
     levels: Annotated[int, Field(ge=2)] = 10
 
 
+class LinearBetaLaw(Section):
+    """Every rung of noise.linear_beta alike, as DDPM trains."""
+
+    kind: Literal["linear-beta"]
+    first: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    last: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    steps: Annotated[int, Field(ge=2)] = 1000
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.first > self.last:
+            raise ValueError(f"first = {self.first:g} must not lie above last = {self.last:g}")
+        return self
+
+    def ladder(self) -> Tensor:
+        """The rungs, falling."""
+        return noise.linear_beta(self.first, self.last, self.steps)
+
+
+class CosineLaw(Section):
+    """Every rung of noise.cosine alike."""
+
+    kind: Literal["cosine"]
+    steps: Annotated[int, Field(ge=2)] = 1000
+
+    def ladder(self) -> Tensor:
+        """The rungs, falling."""
+        return noise.cosine(self.steps)
+
+
+class PaletteLaw(Section):
+    """Every rung of noise.palette_training alike."""
+
+    kind: Literal["palette"]
+
+    def ladder(self) -> Tensor:
+        """The rungs, falling."""
+        return noise.palette_training()
+
+
+LadderLaw = LinearBetaLaw | CosineLaw | PaletteLaw
+"""Laws whose rungs are known without ends; sigma_max and sigma_min are theirs."""
+
+
+def _own_end(which: int, usual: float) -> Callable[[dict[str, Any]], float]:
+    """The default of a section's end: that of its law's ladder, where it has one."""
+
+    def end(given: dict[str, Any]) -> float:
+        law = given.get("law")
+        return float(law.ladder()[which]) if isinstance(law, LadderLaw) else usual
+
+    return end
+
+
 class Noise(Section):
     """The noise levels that the model learns."""
 
-    sigma_min: Annotated[float, Field(gt=0)] = 0.002
-    sigma_max: Annotated[float, Field(gt=0)] = 80.0
-    law: Annotated[LogNormalLaw | LogUniformLaw | RungsLaw, Field(discriminator="kind")] = LogNormalLaw()
+    law: Annotated[LogNormalLaw | LogUniformLaw | RungsLaw | LadderLaw, Field(discriminator="kind")] = (
+        LogNormalLaw()
+    )
+    sigma_min: Annotated[float, Field(gt=0)] = Field(default_factory=_own_end(-1, 0.002))
+    sigma_max: Annotated[float, Field(gt=0)] = Field(default_factory=_own_end(0, 80.0))
 
     @model_validator(mode="after")
     def _falls(self) -> Self:
         if not self.sigma_min < self.sigma_max:
             raise ValueError(f"sigma_min = {self.sigma_min:g} must lie below sigma_max = {self.sigma_max:g}")
+        if isinstance(self.law, LadderLaw):
+            ladder = self.law.ladder()
+            for name, given, own in (
+                ("sigma_max", self.sigma_max, float(ladder[0])),
+                ("sigma_min", self.sigma_min, float(ladder[-1])),
+            ):
+                if not math.isclose(given, own, rel_tol=1e-6):
+                    raise ValueError(f"{name} = {given:g} is not the ladder's own {own:g}; leave it out")
         return self
 
 
@@ -194,7 +275,8 @@ class DenoisingObjective(Section):
     p: Annotated[float, Field(ge=1)] = Field(default=2, description="power of the norm")
     weight: Literal["uniform", "output"] = Field(
         default="output",
-        description="uniform: λ = σ² as NCSN; output: the network's raw error alike at every σ",
+        description="uniform: λ = σ² as NCSN, and with p = 2 DDPM's L_simple; "
+        "output: the network's raw error alike at every σ",
     )
 
 
@@ -257,3 +339,6 @@ class Training(Section):
     save_every: Duration = 60.0
     sample_every: Duration = 60.0
     sample_count: Positive = 36
+    drop_class: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.1, description="share of pictures whose class is not told, where data.labels is true"
+    )

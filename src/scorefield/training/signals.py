@@ -4,7 +4,16 @@ import signal
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+
+
+class Interrupted(Exception):  # noqa: N818
+    """A signal stopped training, after saving; `signum` says which."""
+
+    def __init__(self, signum: int, run: Path, step: int) -> None:
+        super().__init__(f"stopped by a signal at step {step}; everything is saved in {run}")
+        self.signum, self.run, self.step = signum, run, step
 
 
 @contextmanager

@@ -90,6 +90,29 @@ def check_pictures(data: ImageSet) -> None:
         )
 
 
+def check_labels(recipe: Recipe, data: ImageSet) -> None:
+    """See that pictures whose classes are to be told have labels that number classes from 0.
+
+    Raises:
+        UserError: they have none, or their labels number something else.
+    """
+    if not recipe.data.labels:
+        return
+    if data.labels is None:
+        raise UserError(
+            data.source,
+            "its pictures have no labels, and the recipe says data.labels = true.",
+            "Put each class into a sub-folder of its own, or set data.labels=false.",
+        )
+    lowest, classes = int(data.labels.min()), data.class_count
+    if lowest < 0 or classes > len(data):
+        raise UserError(
+            data.source,
+            f"its labels run from {lowest} to {classes - 1}, which are no classes of {len(data)} pictures.",
+            "Number the classes from 0.",
+        )
+
+
 @torch.no_grad()
 def check_size(model: ScoreModel) -> None:
     """See that the network takes pictures of the model's shape, by giving it one.
@@ -138,7 +161,7 @@ def _same_recipe(recipe: Recipe, run: Path) -> None:
         ours["noise"] = theirs["noise"]  # found from the data, which must be the same
     for section in theirs:
         for key, value in theirs[section].items():
-            free = section == "training" and key not in {"seed", "precision"}
+            free = section == "training" and key not in {"seed", "precision", "drop_class"}
             if value != ours[section].get(key) and not free:
                 raise UserError(
                     run,

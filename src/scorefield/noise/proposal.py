@@ -1,56 +1,26 @@
-"""Noise levels: ladders, distributions of σ for training, and σ ↔ γ.
+"""A ladder for Langevin dynamics, from the pictures themselves.
 
-Everywhere in this library a noisy image is x = x0 + σ·n with n ~ N(0, I). A *ladder* is a falling tensor
-of σ, the rungs that a sampler visits. A variance-preserving model knows √γ x0 + √(1−γ) n instead, which is
-the same image divided by √(1+σ²), with
-
-    γ = 1 / (1 + σ²),      σ = √((1 − γ) / γ).
+The first rung is the largest distance of two pictures, noise that can carry any to any (Technique 1). The
+ratio γ of neighbours makes the shells on which their noise lies overlap by a given share (Technique 2), and ε
+keeps the spread right from rung to rung (Technique 4).
 
 References:
-    Song & Ermon (2019), §4.1 (geometric ladder). https://arxiv.org/abs/1907.05600
-    Song & Ermon (2020), Techniques 1, 2 and 4 (a ladder from data). https://arxiv.org/abs/2006.09011
-    Karras et al. (2022), eq. 5 (ladder) and Table 1 (log-normal σ). https://arxiv.org/abs/2206.00364
-    Kingma et al. (2021), App. I.1 (stratified noise levels). https://arxiv.org/abs/2107.00630
+    Song & Ermon (2020), Techniques 1, 2 and 4. https://arxiv.org/abs/2006.09011
 """
 
 import math
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Protocol
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from scorefield.data.spread import Spread, spread
 from scorefield.errors import UserError
+from scorefield.noise.ladders import geometric
+from scorefield.noise.levels import check_ends
 
 OVERLAP = 0.5668
 """The share of a rung's noise that the next covers: what all five ladders of Song & Ermon (2020) have."""
-
-
-def geometric(sigma_max: float, sigma_min: float, levels: int) -> Tensor:
-    """NCSN's ladder: `levels` rungs from σ_max to σ_min in equal ratios (Song & Ermon 2019, §4.1).
-
-    Raises:
-        UserError: the ends are not 0 < σ_min < σ_max, or there is no rung.
-    """
-    _check_ends(sigma_max, sigma_min, levels)
-    rungs = torch.linspace(math.log(sigma_max), math.log(sigma_min), levels, dtype=torch.float64).exp()
-    rungs[0], rungs[-1] = sigma_max, sigma_min if levels > 1 else sigma_max
-    return rungs.float()
-
-
-def karras(sigma_max: float, sigma_min: float, steps: int, *, rho: float = 7) -> Tensor:
-    """The ladder of Karras et al. (2022), eq. 5: `steps` rungs, equal in σ^(1/ρ), and then 0.
-
-    Raises:
-        UserError: the ends are not 0 < σ_min < σ_max, or there is no step.
-    """
-    _check_ends(sigma_max, sigma_min, steps)
-    ramp = torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps, dtype=torch.float64)
-    rungs = ramp**rho
-    rungs[0] = sigma_max
-    return torch.cat([rungs, rungs.new_zeros(1)]).float()
 
 
 def langevin_step_size(sigmas: Tensor, steps: int) -> float:
@@ -122,7 +92,7 @@ def ladder_levels(dim: int, sigma_max: float, sigma_min: float, target: float = 
     Raises:
         UserError: the ends are not 0 < σ_min < σ_max, or see `overlap_ratio`.
     """
-    _check_ends(sigma_max, sigma_min, 1)
+    check_ends(sigma_max, sigma_min, 1)
     return 1 + max(1, round(math.log(sigma_max / sigma_min) / math.log(overlap_ratio(dim, target))))
 
 
@@ -205,96 +175,3 @@ def propose_ladder(
         evaluations=levels * steps + 1,
         distances=found,
     )
-
-
-def check_ladder(sigmas: Tensor) -> list[float]:
-    """The rungs as numbers, once they are known to be a ladder.
-
-    Raises:
-        UserError: the ladder is empty, not one-dimensional, not finite, negative, or does not fall.
-    """
-    if sigmas.ndim != 1 or len(sigmas) == 0:
-        raise UserError("sigmas", f"a ladder is a row of noise levels, got shape {tuple(sigmas.shape)}.")
-    rungs: list[float] = sigmas.tolist()
-    if not all(math.isfinite(s) and s >= 0 for s in rungs) or rungs[0] == 0:
-        raise UserError("sigmas", "noise levels must be finite and positive (0 may end the ladder).")
-    if any(t >= s for s, t in pairwise(rungs)):
-        raise UserError("sigmas", "a ladder must fall from rung to rung.")
-    return rungs
-
-
-def nearest_rung(sigmas: Tensor, sigma: Tensor) -> Tensor:
-    """The index of the rung nearest to each σ, by ratio; (B,) in, (B,) of int64 out."""
-    return (sigma.log()[:, None] - sigmas.log()[None, :]).abs().argmin(1)
-
-
-def sigma_to_gamma(sigma: Tensor) -> Tensor:
-    """γ = 1 / (1 + σ²), the share of variance that is signal."""
-    return 1 / (1 + sigma**2)
-
-
-def gamma_to_sigma(gamma: Tensor) -> Tensor:
-    """σ = √((1 − γ) / γ)."""
-    return ((1 - gamma) / gamma).sqrt()
-
-
-class NoiseDistribution(Protocol):
-    """A law of σ for training."""
-
-    def quantile(self, u: Tensor) -> Tensor:
-        """σ at the cumulative probability u in (0, 1)."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogNormal:
-    """ln σ ~ N(mean, std²) (Karras et al. 2022, Table 1)."""
-
-    mean: float = -1.2
-    std: float = 1.2
-
-    def quantile(self, u: Tensor) -> Tensor:
-        """exp(mean + std · Φ⁻¹(u))."""
-        return (self.mean + self.std * torch.special.ndtri(u)).exp()
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogUniform:
-    """ln σ uniform between its ends."""
-
-    sigma_min: float
-    sigma_max: float
-
-    def quantile(self, u: Tensor) -> Tensor:
-        """σ_min (σ_max / σ_min)^u."""
-        return self.sigma_min * (self.sigma_max / self.sigma_min) ** u
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rungs:
-    """Every rung of a ladder alike, as NCSN trains (Song & Ermon 2019, eq. 6)."""
-
-    sigmas: tuple[float, ...]
-
-    def quantile(self, u: Tensor) -> Tensor:
-        """The rung that the u-th part of the ladder falls on."""
-        rungs = torch.tensor(self.sigmas, device=u.device)
-        return rungs[(u * len(rungs)).long().clamp_max(len(rungs) - 1)]
-
-
-def draw_sigma(law: NoiseDistribution, n: int, *, generator: Generator) -> Tensor:
-    """N noise levels, one from each n-th of the law (Kingma et al. 2021, App. I.1); (n,), float32.
-
-    Each σ alone follows the law; together they cover it, so that a batch's loss varies less.
-    """
-    device = generator.device
-    offset = torch.rand(1, generator=generator, device=device)
-    u = (torch.arange(n, device=device) + offset) / n
-    return law.quantile(u.clamp(1e-6, 1 - 1e-6))
-
-
-def _check_ends(sigma_max: float, sigma_min: float, rungs: int) -> None:
-    if not (0 < sigma_min < sigma_max and math.isfinite(sigma_max)):
-        raise UserError("sigmas", f"need 0 < sigma_min < sigma_max, got {sigma_min:g} and {sigma_max:g}.")
-    if rungs < 1:
-        raise UserError("steps", f"need at least one, got {rungs}.")

@@ -1,0 +1,304 @@
+"""Restoration without training: every method on every damage, with one model, on pictures it has not seen.
+
+Each method has the sampler that it was published with, or the nearest here, and as many evaluations of the
+network as all the others; what a pass backwards costs shows in the seconds. Of each picture several
+candidates are drawn.
+
+    psnr            10 log₁₀ 1/MSE, values from 0 to 1, in dB, mean over pictures and candidates
+    psnr_unknown    the same over what the damage does not show, x − A⁺A x; of a mask, the hole misfit
+    ‖A(x̂) − A(x)‖ as root mean square, values from 0 to 1 distance        Fréchet distance on named
+    features between one candidate of each and the originals; compare
+                    equal n alone
+    diversity       root mean square between two candidates of one picture, and the distance of their features
+    seconds         for a candidate
+
+`A⁺y`, what the damage leaves, and real pictures in place of candidates are the rows to compare with. What
+is done is kept after every row, so that a run that was stopped goes on where it was.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefield import noise
+from scorefield.data.datasets import held_out, open_images
+from scorefield.data.images import to_float, to_uint8
+from scorefield.data.sheets import grid, save_image
+from scorefield.degradations import Degradation, Mask, Observation, parse_damage
+from scorefield.evaluation.distances import frechet_distance
+from scorefield.evaluation.features import Features
+from scorefield.evaluation.reference import choose_features
+from scorefield.files import write_atomic
+from scorefield.hub import load
+from scorefield.model import ScoreModel
+from scorefield.restoration import DPS, MomentMatching, NullSpace, PiGDM, Projection, Restorer
+from scorefield.samplers import Ancestral, Plan, plan
+
+DAMAGES: dict[str, tuple[str, ...]] = {
+    "center": ("mask:center",),
+    "half": ("mask:bottom",),
+    "brush": (),
+    "grey": ("grey",),
+    "downscale": ("downscale:4",),
+    "blur": ("blur:1.5",),
+    "jpeg": ("jpeg:10",),
+    "composite": ("downscale:2", "mask:center"),
+}
+SHOWN = 6  # pictures of a sheet
+COLUMNS = ("psnr", "psnr_unknown", "misfit", "distance", "diversity", "feature_diversity", "seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A restorer, and the way down that it is run with.
+
+    Args:
+        restorer: of a model.
+        plan: of a model and a number of evaluations.
+    """
+
+    restorer: Callable[[ScoreModel], Restorer]
+    plan: Callable[[ScoreModel, int], Plan]
+
+
+def ddim(eta: float) -> Callable[[ScoreModel, int], Plan]:
+    """DDIM with so much noise of its own."""
+    return lambda model, evaluations: plan(model, "ddim", evaluations, settings={"eta": eta})
+
+
+def langevin(model: ScoreModel, evaluations: int) -> Plan:
+    """Annealed Langevin dynamics, as `plan` fits it."""
+    return plan(model, "annealed-langevin", evaluations)
+
+
+def climbing(model: ScoreModel, evaluations: int) -> Plan:
+    """Each fifth of the ladder four times."""
+    low, high = model.sigma_range
+    rungs = max(10, evaluations // 4 + evaluations // 25)
+    sigmas = noise.climbing(noise.karras(high, low, rungs), jump=rungs // 5, times=4)
+    return Plan(sampler=Ancestral(), sigmas=sigmas)
+
+
+METHODS: dict[str, Method] = {
+    "projection": Method(restorer=lambda m: Projection(denoiser=m), plan=langevin),
+    "repaint": Method(restorer=lambda m: Projection(denoiser=m), plan=climbing),
+    "null-space": Method(restorer=lambda m: NullSpace(denoiser=m), plan=ddim(0.85)),
+    "pigdm": Method(restorer=lambda m: PiGDM(denoiser=m, spread=_half(m)), plan=ddim(1.0)),
+    "dps": Method(restorer=lambda m: DPS(denoiser=m), plan=ddim(1.0)),
+    "moment-matching": Method(restorer=lambda m: MomentMatching(denoiser=m), plan=ddim(1.0)),
+}
+
+
+def run(
+    model: str,
+    data: str | Path,
+    out: Path,
+    *,
+    n: int = 100,
+    candidates: int = 2,
+    evaluations: int = 100,
+    batch: int = 50,
+    features: str | None = None,
+    damages: list[str] | None = None,
+    methods: list[str] | None = None,
+) -> dict[str, Any]:
+    """All rows, in `out`/restoration.json, .md and a sheet of pictures for each damage.
+
+    Args:
+        model: what `load` takes.
+        data: what `open_images` takes; its held-out pictures are damaged.
+        out: a folder.
+        n: pictures.
+        candidates: of each.
+        evaluations: of the network for a candidate.
+        batch: candidates at once.
+        features: see `evaluation.reference.choose_features`.
+        damages: some of DAMAGES.
+        methods: some of METHODS.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    drawing = load(model)
+    test, judge, real = _pictures(drawing, data, n, features)
+    settings = {
+        "model": model,
+        "data": str(data),
+        "n": n,
+        "candidates": candidates,
+        "evaluations": evaluations,
+        "features": judge.name,
+        "floor": frechet_distance(judge(real).features, judge(test).features),
+    }
+    path = out / "restoration.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if results.get("settings") != settings:
+        results = {"settings": settings, "rows": {}}
+    bench = _Bench(model=drawing, test=test, judge=judge, candidates=candidates, batch=batch, out=out)
+    for name, damage in _operators(drawing, damages or list(DAMAGES)):
+        rows = results["rows"].setdefault(name, {})
+        rows.setdefault("A⁺y", bench.unrestored(damage))
+        for method in methods or list(METHODS):
+            if method not in rows:
+                rows[method] = bench.row(name, damage, method, evaluations)
+                write_atomic(path, json.dumps(results, indent=1) + "\n")
+                print(name, method, {k: v and round(v, 4) for k, v in rows[method].items()}, flush=True)
+        bench.sheet(name, damage)
+    write_atomic(path, json.dumps(results, indent=1) + "\n")
+    write_atomic(out / "restoration.md", table(results))
+    return results
+
+
+def table(results: dict[str, Any]) -> str:
+    """The rows as Markdown."""
+    told = ", ".join(f"{key} {value}" for key, value in results["settings"].items())
+    lines = [told, ""]
+    for damage, rows in results["rows"].items():
+        lines += [f"| {damage} | {' | '.join(COLUMNS)} |", "| --- |" + " --- |" * len(COLUMNS)]
+        for method, row in rows.items():
+            cells = [f"{row[c]:.4g}" if row.get(c) is not None else "" for c in COLUMNS]
+            lines.append(f"| {method} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bench:
+    """What all rows share."""
+
+    model: ScoreModel
+    test: Tensor
+    judge: Features
+    candidates: int
+    batch: int
+    out: Path
+
+    def unrestored(self, damage: Degradation) -> dict[str, float | None]:
+        """The row of what the damage leaves."""
+        clean = to_float(self.test, self.model.value_range)
+        return self._judged(damage, damage.pinv(damage(clean))[None])
+
+    def row(self, name: str, damage: Degradation, method: str, evaluations: int) -> dict[str, float | None]:
+        """Draw, keep for the sheet, judge."""
+        way = METHODS[method].plan(self.model, evaluations)
+        start = time.perf_counter()
+        drawn = torch.stack([self._drawn(damage, method, way, k) for k in range(self.candidates)])
+        seconds = (time.perf_counter() - start) / drawn[:, :, 0, 0, 0].numel()
+        kept = to_uint8(drawn[:, :SHOWN], self.model.value_range)
+        torch.save(kept, self.out / f"{name}-{method}.pt")
+        return {"evaluations": way.evaluations, **self._judged(damage, drawn), "seconds": seconds}
+
+    def sheet(self, name: str, damage: Degradation) -> None:
+        """What was left, a candidate or two of every method, and the originals, as columns."""
+        shown = self.test[:SHOWN]
+        clean = to_float(shown, self.model.value_range)
+        columns = [to_uint8(damage.pinv(damage(clean)), self.model.value_range)]
+        for method in METHODS:
+            path = self.out / f"{name}-{method}.pt"
+            if path.exists():
+                columns += list(torch.load(path)[:2])
+        columns.append(shown)
+        tiles = torch.stack(columns, 1).flatten(0, 1)
+        save_image(grid(tiles, columns=len(columns)), self.out / f"{name}.png")
+
+    def _drawn(self, damage: Degradation, method: str, way: Plan, candidate: int) -> Tensor:
+        clean = to_float(self.test, self.model.value_range)
+        generator = torch.Generator(self.model.device).manual_seed(candidate)
+        return torch.cat(
+            [self._batch(damage, method, way, rows, generator) for rows in clean.split(self.batch)]
+        )
+
+    @torch.no_grad()
+    def _batch(
+        self, damage: Degradation, method: str, way: Plan, clean: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        observation = Observation(y=damage(clean), degradation=damage)
+        posterior = METHODS[method].restorer(self.model).posterior(observation, generator=generator)
+        x = float(way.sigmas[0]) * torch.randn(clean.shape, generator=generator)
+        for step in way.sampler.iterate(
+            posterior.denoiser, x, way.sigmas, generator=generator, project=posterior.project
+        ):
+            x = step.x
+        return x
+
+    def _judged(self, damage: Degradation, drawn: Tensor) -> dict[str, float | None]:
+        low, high = self.model.value_range
+        width = high - low
+        clean = to_float(self.test, self.model.value_range)
+        error = (drawn.clamp(low, high) - clean) / width
+        misfit = torch.stack([damage(x) for x in drawn]) - damage(clean)
+        seen = [self.judge(to_uint8(x, self.model.value_range)).features for x in drawn[:2]]
+        found: dict[str, float | None] = {
+            "psnr": _decibels(error, 1.0),
+            "psnr_unknown": _unknown(damage, error),
+            "misfit": float((misfit / width).square().mean().sqrt()),
+            "distance": frechet_distance(seen[0], self.judge(self.test).features),
+        }
+        if len(drawn) > 1:
+            apart = (drawn[0] - drawn[1]).clamp(-width, width) / width
+            found["diversity"] = float(apart.square().mean((1, 2, 3)).sqrt().mean())
+            found["feature_diversity"] = float((seen[0] - seen[1]).norm(dim=1).mean())
+        return found
+
+
+def _pictures(
+    model: ScoreModel, data: str | Path, n: int, features: str | None
+) -> tuple[Tensor, Features, Tensor]:
+    """So many held-out pictures, the features, and as many that the model was trained on."""
+    size, channels = (model.shape[1], model.shape[2]), model.shape[0]
+    train = open_images(data, size=size, channels=channels)
+    test = open_images(data, size=size, channels=channels, split=held_out(data), limit=n)
+    judge = choose_features(train, features, lambda words, share: None)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: len(test)]
+    return test.images, judge, train.images[order]
+
+
+def _operators(model: ScoreModel, names: list[str]) -> Iterator[tuple[str, Degradation]]:
+    for name in names:
+        if name == "grey" and model.shape[0] == 1:
+            continue
+        shape = (model.shape[0], model.shape[1], model.shape[2])
+        texts = DAMAGES[name]
+        yield name, parse_damage(texts).operator(shape, model.value_range) if texts else brush(*shape[1:])
+
+
+def brush(h: int, w: int, *, strokes: int = 4, share: float = 0.08) -> Mask:
+    """A mask of a few strokes that wander; the same each time."""
+    generator = torch.Generator().manual_seed(3)
+    fill = torch.zeros(1, 1, h, w)
+    rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    for _ in range(strokes):
+        place = torch.rand(2, generator=generator) * torch.tensor([h, w])
+        angle = 6.28 * torch.rand((), generator=generator)
+        for _ in range(max(h, w)):
+            near = (rows - place[0]) ** 2 + (columns - place[1]) ** 2 <= (share * min(h, w)) ** 2
+            fill[0, 0][near] = 1
+            angle = angle + 0.4 * torch.randn((), generator=generator)
+            place = place + torch.stack([angle.sin(), angle.cos()])
+    return Mask(fill=fill)
+
+
+def _half(model: ScoreModel) -> float:
+    """1 for pixels from −1 to 1, as Song et al. have it."""
+    return (model.value_range[1] - model.value_range[0]) / 2
+
+
+def _decibels(error: Tensor, share: float) -> float:
+    return float(-10 * (error.square().mean((2, 3, 4)) / share).clamp_min(1e-10).log10().mean())
+
+
+def _unknown(damage: Degradation, error: Tensor) -> float | None:
+    """Decibels over x − A⁺A x, whose share of all values random signs tell; None if A is not linear."""
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (64, *error.shape[2:]), generator=generator) * 2.0 - 1
+    a, b = signs[:32], signs[32:]
+    bent = damage(a + b) - damage(a) - damage(b) + damage(torch.zeros_like(a))
+    if float(bent.abs().max()) > 1e-3:
+        return None
+    share = 1 - float((signs * damage.pinv(damage(signs))).mean())
+    unseen = torch.stack([e - damage.pinv(damage(e)) for e in error])
+    return _decibels(unseen, share) if share > 0.01 else None

@@ -1,0 +1,86 @@
+"""Blur: a Gaussian mean of the neighbours, mirrored at the edges.
+
+Along each axis x ← K x with the weights h_j ∝ exp(−j²/2s²), −4s ≤ j ≤ 4s, and the picture going on beyond its
+edge as its mirror image (… b a | a b …). Such a K is diagonal in the cosine basis (Martucci 1994), so that
+
+    A(x) = Cᵀ (S ⊙ (C x Cᵀ)) C,     S_{kl} = λ_k λ_l,     λ_k = Σ_j h_j cos(π j k / n),
+
+is the singular value decomposition of the blur itself: no matrix has to be decomposed. What the blur has
+weakened below `threshold` is lost in the rounding to 8 bits, and to divide by it would only enlarge that.
+Such S are set to 0 in A itself, not in the inverse alone, so that A A⁺ A = A holds to rounding with A⁺ of
+1/S.
+
+References:
+    Martucci (1994), symmetric convolution and the discrete cosine transforms. https://doi.org/10.1109/78.295213
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Generator, Tensor
+
+from scorefield.degradations.constants import cosines
+from scorefield.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blur:
+    """The operator of a Gaussian blur.
+
+    Args:
+        std: s, in pixels.
+        threshold: smallest singular value that is kept; the greatest is 1.
+
+    Raises:
+        UserError: s is not positive or above 1,000, or a threshold that is not between 0 and 1.
+    """
+
+    std: float
+    threshold: float = 0.03
+
+    def __post_init__(self) -> None:
+        if not 0 < self.std <= 1000:
+            raise UserError("blur", f"a standard deviation is above 0 and at most 1000, got {self.std:g}.")
+        if not 0 < self.threshold < 1:
+            raise UserError("blur", f"the threshold lies between 0 and 1, got {self.threshold:g}.")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The blurred picture, (B, C, H, W)."""
+        return _scaled(x, self._spectrum(x))
+
+    def pinv(self, y: Tensor) -> Tensor:
+        """Sharpened where something was left to sharpen, (B, C, H, W)."""
+        s = self._spectrum(y)
+        return _scaled(y, torch.where(s > 0, 1 / s, 0))
+
+    def draw(self, shape: tuple[int, ...], *, generator: Generator) -> "Blur":
+        """Itself: there is nothing random about it."""
+        return self
+
+    def _spectrum(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        return _spectrum(self.std, self.threshold, h, w, x.dtype, x.device)
+
+
+def _scaled(x: Tensor, spectrum: Tensor) -> Tensor:
+    """Cᵀ (S ⊙ (C x Cᵀ)) C."""
+    rows, columns = (cosines(n, x) for n in x.shape[-2:])
+    return rows.T @ (spectrum * (rows @ x @ columns.T)) @ columns
+
+
+@lru_cache(maxsize=64)
+def _spectrum(
+    std: float, threshold: float, h: int, w: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    s = _axis(std, h)[:, None] * _axis(std, w)
+    return torch.where(s >= threshold, s, 0).to(device, dtype)
+
+
+def _axis(std: float, n: int) -> Tensor:
+    """λ, (n,), float64."""
+    j = torch.arange(-math.ceil(4 * std), math.ceil(4 * std) + 1, dtype=torch.float64)
+    weights = torch.exp(-(j**2) / (2 * std**2))
+    k = torch.arange(n, dtype=torch.float64)
+    return torch.cos(math.pi / n * k[:, None] * j) @ (weights / weights.sum())

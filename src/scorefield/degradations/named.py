@@ -1,0 +1,189 @@
+"""Damage by name, as it is written on a command line: `jpeg:10`, `grey`, `mask:left`; several in their order.
+
+| text | operator |
+| --- | --- |
+| `grey` | `Grey` |
+| `downscale:F` | `Downscale` by F |
+| `blur:S` | `Blur`, standard deviation of S pixels |
+| `jpeg:Q`, `jpeg:Q,4:4:4` | `JPEG` of quality Q; chroma at half size unless said |
+| `mask:NAME`, `mask:FILE` | `Mask`: center, left, right, top, bottom, or a file (white = fill) |
+| `crop:N`, `crop:T,R,B,L` | `Crop`: N pixels off all around; off top, right, bottom, left |
+
+A name does not say how large the picture is. So it is read in two steps: `parse_damage` sees that it can
+be meant, and `Damage.operator` makes the operator for pictures of one shape. The other way round,
+`Damage.before` tells the size that a picture had from the size of what is left.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from scorefield.degradations.base import Degradation
+from scorefield.degradations.blur import Blur
+from scorefield.degradations.color import Grey
+from scorefield.degradations.composed import Composed
+from scorefield.degradations.crop import Crop
+from scorefield.degradations.jpeg import JPEG, Subsampling
+from scorefield.degradations.mask import MASKS, named_mask
+from scorefield.degradations.resize import Downscale
+from scorefield.errors import UserError, did_you_mean
+
+Shape = tuple[int, int, int]  # (C, H, W)
+Size = tuple[int, int]  # (H, W)
+ValueRange = tuple[float, float]
+
+
+def _same(size: Size) -> Size:
+    return size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """An operator that waits for the shape of the pictures.
+
+    Args:
+        text: as it was written.
+        operator: the operator for pictures of (C, H, W) whose black and white are the range's ends.
+        before: (H, W) of the picture, from (H, W) of what is left of it.
+    """
+
+    text: str
+    operator: Callable[[Shape, ValueRange], Degradation]
+    before: Callable[[Size], Size] = _same
+
+
+def parse_damage(texts: str | Sequence[str]) -> Damage:
+    """The damage that these words mean, in the order given.
+
+    Raises:
+        UserError: an unknown name, an argument that cannot be meant, or no word at all.
+    """
+    parts = [_one(text) for text in ([texts] if isinstance(texts, str) else texts)]
+    if not parts:
+        raise UserError("damage", "none is named.", f"Known: {', '.join(DAMAGES)}.")
+    if len(parts) == 1:
+        return parts[0]
+
+    def operator(shape: Shape, value_range: ValueRange) -> Degradation:
+        made: list[Degradation] = []
+        for part in parts:
+            made.append(part.operator(shape, value_range))
+            shape = cast(Shape, tuple(made[-1](torch.zeros(1, *shape)).shape[1:]))
+        return Composed(parts=tuple(made))
+
+    def before(size: Size) -> Size:
+        for part in reversed(parts):
+            size = part.before(size)
+        return size
+
+    return Damage(text=", ".join(part.text for part in parts), operator=operator, before=before)
+
+
+def fixed_damage(text: str, degradation: Degradation, *, before: Callable[[Size], Size] = _same) -> Damage:
+    """A damage whose operator is the same whatever the shape."""
+
+    def operator(shape: Shape, value_range: ValueRange) -> Degradation:
+        return degradation
+
+    return Damage(text=text, operator=operator, before=before)
+
+
+def crop_margins(margins: tuple[int, int, int, int], text: str = "crop") -> Damage:
+    """The damage that cuts so many pixels from top, right, bottom and left.
+
+    Raises:
+        UserError: nothing to cut, or a negative number.
+    """
+    top, right, bottom, left = margins
+    if min(margins) < 0 or not any(margins):
+        raise UserError(text, f"margins of {margins} pixels cut nothing.")
+
+    def operator(shape: Shape, _: ValueRange) -> Degradation:
+        h, w = shape[1:]
+        height, width = h - top - bottom, w - left - right
+        if height < 1 or width < 1:
+            raise UserError(text, f"nothing of a picture of {h}×{w} would be left.")
+        return Crop(top=top, left=left, height=height, width=width, size=(h, w))
+
+    return Damage(
+        text=text, operator=operator, before=lambda size: (size[0] + top + bottom, size[1] + left + right)
+    )
+
+
+def _one(text: str) -> Damage:
+    name, _, argument = text.strip().partition(":")
+    if name not in DAMAGES:
+        raise UserError("damage", f"no such damage {name!r}.", did_you_mean(name, DAMAGES))
+    return DAMAGES[name](argument, text)
+
+
+def _grey(argument: str, text: str) -> Damage:
+    if argument:
+        raise UserError(text, "grey has nothing to set.", "Write grey.")
+    return fixed_damage(text, Grey())
+
+
+def _downscale(argument: str, text: str) -> Damage:
+    damage = Downscale(factor=_whole(argument, text, "downscale:4"))
+    f = damage.factor
+    return fixed_damage(text, damage, before=lambda size: (size[0] * f, size[1] * f))
+
+
+def _blur(argument: str, text: str) -> Damage:
+    damage = Blur(std=_number(argument, text, "blur:2"))
+    return fixed_damage(text, damage)
+
+
+def _jpeg(argument: str, text: str) -> Damage:
+    number, _, kept = argument.partition(",")
+    quality, subsampling = _whole(number, text, "jpeg:10"), cast(Subsampling, kept or "4:2:0")
+    JPEG(quality=quality, subsampling=subsampling)  # or a clear word at once
+
+    def operator(_: Shape, value_range: ValueRange) -> Degradation:
+        return JPEG(quality=quality, subsampling=subsampling, value_range=value_range)
+
+    return Damage(text=text, operator=operator)
+
+
+def _mask(argument: str, text: str) -> Damage:
+    if argument not in MASKS and not Path(argument).is_file():
+        raise UserError(
+            text, "no such mask.", f"Give a picture file (white = fill) or one of {', '.join(MASKS)}."
+        )
+    return Damage(text=text, operator=lambda shape, _: named_mask(argument, shape[1:]))
+
+
+def _crop(argument: str, text: str) -> Damage:
+    numbers = [_whole(part, text, "crop:8 or crop:0,8,0,8") for part in argument.split(",")]
+    if len(numbers) not in (1, 4):
+        raise UserError(text, "give one number, or four: top, right, bottom, left.")
+    top, right, bottom, left = numbers if len(numbers) == 4 else numbers * 4
+    return crop_margins((top, right, bottom, left), text)
+
+
+DAMAGES: dict[str, Callable[[str, str], Damage]] = {
+    "grey": _grey,
+    "downscale": _downscale,
+    "blur": _blur,
+    "jpeg": _jpeg,
+    "mask": _mask,
+    "crop": _crop,
+}
+"""Name → what makes a `Damage` of the words after the colon."""
+
+
+def _whole(words: str, text: str, example: str) -> int:
+    try:
+        return int(words)
+    except ValueError:
+        raise UserError(text, f"{words!r} is no whole number.", f"Write e.g. {example}.") from None
+
+
+def _number(words: str, text: str, example: str) -> float:
+    try:
+        return float(words)
+    except ValueError:
+        raise UserError(text, f"{words!r} is no number.", f"Write e.g. {example}.") from None

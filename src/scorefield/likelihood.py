@@ -1,0 +1,262 @@
+"""How probable a picture is: log p(x; σ_min) by the change of variables along the probability-flow ODE.
+
+Along a solution of dx/dσ = n(x; σ) the density changes by the flow's divergence (Chen et al. 2018, eq. 8;
+Song et al. 2021, eq. 39),
+
+    d log p(x(σ); σ)/dσ = −tr ∂n/∂x,
+
+so that, with x_T where the solution through x is at σ_max,
+
+    log p(x; σ_min) = log p(x_T; σ_max) + ∫ tr ∂n/∂x dσ      from σ_min to σ_max.
+
+It is solved, x and log p together, in the coordinates of `samplers.flow`, t = ln σ and u = x/√(1+σ²). Their
+divergence, D (σ tr ∂n/∂x /D − ρ²) for pictures of D numbers, is small where noise is all: what is integrated
+is the log density of u per dimension, a number of about 1, to the same tolerance as u.
+
+**At σ_max** p(x; σ_max) is taken to be N(m, (σ_max² + s²) I). Published bits take m = 0 and s = 0, and are
+off by about m·x_T/σ_max² nats, of either sign. Here m and s² are the model's own mean and mean variance: far
+above the spread of the data D(x; σ) = m + C (x − m)/σ², C their covariance, so that with z ~ N(0, I)
+
+    m = ½ E[D(σ_max z) + D(−σ_max z)],      s² = ½ σ_max E[z·(D(σ_max z) − D(−σ_max z))]/D.
+
+What is then left, of the order of (spread/σ_max)² nats, is what the spreads along different axes differ by.
+
+**Trace.** Exact, by D products with unit vectors, or Hutchinson's estimate vᵀ (∂n/∂x) v, E v vᵀ = I, v kept
+from end to end (Grathwohl et al. 2019, §3.1), which is right in the mean.
+
+**Bits.** Values v of 8 bits are made a density by dequantisation, x = a + w (v + U)/256 with U ~ U[0, 1)^D;
+by Jensen's inequality the mean of −log2 p over U is then no less than the code length of v (Theis et al.
+2016, §3.1). Per dimension
+
+    bits = −log2 p(x)/D + log2(256/w),      7 more for values in [−1, 1].
+
+References:
+    Chen et al. (2018), https://arxiv.org/abs/1806.07366
+    Grathwohl et al. (2019), https://arxiv.org/abs/1810.01367
+    Song et al. (2021), §4.3 and App. D.2. https://arxiv.org/abs/2011.13456
+    Theis et al. (2016), https://arxiv.org/abs/1511.01844
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from scorefield.errors import UserError, did_you_mean
+from scorefield.model import Denoiser, GivenModel, ScoreModel, noise
+from scorefield.objectives.directions import draw_directions
+from scorefield.objectives.jacobian import exact_trace, pulled_back
+from scorefield.samplers.flow import RungeKutta, State, coordinates, full_precision
+from scorefield.samplers.latents import check_pictures
+
+Trace = Literal["hutchinson", "exact"]
+
+_PAIRS = 16  # of z and −z, that the mean at σ_max is taken from
+_TRACES = ("hutchinson", "exact")
+_DEQUANTIZE = ("uniform", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """Log-likelihoods of pictures.
+
+    Args:
+        bits: per dimension, (B,), float64.
+        standard_error: of `bits`, over probes and dequantisation, (B,): 0 where nothing is random, NaN where
+            one repeat tells nothing.
+        nats: log p(x; σ_min), in nats, of the whole picture in the model's coordinates, (B,), float64; the
+            mean over repeats.
+        evaluations: of the denoiser, each with its products.
+    """
+
+    bits: Tensor
+    standard_error: Tensor
+    nats: Tensor
+    evaluations: int
+
+
+@torch.no_grad()
+def log_likelihood(
+    model: Denoiser,
+    x0: Tensor,
+    *,
+    trace: Trace = "hutchinson",
+    projections: int = 1,
+    dequantize: Literal["uniform"] | None = "uniform",
+    repeats: int = 4,
+    generator: Generator,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    sigma_range: tuple[float, float] | None = None,
+    value_range: tuple[float, float] | None = None,
+    centre: Tensor | float | None = None,
+    track: Callable[[float], None] | None = None,
+) -> Likelihood:
+    """The module's log p(x; σ_min) and bits per dimension of each picture.
+
+    Solved by dopri5. Pictures share its steps, so that one depends on the others within the tolerance.
+
+    Args:
+        model: a model, bound or not, or a density.
+        x0: pictures, (B, C, H, W), in the model's value range; on the 256 levels of 8 bits if they are to be
+            dequantised.
+        trace: "exact" costs D products for each evaluation, "hutchinson" one for each projection.
+        projections: directions v, ±1, for each picture of Hutchinson's estimate.
+        dequantize: "uniform", or None for the density at the values as they are.
+        repeats: so often with new U and v; once suffices where neither is random.
+        generator: source of U, of v and of z.
+        rtol: see `samplers.RungeKutta`.
+        atol: the same.
+        sigma_range: σ_min and σ_max; by default the model's.
+        value_range: a and a + w of the bits; by default the model's. Without any, as for a plain density,
+            bits are those of the density, −log2 p/D.
+        centre: m, and s = 0; 0 for bits as published; by default both are the model's.
+        track: told the share that is done, at the cost of waiting for the device.
+
+    Raises:
+        UserError: an unknown trace or dequantisation, a number < 1, no noise levels or value range known,
+            pictures that do not fit, torchdiffeq missing, or a tolerance that can't be met.
+    """
+    _check(trace, dequantize, repeats)
+    solver = RungeKutta(rtol=rtol, atol=atol)
+    sigmas, values = _ranges(model, x0, sigma_range, value_range)
+    far = _moments(model, x0, sigmas[1], generator) if centre is None else (centre, 0.0)
+    certain = trace == "exact" and dequantize is None
+    repeats = 1 if certain else repeats
+    found, evaluations = list[Tensor](), 0
+    for turn in range(repeats):
+        x = x0 if dequantize is None else dequantized(x0, values, generator=generator)
+        v = draw_directions(x, projections, "rademacher", generator) if trace == "hutchinson" else None
+        slope = _Slope(model, v, x.dtype, _teller(track, turn, repeats, sigmas))
+        found.append(_nats(solver, slope, x, sigmas, far))
+        evaluations += slope.evaluations
+    nats, per_bit = torch.stack(found), x0[0].numel() * math.log(2)
+    error = nats.std(0) if repeats > 1 else nats[0] * (0.0 if certain else math.nan)
+    return Likelihood(
+        bits=_offset(values) - nats.mean(0) / per_bit,
+        standard_error=error / repeats**0.5 / per_bit,
+        nats=nats.mean(0),
+        evaluations=evaluations,
+    )
+
+
+def dequantized(x0: Tensor, value_range: tuple[float, float] | None, *, generator: Generator) -> Tensor:
+    """Values a + w v/255, v of 8 bits, made a + w (v + U)/256 with U ~ U[0, 1); the shape of x0.
+
+    Raises:
+        UserError: no value range, or values outside of it.
+    """
+    if value_range is None:
+        raise UserError("dequantize", "values of no known range.", "Give value_range, or dequantize=None.")
+    low, width = value_range[0], value_range[1] - value_range[0]
+    levels = (x0 - low) * (255 / width)
+    if bool((levels < -0.5).any() | (levels > 255.5).any()):
+        raise UserError("pictures", f"values outside of {low:g} … {low + width:g}, the model's value range.")
+    u = torch.rand(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
+    return low + (levels.round() + u) * (width / 256)
+
+
+class _Slope:
+    """The slope of u and of the log density of u per dimension; see the module."""
+
+    def __init__(
+        self, denoiser: Denoiser, v: Tensor | None, dtype: torch.dtype, tell: Callable[[Tensor], None]
+    ) -> None:
+        self.denoiser, self.v, self.dtype, self.tell = denoiser, v, dtype, tell
+        self.evaluations = 0
+
+    def __call__(self, t: Tensor, state: State) -> State:
+        u = state[0]
+        x, sigma, share = coordinates(t, u, self.dtype)
+        with torch.enable_grad(), full_precision(self.denoiser):
+            x = x.detach().requires_grad_()
+            n = noise(self.denoiser, x, sigma)
+        self.evaluations += 1
+        self.tell(t)
+        if self.v is None:
+            divergence = exact_trace(n, x, chunk=None, memory=2**30)
+        else:
+            divergence = (pulled_back(n, x, self.v) * self.v).flatten(2).sum(2).mean(0)
+        n = n.detach().to(u.dtype)
+        gained = share**2 - sigma * divergence / x[0].numel()
+        return share * n - share**2 * u, gained.detach().to(u.dtype)
+
+
+def _nats(
+    solver: RungeKutta,
+    slope: _Slope,
+    x: Tensor,
+    sigmas: tuple[float, float],
+    moments: tuple[Tensor | float, Tensor | float],
+) -> Tensor:
+    """Log p(x; σ_min), (B,), float64."""
+    low, high = sigmas
+    d = x[0].numel()
+    state = x / math.sqrt(1 + low**2), x.new_zeros(len(x))
+    u, gained = solver.solve(slope, state, low, high)
+    far = (u * math.sqrt(1 + high**2) - moments[0]).flatten(1).double()
+    variance = torch.as_tensor(high**2 + moments[1], dtype=torch.float64, device=x.device)
+    at_end = -far.square().sum(1) / (2 * variance) - d / 2 * (2 * math.pi * variance).log()
+    scaling = d / 2 * math.log((1 + high**2) / (1 + low**2))  # of u to x, at both ends
+    return at_end + scaling - d * gained.double()
+
+
+def _moments(model: Denoiser, x0: Tensor, sigma: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """m, (1, C, H, W), and s² of the module's equation, from noise of both signs."""
+    z = torch.randn((_PAIRS, *x0.shape[1:]), generator=generator, device=x0.device, dtype=x0.dtype)
+    with full_precision(model):
+        up, down = model(sigma * torch.cat([z, -z]), z.new_full((2 * _PAIRS,), sigma)).chunk(2)
+    variance = sigma * (z * (up - down)).mean() / 2
+    return (up + down).mean(0, keepdim=True) / 2, variance.clamp_min(0)
+
+
+def _offset(value_range: tuple[float, float] | None) -> float:
+    """Bits per dimension from a density to levels of 8 bits."""
+    return 0.0 if value_range is None else math.log2(256 / (value_range[1] - value_range[0]))
+
+
+def _ranges(
+    model: Denoiser,
+    x0: Tensor,
+    sigmas: tuple[float, float] | None,
+    values: tuple[float, float] | None,
+) -> tuple[tuple[float, float], tuple[float, float] | None]:
+    """The noise levels, and the value range if any is known; what was asked for wins."""
+    owner = model.model if isinstance(model, GivenModel) else model
+    if isinstance(owner, ScoreModel):
+        check_pictures(owner, x0)
+        sigmas, values = sigmas or owner.sigma_range, values or owner.value_range
+    if sigmas is None:
+        raise UserError("sigma_range", "the noise levels of a plain denoiser are not known.", "Give them.")
+    if not (0 < sigmas[0] < sigmas[1] and math.isfinite(sigmas[1])):
+        raise UserError("sigma_range", f"need 0 < σ_min < σ_max, got {sigmas[0]:g} and {sigmas[1]:g}.")
+    return sigmas, values
+
+
+def _check(trace: str, dequantize: str | None, repeats: int) -> None:
+    if trace not in _TRACES:
+        raise UserError("trace", f"no such trace {trace!r}.", did_you_mean(trace, _TRACES))
+    if dequantize not in _DEQUANTIZE:
+        raise UserError("dequantize", f"no such way {dequantize!r}.", "Known: 'uniform', None.")
+    if repeats < 1:
+        raise UserError("repeats", f"need at least one, got {repeats}.")
+
+
+def _teller(
+    track: Callable[[float], None] | None, turn: int, turns: int, sigmas: tuple[float, float]
+) -> Callable[[Tensor], None]:
+    """Tells the share done, of all repeats, by how far t has come."""
+    if track is None:
+        return lambda t: None
+    low, high = (math.log(s) for s in sigmas)
+    furthest = 0.0  # a step tried and refused goes back
+
+    def tell(t: Tensor) -> None:
+        nonlocal furthest
+        furthest = max(furthest, min((float(t) - low) / (high - low), 1.0))
+        track((turn + furthest) / turns)
+
+    return tell

@@ -1,0 +1,179 @@
+"""What an observation asks of a picture: the least squares that restorers share.
+
+If a picture D is thought to be off by errors of covariance V, the Gaussian answer to y = A x0 + σ_y n is
+
+    D' = D + V Aᵀ (A V Aᵀ + σ_y² I)⁻¹ (y − A D).
+
+V is v I in some restorers and σ² ∂D/∂x in another; all of them come here. With the lift L, u ↦ V Aᵀu / v, and
+t = σ_y²/(v + σ_y²), which stays between 0 and 1 whatever σ is, it reads
+
+    D' = D + L w,      (t + (1 − t) A L) w = (1 − t) (y − A D).
+
+Matrices are never formed. Reverse-mode differentiation gives u ↦ Aᵀu (for any A, its derivative at D,
+transposed), and v ↦ A v as the derivative of that, which is linear in u. The system is solved by conjugate
+gradients (Hestenes & Stiefel 1952), each picture of a batch by itself: one lift for each iteration, whose
+sum is L w. Noise of y that no picture can explain is taken off beforehand, y ← A A⁺ y, so that A L may be
+singular, as it is for a mask.
+
+References:
+    Hestenes & Stiefel (1952). https://doi.org/10.6028/jres.049.044
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefield.degradations import Degradation, Observation
+from scorefield.errors import UserError
+from scorefield.model import expand
+from scorefield.samplers import Project
+
+Product = Callable[[Tensor], Tensor]
+"""A matrix, by what it does to a vector."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """An observation, as far as a picture can explain it.
+
+    Args:
+        damage: A.
+        inverse: A⁺y.
+        y: A A⁺y; that is the observation itself where it has no noise.
+        noise: σ_y.
+    """
+
+    damage: Degradation
+    inverse: Tensor
+    y: Tensor
+    noise: float
+
+    @classmethod
+    def of(cls, observation: Observation) -> "Evidence":
+        """What can be explained of an observation."""
+        damage = observation.degradation
+        inverse = damage.pinv(observation.y)
+        return cls(damage=damage, inverse=inverse, y=damage(inverse), noise=observation.noise)
+
+    def share(self, variance: Tensor) -> Tensor:
+        """T = σ_y²/(v + σ_y²), (B,): 0 trusts the observation, 1 the picture."""
+        if self.noise == 0:
+            return torch.zeros_like(variance)
+        return self.noise**2 / (variance + self.noise**2)
+
+    def correction(self, denoised: Tensor, variance: Tensor, iterations: int) -> Tensor:
+        """Aᵀ(A Aᵀ + (σ_y²/v) I)⁻¹ (y − A D), what brings D to y if each value of D is off by √v.
+
+        Without noise it is A⁺y − A⁺(A D), which needs no derivative of A.
+
+        Args:
+            denoised: D, (B, C, H, W).
+            variance: v, (B,).
+            iterations: of conjugate gradients, where there is noise.
+
+        Returns:
+            (B, C, H, W).
+        """
+        if self.noise == 0:
+            return self.inverse - self.damage.pinv(self.damage(denoised))
+        value, push, pull = linearized(self.damage, denoised)
+        return lifted(pull, push, self.share(variance), self.y - value, iterations)
+
+    def ending(self) -> Project | None:
+        """Where y has no noise, x ← x + A⁺y − A⁺(A x) at σ = 0, so that the answer shows y; else None."""
+        if self.noise > 0:
+            return None
+
+        def end(x: Tensor, sigma: float) -> Tensor:
+            return x if sigma > 0 else (x - self.damage.pinv(self.damage(x))) + self.inverse
+
+        return end
+
+
+def pullback(function: Product, x: Tensor) -> tuple[Tensor, Product]:
+    """function(x), computed once, and u ↦ Jᵀu with its derivative J; also under `torch.no_grad`.
+
+    What it takes to differentiate is kept only as long as the second is.
+
+    Raises:
+        UserError: the function cannot be differentiated.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        at = x.detach().clone().requires_grad_()
+        value = function(at)
+    if not value.requires_grad:
+        raise UserError(
+            "denoiser",
+            "cannot be differentiated, and this restorer needs its derivative.",
+            "Use Projection or NullSpace, which need none.",
+        )
+
+    def pull(u: Tensor) -> Tensor:
+        return torch.autograd.grad(value, at, u, retain_graph=True)[0]
+
+    return value.detach(), pull
+
+
+def linearized(operator: Product, x: Tensor) -> tuple[Tensor, Product, Product]:
+    """A(x), v ↦ Hv and u ↦ Hᵀu with the derivative H of A at x, which is A itself where A is linear."""
+    with torch.inference_mode(False), torch.enable_grad():
+        at = x.detach().clone().requires_grad_()
+        value = operator(at)
+        probe = torch.zeros_like(value).requires_grad_()
+        (pulled,) = torch.autograd.grad(value, at, probe, create_graph=True)
+
+    def push(v: Tensor) -> Tensor:
+        return torch.autograd.grad(pulled, probe, v, retain_graph=True)[0]
+
+    def pull(u: Tensor) -> Tensor:
+        return torch.autograd.grad(value, at, u, retain_graph=True)[0]
+
+    return value.detach(), push, pull
+
+
+def lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iterations: int) -> Tensor:
+    """L w with (t + (1 − t) A L) w = (1 − t) b, by conjugate gradients from w = 0.
+
+    A picture is left as it is once its residual has fallen to rounding, or where the matrix turns out not to
+    be positive, which a network's Jacobian does not promise.
+
+    Args:
+        lift: L, from what is observed to pictures.
+        push: A.
+        share: t, (B,).
+        misfit: b = y − A D.
+        iterations: as many calls of `lift`.
+
+    Returns:
+        The shape of a picture.
+
+    Raises:
+        UserError: iterations < 1.
+    """
+    if iterations < 1:
+        raise UserError("iterations", f"need at least one, got {iterations}.")
+    t = expand(share, misfit)
+    residual = direction = (1 - t) * misfit
+    square = _dot(residual, residual)
+    enough = (4 * torch.finfo(misfit.dtype).eps) ** 2 * square
+    alive, picture = square > 0, lift(direction)
+    total = torch.zeros_like(picture)
+    for index in range(iterations):
+        if index > 0:
+            picture = lift(direction)
+        image = t * direction + (1 - t) * push(picture)
+        curvature = _dot(direction, image)
+        alive = alive & (curvature > 0) & (square > enough)
+        length = torch.where(alive, square / curvature, 0)
+        total = total + length * picture
+        residual = residual - length * image
+        before, square = square, _dot(residual, residual)
+        direction = residual + torch.where(alive, square / before, 0) * direction
+    return total
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products of the pictures of a batch, (B, 1, 1, 1)."""
+    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))

@@ -1,0 +1,151 @@
+"""Restoration by guidance: the score of what was observed, added to the model's.
+
+By Bayes ∇ log p(x; σ | y) = ∇ log p(x; σ) + ∇ log p(y | x), and so, with D = x + σ² × score,
+
+    D' = D + σ² ∇ₓ log p(y | x).
+
+What is not known is p(y | x) = ∫ p(y | x0) p(x0 | x) dx0. All here take p(x0 | x) for a Gaussian around D,
+so that p(y | x) ≈ N(y; A D, σ_y² I + A V Aᵀ), hold V fixed while they differentiate, and with J = ∂D/∂x
+come to
+
+    D' = D + σ² Jᵀ Aᵀ (σ_y² I + A V Aᵀ)⁻¹ (y − A D).
+
+They differ in V, the covariance of x0 given x:
+
+    PiGDM            V = r² I,      r² = σ²s²/(σ²+s²)          right if pictures are N(·, s² I)
+    MomentMatching   V = σ² J                                  Tweedie's covariance, right for any pictures
+    DPS              (…)⁻¹ = α I,  α by the curvature along the gradient
+
+Jᵀu is one pass backwards through the network, and D is evaluated once for all of them. Everything that is
+needed for a pass is given free when the call returns.
+
+J of an exact denoiser is symmetric: it is Cov[x0 | x]/σ². That of a network nearly is.
+
+References:
+    Song et al. (2023), ΠGDM, eq. 7–8. https://openreview.net/forum?id=9_gsMA8MRKQ
+    Chung et al. (2023), DPS, Algorithm 1. https://arxiv.org/abs/2209.14687
+    Rozet et al. (2024), moment matching posterior sampling. https://arxiv.org/abs/2405.13712
+    Boys et al. (2023), Tweedie moment projection. https://arxiv.org/abs/2310.06721
+    Efron (2011), Tweedie's formula. https://doi.org/10.1198/jasa.2011.tm11181
+"""
+
+from dataclasses import dataclass
+
+from torch import Generator, Tensor
+
+from scorefield.degradations import Observation
+from scorefield.model import Denoiser, expand
+from scorefield.restoration.evidence import Evidence, lifted, linearized, pullback
+from scorefield.restoration.posterior import Posterior
+
+
+@dataclass(frozen=True, kw_only=True)
+class PiGDM:
+    """Pseudo-inverse guidance: V = r² I, r² = σ²s²/(σ²+s²) (Song et al. 2023, eq. 7–8).
+
+        D' = D + (σ²/r²) Jᵀ Aᵀ (A Aᵀ + (σ_y²/r²) I)⁻¹ (y − A D),      σ²/r² = 1 + (σ/s)²
+
+    Without noise the middle is A⁺y − A⁺(A D), which any A has, JPEG too, and no derivative of A is taken.
+    Exact for N(μ, s² I) with any linear A. Where pictures correlate, J tells the unseen about the seen and
+    the mean comes out nearly right; r² then takes every direction for as uncertain as any other.
+
+    Their Algorithm 1 adds Jᵀ(…) to each step of DDIM with a weight of its own, which does not shrink as steps
+    become more; here it has the weight of eq. 7, so that any sampler and any number of steps mean the same.
+
+    Args:
+        denoiser: an unconditional model, that can be differentiated.
+        spread: s. Song et al. take 1, for pixels from −1 to 1; for pixels from 0 to 1 that is 0.5.
+        iterations: of conjugate gradients where the observation is noisy.
+    """
+
+    denoiser: Denoiser
+    spread: float = 1.0
+    iterations: int = 10
+
+    def posterior(self, observation: Observation, *, generator: Generator) -> Posterior:
+        """The guided denoiser; without noise the last step ends with A x = y."""
+        evidence = Evidence.of(observation)
+
+        def guided(x: Tensor, sigma: Tensor) -> Tensor:
+            denoised, pull = pullback(lambda x: self.denoiser(x, sigma), x)
+            gain = 1 + (sigma / self.spread) ** 2
+            change = evidence.correction(denoised, sigma**2 / gain, self.iterations)
+            return denoised + expand(gain, x) * pull(change)
+
+        return Posterior(denoiser=guided, project=evidence.ending())
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentMatching:
+    """V = σ² J, the covariance that Tweedie's formula gives (Rozet et al. 2024; Boys et al. 2023).
+
+        D' = D + σ² Jᵀ Aᵀ (σ_y² I + σ² A J Aᵀ)⁻¹ (y − A D)
+
+    The inverse is by conjugate gradients, one pass backwards for each iteration. Exact for any Gaussian and
+    any linear A, with as many iterations as there are observed values, or fewer where the spectrum is
+    short; stopped early it corrects most what is most uncertain. For other pictures it takes p(x0 | x) for
+    the Gaussian with its true mean and covariance, which at large σ joins modes that lie apart.
+
+    A that is not linear is replaced by its derivative at D; JPEG passes gradients through its rounding.
+
+    Args:
+        denoiser: an unconditional model, that can be differentiated.
+        iterations: of conjugate gradients.
+    """
+
+    denoiser: Denoiser
+    iterations: int = 3
+
+    def posterior(self, observation: Observation, *, generator: Generator) -> Posterior:
+        """The guided denoiser; without noise the last step ends with A x = y."""
+        return _matched(self.denoiser, observation, self.iterations, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPS:
+    """A step down the gradient of the misfit (Chung et al. 2023), made free of its sampler.
+
+    Published is, after each step of DDPM, x ← x' − ζ_i ∇ₓ‖y − A D(x)‖² with ζ_i = ζ/‖y − A D‖: a step along
+    Jᵀ Aᵀ(y − A D) whose length is tuned to the picture, the damage and the number of steps. A step of a
+    sampler from σ to τ moves x by 1 − (τ/σ)² of what is added to D, so that the same direction in D' serves
+    them all:
+
+        D' = D + ζ α Jᵀ Aᵀ r,      r = y − A D,      α = σ² ‖r‖² / rᵀ(σ_y² I + σ² A J Aᵀ) r.
+
+    The direction is theirs, the length ours: α is where the quadratic that r's likelihood is along this
+    direction has its optimum, so that ζ has no units, and 1 is right for one observed value, or where all
+    are alike uncertain. (Their ζ keeps the length the same while the misfit falls, which along an ODE
+    either overshoots or never arrives.) It is the first iteration of MomentMatching, and costs one pass
+    backwards. In their terms, for an ancestral step, ζ_i ∇‖r‖² has ζ_i = ζ α (1 − (τ/σ)²)/2.
+
+    Exact for Gaussians with one observed value; with several the directions that A sees clearest are
+    corrected too little, and only the ending brings them to y.
+
+    Args:
+        denoiser: an unconditional model, that can be differentiated.
+        scale: ζ.
+    """
+
+    denoiser: Denoiser
+    scale: float = 1.0
+
+    def posterior(self, observation: Observation, *, generator: Generator) -> Posterior:
+        """The guided denoiser; without noise the last step ends with A x = y."""
+        return _matched(self.denoiser, observation, 1, self.scale)
+
+
+def _matched(denoiser: Denoiser, observation: Observation, iterations: int, scale: float) -> Posterior:
+    """D + scale × the `iterations`-th conjugate step towards the Gaussian answer with V = σ² J."""
+    evidence = Evidence.of(observation)
+
+    def guided(x: Tensor, sigma: Tensor) -> Tensor:
+        denoised, pull = pullback(lambda x: denoiser(x, sigma), x)
+        value, push, adjoint = linearized(evidence.damage, denoised)
+
+        def lift(u: Tensor) -> Tensor:
+            return pull(adjoint(u))
+
+        change = lifted(lift, push, evidence.share(sigma**2), evidence.y - value, iterations)
+        return denoised + scale * change
+
+    return Posterior(denoiser=guided, project=evidence.ending())

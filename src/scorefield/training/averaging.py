@@ -1,0 +1,25 @@
+"""The average of weights over training.
+
+It is exponential; early on, when `decay` would reach back before the start, its decay is (1 − 1/t)^(1/span),
+which covers about the last `span` of the t steps made.
+
+References:
+    Karras et al. (2024), §3.1, power-function averages. https://arxiv.org/abs/2312.02696
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def averaging(decay: float, span: float) -> Callable[[Any, Any, Any], None]:
+    """The update of an `AveragedModel`: (averages, weights, updates made before) → None, in place."""
+
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], made: Tensor | int) -> None:
+        beta = min(decay, (1 - 1 / (float(made) + 1)) ** (1 / span))
+        torch._foreach_lerp_(list(averaged), list(current), 1 - beta)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
+    return update

@@ -1,0 +1,156 @@
+"""The verbs that mend pictures, as a user calls them."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from oracles import tiny_model
+from scorefield import checkpoint
+from scorefield.cli.mending import METHOD_WORDS
+from scorefield.restoration import METHODS
+
+
+@pytest.fixture(scope="module")
+def color(tmp_path_factory):
+    """A file with an untrained model for color."""
+    return checkpoint.save(tiny_model(3), tmp_path_factory.mktemp("color") / "model.safetensors")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A colored picture of 16 × 16."""
+    ramp = np.linspace(40, 210, 16).astype(np.uint8)
+    rgb = np.stack(
+        [np.tile(ramp, (16, 1)), np.tile(ramp[:, None], (1, 16)), np.full((16, 16), 90, np.uint8)], -1
+    )
+    path = tmp_path / "photo.png"
+    Image.fromarray(rgb).save(path)
+    return path
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def run(call, verb, *arguments, model, out):
+    told = call(verb, *arguments, "--model", model, "--candidates", 2, "--steps", 3, "--method", "null-space",
+                "--out", out)  # fmt: skip
+    assert told.code == 0, told.err
+    return told
+
+
+def test_the_words_of_the_help_name_every_method():
+    assert list(METHOD_WORDS) == list(METHODS)
+
+
+@pytest.mark.parametrize("method", METHOD_WORDS)
+def test_every_method_can_be_named(call, color, photo, tmp_path, method):
+    told = call("inpaint", photo, "--model", color, "--candidates", 1, "--method", method, "--steps", 5,
+                "--mask", "left", "--out", tmp_path / "out")  # fmt: skip
+    assert told.code == 0, told.err
+    assert np.array_equal(pixels(tmp_path / "out" / "photo-1.png")[:, 8:], pixels(photo)[:, 8:])
+
+
+def test_colorize_gives_color(call, color, photo, tmp_path):
+    with Image.open(photo) as image:
+        image.convert("L").save(tmp_path / "old.png")
+    told = run(call, "colorize", tmp_path / "old.png", model=color, out=tmp_path / "out")
+    assert str(tmp_path / "out" / "old-sheet.png") in told.out
+    assert pixels(tmp_path / "out" / "old-1.png").shape == (16, 16, 3)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "old-1.png", "old-2.png", "old-sheet.png",
+    ]  # fmt: skip
+
+
+def test_uncrop_keeps_the_picture_where_it_was(call, color, photo, tmp_path):
+    run(call, "uncrop", photo, "--sides", "top, left", "--amount", 0.25, model=color, out=tmp_path / "out")
+    wide = pixels(tmp_path / "out" / "photo-1.png")
+    assert wide.shape == (20, 20, 3)
+    assert np.array_equal(wide[4:, 4:], pixels(photo))
+
+
+def test_dejpeg_reads_the_file(call, color, photo, tmp_path):
+    with Image.open(photo) as image:
+        image.save(tmp_path / "small.jpg", quality=10)
+    run(call, "dejpeg", tmp_path / "small.jpg", model=color, out=tmp_path / "out")
+    assert pixels(tmp_path / "out" / "small-2.png").shape == (16, 16, 3)
+    run(call, "dejpeg", photo, "--quality", 20, model=color, out=tmp_path / "told")
+
+
+def test_restore_undoes_several_and_can_do_them_first(call, color, photo, tmp_path):
+    damage = ("--damage", "grey", "--damage", "downscale:2")
+    run(call, "restore", photo, *damage, "--simulate", model=color, out=tmp_path / "out")
+    assert pixels(tmp_path / "out" / "photo-1.png").shape == (16, 16, 3)
+    with Image.open(photo) as image:
+        image.convert("L").resize((8, 8), Image.Resampling.BOX).save(tmp_path / "left.png")
+    run(call, "restore", tmp_path / "left.png", *damage, model=color, out=tmp_path / "out")
+    assert pixels(tmp_path / "out" / "left-1.png").shape == (16, 16, 3)
+    simulated, real = (pixels(tmp_path / "out" / f"{name}-sheet.png").shape for name in ("photo", "left"))
+    assert simulated[1] > real[1]  # the original stands last
+
+
+def test_what_was_done_is_written_as_json(call, color, photo, tmp_path):
+    run(call, "restore", photo, "--damage", "blur:1", "--simulate", "--json", tmp_path / "r.json",
+        model=color, out=tmp_path / "out")  # fmt: skip
+    (entry,) = json.loads((tmp_path / "r.json").read_text())
+    assert entry["method"] == "null-space" and entry["error"] is None and len(entry["outputs"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["colorize", "PHOTO", "--model", "RUN"], ["model", "draws grey pictures"]),
+        (["colorize", "PHOTO", "--method", "pigmd"], ["no such method", "`pigdm`"]),
+        (["colorize", "PHOTO", "--method", "repaint", "--sampler", "heun"], ["climbs", "heun"]),
+        (["uncrop", "PHOTO", "--sides", "up"], ["no such side 'up'", "top"]),
+        (["uncrop", "PHOTO", "--sides", ","], ["sides", "none is named"]),
+        (["uncrop", "PHOTO", "--amount", "0"], ["amount", "more than 0"]),
+        (["dejpeg", "PHOTO"], ["photo.png", "is no JPEG file", "--quality"]),
+        (["dejpeg", "PHOTO", "--quality", "0"], ["jpeg", "1 to 100"]),
+        (["restore", "PHOTO"], ["Missing option '--damage'"]),
+        (["restore", "PHOTO", "--damage", "gery"], ["no such damage 'gery'", "`grey`"]),
+        (["restore", "PHOTO", "--damage", "jpeg:ten"], ["jpeg:ten", "no whole number"]),
+        (["restore", "PHOTO", "--damage", "grey"], ["photo.png", "3 channels", "after the damage it has 1"]),
+        (["restore", "PHOTO", "--damage", "downscale:3", "--simulate"], ["16×16", "divide by 3"]),
+        (["restore", "PHOTO", "--damage", "crop:9", "--simulate"], ["crop:9", "nothing of a picture"]),
+        (["restore", "PHOTO", "--damage", "blur:1", "--noise", "-1"], ["--noise"]),
+        (["restore", "PHOTO", "--damage", "blur:1", "--steps", "0"], ["steps"]),
+        (["inpaint", "PHOTO", "--method", "dsp"], ["no such method", "`dps`"]),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_told_in_one_line(call, color, run_of_grey, photo, tmp_path, arguments, words):
+    places = {"PHOTO": photo, "RUN": run_of_grey}
+    given = [places.get(part, part) for part in arguments]
+    if "--model" not in given:
+        given += ["--model", color]
+    line = call(*given, "--out", tmp_path / "out").complaint()
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def run_of_grey(tmp_path_factory):
+    return checkpoint.save(tiny_model(1), tmp_path_factory.mktemp("grey") / "model.safetensors")
+
+
+def test_a_file_that_fails_does_not_stop_the_others(call, color, photo, tmp_path):
+    with Image.open(photo) as image:
+        image.save(tmp_path / "small.jpg", quality=10)
+    told = call("dejpeg", photo, tmp_path / "small.jpg", "--model", color, "--steps", 3, "--method",
+                "null-space", "--candidates", 1, "--out", tmp_path / "out")  # fmt: skip
+    assert told.code == 2
+    assert "photo.png: is no JPEG file" in told.err
+    assert (tmp_path / "out" / "small-1.png").is_file()
+
+
+@pytest.mark.parametrize("verb", ["inpaint", "colorize", "uncrop", "dejpeg", "restore"])
+def test_help_shows_an_example(call, verb):
+    told = call(verb, "--help")
+    assert told.code == 0
+    assert f"scorefield {verb}" in " ".join(told.out.split())
+    assert sys.modules["scorefield.cli.mending"]

@@ -1,0 +1,50 @@
+"""Bits per dimension of a set of pictures."""
+
+import math
+
+import pytest
+import torch
+
+from oracles import seeded, tiny_model
+from scorefield.data.images import to_float
+from scorefield.errors import UserError
+from scorefield.evaluation.bits import bits_per_dimension
+from scorefield.likelihood import log_likelihood
+from training.toys import pictures
+
+pytest.importorskip("torchdiffeq")
+
+
+def test_the_mean_and_its_error_are_those_of_the_pictures():
+    told, model, test = [], tiny_model(), pictures(24)
+    found = bits_per_dimension(
+        model, test, n=5, rtol=1e-2, batch=2, track=lambda words, share: told.append((words, share))
+    )
+    assert found.n == len(found.each) == 5
+    assert found.mean == pytest.approx(sum(found.each) / 5)
+    assert found.standard_error == pytest.approx(float(torch.tensor(found.each).std()) / math.sqrt(5))
+    assert found.data.startswith("ramps, 24 pictures, ")
+    assert "±" in found.rows()["bits per dimension"]
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+    assert {words for words, _ in told} == {"Likelihood"}
+
+
+def test_it_is_log_likelihood_in_full_precision():
+    model, test = tiny_model(), pictures(3)
+    model.precision = torch.bfloat16
+    found = bits_per_dimension(model, test, n=9, rtol=1e-2, seed=4)
+    assert model.precision == torch.bfloat16
+    model.precision = torch.float32
+    x = to_float(test.images, model.value_range)
+    same = log_likelihood(model, x, repeats=1, rtol=1e-2, atol=1e-2, generator=seeded(4))
+    assert found.each == tuple(same.bits.tolist())
+    assert found.evaluations == same.evaluations
+
+
+def test_pictures_that_cannot_be_measured_are_refused():
+    with pytest.raises(UserError, match="its pictures are 3×8×8, the model draws 1×8×8"):
+        bits_per_dimension(tiny_model(), pictures(channels=3), n=4)
+    with pytest.raises(UserError, match="a standard error needs at least two pictures, got 1"):
+        bits_per_dimension(tiny_model(), pictures(), n=1)

@@ -1,0 +1,86 @@
+"""Ladders cut, thinned and climbing, against the papers' schedules walked step by step."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scorefield.errors import UserError
+from scorefield.noise import capped, check_ladder, climbing, geometric, karras, thinned
+
+
+def walked(levels, jump, times):
+    """RePaint's walk over levels, counted from the least noise, with a counter at each place to turn."""
+    left = dict.fromkeys(range(0, levels - jump, jump), times - 1)
+    place, seen = levels, []
+    while place > 0:
+        place -= 1
+        seen.append(place)
+        if left.get(place, 0):
+            left[place] -= 1
+            place += jump
+            seen.append(place)
+    return seen
+
+
+@given(st.integers(2, 60), st.integers(1, 12), st.integers(1, 6), st.booleans())
+def test_climbing_walks_as_the_paper(levels, jump, times, to_zero):
+    ladder = torch.arange(levels, 0, -1).float()
+    ladder = torch.cat([ladder, torch.zeros(1)]) if to_zero else ladder
+    if levels <= jump:
+        with pytest.raises(UserError, match="needs more rungs"):
+            climbing(ladder, jump=jump, times=times)
+        return
+    expected = [float(place + 1) for place in walked(levels, jump, times)]
+    got = climbing(ladder, jump=jump, times=times)
+    assert got.tolist() == expected + [0.0] * to_zero
+    assert check_ladder(got, climbs=True)
+
+
+def test_the_papers_schedule_takes_as_many_steps_as_published():
+    ladder = climbing(karras(80, 0.002, 250))  # 250 rungs, jumps of 10, 10 times (Lugmayr et al. 2022, §5)
+    falls = sum(t < s for s, t in pairwise(ladder.tolist()))
+    climbs = sum(t > s for s, t in pairwise(ladder.tolist()))
+    assert (falls, climbs) == (2410, 24 * 9)
+    assert falls + 10 * climbs == 4570  # theirs climb rung by rung
+    assert ladder[-1] == 0 and ladder[0] == 80
+
+
+def test_once_down_each_stretch_is_the_ladder_itself():
+    ladder = karras(80, 0.002, 25)
+    assert torch.equal(climbing(ladder, jump=10, times=1), ladder)
+
+
+@pytest.mark.parametrize("settings", [{"jump": 0}, {"times": 0}, {"jump": 25}])
+def test_a_jump_that_cannot_be_is_refused(settings):
+    with pytest.raises(UserError, match="jump"):
+        climbing(karras(80, 0.002, 25), **settings)
+
+
+def test_a_ladder_that_climbs_cannot_climb_again():
+    with pytest.raises(UserError, match="must fall"):
+        climbing(climbing(karras(80, 0.002, 25)))
+
+
+def test_a_capped_ladder_keeps_what_lies_below():
+    ladder = torch.tensor([8.0, 4.0, 2.0, 0.0])
+    assert capped(ladder, 4.0).tolist() == [4, 2, 0]
+    assert capped(ladder, 3.9).tolist() == [2, 0]
+    assert capped(ladder, 100).tolist() == ladder.tolist()
+    with pytest.raises(UserError, match="sigma_max: 1 lies below all rungs; the last is 2"):
+        capped(ladder, 1.0)
+
+
+@given(st.integers(2, 400), st.integers(1, 500))
+def test_a_thinned_ladder_keeps_its_ends_and_its_evenness(levels, count):
+    ladder = geometric(100, 0.01, levels)
+    thin = thinned(ladder, count)
+    assert len(thin) == max(2, min(count, levels))
+    assert (thin[0], thin[-1]) == (ladder[0], ladder[-1])
+    assert check_ladder(thin)
+    assert bool(torch.isin(thin, ladder).all())
+    gaps = thin.log().diff()
+    if len(thin) > 2:
+        assert float(gaps.max() - gaps.min()) < 1.01 * float((ladder[0] / ladder[1]).log()) + 1e-3

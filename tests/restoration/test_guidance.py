@@ -1,0 +1,278 @@
+"""Guided denoisers against closed-form posteriors, and what they ask of a network."""
+
+import weakref
+
+import pytest
+import torch
+
+from oracles import Counting, float32_mixture, seeded, tiny_model
+from restoration.gaussians import (
+    GENERAL,
+    MATRICES,
+    ONE,
+    Linear,
+    bayes,
+    correlated,
+    denoised_bayes,
+    draws,
+    isotropic,
+    moments,
+    observed,
+    off,
+    posterior_of,
+)
+from scorefield.degradations import JPEG, Mask, Observation
+from scorefield.distributions import GaussianMixture
+from scorefield.errors import UserError
+from scorefield.model import expand
+from scorefield.noise import karras
+from scorefield.restoration import DPS, MomentMatching, NullSpace, PiGDM
+from scorefield.samplers import Ancestral, Heun
+
+KINDS = [NullSpace, PiGDM, DPS, MomentMatching]
+GUIDED = KINDS[1:]
+matrices = pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
+noises = pytest.mark.parametrize("noise", [0.0, 0.3])
+kinds = pytest.mark.parametrize("kind", KINDS)
+guided = pytest.mark.parametrize("kind", GUIDED)
+
+
+# The law of the answers
+
+
+@matrices
+@noises
+@pytest.mark.parametrize("sigma", [0.01, 0.7, 30.0])
+def test_moment_matching_denoises_a_gaussian_as_bayes_does(matrix, noise, sigma):
+    law, y = correlated(), observed(matrix)
+    x = law.sample(5, generator=seeded()) + sigma * torch.randn(5, 6, generator=seeded(1)).double()
+    posterior = posterior_of(MomentMatching(denoiser=law, iterations=6), matrix, y, noise, 5)
+    found = posterior.denoiser(x[:, None, None], torch.full((5,), sigma).double()).flatten(1)
+    right = denoised_bayes(law, matrix, y, noise, x, sigma)
+    torch.testing.assert_close(found, right, rtol=1e-6, atol=1e-6)
+
+
+@matrices
+@noises
+def test_moment_matching_follows_the_posterior_of_any_gaussian(matrix, noise):
+    law, y = correlated(), observed(matrix)
+    right = bayes(law, matrix, y, noise)
+    found = moments(MomentMatching(denoiser=law, iterations=6), matrix, y, noise)
+    assert max(off(found, right)) < 0.02
+    assert off((law.means[0], law.covariances[0]), right)[0] > 1  # the prior is another law
+
+
+@matrices
+@noises
+def test_pseudo_inverse_guidance_is_exact_where_pictures_are_uncorrelated(matrix, noise):
+    law, y = isotropic(std=0.5), observed(matrix) / 2
+    found = moments(PiGDM(denoiser=law, spread=0.5, iterations=6), matrix, y, noise)
+    assert max(off(found, bayes(law, matrix, y, noise))) < 0.02
+
+
+@noises
+def test_one_gradient_step_is_exact_for_one_observed_value(noise):
+    law, y = correlated(), observed(ONE)
+    found = moments(DPS(denoiser=law), ONE, y, noise)
+    assert max(off(found, bayes(law, ONE, y, noise))) < 0.02
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_moment_matching_draws_the_posterior_with_a_stochastic_sampler_too(noise):
+    law, y = correlated(), observed(GENERAL)
+    narrow = GaussianMixture(law.weights.float(), law.means.float(), law.covariances.float())
+    restorer = MomentMatching(denoiser=narrow, iterations=4)
+    x = draws(restorer, GENERAL, y, noise, Ancestral(), karras(80, 0.01, 100)).double()
+    mean, covariance = off((x.mean(0), torch.cov(x.T)), bayes(law, GENERAL, y, noise))
+    assert mean < 0.06  # standard error 0.016
+    assert covariance < 0.1
+
+
+def test_a_published_step_is_this_one_seen_through_a_sampler():
+    # x ← x' − ζ_i ∇‖y − A D‖², added to an ancestral step from σ to τ
+    law, y, sigma, tau = correlated(), observed(GENERAL), 0.8, 0.5
+    x = torch.randn(1, 1, 1, 6, generator=seeded(), dtype=torch.float64)
+    ladder = torch.tensor([sigma, tau], dtype=torch.float64)
+    posterior = posterior_of(DPS(denoiser=law, scale=0.7), GENERAL, y, 0.0, 1)
+    plain, ours = (
+        next(iter(Ancestral().iterate(d, x, ladder, generator=seeded(3)))).x
+        for d in (law, posterior.denoiser)
+    )
+    at = x.clone().requires_grad_()
+    misfit = y - Linear(GENERAL)(law(at, ladder[:1])).flatten()
+    (slope,) = torch.autograd.grad(misfit.square().sum(), at)
+    lift = sigma**2 * slope.flatten() / -2  # σ² Jᵀ Aᵀ r
+    alpha = sigma**2 * misfit.square().sum() / (misfit @ GENERAL @ lift)
+    zeta = 0.7 * alpha * (1 - (tau / sigma) ** 2) / 2
+    torch.testing.assert_close(ours, (plain - zeta * slope).detach(), rtol=1e-9, atol=1e-9)
+
+
+# Where an answer comes from
+
+
+@guided
+def test_it_works_without_gradients_in_the_caller_and_calls_the_model_once(kind):
+    law = float32_mixture()
+    spy = Counting(law)
+    damage = Mask(fill=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
+    observation = Observation(y=torch.full((3, 1, 1, 2), 0.4), degradation=damage)
+    posterior = kind(denoiser=spy).posterior(observation, generator=seeded())
+    x, sigma = torch.randn(3, 1, 1, 2, generator=seeded()), torch.tensor([0.2, 1.0, 5.0])
+    with torch.no_grad():
+        found = posterior.denoiser(x, sigma)
+    assert spy.calls == 1
+    assert not found.requires_grad
+    assert found.dtype == torch.float32
+    assert torch.equal(found, posterior.denoiser(x, sigma))
+    assert not x.requires_grad
+
+
+@kinds
+def test_pictures_of_a_batch_do_not_know_of_each_other(kind):
+    law, damage = float32_mixture(), Linear(torch.tensor([[1.0, 0.5]]))
+    y, sigma = torch.tensor([0.4, -1.0, 2.0])[:, None, None, None], torch.tensor([0.2, 1.0, 5.0])
+    x = torch.randn(3, 1, 1, 2, generator=seeded())
+
+    def answers(rows):
+        observation = Observation(y=y[rows], degradation=damage, noise=0.1)
+        posterior = kind(denoiser=law).posterior(observation, generator=seeded())
+        return posterior.denoiser(x[rows], sigma[rows])
+
+    together = answers(slice(0, 3))
+    for i in range(3):
+        torch.testing.assert_close(together[i : i + 1], answers(slice(i, i + 1)), rtol=1e-5, atol=1e-6)
+
+
+@guided
+def test_nothing_of_the_pass_backwards_is_kept(kind):
+    outputs = []
+
+    def remembered(x, sigma):
+        value = float32_mixture()(x, sigma)
+        outputs.append(weakref.ref(value))
+        return value
+
+    observation = Observation(y=torch.ones(2, 1, 1, 1), degradation=Linear(torch.tensor([[1.0, 0.5]])))
+    posterior = kind(denoiser=remembered).posterior(observation, generator=seeded())
+    for step in Heun().iterate(
+        posterior.denoiser, torch.randn(2, 1, 1, 2), karras(5, 0.1, 3), generator=seeded()
+    ):
+        assert not step.x.requires_grad
+    assert len(outputs) == 5
+    assert all(reference() is None for reference in outputs)
+
+
+@kinds
+def test_half_precision_inside_the_network_changes_little(kind):
+    model = tiny_model(3)
+    x = torch.randn(2, 3, 8, 8, generator=seeded())
+    damage = Mask(fill=(torch.rand(1, 1, 8, 8, generator=seeded(1)) > 0.5).float())
+    observation = Observation(y=damage(torch.rand(2, 3, 8, 8, generator=seeded(2))), degradation=damage)
+    found = {}
+    for precision in (torch.float32, torch.bfloat16):
+        model.precision = precision
+        posterior = kind(denoiser=model).posterior(observation, generator=seeded())
+        with torch.no_grad():
+            found[precision] = posterior.denoiser(x, torch.full((2,), 0.5))
+        assert found[precision].dtype == torch.float32
+    apart = (found[torch.float32] - found[torch.bfloat16]).abs().max()
+    assert 0 < float(apart) < 0.05
+
+
+@kinds
+@noises
+def test_an_answer_stays_finite_at_any_noise(kind, noise):
+    law = float32_mixture()
+    damage = Mask(fill=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
+    observation = Observation(y=torch.full((6, 1, 1, 2), 0.4), degradation=damage, noise=noise)
+    posterior = kind(denoiser=law).posterior(observation, generator=seeded())
+    sigma = torch.tensor([0.0, 1e-8, 1e-3, 1.0, 1e4, 1e10])
+    x = torch.randn(6, 1, 1, 2, generator=seeded()) * expand(sigma.clamp_min(1), torch.ones(6, 1, 1, 1))
+    found = posterior.denoiser(x, sigma)
+    assert bool(found.isfinite().all())
+    if noise > 0:  # what is all but clean needs no help
+        torch.testing.assert_close(found[1], law(x, sigma)[1], rtol=1e-5, atol=1e-5)
+
+
+# Damage that is not linear, networks that are not exact
+
+
+@kinds
+def test_a_jpeg_picture_is_drawn_to_what_it_shows(kind):
+    picture = torch.rand(2, 1, 8, 8, generator=seeded()) * 2 - 1
+    damage = JPEG(quality=20)
+    observation = Observation(y=damage(picture), degradation=damage)
+    law = tiny_model(1)
+    posterior = kind(denoiser=law).posterior(observation, generator=seeded())
+    x, sigma = picture + 0.3 * torch.randn(picture.shape, generator=seeded(1)), torch.full((2,), 0.3)
+    before = (damage(law(x, sigma)) - observation.y).norm()
+    after = (damage(posterior.denoiser(x, sigma)) - observation.y).norm()
+    assert after < 0.8 * before
+
+
+def test_pseudo_inverse_guidance_takes_no_derivative_of_the_damage():
+    class Rounded(Linear):
+        def __call__(self, x):
+            return super().__call__(x.detach()).round()
+
+    observation = Observation(y=torch.ones(2, 1, 1, 1), degradation=Rounded(torch.tensor([[1.0, 0.5]])))
+    posterior = PiGDM(denoiser=float32_mixture()).posterior(observation, generator=seeded())
+    x, sigma = torch.zeros(2, 1, 1, 2), torch.ones(2)
+    assert not torch.equal(posterior.denoiser(x, sigma), float32_mixture()(x, sigma))
+
+
+@pytest.mark.parametrize("kind", [DPS, MomentMatching])
+def test_a_jacobian_that_cannot_be_a_covariance_guides_nothing(kind):
+    observation = Observation(y=torch.ones(2, 1, 1, 1), degradation=Linear(torch.tensor([[1.0, 0.5]])))
+    posterior = kind(denoiser=lambda x, sigma: -x).posterior(observation, generator=seeded())
+    x = torch.randn(2, 1, 1, 2, generator=seeded())
+    assert torch.equal(posterior.denoiser(x, torch.ones(2)), -x)
+
+
+@kinds
+def test_without_noise_the_ending_is_what_was_observed(kind):
+    y, x = torch.rand(2, 1, 1, 1, generator=seeded()), torch.randn(2, 1, 1, 2, generator=seeded(1))
+    damage = Linear(torch.tensor([[1.0, 0.5]]))
+    restorer = kind(denoiser=float32_mixture())
+    project = restorer.posterior(Observation(y=y, degradation=damage), generator=seeded()).project
+    assert torch.equal(project(x, 0.1), x)
+    torch.testing.assert_close(damage(project(x, 0.0)), y)
+    unseen = torch.tensor([0.5, -1.0])
+    torch.testing.assert_close(project(x, 0.0) @ unseen, x @ unseen)
+    noisy = Observation(y=y, degradation=damage, noise=0.1)
+    assert restorer.posterior(noisy, generator=seeded()).project is None
+
+
+@guided
+def test_a_denoiser_without_a_derivative_is_told(kind):
+    observation = Observation(y=torch.ones(1, 1, 1, 1), degradation=Linear(torch.tensor([[1.0, 0.5]])))
+    posterior = kind(denoiser=lambda x, sigma: x.detach()).posterior(observation, generator=seeded())
+    with pytest.raises(UserError, match="denoiser: cannot be differentiated.*NullSpace"):
+        posterior.denoiser(torch.zeros(1, 1, 1, 2), torch.ones(1))
+
+
+def test_no_iteration_at_all_is_told():
+    observation = Observation(y=torch.ones(1, 1, 1, 1), degradation=Linear(torch.tensor([[1.0, 0.5]])))
+    posterior = MomentMatching(denoiser=float32_mixture(), iterations=0).posterior(
+        observation, generator=seeded()
+    )
+    with pytest.raises(UserError, match="iterations: need at least one, got 0"):
+        posterior.denoiser(torch.zeros(1, 1, 1, 2), torch.ones(1))
+
+
+# Known biases
+
+
+def two_modes():
+    """The known coordinate, 2, turns weights of 0.5 and 0.5 into 0.27 and 0.73."""
+    return GaussianMixture(
+        torch.ones(2),
+        torch.tensor([[-4.0, -1.5], [4.0, 1.5]]),
+        torch.tensor([[[16.0, 0.0], [0.0, 0.2]]] * 2),
+    )
+
+
+def share_of_the_upper_mode(restorer, sampler, sigmas, n=3000):
+    matrix, y = torch.tensor([[1.0, 0.0]]), torch.tensor([2.0])
+    x = draws(restorer, matrix, y, 0.0, sampler, sigmas, n)
+    return float((x[:, 1] > 0).float().mean())

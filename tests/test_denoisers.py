@@ -1,0 +1,289 @@
+"""Guidance on mixtures, where every density is known; clipping; what goes through a network how often."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from oracles import Counting, Gaussian, float64_mixture, lively, seeded
+from scorefield.denoisers import Clamped, Guided, class_rows, conditioned
+from scorefield.distributions import GaussianMixture
+from scorefield.errors import UserError
+from scorefield.model import Condition, ScoreModel, expand, noise, score
+from scorefield.networks import UNet
+from scorefield.noise import karras
+from scorefield.parameterization import EDM
+from scorefield.samplers import Heun
+
+
+def component(mixture, k):
+    """The law of one class: the k-th component alone."""
+    one = slice(k, k + 1)
+    return GaussianMixture(mixture.weights[one], mixture.means[one], mixture.covariances[one])
+
+
+def points(n=6):
+    return 2 * torch.randn(n, 2, generator=seeded(), dtype=torch.float64)
+
+
+LEVELS = torch.tensor([0.1, 0.4, 1.0, 2.0, 5.0, 30.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("weight", [-0.5, 0.0, 0.3, 1.0, 2.0, 7.5])
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_the_guided_score_is_the_plain_one_and_w_times_the_classs_pull(weight, k):
+    """∇ log p(x; σ) + w ∇ log p(c | x; σ), the latter by autograd of Bayes' rule."""
+    mixture = float64_mixture()
+    guided = Guided(component(mixture, k), mixture, weight)
+    x = points().requires_grad_()
+    joint = mixture.weights[k].log() + component(mixture, k).log_density(x, LEVELS)
+    (pull,) = torch.autograd.grad((joint - mixture.log_density(x, LEVELS)).sum(), x)
+    expected = (mixture.score(x, LEVELS) + weight * pull).detach()
+    torch.testing.assert_close(score(guided, x.detach(), LEVELS), expected, rtol=1e-9, atol=1e-11)
+    denoised = x.detach() + expand(LEVELS, x) ** 2 * expected
+    torch.testing.assert_close(guided(x.detach(), LEVELS), denoised, rtol=1e-9, atol=1e-9)
+
+
+def test_a_weight_of_1_is_the_conditional_and_of_0_the_other_bit_for_bit():
+    mixture = float64_mixture()
+    told, x = component(mixture, 1), points()
+    for function in (lambda d: d(x, LEVELS), lambda d: noise(d, x, LEVELS)):
+        assert torch.equal(function(Guided(told, mixture, 1.0)), function(told))
+        assert torch.equal(function(Guided(told, mixture, 0.0)), function(mixture))
+        assert torch.equal(function(Guided(told, mixture, 1.0, (0.3, 3.0))), function(told))
+
+
+def test_outside_of_the_interval_the_conditional_stands_alone():
+    mixture = float64_mixture()
+    told, x = component(mixture, 2), points()
+    bounded, always = Guided(told, mixture, 3.0, (0.4, 2.0)), Guided(told, mixture, 3.0)
+    inside = torch.tensor([False, False, True, True, False, False])  # (low, high]
+    seen = bounded(x, LEVELS)
+    torch.testing.assert_close(seen[inside], always(x, LEVELS)[inside], rtol=1e-14, atol=1e-14)
+    assert torch.equal(seen[~inside], told(x, LEVELS)[~inside])
+    assert not torch.allclose(seen[inside], told(x, LEVELS)[inside], atol=1e-3)
+
+
+@pytest.mark.parametrize(("sigma", "calls"), [(0.2, 0), (0.4, 0), (0.41, 1), (5.0, 1), (5.1, 0)])
+def test_outside_of_the_interval_the_unconditional_is_not_asked(sigma, calls):
+    told, untold = Counting(Gaussian(1.0)), Counting(Gaussian(0.0))
+    guided = Guided(told, untold, 2.0, (0.4, 5.0))
+    guided(torch.zeros(3, 1, 2, 2), torch.full((3,), sigma))
+    assert (told.calls, untold.calls) == (1, calls)
+
+
+class OnDevice(torch.Tensor):
+    """A σ that says it lies on an accelerator, and may not be read."""
+
+    @property
+    def device(self):
+        return torch.device("cuda")
+
+    def __bool__(self):
+        raise AssertionError("the processor waited")
+
+
+def test_a_sigma_on_an_accelerator_is_never_read_and_gives_the_same():
+    mixture = float64_mixture()
+    guided, x = Guided(component(mixture, 0), mixture, 2.5, (0.4, 2.0)), points()
+    there = guided(x, LEVELS.as_subclass(OnDevice)).as_subclass(torch.Tensor)
+    assert torch.equal(there, guided(x, LEVELS))
+    for level in (0.1, 1.0, 30.0):
+        sigma = torch.full((6,), level, dtype=torch.float64)
+        alone = guided(x, sigma.as_subclass(OnDevice)).as_subclass(torch.Tensor)
+        torch.testing.assert_close(alone, guided(x, sigma), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("k", "weight"), [(0, 1.0), (1, 1.0), (2, 2.0)])
+def test_guided_samples_fall_into_their_class(k, weight):
+    """Classes that are far apart: the ODE's end lies in the component asked for, for every start."""
+    means = torch.tensor([[-4.0, 0.0], [4.0, 0.0], [0.0, 6.0]])
+    mixture = GaussianMixture(torch.tensor([0.6, 0.3, 0.1]), means, torch.full((3,), 0.25))
+    guided = Guided(component(mixture, k), mixture, weight)
+    x = 40 * torch.randn(200, 2, generator=seeded())
+    for step in Heun().iterate(guided, x, karras(40, 0.01, 24), generator=seeded()):
+        x = step.x
+    assert bool((torch.cdist(x, means).argmin(1) == k).all())
+    if weight == 1:
+        torch.testing.assert_close(x.mean(0), means[k], rtol=0, atol=0.15)
+        assert x.std(0).tolist() == pytest.approx([0.5, 0.5], rel=0.15)
+
+
+def test_more_guidance_draws_less_varied_pictures():
+    """Two classes that overlap: pushed away from the other, the first one's samples move and narrow."""
+    means = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+    mixture = GaussianMixture(torch.tensor([0.5, 0.5]), means, torch.ones(2))
+    start = 40 * torch.randn(500, 2, generator=seeded())
+    means_found = []
+    for weight in (0.0, 1.0, 3.0):
+        x = start
+        for step in Heun().iterate(
+            Guided(component(mixture, 0), mixture, weight), x, karras(40, 0.01, 18), generator=seeded()
+        ):
+            x = step.x
+        means_found.append(float(x[:, 0].mean()))
+    assert means_found[0] == pytest.approx(0, abs=0.2)
+    assert means_found[1] == pytest.approx(-1, abs=0.15)
+    assert means_found[2] < -1.3
+
+
+# --- one network, twice the batch ----------------------------------------------------------------
+
+
+@dataclass
+class Widths:
+    """How many pictures each call of a network saw."""
+
+    seen: list
+
+
+def class_model(classes=3, *, source_channels=0):
+    torch.manual_seed(0)
+    network = lively(UNet(channels=1, widths=(8, 8), classes=classes, source_channels=source_channels))
+    widths = Widths([])
+    network.register_forward_pre_hook(lambda module, args: widths.seen.append(len(args[0])))
+    model = ScoreModel(network, EDM(), shape=(1, 8, 8)).eval()
+    return model, widths
+
+
+def batch(n=4):
+    x = torch.randn(n, 1, 8, 8, generator=seeded())
+    return x, torch.full((n,), 0.7), torch.arange(n) % 3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("what", ["denoised", "noise"])
+def test_both_sides_of_one_model_go_through_its_network_at_once(what):
+    model, widths = class_model()
+    x, sigma, classes = batch()
+    guided = conditioned(model, classes, guidance=2.0)
+    seen = guided(x, sigma) if what == "denoised" else noise(guided, x, sigma)
+    assert widths.seen == [8]
+    told, untold = model.given(Condition(classes=classes)), model
+    apart = [d(x, sigma) if what == "denoised" else noise(d, x, sigma) for d in (told, untold)]
+    torch.testing.assert_close(seen, apart[1] + 2 * (apart[0] - apart[1]), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(apart[0], apart[1], atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_class_for_all_and_conditions_on_pixels_are_joined_too():
+    model, widths = class_model(source_channels=1)
+    x, sigma, _ = batch()
+    source, mask = torch.randn(4, 1, 8, 8, generator=seeded(3)), torch.ones(4, 1, 8, 8)
+    mask[..., :4] = 0
+    told = model.given(Condition(source=source, mask=mask, classes=2))
+    untold = model.given(Condition(source=source, mask=mask))
+    joint = Guided(told, untold, 3.0)(x, sigma)
+    assert widths.seen == [8]
+    c, u = told(x, sigma), untold(x, sigma)
+    torch.testing.assert_close(joint, u + 3 * (c - u), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_sides_that_cannot_share_a_batch_are_asked_one_after_the_other():
+    (one, seen_one), (other, seen_other) = class_model(), class_model()
+    x, sigma, classes = batch()
+    Guided(one.given(Condition(classes=classes)), other, 2.0)(x, sigma)
+    assert (seen_one.seen, seen_other.seen) == ([4], [4])
+
+
+def test_without_guidance_there_is_no_second_evaluation_and_without_classes_no_wrapper():
+    model, widths = class_model()
+    x, sigma, classes = batch()
+    told = conditioned(model, classes)
+    assert torch.equal(told(x, sigma), model(x, sigma, Condition(classes=classes)))
+    assert widths.seen == [4, 4]
+    assert conditioned(model, None) is model
+
+
+def test_classes_are_taken_in_turn():
+    model, _ = class_model()
+    assert class_rows(model, 5, 2).tolist() == [2] * 5
+    assert class_rows(model, 5, [1, 0, 2]).tolist() == [1, 0, 2, 1, 0]
+    assert class_rows(model, 2, torch.tensor([1, 2, 0])).tolist() == [1, 2]
+    assert class_rows(model, 2, -1).dtype == torch.int64
+
+
+def test_clipping_keeps_the_picture_within_its_range():
+    x, sigma = torch.linspace(-4, 4, 8).reshape(8, 1), torch.full((8,), 0.5)
+    clipped = Clamped(Gaussian(), -1.0, 1.0)
+    assert torch.equal(clipped(x, sigma), Gaussian()(x, sigma).clamp(-1, 1))
+    torch.testing.assert_close(noise(clipped, x, sigma), (x - clipped(x, sigma)) / 0.5)
+    free = Clamped(Gaussian(), -9.0, 9.0)
+    assert torch.equal(free(x, sigma), Gaussian()(x, sigma))
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Guided(Gaussian(), Gaussian(), math.nan), "guidance: must be a number"),
+        (lambda: Guided(Gaussian(), Gaussian(), math.inf), "guidance: must be a number"),
+        (lambda: Guided(Gaussian(), Gaussian(), 2.0, (5.0, 0.2)), "interval: of guidance must rise"),
+        (lambda: Guided(Gaussian(), Gaussian(), 2.0, (-1.0, 0.2)), "got -1 to 0.2"),
+        (lambda: Clamped(Gaussian(), 1.0, 1.0), "range: must rise"),
+        (lambda: conditioned(class_model()[0], None, guidance=2.0), "needs a class"),
+        (lambda: conditioned(class_model()[0], None, interval=(0.2, 5.0)), "needs a class"),
+        (lambda: conditioned(class_model()[0], torch.tensor([3])), "knows 0 to 2, got 3"),
+        (lambda: conditioned(class_model()[0], torch.tensor([0]), interval=(2.0, 1.0)), "must rise"),
+        (lambda: class_rows(class_model()[0], 4, []), "classes: none are given"),
+        (lambda: class_rows(class_model()[0], 4, [0, 7]), "knows 0 to 2, got 7"),
+        (lambda: class_rows(class_model()[0], 4, -2), "knows 0 to 2, got -2"),
+        (lambda: class_rows(class_model()[0], 4, [0.5]), "whole numbers"),
+        (lambda: class_rows(class_model()[0], 4, "boot"), "whole numbers, got 'boot'"),
+        (lambda: class_rows(class_model(0)[0], 4, 1), "trained without class labels"),
+    ],
+)
+def test_what_cannot_be_guided_is_told(make, words):
+    with pytest.raises(UserError, match=words):
+        make()
+
+
+class Plain(nn.Module):
+    """A network that takes no classes."""
+
+    def forward(self, x, label, source=None):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (torch.zeros(3, dtype=torch.long), r"4 pictures need \(4,\) whole numbers, got \(3,\)"),
+        (torch.zeros(4, 1, dtype=torch.long), r"got \(4, 1\)"),
+        (torch.tensor(1), r"got \(\)"),
+        (torch.zeros(4), "torch.float32"),
+        (torch.ones(4, dtype=torch.bool), "torch.bool"),
+        (torch.tensor([0, 1, 2, 3]), "knows 0 to 2, got 3"),
+        (torch.tensor([0, 1, 2, -2]), "got -2. Write -1"),
+        (3, "knows 0 to 2, got 3"),
+    ],
+)
+def test_classes_of_another_number_or_out_of_range_are_told(classes, words):
+    model, _ = class_model()
+    x, sigma, _ = batch()
+    with pytest.raises(UserError, match=words):
+        model(x, sigma, Condition(classes=classes))
+    with pytest.raises(UserError, match=words):
+        model.given(Condition(classes=classes))(x, sigma)
+
+
+def test_a_network_without_classes_says_so():
+    x, sigma, classes = batch()
+    for network in (Plain(), lively(UNet(channels=1, widths=(8,)))):
+        model = ScoreModel(network, EDM(), shape=(1, 8, 8))
+        assert model.classes == 0
+        with pytest.raises(UserError, match="this model was trained without class labels"):
+            model(x, sigma, Condition(classes=classes))
+        with pytest.raises(UserError, match="this model was trained without class labels"):
+            model.given(Condition(classes=0))
+        model(x, sigma, Condition())  # nothing told is nothing asked
+
+
+def test_a_mask_needs_a_source():
+    with pytest.raises(UserError, match="mask: tells what is known of a source"):
+        Condition(mask=torch.ones(1, 1, 2, 2))
