@@ -5,10 +5,10 @@ network as all the others; what a pass backwards costs shows in the seconds. Of 
 candidates are drawn.
 
     psnr            10 log₁₀ 1/MSE, values from 0 to 1, in dB, mean over pictures and candidates
-    psnr_unknown    the same over what the damage does not show, x − A⁺A x; of a mask, the hole misfit
-    ‖A(x̂) − A(x)‖ as root mean square, values from 0 to 1 distance        Fréchet distance on named
-    features between one candidate of each and the originals; compare
-                    equal n alone
+    psnr_unknown    the same over what the damage does not show, x − A⁺A x; of a mask, the hole
+    misfit          ‖A(x̂) − A(x)‖ as root mean square, values from 0 to 1
+    distance        Fréchet distance on named features between one candidate of each and the originals; equal
+                    n alone can be compared
     diversity       root mean square between two candidates of one picture, and the distance of their features
     seconds         for a candidate
 

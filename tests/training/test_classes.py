@@ -177,3 +177,17 @@ def test_networks_that_take_no_classes_are_told(network):
     made = read_recipe("default", [LABELS, f"network={network}"])
     with pytest.raises(UserError, match=r"data.labels: only a plain U-Net can be told a class"):
         build_model(made, (1, 8, 8), 3)
+
+
+def test_the_grid_has_a_column_for_each_class(tmp_path, monkeypatch):
+    loop, columns = sys.modules["scorefield.training.loop"], []
+    real = loop.grid
+
+    def spy(images, **settings):
+        columns.append(settings["columns"])
+        return real(images, **settings)
+
+    monkeypatch.setattr(loop, "grid", spy)
+    for count in (6, 5):
+        trainer(tmp_path / str(count), "training.steps=1", f"training.sample_count={count}").fit()
+    assert columns == [3, None]

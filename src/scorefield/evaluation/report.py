@@ -215,7 +215,7 @@ def evaluate(
         The report, and a sheet of samples over their nearest training pictures, uint8 (20, C, H, W).
 
     Raises:
-        UserError: pictures of another shape than the model's or too few, or guidance without classes.
+        UserError: pictures not of the model's shape, too few of them, or guidance of a model without classes.
     """
     check_shape(model, train, test)
     plan(model, sampler, steps)  # a name misspelled is told before any work

@@ -46,9 +46,9 @@ class NullSpace:
     """D' = D + Aᵀ(A Aᵀ + (σ_y/σ)² I)⁻¹(y − A D); without noise D + A⁺(y − A D), for any A.
 
     Args:
-        denoiser: an unconditional model. iterations: of conjugate gradients where the observation is noisy;
-        a mask, a crop or a grey picture need
-            one, a blur as many as it has singular values of note.
+        denoiser: an unconditional model.
+        iterations: of conjugate gradients where the observation is noisy; a mask, a crop or a grey picture
+            need one, a blur as many as it has singular values of note.
     """
 
     denoiser: Denoiser

@@ -265,9 +265,10 @@ class Trainer:
     def _draw(self, log: RunLog) -> None:
         """A grid of samples from the averaged weights, always from the same noise."""
         model = self.averaged.eval()
-        classes = range(model.classes) if model.classes else None  # one after the other, again and again
-        values = sample(model, self.recipe.training.sample_count, classes=classes, steps=9, seed=0)
-        sheet = grid(to_uint8(values, model.value_range).cpu())
+        count, k = self.recipe.training.sample_count, model.classes
+        values = sample(model, count, classes=range(k) if k else None, steps=9, seed=0)
+        columns = k if 1 < k <= count // 2 else None  # one for each class, where they have several rows
+        sheet = grid(to_uint8(values, model.value_range).cpu(), columns=columns)
         save_image(sheet, self.out / SAMPLES / f"{self.step:07d}.png")
         log.picture("samples", np.asarray(sheet.convert("RGB")), self.step)
         self.average.module.train()
