@@ -1,6 +1,7 @@
 """Guided denoisers against closed-form posteriors, and what they ask of a network."""
 
 import weakref
+from itertools import pairwise
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from oracles import Counting, float32_mixture, seeded, tiny_model
 from restoration.gaussians import (
     GENERAL,
+    MASK,
     MATRICES,
     ONE,
     Linear,
@@ -15,6 +17,7 @@ from restoration.gaussians import (
     correlated,
     denoised_bayes,
     draws,
+    gaussian,
     isotropic,
     moments,
     observed,
@@ -210,6 +213,18 @@ def test_a_jpeg_picture_is_drawn_to_what_it_shows(kind):
     assert after < 0.8 * before
 
 
+def test_pseudo_inverse_guidance_does_not_shoot_past_what_it_aims_at():
+    # pictures that share a brightness, which varies by 3: an hundred times s² over six pixels
+    eye = torch.eye(6, dtype=torch.float64)
+    law, y = gaussian(torch.zeros(6).double(), 0.1 * eye + 9.0), observed(GENERAL)
+    level = torch.tensor([50.0], dtype=torch.float64)
+    posterior = posterior_of(PiGDM(denoiser=law, spread=0.5), GENERAL, y, 0.0, 1)
+    x = 50 * torch.randn(1, 1, 1, 6, generator=seeded(), dtype=torch.float64)
+    before, after = (torch.linalg.pinv(GENERAL) @ (y - GENERAL @ d.flatten()) for d in
+                     (law(x, level), posterior.denoiser(x, level)))  # fmt: skip
+    assert float(before @ after) == pytest.approx(0, abs=1e-9)  # it arrives, along its own direction
+
+
 def test_pseudo_inverse_guidance_takes_no_derivative_of_the_damage():
     class Rounded(Linear):
         def __call__(self, x):
@@ -276,3 +291,60 @@ def share_of_the_upper_mode(restorer, sampler, sigmas, n=3000):
     matrix, y = torch.tensor([[1.0, 0.0]]), torch.tensor([2.0])
     x = draws(restorer, matrix, y, 0.0, sampler, sigmas, n)
     return float((x[:, 1] > 0).float().mean())
+
+
+def likely(law, matrix):
+    """What is seen of a picture drawn from the law: no surprise, unlike `observed`."""
+    return matrix @ law.sample(1, generator=seeded(4))[0]
+
+
+def biases(found, law, y):
+    """Largest error of the mean in spreads, and the spread over the right one."""
+    right = bayes(law, MASK, y, 0.0)
+    return off(found, right)[0], float((found[1].trace() / right[1].trace()).sqrt())
+
+
+@pytest.mark.parametrize(("kind", "mean", "spread"), [(NullSpace, 0.68, 1.80), (PiGDM, 0.46, 1.01)])
+def test_what_is_wrong_along_an_ode_where_neighbours_correlate(kind, mean, spread):
+    law = correlated()
+    y = likely(law, MASK)
+    found = biases(moments(kind(denoiser=law), MASK, y), law, y)
+    assert found == pytest.approx((mean, spread), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mean", "spread"), [(NullSpace, 0.42, 1.36), (PiGDM, 0.25, 1.0), (DPS, 0.06, 0.95)]
+)
+def test_a_sampler_that_draws_noise_forgets_a_part_of_it(kind, mean, spread):
+    law = correlated()
+    narrow = GaussianMixture(law.weights.float(), law.means.float(), law.covariances.float())
+    y = likely(law, MASK)
+    x = draws(kind(denoiser=narrow), MASK, y, 0.0, Ancestral(), karras(80, 0.002, 100)).double()
+    found = biases((x.mean(0), torch.cov(x.T)), law, y)
+    assert found == pytest.approx((mean, spread), abs=0.05)  # standard errors 0.016 and 0.007
+
+
+@pytest.mark.parametrize(
+    ("kind", "sampler", "share"),
+    [(MomentMatching, Ancestral(), 0.73), (DPS, Ancestral(), 0.73), (NullSpace, Heun(), 0.644)],
+)
+def test_modes_have_nearly_the_weights_of_the_posterior(kind, sampler, share):
+    law = two_modes()
+    right = float(law.conditional(torch.tensor([True, False]), torch.tensor([2.0])).weights[1])
+    assert right == pytest.approx(0.731, abs=0.001)
+    found = share_of_the_upper_mode(kind(denoiser=law), sampler, karras(80, 0.002, 60))
+    assert found == pytest.approx(share, abs=0.03)  # standard error 0.008
+
+
+def test_conjugate_residuals_never_leave_more_of_the_misfit_than_before():
+    # a Jacobian that is not symmetric, as a network's may be
+    jacobian = 0.2 * torch.randn(6, 6, generator=seeded(3), dtype=torch.float64) + torch.eye(6).double()
+    misfits = []
+    for iterations in range(1, 6):
+        restorer = MomentMatching(denoiser=lambda x, sigma: x @ jacobian.T, iterations=iterations)
+        posterior = posterior_of(restorer, GENERAL, observed(GENERAL), 0.0, 1)
+        x = torch.randn(1, 1, 1, 6, generator=seeded(), dtype=torch.float64)
+        found = posterior.denoiser(x, torch.ones(1).double())
+        misfits.append(float((Linear(GENERAL)(found).flatten() - observed(GENERAL)).norm()))
+    assert all(after <= before * (1 + 1e-9) for before, after in pairwise(misfits))
+    assert misfits[0] > 0.1 and misfits[-1] < 1e-6

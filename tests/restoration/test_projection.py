@@ -188,3 +188,21 @@ def test_the_denoiser_is_handed_on_and_any_sampler_keeps_the_known():
         )
     )
     assert torch.equal(steps[-1].x[..., 1], y[..., 1])
+
+
+def test_a_noisy_observation_is_given_only_the_noise_that_it_lacks_and_below_its_own_none():
+    y, x = torch.zeros(4, 1, 100, 100), torch.full((4, 1, 100, 100), 9.0)
+    observation = Observation(y=y, degradation=Mask(fill=torch.zeros(1, 1, 100, 100)), noise=0.3)
+    project = Projection(denoiser=Gaussian()).posterior(observation, generator=seeded()).project
+    for sigma in (2.0, 0.5, 0.3):
+        lacking = max(sigma**2 - 0.09, 0.0) ** 0.5
+        assert float(project(x, sigma).std()) == pytest.approx(lacking, rel=0.02, abs=1e-6)  # 40,000 numbers
+    assert torch.equal(project(x, 0.29), x)
+
+
+def test_nothing_is_laid_over_a_picture_that_has_just_been_made_noisy_again():
+    y, x = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 9.0)
+    project = projector(y, torch.zeros(1, 1, 1, 1)).project
+    first = project(x, 1.0)
+    assert torch.equal(project(x, 3.0), x)
+    assert not torch.equal(project(x, 1.0), first)

@@ -13,6 +13,7 @@ from oracles import tiny_model
 from scorefield import checkpoint
 from scorefield.data.images import to_tensor
 from scorefield.errors import UserError
+from scorefield.restoration import METHODS, USUAL
 from scorefield.restoration import restore as call
 from scorefield.restoration.restore import MASKS
 
@@ -83,12 +84,12 @@ def test_one_seed_gives_one_answer(sampler):
 
 
 def test_candidates_of_a_large_picture_are_drawn_one_after_another(monkeypatch):
-    monkeypatch.setattr(module, "_PIXELS_AT_ONCE", 64 * 2)
+    monkeypatch.setattr(module, "_PIXELS_AT_ONCE", 2 * 64 * METHODS[USUAL].memory)
     told = []
     out = restore(pixels(), candidates=5, track=lambda done, total: told.append((done, total)))
     assert len(out.images) == 5
     assert len({image.tobytes() for image in out.images}) == 5
-    assert told[-1] == (35, 35) and told == sorted(told) and len(told) == 21
+    assert told[-1] == (30, 30) and told == sorted(told) and len(told) == 18  # 2, 2 and 1, of 6 steps
 
 
 def test_a_mask_may_be_a_file_a_name_or_a_tensor(tmp_path):

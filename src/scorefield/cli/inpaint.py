@@ -35,7 +35,7 @@ def inpaint(
         ),
     ] = "center",
     invert: Annotated[bool, typer.Option("--invert", help="Fill the mask's black instead.")] = False,
-    method: Method = None,
+    method: Method = "pigdm",
     candidates: Candidates = 4,
     sampler: OwnSampler = None,
     steps: Steps = None,

@@ -21,7 +21,7 @@ METHOD_WORDS = {
     "projection": "what is known is laid over every state (Song & Ermon 2019)",
     "repaint": "the same on a ladder that climbs (Lugmayr et al. 2022)",
     "null-space": "what is known replaces its part of every denoised picture (Wang et al. 2023); fast",
-    "pigdm": "and the network is asked what follows from it (Song et al. 2023)",
+    "pigdm": "the same, and the network is asked what follows from it (Song et al. 2023)",
     "dps": "down the gradient of the misfit (Chung et al. 2023)",
     "moment-matching": "as pigdm, with the network's own uncertainty (Rozet et al. 2024); slow",
 }
@@ -33,12 +33,12 @@ Model = Annotated[
 ]
 Candidates = Annotated[int, typer.Option("--candidates", min=1, help="How many answers for each picture.")]
 Method = Annotated[
-    str | None,
+    str,
     typer.Option(
         "--method",
         help="\n\n".join(
             [
-                "By default what serves the task best; else one of",
+                "How the rest is made to fit what is known:",
                 *(f"{n}: {w}" for n, w in METHOD_WORDS.items()),
             ]
         ),
@@ -56,7 +56,7 @@ class Mending:
     inputs: list[Path]
     out: Path
     model: str
-    method: str | None
+    method: str
     sampler: str | None
     steps: int | None
     seed: int
@@ -80,12 +80,11 @@ def mend(wish: Mending, task: str, restored: "Callable[[ScoreModel, Path, Track]
         UserError: the model cannot be loaded, or there is no such method or sampler.
     """
     import scorefield as sf
-    from scorefield.restoration import approach, method_for
+    from scorefield.restoration import approach
 
     require_free(wish.json, overwrite=wish.overwrite)
     model = sf.load(wish.model, device=wish.device)
-    method = wish.method or method_for(task)
-    approach(model, method, wish.sampler, wish.steps)
+    approach(model, wish.method, wish.sampler, wish.steps)
     results: list[dict[str, Any]] = []
     for path in wish.inputs:
         begun = time.perf_counter()
@@ -95,7 +94,7 @@ def mend(wish: Mending, task: str, restored: "Callable[[ScoreModel, Path, Track]
             "seed": wish.seed,
             "model": wish.model,
             "task": task,
-            "method": method,
+            "method": wish.method,
             "error": None,
         }
         try:

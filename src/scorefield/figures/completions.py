@@ -76,6 +76,7 @@ def completions(
             "inpaint",
             mask=mask,
             candidates=settings.candidates,
+            method="projection",
             sampler=settings.sampler,
             steps=settings.steps,
             seed=seed + k,

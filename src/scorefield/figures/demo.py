@@ -20,7 +20,7 @@ from scorefield.figures.plots import loss_curve, matplotlib
 from scorefield.figures.trace import Trace
 from scorefield.files import refuse_existing, write_atomic
 from scorefield.model import ScoreModel
-from scorefield.restoration import Restored, restore
+from scorefield.restoration import USUAL, Restored, approach, restore
 from scorefield.samplers import plan, sample
 from scorefield.training import Progress, Trainer, read_recipe
 
@@ -134,7 +134,7 @@ def _page(out: Path, model: ScoreModel, tour: Tour, data: str, count: int) -> st
         "train_seconds": f"{tour.train_seconds:.0f}",
         "rate": f"{64 / tour.sample_seconds:.0f}",
         "evaluations": str(plan(model).evaluations),
-        "inpaint_evaluations": str(plan(model, "annealed-langevin").evaluations),
+        "inpaint_evaluations": str(approach(model, USUAL).plan.evaluations),
         "threads": str(torch.get_num_threads()),
         "early_step": early.stem.lstrip("0") or "0",
         "run": html.escape(str(out / "run")),

@@ -1,18 +1,19 @@
 """Restoration: an observation becomes a denoiser, and any sampler does the rest."""
 
 from scorefield.restoration.guidance import DPS, MomentMatching, PiGDM
-from scorefield.restoration.methods import METHODS, Approach, Method, approach
+from scorefield.restoration.methods import METHODS, USUAL, Approach, Method, approach
 from scorefield.restoration.null_space import NullSpace
 from scorefield.restoration.posterior import Posterior, Restorer
 from scorefield.restoration.projection import Projection
 from scorefield.restoration.restore import restore
 from scorefield.restoration.restored import Restored
-from scorefield.restoration.tasks import TASKS, Task, method_for
+from scorefield.restoration.tasks import TASKS, Task
 
 __all__ = [
     "DPS",
     "METHODS",
     "TASKS",
+    "USUAL",
     "Approach",
     "Method",
     "MomentMatching",
@@ -24,6 +25,5 @@ __all__ = [
     "Restorer",
     "Task",
     "approach",
-    "method_for",
     "restore",
 ]

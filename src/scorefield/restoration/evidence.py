@@ -10,13 +10,17 @@ t = σ_y²/(v + σ_y²), which stays between 0 and 1 whatever σ is, it reads
     D' = D + L w,      (t + (1 − t) A L) w = (1 − t) (y − A D).
 
 Matrices are never formed. Reverse-mode differentiation gives u ↦ Aᵀu (for any A, its derivative at D,
-transposed), and v ↦ A v as the derivative of that, which is linear in u. The system is solved by conjugate
-gradients (Hestenes & Stiefel 1952), each picture of a batch by itself: one lift for each iteration, whose
-sum is L w. Noise of y that no picture can explain is taken off beforehand, y ← A A⁺ y, so that A L may be
-singular, as it is for a mask.
+transposed), and v ↦ A v as the derivative of that, which is linear in u. The system is solved one lift at a
+time, whose sum is L w, each picture of a batch by itself. Where A L is A Aᵀ, conjugate gradients do that
+(Hestenes & Stiefel 1952). Where it comes from a network, it is only nearly symmetric and need not be
+positive, and conjugate gradients run off after two or three iterations; there it is conjugate residuals
+(Eisenstat et al. 1983), which let the residual fall with each iteration whatever the matrix. Noise of y
+that no picture can explain is taken off beforehand, y ← A A⁺ y, so that A L may be singular, as it is for a
+mask.
 
 References:
     Hestenes & Stiefel (1952). https://doi.org/10.6028/jres.049.044
+    Eisenstat, Elman & Schultz (1983), §2 (generalized conjugate residuals). https://doi.org/10.1137/0720023
 """
 
 from collections.abc import Callable
@@ -137,7 +141,7 @@ def lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iteratio
     """L w with (t + (1 − t) A L) w = (1 − t) b, by conjugate gradients from w = 0.
 
     A picture is left as it is once its residual has fallen to rounding, or where the matrix turns out not to
-    be positive, which a network's Jacobian does not promise.
+    be positive.
 
     Args:
         lift: L, from what is observed to pictures.
@@ -152,8 +156,7 @@ def lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iteratio
     Raises:
         UserError: iterations < 1.
     """
-    if iterations < 1:
-        raise UserError("iterations", f"need at least one, got {iterations}.")
+    _check(iterations)
     t = expand(share, misfit)
     residual = direction = (1 - t) * misfit
     square = _dot(residual, residual)
@@ -172,6 +175,42 @@ def lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iteratio
         before, square = square, _dot(residual, residual)
         direction = residual + torch.where(alive, square / before, 0) * direction
     return total
+
+
+def steadily_lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iterations: int) -> Tensor:
+    """As `lifted`, by conjugate residuals: for matrices that are neither quite symmetric nor surely positive.
+
+    Each iteration makes the residual the least that is to be had along one more direction. Where the matrix
+    turns out to be no covariance, so that the least lies backwards, the picture is left as it is.
+
+    Args and raises: as `lifted`.
+    """
+    _check(iterations)
+    t = expand(share, misfit)
+    residual = (1 - t) * misfit
+    total, kept = None, list[tuple[Tensor, Tensor]]()
+    for _ in range(iterations):
+        picture = lift(residual)
+        image = t * residual + (1 - t) * push(picture)
+        whole = _dot(image, image)
+        for other_image, other_picture in kept:
+            part = _dot(image, other_image)
+            image, picture = image - part * other_image, picture - part * other_picture
+        square = _dot(image, image)
+        new = square > whole * (100 * torch.finfo(square.dtype).eps) ** 2
+        scale = torch.where(new, square.rsqrt(), 0)
+        image, picture = scale * image, scale * picture
+        length = _dot(residual, image).clamp_min(0)
+        total = length * picture if total is None else total + length * picture
+        residual = residual - length * image
+        kept.append((image, picture))
+    assert total is not None
+    return total
+
+
+def _check(iterations: int) -> None:
+    if iterations < 1:
+        raise UserError("iterations", f"need at least one, got {iterations}.")
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

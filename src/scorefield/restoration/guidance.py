@@ -30,12 +30,15 @@ References:
 """
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
+import torch
 from torch import Generator, Tensor
 
 from scorefield.degradations import Observation
 from scorefield.model import Denoiser, expand
-from scorefield.restoration.evidence import Evidence, lifted, linearized, pullback
+from scorefield.restoration.evidence import Evidence, Product, lifted, linearized, pullback, steadily_lifted
 from scorefield.restoration.posterior import Posterior
 
 
@@ -51,6 +54,12 @@ class PiGDM:
 
     Their Algorithm 1 adds Jᵀ(…) to each step of DDIM with a weight of its own, which does not shrink as steps
     become more; here it has the weight of eq. 7, so that any sampler and any number of steps mean the same.
+    Along what many pixels share, pictures vary far more than s, and at large σ that weight would shoot 20 to
+    60 times past y. So it is bounded, which is ours, by what brings c = Aᵀ(…) there and no farther,
+
+        σ²/r² ≤ ‖c‖²/⟨c, Jᵀc⟩,
+
+    with equality for N(μ, s² I): s then hardly matters on pictures, and nothing is lost where it is right.
 
     Args:
         denoiser: an unconditional model, that can be differentiated.
@@ -70,7 +79,10 @@ class PiGDM:
             denoised, pull = pullback(lambda x: self.denoiser(x, sigma), x)
             gain = 1 + (sigma / self.spread) ** 2
             change = evidence.correction(denoised, sigma**2 / gain, self.iterations)
-            return denoised + expand(gain, x) * pull(change)
+            pulled = pull(change)
+            along, size = ((change * v).flatten(1).sum(1) for v in (pulled, change))
+            gain = torch.where(along > 0, torch.minimum(gain, size / along), 0)
+            return denoised + expand(gain, x) * pulled
 
         return Posterior(denoiser=guided, project=evidence.ending())
 
@@ -81,7 +93,7 @@ class MomentMatching:
 
         D' = D + σ² Jᵀ Aᵀ (σ_y² I + σ² A J Aᵀ)⁻¹ (y − A D)
 
-    The inverse is by conjugate gradients, one pass backwards for each iteration. Exact for any Gaussian and
+    The inverse is by conjugate residuals, one pass backwards for each iteration. Exact for any Gaussian and
     any linear A, with as many iterations as there are observed values, or fewer where the spectrum is
     short; stopped early it corrects most what is most uncertain. For other pictures it takes p(x0 | x) for
     the Gaussian with its true mean and covariance, which at large σ joins modes that lie apart.
@@ -90,7 +102,7 @@ class MomentMatching:
 
     Args:
         denoiser: an unconditional model, that can be differentiated.
-        iterations: of conjugate gradients.
+        iterations: of conjugate residuals.
     """
 
     denoiser: Denoiser
@@ -98,7 +110,7 @@ class MomentMatching:
 
     def posterior(self, observation: Observation, *, generator: Generator) -> Posterior:
         """The guided denoiser; without noise the last step ends with A x = y."""
-        return _matched(self.denoiser, observation, self.iterations, 1.0)
+        return _matched(self.denoiser, observation, partial(steadily_lifted, iterations=self.iterations), 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +127,8 @@ class DPS:
     The direction is theirs, the length ours: α is where the quadratic that r's likelihood is along this
     direction has its optimum, so that ζ has no units, and 1 is right for one observed value, or where all
     are alike uncertain. (Their ζ keeps the length the same while the misfit falls, which along an ODE
-    either overshoots or never arrives.) It is the first iteration of MomentMatching, and costs one pass
-    backwards. In their terms, for an ancestral step, ζ_i ∇‖r‖² has ζ_i = ζ α (1 − (τ/σ)²)/2.
+    either overshoots or never arrives.) It is the first conjugate gradient of MomentMatching's system, and
+    costs one pass backwards. In their terms, for an ancestral step, ζ_i ∇‖r‖² has ζ_i = ζ α (1 − (τ/σ)²)/2.
 
     Exact for Gaussians with one observed value; with several the directions that A sees clearest are
     corrected too little, and only the ending brings them to y.
@@ -131,11 +143,17 @@ class DPS:
 
     def posterior(self, observation: Observation, *, generator: Generator) -> Posterior:
         """The guided denoiser; without noise the last step ends with A x = y."""
-        return _matched(self.denoiser, observation, 1, self.scale)
+        return _matched(self.denoiser, observation, partial(lifted, iterations=1), self.scale)
 
 
-def _matched(denoiser: Denoiser, observation: Observation, iterations: int, scale: float) -> Posterior:
-    """D + scale × the `iterations`-th conjugate step towards the Gaussian answer with V = σ² J."""
+class _Solver(Protocol):
+    """`lifted` or `steadily_lifted` of so many iterations."""
+
+    def __call__(self, lift: Product, push: Product, share: Tensor, misfit: Tensor, /) -> Tensor: ...
+
+
+def _matched(denoiser: Denoiser, observation: Observation, solve: _Solver, scale: float) -> Posterior:
+    """D + scale × what the solver finds on the way to the Gaussian answer with V = σ² J."""
     evidence = Evidence.of(observation)
 
     def guided(x: Tensor, sigma: Tensor) -> Tensor:
@@ -145,7 +163,7 @@ def _matched(denoiser: Denoiser, observation: Observation, iterations: int, scal
         def lift(u: Tensor) -> Tensor:
             return pull(adjoint(u))
 
-        change = lifted(lift, push, evidence.share(sigma**2), evidence.y - value, iterations)
+        change = solve(lift, push, evidence.share(sigma**2), evidence.y - value)
         return denoised + scale * change
 
     return Posterior(denoiser=guided, project=evidence.ending())

