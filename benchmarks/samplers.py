@@ -204,9 +204,10 @@ def plot(results: dict[str, Any], path: Path) -> Path:
     axes.axhline(results["real"]["FD"], color=GREY, linewidth=0.8, linestyle=":")
     axes.text(5, results["real"]["FD"], "training pictures", fontsize=7, color=GREY, va="bottom")
     axes.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel="Fréchet distance")
+    axes.set_yticks([step * 10.0**power for power in (-1, 0, 1) for step in (1, 2, 5)])
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
+        axis.set_minor_formatter("")
     axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     caption(axes, f"{results['model']}: {results['n']} samples, features of a classifier")
     return save(figure, path)
