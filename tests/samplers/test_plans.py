@@ -85,10 +85,10 @@ def test_plans_have_their_papers_defaults():
         ("ddpm", {"variance": "forward"}, Ancestral(variance="forward")),
         (
             "predictor-corrector",
-            {"snr": 0.1, "updates": 2, "variance": "posterior"},
-            PredictorCorrector(predictor=Ancestral(variance="posterior"), snr=0.1, updates=2),
+            {"snr": 0.1, "updates": 2, "eta": 0.5},
+            PredictorCorrector(predictor=DDIM(eta=0.5), snr=0.1, updates=2),
         ),
-        ("predictor-corrector", {}, PredictorCorrector()),
+        ("predictor-corrector", {}, PredictorCorrector(predictor=DDIM())),
         ("consistent", {"rate": 3, "steps_each": 2}, ConsistentAnnealed(rate=3.0, steps=2)),
         ("runge-kutta", {"rtol": 1e-3, "method": "bosh3"}, RungeKutta(rtol=1e-3, method="bosh3")),
     ],

@@ -16,7 +16,7 @@ SAMPLER_WORDS = {
     "euler": "ODE of order 1; churn=... adds noise",
     "ddim": "ODE of order 1; eta=1 draws DDPM's noise (Song 2021)",
     "ddpm": "the reverse chain, noise in every step (Ho 2020)",
-    "predictor-corrector": "reverse diffusion and Langevin in turn (Song 2021)",
+    "predictor-corrector": "DDIM and Langevin dynamics in turn (Song 2021)",
     "consistent": "Langevin, one update a rung (Jolicoeur-Martineau 2021)",
     "runge-kutta": "ODE with error control: rtol, atol; needs torchdiffeq",
     "annealed-langevin": "NCSN's: many updates on each rung (Song & Ermon 2019)",

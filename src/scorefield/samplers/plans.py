@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefield import noise
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import ScoreModel, check_sigmas
-from scorefield.samplers.ancestral import DDIM, Ancestral, Variance
+from scorefield.samplers.ancestral import DDIM, Ancestral
 from scorefield.samplers.consistent import ConsistentAnnealed
 from scorefield.samplers.exponential import AdamsBashforth, DPMSolver2M
 from scorefield.samplers.fitting import Fit, Plan, Wish, adjusted, annealed, at_one_level, down
@@ -33,9 +33,9 @@ def _sde(*, eta: float = 1.0) -> Sampler:
     return DPMSolver2M(eta=eta)
 
 
-def _corrected(*, snr: float = 0.16, updates: int = 1, variance: Variance = "reverse-diffusion") -> Sampler:
-    """A predictor of the given variance, corrected."""
-    return PredictorCorrector(predictor=Ancestral(variance=variance), snr=snr, updates=updates)
+def _corrected(*, snr: float = 0.16, updates: int = 1, eta: float = 0.0) -> Sampler:
+    """DDIM, corrected: at a hundred evaluations a third of the distance of reverse diffusion, corrected."""
+    return PredictorCorrector(predictor=DDIM(eta=eta), snr=snr, updates=updates)
 
 
 @dataclass(frozen=True, kw_only=True)
