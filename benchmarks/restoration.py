@@ -37,7 +37,8 @@ from scorefield.evaluation.reference import choose_features
 from scorefield.files import write_atomic
 from scorefield.hub import load
 from scorefield.model import ScoreModel
-from scorefield.restoration import DPS, MomentMatching, NullSpace, PiGDM, Projection, Restorer
+from scorefield.restoration import DPS, MomentMatching, NullSpace, Projection, Restorer
+from scorefield.restoration import METHODS as NAMED
 from scorefield.samplers import Ancestral, Plan, plan
 
 DAMAGES: dict[str, tuple[str, ...]] = {
@@ -98,7 +99,7 @@ METHODS: dict[str, Method] = {
     "projection": Method(restorer=lambda m: Projection(denoiser=m), plan=langevin),
     "repaint": Method(restorer=lambda m: Projection(denoiser=m), plan=climbing),
     "null-space": Method(restorer=lambda m: NullSpace(denoiser=m), plan=ddim(0.85)),
-    "pigdm": Method(restorer=lambda m: PiGDM(denoiser=m, spread=_half(m)), plan=ddim(1.0)),
+    "pigdm": Method(restorer=NAMED["pigdm"].restorer, plan=ddim(1.0)),
     "dps": Method(restorer=lambda m: DPS(denoiser=m), plan=ddim(1.0)),
     "moment-matching": Method(restorer=lambda m: MomentMatching(denoiser=m), plan=ddim(1.0)),
 }
@@ -289,11 +290,6 @@ def brush(h: int, w: int, *, strokes: int = 4, share: float = 0.08) -> Mask:
             angle = angle + 0.4 * torch.randn((), generator=generator)
             place = place + torch.stack([angle.sin(), angle.cos()])
     return Mask(fill=fill)
-
-
-def _half(model: ScoreModel) -> float:
-    """1 for pixels from −1 to 1, as Song et al. have it."""
-    return (model.value_range[1] - model.value_range[0]) / 2
 
 
 def _decibels(error: Tensor, share: float) -> float:

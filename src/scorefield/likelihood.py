@@ -46,10 +46,10 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.model import Denoiser, GivenModel, ScoreModel, noise
+from scorefield.model import Denoiser, GivenModel, ScoreModel, full_precision, noise
 from scorefield.objectives.directions import draw_directions
 from scorefield.objectives.jacobian import exact_trace, pulled_back
-from scorefield.samplers.flow import RungeKutta, State, coordinates, full_precision
+from scorefield.samplers.flow import RungeKutta, State, coordinates
 from scorefield.samplers.latents import check_pictures
 
 Trace = Literal["hutchinson", "exact"]

@@ -5,7 +5,8 @@ The denoiser is the score in other clothes (Robbins 1956; Vincent 2011):
     D(x; σ) = E[x0 | x],    ∇ log p(x; σ) = (D(x; σ) − x) / σ²,    n(x; σ) = (x − D(x; σ)) / σ.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, cast, runtime_checkable
 
@@ -213,6 +214,24 @@ class GivenModel:
     def noise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """(x − E[x0 | x, condition])/σ."""
         return self.model.noise(x, sigma, self.condition)
+
+
+@contextmanager
+def full_precision(denoiser: Denoiser) -> Generator[None]:
+    """A model's network in float32, for the while; any other denoiser stays as it is.
+
+    Half precision adds an error of its own to small losses and derivatives, and a solver takes it for
+    curvature and chases it.
+    """
+    model = denoiser.model if isinstance(denoiser, GivenModel) else denoiser
+    if not isinstance(model, ScoreModel):
+        yield
+        return
+    before, model.precision = model.precision, torch.float32
+    try:
+        yield
+    finally:
+        model.precision = before
 
 
 class ScoreField(nn.Module):

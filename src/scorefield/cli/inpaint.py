@@ -1,7 +1,7 @@
 """scorefield inpaint."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import Annotated
 
 import typer
 
@@ -13,14 +13,9 @@ from scorefield.cli.mending import (
     Model,
     Out,
     OwnSampler,
-    Track,
     mend,
 )
 from scorefield.cli.options import Device, Json, Overwrite, Seed, Steps
-
-if TYPE_CHECKING:
-    from scorefield.model import ScoreModel
-    from scorefield.restoration import Restored
 
 
 def inpaint(
@@ -52,16 +47,11 @@ def inpaint(
     """
     import scorefield as sf
 
-    def one(score_model: "ScoreModel", path: Path, track: Track) -> "Restored":
-        return sf.restore(
-            score_model, path, "inpaint", mask=mask, invert=invert, method=method, candidates=candidates,
-            sampler=sampler, steps=steps, seed=seed, track=track,
-        )  # fmt: skip
-
     mend(
+        partial(sf.restore, task="inpaint", mask=mask, invert=invert),
         Mending(
-            inputs=inputs, out=out, model=model, method=method, sampler=sampler, steps=steps, seed=seed,
-            overwrite=overwrite, json=json, device=device,
+            inputs=inputs, out=out, model=model, method=method, candidates=candidates, sampler=sampler,
+            steps=steps, seed=seed, overwrite=overwrite, json=json, device=device,
         ),
-        "inpaint", one,
+        "inpaint",
     )  # fmt: skip

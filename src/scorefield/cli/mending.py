@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -57,6 +57,7 @@ class Mending:
     out: Path
     model: str
     method: str
+    candidates: int
     sampler: str | None
     steps: int | None
     seed: int
@@ -65,16 +66,32 @@ class Mending:
     device: str
 
 
-Track = Callable[[int, int], None]
+class Restore(Protocol):
+    """`restoration.restore` with all but these settled."""
+
+    def __call__(
+        self,
+        model: "ScoreModel",
+        picture: Path,
+        *,
+        method: str,
+        candidates: int,
+        sampler: str | None,
+        steps: int | None,
+        seed: int,
+        track: Callable[[int, int], None],
+    ) -> "Restored":
+        """The picture, mended."""
+        ...
 
 
-def mend(wish: Mending, task: str, restored: "Callable[[ScoreModel, Path, Track], Restored]") -> None:
+def mend(restore: Restore, wish: Mending, task: str) -> None:
     """Mend every input; one that fails is named, and the others go on.
 
     Args:
+        restore: mends one picture and tells how far it is.
         wish: what was asked for.
         task: a name in `restoration.TASKS`, or another word where damage is named.
-        restored: mends one picture and tells how far it is.
 
     Raises:
         UserError: the model cannot be loaded, or there is no such method or sampler.
@@ -100,7 +117,16 @@ def mend(wish: Mending, task: str, restored: "Callable[[ScoreModel, Path, Track]
         try:
             refuse_existing(wish.out / f"{path.stem}-1.png", overwrite=wish.overwrite)
             with progress(f"Mending {path.name}") as show:
-                mended = restored(model, path, lambda done, total, show=show: show(done / total, ""))
+                mended = restore(
+                    model,
+                    path,
+                    method=wish.method,
+                    candidates=wish.candidates,
+                    sampler=wish.sampler,
+                    steps=wish.steps,
+                    seed=wish.seed,
+                    track=lambda done, total, show=show: show(done / total, ""),
+                )
             written = mended.save(wish.out, stem=path.stem, overwrite=wish.overwrite)
             entry["outputs"] = [str(name) for name in written]
             tell(f"{path} -> {written[-1]}")

@@ -1,7 +1,7 @@
 """scorefield colorize, uncrop, dejpeg and restore."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import Annotated
 
 import typer
 
@@ -13,14 +13,9 @@ from scorefield.cli.mending import (
     Model,
     Out,
     OwnSampler,
-    Track,
     mend,
 )
 from scorefield.cli.options import Device, Json, Overwrite, Seed, Steps
-
-if TYPE_CHECKING:
-    from scorefield.model import ScoreModel
-    from scorefield.restoration import Restored
 
 
 def colorize(
@@ -45,18 +40,13 @@ def colorize(
     """
     import scorefield as sf
 
-    def one(score_model: "ScoreModel", path: Path, track: Track) -> "Restored":
-        return sf.restore(
-            score_model, path, "colorize", method=method, candidates=candidates, sampler=sampler, steps=steps,
-            seed=seed, track=track,
-        )  # fmt: skip
-
     mend(
+        partial(sf.restore, task="colorize"),
         Mending(
-            inputs=inputs, out=out, model=model, method=method, sampler=sampler, steps=steps, seed=seed,
-            overwrite=overwrite, json=json, device=device,
+            inputs=inputs, out=out, model=model, method=method, candidates=candidates, sampler=sampler,
+            steps=steps, seed=seed, overwrite=overwrite, json=json, device=device,
         ),
-        "colorize", one,
+        "colorize",
     )  # fmt: skip
 
 
@@ -88,18 +78,13 @@ def uncrop(
 
     named = [side.strip() for side in sides.split(",") if side.strip()]
 
-    def one(score_model: "ScoreModel", path: Path, track: Track) -> "Restored":
-        return sf.restore(
-            score_model, path, "uncrop", sides=named, amount=amount, method=method, candidates=candidates,
-            sampler=sampler, steps=steps, seed=seed, track=track,
-        )  # fmt: skip
-
     mend(
+        partial(sf.restore, task="uncrop", sides=named, amount=amount),
         Mending(
-            inputs=inputs, out=out, model=model, method=method, sampler=sampler, steps=steps, seed=seed,
-            overwrite=overwrite, json=json, device=device,
+            inputs=inputs, out=out, model=model, method=method, candidates=candidates, sampler=sampler,
+            steps=steps, seed=seed, overwrite=overwrite, json=json, device=device,
         ),
-        "uncrop", one,
+        "uncrop",
     )  # fmt: skip
 
 
@@ -127,18 +112,13 @@ def dejpeg(
     """
     import scorefield as sf
 
-    def one(score_model: "ScoreModel", path: Path, track: Track) -> "Restored":
-        return sf.restore(
-            score_model, path, "dejpeg", quality=quality, method=method, candidates=candidates,
-            sampler=sampler, steps=steps, seed=seed, track=track,
-        )  # fmt: skip
-
     mend(
+        partial(sf.restore, task="dejpeg", quality=quality),
         Mending(
-            inputs=inputs, out=out, model=model, method=method, sampler=sampler, steps=steps, seed=seed,
-            overwrite=overwrite, json=json, device=device,
+            inputs=inputs, out=out, model=model, method=method, candidates=candidates, sampler=sampler,
+            steps=steps, seed=seed, overwrite=overwrite, json=json, device=device,
         ),
-        "dejpeg", one,
+        "dejpeg",
     )  # fmt: skip
 
 
@@ -182,16 +162,11 @@ def restore(
 
     parse_damage(damage)
 
-    def one(score_model: "ScoreModel", path: Path, track: Track) -> "Restored":
-        return sf.restore(
-            score_model, path, damage=damage, simulate=simulate, noise=noise, method=method,
-            candidates=candidates, sampler=sampler, steps=steps, seed=seed, track=track,
-        )  # fmt: skip
-
     mend(
+        partial(sf.restore, damage=damage, simulate=simulate, noise=noise),
         Mending(
-            inputs=inputs, out=out, model=model, method=method, sampler=sampler, steps=steps, seed=seed,
-            overwrite=overwrite, json=json, device=device,
+            inputs=inputs, out=out, model=model, method=method, candidates=candidates, sampler=sampler,
+            steps=steps, seed=seed, overwrite=overwrite, json=json, device=device,
         ),
-        "restore", one,
+        "restore",
     )  # fmt: skip

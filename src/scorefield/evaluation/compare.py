@@ -19,8 +19,7 @@ References:
     Song & Ermon (2019). https://arxiv.org/abs/1907.05600
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,7 +40,7 @@ from scorefield.evaluation.losses import (
 )
 from scorefield.evaluation.reference import Reference, Track, stamp
 from scorefield.evaluation.report import Report, check_shape, measure
-from scorefield.model import ScoreModel
+from scorefield.model import ScoreModel, full_precision
 from scorefield.samplers import plan
 
 _PRODUCT = 3  # evaluations that a score with a product of its Jacobian costs
@@ -235,7 +234,7 @@ def _losses_of(
     batch: int,
     track: Callable[[float], None],
 ) -> Losses:
-    with _full_precision(model):
+    with full_precision(model):
         return level_losses(
             InPixels(model=model),
             pictures,
@@ -290,16 +289,6 @@ def _check_levels(models: Mapping[str, ScoreModel], sigmas: tuple[float, ...]) -
 def _difference(values: Tensor | None, first: Tensor | None) -> Curve | None:
     """Paired by picture and noise; None for the first model itself."""
     return None if values is None or first is None or values is first else Curve.of(values - first)
-
-
-@contextmanager
-def _full_precision(model: ScoreModel) -> Generator[None]:
-    """The network in float32: half precision would add its own error to small losses and to derivatives."""
-    before, model.precision = model.precision, torch.float32
-    try:
-        yield
-    finally:
-        model.precision = before
 
 
 class _Work:

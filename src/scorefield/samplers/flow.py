@@ -16,8 +16,6 @@ References:
 
 import math
 from collections.abc import Callable, Iterator
-from collections.abc import Generator as Yields
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -26,7 +24,7 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.model import Denoiser, GivenModel, ScoreModel, expand, noise
+from scorefield.model import Denoiser, expand, full_precision, noise
 from scorefield.samplers.ode import way_down
 from scorefield.samplers.step import Project, Step, full
 
@@ -160,20 +158,6 @@ class Flow:
             raise ValueError("nothing was asked yet")
         x, sigma, n = self._last
         return x - expand(sigma, x) * n
-
-
-@contextmanager
-def full_precision(denoiser: Denoiser) -> Yields[None]:
-    """A model's network in float32: a solver takes half precision's errors for curvature and chases them."""
-    model = denoiser.model if isinstance(denoiser, GivenModel) else denoiser
-    if not isinstance(model, ScoreModel):
-        yield
-        return
-    before, model.precision = model.precision, torch.float32
-    try:
-        yield
-    finally:
-        model.precision = before
 
 
 def coordinates(t: Tensor, u: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
