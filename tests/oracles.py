@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from scorefield.distributions import GaussianMixture
@@ -114,3 +116,12 @@ def tiny_model(channels=1, *, size=8, value_range=(-1.0, 1.0)):
     torch.manual_seed(0)
     network = lively(UNet(channels=channels, widths=(8, 8)))
     return ScoreModel(network, EDM(), shape=(channels, size, size), value_range=value_range).eval()
+
+
+def ramp(path, width, height):
+    """A picture whose red is its column and whose green is its row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(width)[None], np.arange(height)[:, None]
+    Image.fromarray(pixels).save(path)
+    return path

@@ -24,13 +24,16 @@ _VERSION = 1
 _ENTRIES = {"network", "parameterization", "shape", "value_range", "sigma_range", "notes"}
 
 
-def save(model: ScoreModel, path: Path, *, notes: dict[str, Any] | None = None) -> Path:
+def save(
+    model: ScoreModel, path: Path, *, notes: dict[str, Any] | None = None, dtype: torch.dtype | None = None
+) -> Path:
     """Write the model's weights and card to `path`, atomically.
 
     Args:
         model: what to save.
         path: a .safetensors file; one that is there is replaced.
         notes: what else the card should tell, plain data (data set, steps, measures, …).
+        dtype: of the weights in the file, which are read as float32 again; by default as they are.
     """
     card = {
         "version": _VERSION,
@@ -39,9 +42,11 @@ def save(model: ScoreModel, path: Path, *, notes: dict[str, Any] | None = None) 
         "shape": list(model.shape),
         "value_range": list(model.value_range),
         "sigma_range": list(model.sigma_range),
+        **({"tasks": list(model.tasks), "hole": model.hole} if model.tasks else {}),
         "notes": notes or {},
     }
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
+    values = model.network.state_dict()
+    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in values.items()}
     with atomic(path) as part:
         save_file(weights, part, metadata={_HEADER: json.dumps(card)})
     return path
@@ -95,6 +100,8 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> ScoreModel:
         shape=tuple(card["shape"]),
         value_range=tuple(card["value_range"]),
         sigma_range=tuple(card["sigma_range"]),
+        tasks=tuple(card.get("tasks", ())),
+        hole=card.get("hole", 1.0),
     ).to(device)
     fit_weights(model.network, weights, where=path)
     return model.eval()

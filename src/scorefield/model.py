@@ -86,6 +86,9 @@ class ScoreModel(nn.Module):
         value_range: darkest and brightest value of a pixel as the model sees it.
         sigma_range: least and greatest σ that it knows.
         precision: number format inside the network. Outside, all is float32.
+        tasks: what a model of pictures given damaged ones was trained to mend, as "colorize"; empty for a
+            model of pictures alone.
+        hole: standard deviation of the noise that it is shown where nothing is known.
     """
 
     def __init__(
@@ -97,6 +100,8 @@ class ScoreModel(nn.Module):
         value_range: tuple[float, float] = (-1.0, 1.0),
         sigma_range: tuple[float, float] = (0.002, 80.0),
         precision: torch.dtype = torch.float32,
+        tasks: tuple[str, ...] = (),
+        hole: float = 1.0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -105,6 +110,7 @@ class ScoreModel(nn.Module):
         self.value_range = value_range
         self.sigma_range = sigma_range
         self.precision = precision
+        self.tasks, self.hole = tuple(tasks), hole
 
     @property
     def device(self) -> torch.device:

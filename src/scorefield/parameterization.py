@@ -213,6 +213,37 @@ class ScorePrediction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Regression:
+    """The network gives the picture itself, and sees nothing of x but what is known of it.
+
+    D(x; σ) = F(0, 0)
+
+    A network that is given a damaged picture is so Palette's baseline of the same name (Saharia et al. 2022,
+    §4): trained for p = 2 it tends to the mean of all answers. Whatever sampler goes down whatever ladder
+    ends at D; its own has one rung.
+    """
+
+    kind: ClassVar[str] = "regression"
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """One rung, σ = 1."""
+        return (1.0,)
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        """The coefficients at σ, (B,)."""
+        zero = torch.zeros_like(sigma)
+        return Coefficients(
+            skip=zero,
+            out=torch.ones_like(sigma),
+            noise_skip=1 / sigma,
+            noise_out=-1 / sigma,
+            scale=zero,
+            label=zero,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class NCSN:
     """The network is the score on a ladder and is told the rung's index (Song & Ermon 2019, §4.2).
 
@@ -275,7 +306,16 @@ class NCSNv2:
 
 _KINDS = {
     cls.kind: cls
-    for cls in (EDM, NoisePrediction, DataPrediction, VelocityPrediction, ScorePrediction, NCSN, NCSNv2)
+    for cls in (
+        EDM,
+        NoisePrediction,
+        DataPrediction,
+        VelocityPrediction,
+        ScorePrediction,
+        Regression,
+        NCSN,
+        NCSNv2,
+    )
 }
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oracles import lively, seeded
 from scorefield.errors import UserError
 from scorefield.networks import UNet, from_card, to_card
-from scorefield.networks.unet import _Attention
+from scorefield.networks.unet_layers import Attention
 
 
 def unet(**settings):
@@ -115,7 +115,7 @@ def test_attention_carries_a_far_pixel_across_the_picture():
 
 
 def test_attention_is_softmax_of_products_head_by_head():
-    attention = lively(_Attention(8, 4))
+    attention = lively(Attention(8, 4))
     x = torch.randn(2, 8, 3, 5, generator=seeded())
     with torch.no_grad():
         q, k, v = attention.qkv(attention.norm(x)).flatten(2).chunk(3, 1)  # (B, C, N) each
@@ -219,3 +219,41 @@ def test_a_network_without_classes_is_the_one_it_always_was():
     assert to_card(again) == card
     with pytest.raises(UserError, match="network.classes: cannot be fewer than none"):
         unet(classes=-1)
+
+
+# --- the linear map ------------------------------------------------------------------------------
+
+
+def test_the_linear_map_is_added_pixel_by_pixel_and_follows_the_noise_level():
+    network = lively(unet(channels=2, source_channels=1, patch=2, linear=True))
+    torch.nn.init.zeros_(network.last.weight), torch.nn.init.zeros_(network.last.bias)
+    x, source = torch.randn(3, 2, 5, 7, generator=seeded()), torch.randn(3, 1, 5, 7, generator=seeded(1))
+    label = torch.tensor([0.3, -0.5, 0.3])
+    with torch.no_grad():
+        output = network(x, label, source)
+        maps = network.linear(network.embed(label)).view(3, 2, 4)
+        expected = torch.einsum("bij,bjhw->bihw", maps[..., :3], torch.cat([x, source], 1))
+        torch.testing.assert_close(output, expected + maps[..., 3, None, None], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(maps[0], maps[2])
+        assert not torch.allclose(maps[0], maps[1], atol=1e-2)
+
+
+def test_the_linear_map_keeps_float32_in_half_precision():
+    network = unet(linear=True)
+    with torch.no_grad():
+        network.linear.bias.copy_(torch.tensor([1.0, 0.0]))
+        x = torch.randn(1, 1, 8, 8, generator=seeded())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(network(x, torch.zeros(1)), x)
+
+
+def test_a_network_with_a_linear_map_begins_as_the_one_without():
+    torch.manual_seed(0)
+    plain = unet()
+    torch.manual_seed(0)
+    mapped = unet(linear=True)
+    assert to_card(mapped) == to_card(plain) | {"linear": True} and "linear" not in to_card(plain)
+    assert mapped.state_dict().keys() - plain.state_dict().keys() == {"linear.weight", "linear.bias"}
+    assert all(torch.equal(value, mapped.state_dict()[name]) for name, value in plain.state_dict().items())
+    x = torch.randn(2, 1, 9, 9, generator=seeded())
+    assert torch.equal(mapped(x, torch.zeros(2)), torch.zeros_like(x))

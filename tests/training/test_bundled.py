@@ -95,8 +95,8 @@ def test_adams_eps_is_the_authors_on_the_scale_of_our_loss(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_small_recipes_train(tmp_path, name, monkeypatch):
-    loop = sys.modules["scorefield.training.loop"]
-    monkeypatch.setattr(loop, "sample", lambda model, n, **_: torch.zeros(n, *model.shape))
+    drawn = sys.modules["scorefield.training.drawn"]
+    monkeypatch.setattr(drawn, "sample", lambda model, n, **_: torch.zeros(n, *model.shape))
     settings = [
         "training.steps=1",
         "optimizer.batch=2",
@@ -137,8 +137,8 @@ def test_ddpm_on_cifar_holds_the_papers_numbers():
 
 
 def test_the_small_ddpm_recipe_trains(tmp_path, monkeypatch):
-    loop = sys.modules["scorefield.training.loop"]
-    monkeypatch.setattr(loop, "sample", lambda model, n, **_: torch.zeros(n, *model.shape))
+    drawn = sys.modules["scorefield.training.drawn"]
+    monkeypatch.setattr(drawn, "sample", lambda model, n, **_: torch.zeros(n, *model.shape))
     settings = ["training.steps=1", "optimizer.batch=2", 'training.precision="float32"']
     recipe = read_recipe("ddpm-fashion-small", settings)
     model = Trainer(recipe, out=tmp_path / "run", data=pictures(8, 16), device="cpu").fit()

@@ -140,13 +140,13 @@ def test_the_card_keeps_the_classes_and_their_names(tmp_path):
 
 
 def test_the_grid_shows_the_classes_in_order(tmp_path, monkeypatch):
-    loop, asked = sys.modules["scorefield.training.loop"], []
+    drawn, asked = sys.modules["scorefield.training.drawn"], []
 
     def spy(model, n, *, classes=None, **_):
         asked.append(None if classes is None else list(classes)[:n])
         return torch.zeros(n, *model.shape)
 
-    monkeypatch.setattr(loop, "sample", spy)
+    monkeypatch.setattr(drawn, "sample", spy)
     trainer(tmp_path / "run", "training.steps=1", "training.sample_count=7").fit()
     Trainer(recipe("training.steps=1"), out=tmp_path / "b", data=pictures(), device="cpu").fit()
     assert asked == [[0, 1, 2], None]
@@ -180,14 +180,14 @@ def test_networks_that_take_no_classes_are_told(network):
 
 
 def test_the_grid_has_a_column_for_each_class(tmp_path, monkeypatch):
-    loop, columns = sys.modules["scorefield.training.loop"], []
-    real = loop.grid
+    drawn, columns = sys.modules["scorefield.training.drawn"], []
+    real = drawn.grid
 
     def spy(images, **settings):
         columns.append(settings["columns"])
         return real(images, **settings)
 
-    monkeypatch.setattr(loop, "grid", spy)
+    monkeypatch.setattr(drawn, "grid", spy)
     for count in (6, 5):
         trainer(tmp_path / str(count), "training.steps=1", f"training.sample_count={count}").fit()
     assert columns == [3, None]

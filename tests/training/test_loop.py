@@ -24,7 +24,7 @@ from scorefield.training.state import load_state
 
 from .toys import pictures, recipe
 
-losses, shown = (sys.modules[f"scorefield.training.{name}"] for name in ("losses", "loop"))
+losses, shown = (sys.modules[f"scorefield.training.{name}"] for name in ("losses", "drawn"))
 
 
 @pytest.fixture(autouse=True)

@@ -15,13 +15,15 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.data.images import to_float
+from scorefield.data.windows import Windows
 
 
 class Batches:
     """Shuffled batches of a set of images, each computed from its number.
 
     Args:
-        images: uint8, (N, C, H, W); N may be smaller than a batch.
+        images: uint8, (N, C, H, W), or pictures that a window is cut from each time; N may be smaller than a
+            batch.
         batch_size: images a batch, B.
         seed: of permutations, mirroring and dequantisation.
         flip: mirror each image left to right with probability ½.
@@ -33,7 +35,7 @@ class Batches:
 
     def __init__(
         self,
-        images: Tensor,
+        images: Tensor | Windows,
         batch_size: int,
         *,
         seed: int,
@@ -53,15 +55,15 @@ class Batches:
 
     def batch(self, step: int) -> Tensor:
         """Batch number `step`: float32, (B, C, H, W), in `value_range`."""
-        pixels = self.images.index_select(0, self.indices(step))
+        pixels = self._pixels(step)
         if self.flip:
-            mirrored = torch.rand(len(pixels), generator=self._generator("flip", step)) < 0.5
+            mirrored = torch.rand(len(pixels), generator=self.generator("flip", step)) < 0.5
             pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
         pixels = pixels.to(self.device)
         if not self.dequantize:
             return to_float(pixels, self.value_range)
         low, high = self.value_range
-        generator = self._generator("dequantize", step, self.device)
+        generator = self.generator("dequantize", step, self.device)
         within = torch.rand(pixels.shape, generator=generator, device=self.device)
         return within.add_(pixels).mul_((high - low) / 256).add_(low)
 
@@ -82,6 +84,12 @@ class Batches:
             position, left = position + len(part), left - len(part)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def _pixels(self, step: int) -> Tensor:
+        indices = self.indices(step)
+        if isinstance(self.images, Windows):
+            return self.images.cut(indices, generator=self.generator("window", step))
+        return self.images.index_select(0, indices)
+
     def epoch(self, step: int) -> float:
         """How often the set has been seen before batch `step`."""
         return step * self.batch_size / len(self.images)
@@ -90,10 +98,11 @@ class Batches:
         if epoch not in self._permutations:
             while len(self._permutations) > 1:  # a batch spans two; older ones will not return
                 self._permutations.pop(min(self._permutations))
-            drawn = torch.randperm(len(self.images), generator=self._generator("order", epoch))
+            drawn = torch.randperm(len(self.images), generator=self.generator("order", epoch))
             self._permutations[epoch] = drawn
         return self._permutations[epoch]
 
-    def _generator(self, purpose: str, number: int, device: torch.device | None = None) -> Generator:
+    def generator(self, purpose: str, number: int, device: torch.device | None = None) -> Generator:
+        """The source of what `purpose` draws at a step or an epoch, from the seed and that number alone."""
         digest = hashlib.sha256(f"{purpose}:{self.seed}:{number}".encode()).digest()
         return Generator(device or "cpu").manual_seed(int.from_bytes(digest[:7], "big"))

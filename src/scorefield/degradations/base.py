@@ -1,8 +1,17 @@
-"""An operator, a random family of operators, and an observation."""
+"""An operator, a random family of operators, an observation, and how one is shown to a network.
+
+A network that mends is given the damaged picture as a source of the picture's own size and channels, and
+told where to predict. Both come from y = A(x) and the operator; `shown` makes them. An operator that knows
+better than the general rule says so by a method of that name.
+
+References:
+    Saharia et al. (2022), §4: grey repeated, holes of standard Gaussian noise. https://arxiv.org/abs/2111.05826
+"""
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from random import Random
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -31,6 +40,39 @@ class DegradationFamily(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A damaged picture as a network that mends sees it.
+
+    Args:
+        source: (B, C, H, W), of the whole picture's size and channels.
+        fill: (B, 1, H, W), 1 where the picture is to be predicted and 0 where the source is the picture.
+    """
+
+    source: Tensor
+    fill: Tensor
+
+    def faded(self, std: float) -> "Shown":
+        """The same with noise of another standard deviation in holes; 0 leaves them grey.
+
+        A hole is what is to be predicted of a picture of which something is known; a picture that is to be
+        predicted all over is damaged, and has none.
+        """
+        if std == 1:
+            return self
+        holed = (self.fill == 0).flatten(1).any(1)[:, None, None, None] & (self.fill > 0)
+        return Shown(source=torch.where(holed, std * self.source, self.source), fill=self.fill)
+
+
+@runtime_checkable
+class Shows(Protocol):
+    """An operator that says itself how what it leaves is shown."""
+
+    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
+        """Source and fill of y = A(x), with noise from `generator` where nothing is known."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class Observation:
     """What is left of pictures, with the operator that they went through: y = A(x0) + σ_y n.
 
@@ -50,6 +92,39 @@ class Observation:
     def __post_init__(self) -> None:
         if not 0 <= self.noise < math.inf:
             raise UserError("noise", f"a standard deviation is 0 or more, got {self.noise:g}.")
+
+
+def shown(degradation: Degradation, y: Tensor, *, generator: Generator) -> Shown:
+    """How the damaged pictures y = A(x) are shown to a network that mends them.
+
+    As the operator says (`Shows`); else y where it has a whole picture's shape, A⁺y where it has not, and
+    all of it to be predicted.
+
+    Args:
+        degradation: A.
+        y: what is left, (B, C', H', W').
+        generator: of the noise in holes.
+    """
+    if isinstance(degradation, Shows):
+        return degradation.shown(y, generator=generator)
+    back = degradation.pinv(y)
+    return all_to_predict(y if y.shape == back.shape else back)
+
+
+def all_to_predict(source: Tensor) -> Shown:
+    """The source (B, C, H, W) with a fill of 1 everywhere."""
+    return Shown(source=source, fill=source.new_ones(len(source), 1, *source.shape[2:]))
+
+
+def noise_like(y: Tensor, *, generator: Generator) -> Tensor:
+    """N(0, I) of y's shape, on its device, drawn where the generator is."""
+    return torch.randn(y.shape, generator=generator, device=generator.device).to(y)
+
+
+def dice(generator: Generator) -> Random:
+    """A source of single numbers, seeded by one draw: some twenty times faster than tensors of one number."""
+    seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
+    return Random(int(seed.item()))
 
 
 def adjoint(degradation: Degradation, x: Tensor, v: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
+from scorefield.degradations.base import Shown, all_to_predict, dice
 from scorefield.degradations.constants import cosines
 from scorefield.errors import UserError
 
@@ -55,6 +56,10 @@ class Blur:
         s = self._spectrum(y)
         return _scaled(y, torch.where(s > 0, 1 / s, 0))
 
+    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
+        """Y itself, all of it to be predicted."""
+        return all_to_predict(y)
+
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> "Blur":
         """Itself: there is nothing random about it."""
         return self
@@ -62,6 +67,30 @@ class Blur:
     def _spectrum(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]
         return _spectrum(self.std, self.threshold, h, w, x.dtype, x.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomBlur:
+    """A blur of any strength between two, each as likely.
+
+    Args:
+        std: least and greatest standard deviation, in pixels.
+
+    Raises:
+        UserError: no such range, or see `Blur`.
+    """
+
+    std: tuple[float, float] = (0.5, 3.0)
+
+    def __post_init__(self) -> None:
+        low, high = self.std
+        if not 0 < low <= high:
+            raise UserError("blur", f"standard deviations go from above 0 upwards, got {low:g} to {high:g}.")
+        Blur(std=high)
+
+    def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Blur:
+        """One blur."""
+        return Blur(std=dice(generator).uniform(*self.std))
 
 
 def _scaled(x: Tensor, spectrum: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
+from scorefield.degradations.base import Shown, all_to_predict
 from scorefield.degradations.constants import constant
 from scorefield.errors import UserError
 
@@ -59,6 +60,10 @@ class Grey:
         """W y / (w · w), (B, C, H, W): of all pictures with this grey, the least."""
         square = sum(weight**2 for weight in self.weights)
         return y * constant(self.weights, y).reshape(-1, 1, 1) / square
+
+    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
+        """The grey in every channel, all of it to be predicted."""
+        return all_to_predict(y.expand(-1, len(self.weights), -1, -1))
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> "Grey":
         """Itself: there is nothing random about it."""

@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from scorefield.degradations.base import Degradation, adjoint
+from scorefield.degradations.base import Degradation, Shown, adjoint, shown
 from scorefield.errors import UserError
 
 _TOLERANCE = 1e-4
@@ -72,6 +72,16 @@ class Composed:
             return chain
         u = next(islice(self._conjugate(y, chain, damping), steps - 1, None))
         return adjoint(self, chain, u)
+
+    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
+        """What the last part shows, shown by the one before, and so on: known is what all of them know."""
+        source, known = y, torch.ones_like(y[:, :1])
+        for part in reversed(self.parts):
+            seen = shown(part, source, generator=generator)
+            whole = known.shape[2:] == seen.fill.shape[2:]
+            known = (known if whole else part.pinv(known)) * (1 - seen.fill)
+            source = seen.source
+        return Shown(source=source, fill=1 - known)
 
     def _chain(self, y: Tensor) -> Tensor:
         for part in reversed(self.parts):

@@ -5,9 +5,11 @@ A(x) is the part of x within a box; A⁺y lays y on an empty canvas. Empty is 0,
 
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Generator, Tensor
 from torch.nn.functional import pad
 
+from scorefield.degradations.base import Shown, noise_like
 from scorefield.errors import UserError
 
 
@@ -59,3 +61,10 @@ class Crop:
         h, w = self.size
         beside = (self.left, w - self.left - self.width)
         return pad(y, (*beside, self.top, h - self.top - self.height))
+
+    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
+        """Y in its place, N(0, 1) around, and around is to be predicted."""
+        around = 1 - self.pinv(torch.ones_like(y[:, :1]))
+        canvas = self.pinv(y)
+        source = torch.where(around > 0, noise_like(canvas, generator=generator), canvas)
+        return Shown(source=source, fill=around)

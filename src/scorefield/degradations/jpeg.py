@@ -32,9 +32,10 @@ from typing import Literal
 
 import torch
 from PIL import Image, JpegImagePlugin
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+from scorefield.degradations.base import Shown, all_to_predict
 from scorefield.degradations.constants import constant, cosines
 from scorefield.degradations.turned import Turned
 from scorefield.errors import UserError, did_you_mean
@@ -130,6 +131,10 @@ class JPEG:
     def pinv(self, y: Tensor) -> Tensor:
         """Y itself: a picture that went through once goes through unchanged."""
         return y
+
+    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
+        """Y itself, all of it to be predicted."""
+        return all_to_predict(y)
 
 
 def standard_tables(quality: int) -> Tables:

@@ -1,17 +1,17 @@
 """Masks: pixels that are gone. White is what is to be filled, everywhere.
 
 A(x) = (1 − m) ⊙ x,     pinv(y) = y.
+
+References:
+    Saharia et al. (2022), §4: uncropping. https://arxiv.org/abs/2111.05826
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Generator, Tensor
 
-from scorefield.data.images import read_image, to_tensor
+from scorefield.degradations.base import Shown, dice, noise_like
 from scorefield.errors import UserError
 
 
@@ -32,6 +32,11 @@ class Mask:
     def pinv(self, y: Tensor) -> Tensor:
         """Y itself."""
         return y
+
+    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
+        """N(0, 1) in the hole, and the hole is to be predicted."""
+        fill = self.fill.to(y).expand(len(y), -1, -1, -1)
+        return Shown(source=torch.where(fill > 0, noise_like(y, generator=generator), y), fill=fill)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,52 +91,33 @@ class Side:
         return Mask(fill=fill)
 
 
-def read_mask(path: str | Path, size: Sequence[int], *, invert: bool = False) -> Mask:
-    """A mask from a picture file: white is filled, black is kept; greys split at the middle.
+@dataclass(frozen=True, kw_only=True)
+class Uncropping:
+    """A picture to be drawn on: at one side, each as likely, or, as often, around all four.
 
     Args:
-        path: any picture.
-        size: (H, W) of the picture to mend; the mask's aspect must be the same, its size may differ.
-        invert: take black for what is to be filled.
+        share: of the picture's area that is gone; half in Palette.
 
     Raises:
-        UserError: unreadable, of another aspect, or nothing or everything to fill.
+        UserError: a share that is not between 0 and 1.
     """
-    picture = read_image(Path(path)).convert("L")
-    h, w = size
-    if abs(picture.width * h - picture.height * w) > max(picture.width, picture.height, h, w):
-        raise UserError(
-            path,
-            f"the mask is {picture.width}×{picture.height}, the picture {w}×{h}.",
-            "Give a mask of the picture's size.",
-        )
-    fill = (to_tensor(picture.resize((w, h), Image.Resampling.NEAREST)) > 127).float()[None]
-    fill = 1 - fill if invert else fill
-    if fill.min() == fill.max():
-        state = (
-            "all white: nothing of the picture would be kept"
-            if fill.max() > 0
-            else "all black: nothing to fill"
-        )
-        raise UserError(path, f"the mask is {state}.", "White = fill; --invert turns a mask around.")
-    return Mask(fill=fill)
 
+    share: float = 0.5
 
-MASKS = {"center": CenterBox(), **{side: Side(side=side) for side in ("left", "right", "top", "bottom")}}
-"""Masks by name, for want of a mask file."""
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise UserError("uncropping", f"a share lies between 0 and 1, got {self.share:g}.")
 
-
-def named_mask(name: str | Path, size: Sequence[int], *, invert: bool = False) -> Mask:
-    """The mask of that name in MASKS, or from that picture file, for pictures of `size` (H, W).
-
-    Raises:
-        UserError: neither a name nor a file; or see `read_mask`.
-    """
-    if str(name) in MASKS:
-        drawn = MASKS[str(name)].draw((1, 1, *size), generator=Generator())
-        return Mask(fill=1 - drawn.fill) if invert else drawn
-    if not Path(name).exists():
-        raise UserError(
-            name, "no such mask.", f"Give a picture file (white = fill) or one of {', '.join(MASKS)}."
-        )
-    return read_mask(name, size, invert=invert)
+    def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Mask:
+        """A side, or a frame of the picture's aspect; (1, 1, H, W)."""
+        luck = dice(generator)
+        if luck.random() < 0.5:
+            side = luck.choice(("left", "right", "top", "bottom"))
+            return Side(side=side, share=self.share).draw(shape, generator=generator)
+        h, w = shape[-2:]
+        height = min(max(1, round(h * (1 - self.share) ** 0.5)), h)
+        width = min(max(1, round(h * w * (1 - self.share) / height)), w)
+        top, left = (h - height) // 2, (w - width) // 2
+        fill = torch.ones(1, 1, h, w)
+        fill[..., top : top + height, left : left + width] = 0
+        return Mask(fill=fill)

@@ -6,7 +6,10 @@
 | `downscale:F` | `Downscale` by F |
 | `blur:S` | `Blur`, standard deviation of S pixels |
 | `jpeg:Q`, `jpeg:Q,4:4:4` | `JPEG` of quality Q; chroma at half size unless said |
-| `mask:NAME`, `mask:FILE` | `Mask`: center, left, right, top, bottom, or a file (white = fill) |
+| `noise:S` | Gaussian noise of S steps of 8 bits, after all else |
+| `scratches`, `scratches:SEED` | `Scratched`, drawn from the seed |
+| `mask:NAME`, `mask:FILE` | `Mask`: a name in `MASKS`, or a file (white = fill) |
+| `mask:brush:SEED` | the same, of those that are drawn by chance |
 | `crop:N`, `crop:T,R,B,L` | `Crop`: N pixels off all around; off top, right, bottom, left |
 
 A name does not say how large the picture is. So it is read in two steps: `parse_damage` sees that it can
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import Generator
 
 from scorefield.degradations.base import Degradation
 from scorefield.degradations.blur import Blur
@@ -27,8 +31,10 @@ from scorefield.degradations.color import Grey
 from scorefield.degradations.composed import Composed
 from scorefield.degradations.crop import Crop
 from scorefield.degradations.jpeg import JPEG, Subsampling
-from scorefield.degradations.mask import MASKS, named_mask
+from scorefield.degradations.masks import MASKS, mask_family, named_mask
+from scorefield.degradations.noisy import Identity
 from scorefield.degradations.resize import Downscale
+from scorefield.degradations.scratches import Scratches
 from scorefield.errors import UserError, did_you_mean
 
 Shape = tuple[int, int, int]  # (C, H, W)
@@ -48,11 +54,13 @@ class Damage:
         text: as it was written.
         operator: the operator for pictures of (C, H, W) whose black and white are the range's ends.
         before: (H, W) of the picture, from (H, W) of what is left of it.
+        noise: standard deviation of Gaussian noise in what is left, in steps of 8 bits.
     """
 
     text: str
     operator: Callable[[Shape, ValueRange], Degradation]
     before: Callable[[Size], Size] = _same
+    noise: float = 0.0
 
 
 def parse_damage(texts: str | Sequence[str]) -> Damage:
@@ -66,6 +74,8 @@ def parse_damage(texts: str | Sequence[str]) -> Damage:
         raise UserError("damage", "none is named.", f"Known: {', '.join(DAMAGES)}.")
     if len(parts) == 1:
         return parts[0]
+    if any(part.noise for part in parts[:-1]):
+        raise UserError("damage", "noise comes last.", "Name it after the other damage.")
 
     def operator(shape: Shape, value_range: ValueRange) -> Degradation:
         made: list[Degradation] = []
@@ -79,7 +89,8 @@ def parse_damage(texts: str | Sequence[str]) -> Damage:
             size = part.before(size)
         return size
 
-    return Damage(text=", ".join(part.text for part in parts), operator=operator, before=before)
+    text = ", ".join(part.text for part in parts)
+    return Damage(text=text, operator=operator, before=before, noise=parts[-1].noise)
 
 
 def fixed_damage(text: str, degradation: Degradation, *, before: Callable[[Size], Size] = _same) -> Damage:
@@ -137,6 +148,23 @@ def _blur(argument: str, text: str) -> Damage:
     return fixed_damage(text, damage)
 
 
+def _noise(argument: str, text: str) -> Damage:
+    std = _number(argument, text, "noise:25")
+    if not 0 < std <= 255:
+        raise UserError(text, f"a noise is above 0 and at most 255 steps, got {std:g}.")
+    return Damage(text=text, operator=lambda _shape, _range: Identity(), noise=std)
+
+
+def _scratches(argument: str, text: str) -> Damage:
+    seed = _whole(argument or "0", text, "scratches:7")
+
+    def operator(shape: Shape, value_range: ValueRange) -> Degradation:
+        law = Scratches(value_range=value_range)
+        return law.draw((1, *shape), generator=Generator().manual_seed(seed))
+
+    return Damage(text=text, operator=operator)
+
+
 def _jpeg(argument: str, text: str) -> Damage:
     number, _, kept = argument.partition(",")
     quality, subsampling = _whole(number, text, "jpeg:10"), cast(Subsampling, kept or "4:2:0")
@@ -149,7 +177,7 @@ def _jpeg(argument: str, text: str) -> Damage:
 
 
 def _mask(argument: str, text: str) -> Damage:
-    if argument not in MASKS and not Path(argument).is_file():
+    if mask_family(argument) is None and not Path(argument).is_file():
         raise UserError(
             text, "no such mask.", f"Give a picture file (white = fill) or one of {', '.join(MASKS)}."
         )
@@ -168,6 +196,8 @@ DAMAGES: dict[str, Callable[[str, str], Damage]] = {
     "grey": _grey,
     "downscale": _downscale,
     "blur": _blur,
+    "noise": _noise,
+    "scratches": _scratches,
     "jpeg": _jpeg,
     "mask": _mask,
     "crop": _crop,

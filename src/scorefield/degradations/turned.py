@@ -10,9 +10,9 @@ References:
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from scorefield.degradations.base import Degradation
+from scorefield.degradations.base import Degradation, Shown, shown
 from scorefield.errors import UserError
 
 _WAYS: dict[int, tuple[int, tuple[int, ...]]] = {
@@ -54,6 +54,11 @@ class Turned:
     def pinv(self, y: Tensor) -> Tensor:
         """T A⁺(T⁻¹ y)."""
         return self._upright(self.degradation.pinv(self._stored(y)))
+
+    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
+        """As A's own, turned."""
+        seen = shown(self.degradation, self._stored(y), generator=generator)
+        return Shown(source=self._upright(seen.source), fill=self._upright(seen.fill))
 
     def _upright(self, x: Tensor) -> Tensor:
         turns, mirrored = _WAYS[self.orientation]

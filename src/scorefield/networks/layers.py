@@ -48,6 +48,11 @@ def pad_to(x: Tensor, multiple: int) -> Tensor:
     return pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
 
+def full(x: Tensor) -> Tensor:
+    """X in float32, or as it is where that is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def heads_of(channels: int, head_width: int) -> int:
     """How many heads attention takes: as many as divide the channels, each of `head_width` at least."""
     most = max(1, channels // head_width)

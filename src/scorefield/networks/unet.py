@@ -16,21 +16,20 @@ References:
     Ho & Salimans (2022), §3.2 (one network for both). https://arxiv.org/abs/2207.12598
 """
 
+import math
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import (
-    interpolate,
-    pixel_shuffle,
-    pixel_unshuffle,
-    scaled_dot_product_attention,
-    silu,
-)
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
+from torch.utils.checkpoint import checkpoint
 
-from scorefield.errors import UserError
-from scorefield.networks.layers import SinusoidalEmbedding, groups_of, heads_of, pad_to, zeroed
+from scorefield.errors import UserError, did_you_mean
+from scorefield.networks.layers import SinusoidalEmbedding, full, pad_to, zeroed
+from scorefield.networks.ready import lay
+from scorefield.networks.unet_layers import DOUBLE, HALVE, Block, Double, Halve, Resize, norm_of
 
 
 @runtime_checkable
@@ -55,6 +54,18 @@ class UNet(nn.Module):
         dropout: share of features dropped in each block in training.
         classes: how many classes of pictures there are; 0 where the network is told none.
         groups: of channels, how many every normalization has; by default by its width, see `groups_of`.
+        resample: by what the size changes: "conv", one convolution, or "residual", a residual block.
+        middle: at the smallest size: "plain", one more block like those before it, or "attention", two with
+            self-attention between them, whatever `attention` says.
+        attention_pieces: pieces along each side within which attention stays; 1 is global, 2 the quarters of
+            the picture.
+        linear: also add to the output a linear map of the pixel's input channels, A x + b, whose A and b
+            follow the noise level, so that no layer need carry the picture itself.
+        checkpointing: in training, compute each block anew for its gradient instead of keeping what it
+            computed: a third more time for a fraction of the memory, the same numbers (Chen et al. 2016).
+
+    Raises:
+        UserError: a setting that makes no network.
     """
 
     def __init__(
@@ -70,9 +81,15 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         classes: int = 0,
         groups: int | None = None,
+        resample: Literal["conv", "residual"] = "conv",
+        middle: Literal["plain", "attention"] = "plain",
+        attention_pieces: int = 1,
+        linear: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         _check(channels, widths, blocks, patch, attention, classes, groups)
+        _check_form(resample, middle, attention_pieces)
         self.settings: dict[str, Any] = {
             "channels": channels,
             "source_channels": source_channels,
@@ -82,12 +99,18 @@ class UNet(nn.Module):
             "patch": patch,
             "head_width": head_width,
             "dropout": dropout,
-            # Cards without these two stay as they were.
+            # Cards without these stay as they were.
             **({"classes": classes} if classes else {}),
             **({"groups": groups} if groups else {}),
+            **({"resample": resample} if resample != "conv" else {}),
+            **({"middle": middle} if middle != "plain" else {}),
+            **({"attention_pieces": attention_pieces} if attention_pieces > 1 else {}),
+            **({"linear": True} if linear else {}),
+            **({"checkpointing": True} if checkpointing else {}),
         }
-        self.classes = classes
-        self.patch, self.multiple = patch, patch * 2 ** (len(widths) - 1)
+        self.classes, self.checkpointing = classes, checkpointing
+        lowest, smallest = max(attention, default=0), patch * 2 ** (len(widths) - 1)
+        self.patch, self.multiple = patch, math.lcm(smallest, attention_pieces * patch * 2**lowest)
         told = 4 * widths[0]
         self.embed = nn.Sequential(
             SinusoidalEmbedding(widths[0]),
@@ -96,32 +119,47 @@ class UNet(nn.Module):
             nn.Linear(told, told),
             nn.SiLU(),
         )
+        make = partial(Block, told=told, dropout=dropout, groups=groups, pieces=attention_pieces)
 
-        def block(into: int, out: int, level: int) -> _Block:
-            return _Block(into, out, told, head_width if level in attention else 0, dropout, groups)
+        def block(into: int, out: int, level: int) -> Block:
+            return make(into, out, head_width=head_width if level in attention else 0)
+
+        def resized(width: int, resize: Resize) -> nn.Module:
+            if resample == "residual":
+                return make(width, width, resize=resize)
+            return Halve(width) if resize is HALVE else Double(width)
 
         self.first = nn.Conv2d((channels + source_channels) * patch**2, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         width, skips = widths[0], [widths[0]]
         for level, out in enumerate(widths):
             if level > 0:
-                self.down.append(_Halve(width))
+                self.down.append(resized(width, HALVE))
                 skips.append(width)
             for _ in range(blocks):
                 self.down.append(block(width, out, level))
                 width = out
                 skips.append(width)
-        self.middle = block(width, width, len(widths) - 1)
+        last = len(widths) - 1
+        if middle == "plain":
+            self.middle, self.after = block(width, width, last), None
+        else:
+            self.middle, self.after = make(width, width, head_width=head_width), make(width, width)
+        self.joins: list[bool] = []
         for level, out in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
                 self.up.append(block(width + skips.pop(), out, level))
+                self.joins.append(True)
                 width = out
             if level > 0:
-                self.up.append(_Double(width))
-        self.norm = _norm(width, groups)
+                self.up.append(resized(width, DOUBLE))
+                self.joins.append(False)
+        self.norm = norm_of(width, groups)
         self.last = zeroed(nn.Conv2d(width, channels * patch**2, 3, padding=1))
-        # Last, so that the other weights begin as they do without classes.
+        # Last, so that the other weights begin as they do without them.
         self.embed_class = nn.Embedding(classes + 1, told) if classes else nn.Identity()
+        taken = channels + source_channels + 1
+        self.linear = zeroed(nn.Linear(told, channels * taken)) if linear else None
 
     def forward(
         self, x: Tensor, label: Tensor, source: Tensor | None = None, classes: Tensor | None = None
@@ -136,20 +174,37 @@ class UNet(nn.Module):
         """
         height, width = x.shape[-2:]
         told = self._told(label, classes)
-        hidden = x if source is None else torch.cat([x, source], 1)
-        hidden = pad_to(hidden, self.multiple)
-        hidden = self.first(pixel_unshuffle(hidden, self.patch))
+        taken = x if source is None else torch.cat([x, source], 1)
+        hidden = self.first(lay(pixel_unshuffle(pad_to(taken, self.multiple), self.patch)))
         skips = [hidden]
         for layer in self.down:
-            hidden = layer(hidden, told)
+            hidden = self._through(layer, told, hidden)
             skips.append(hidden)
-        hidden = self.middle(hidden, told)
-        for layer in self.up:
-            if isinstance(layer, _Block):
-                hidden = torch.cat([hidden, skips.pop()], 1)
-            hidden = layer(hidden, told)
-        hidden = pixel_shuffle(self.last(silu(self.norm(hidden))), self.patch)
-        return hidden[..., :height, :width]
+        hidden = self._through(self.middle, told, hidden)
+        if self.after is not None:
+            hidden = self._through(self.after, told, hidden)
+        for layer, joins in zip(self.up, self.joins, strict=True):
+            hidden = self._through(layer, told, hidden, *([skips.pop()] if joins else []))
+        hidden = pixel_shuffle(self.last(silu(self.norm(full(hidden)))), self.patch)[..., :height, :width]
+        return hidden if self.linear is None else hidden + self._straight(taken, told)
+
+    def _through(self, layer: nn.Module, told: Tensor, *parts: Tensor) -> Tensor:
+        """A layer's output, of what comes to it side by side."""
+
+        def run(told: Tensor, first: Tensor, *others: Tensor) -> Tensor:
+            return layer(torch.cat([first, *others], 1) if others else first, told)
+
+        if self.checkpointing and torch.is_grad_enabled():
+            return cast(Tensor, checkpoint(run, told, *parts, use_reentrant=False))
+        return run(told, *parts)
+
+    def _straight(self, taken: Tensor, told: Tensor) -> Tensor:
+        """A x + b at each pixel; in float32, as half precision would round the picture itself."""
+        assert self.linear is not None
+        with torch.autocast(taken.device.type, enabled=False):
+            weights = self.linear(told.float()).unflatten(1, (-1, taken.shape[1] + 1))
+            mapped = torch.baddbmm(weights[..., -1:], weights[..., :-1], taken.float().flatten(2))
+        return mapped.unflatten(2, taken.shape[2:])
 
     def _told(self, label: Tensor, classes: Tensor | None) -> Tensor:
         """The vector that each block hears; noise level and class are added before the last SiLU."""
@@ -160,69 +215,6 @@ class UNet(nn.Module):
             classes = torch.full_like(label, -1, dtype=torch.long)
         rows = torch.where(classes < 0, self.classes, classes)
         return silu(self.embed[:-1](label) + self.embed_class(rows))
-
-
-class _Block(nn.Module):
-    """Residual block told the noise level, with self-attention after it where heads have a width."""
-
-    def __init__(
-        self, into: int, out: int, told: int, head_width: int, dropout: float, groups: int | None = None
-    ) -> None:
-        super().__init__()
-        self.norm1 = _norm(into, groups)
-        self.conv1 = nn.Conv2d(into, out, 3, padding=1)
-        self.tell = zeroed(nn.Linear(told, 2 * out))
-        self.norm2 = _norm(out, groups)
-        self.dropout = nn.Dropout(dropout)
-        self.conv2 = zeroed(nn.Conv2d(out, out, 3, padding=1))
-        self.skip = nn.Conv2d(into, out, 1) if into != out else nn.Identity()
-        self.attend = _Attention(out, head_width, groups) if head_width else nn.Identity()
-
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        hidden = self.conv1(silu(self.norm1(x)))
-        scale, shift = self.tell(told)[..., None, None].chunk(2, 1)
-        hidden = torch.addcmul(shift, self.norm2(hidden), 1 + scale)
-        hidden = self.conv2(self.dropout(silu(hidden)))
-        return self.attend(self.skip(x) + hidden)
-
-
-class _Attention(nn.Module):
-    """Self-attention over all places of the picture, added to it."""
-
-    def __init__(self, width: int, head_width: int, groups: int | None = None) -> None:
-        super().__init__()
-        self.heads = heads_of(width, head_width)
-        self.norm = _norm(width, groups)
-        self.qkv = nn.Conv2d(width, 3 * width, 1)
-        self.out = zeroed(nn.Conv2d(width, width, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2)
-        mixed = scaled_dot_product_attention(qkv[:, 0], qkv[:, 1], qkv[:, 2])
-        return x + self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))
-
-
-class _Halve(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        return self.conv(x)
-
-
-class _Double(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        return self.conv(interpolate(x, scale_factor=2.0, mode="nearest"))
-
-
-def _norm(channels: int, groups: int | None) -> nn.GroupNorm:
-    return nn.GroupNorm(groups_of(channels) if groups is None else groups, channels)
 
 
 def _check(
@@ -246,3 +238,14 @@ def _check(
         raise UserError("network.classes", f"cannot be fewer than none, got {classes}.")
     if groups is not None and (groups < 1 or any(width % groups for width in widths)):
         raise UserError("network.groups", f"must divide each of the widths {list(widths)}, got {groups}.")
+
+
+def _check_form(resample: str, middle: str, pieces: int) -> None:
+    for name, given, known in (
+        ("resample", resample, ("conv", "residual")),
+        ("middle", middle, ("plain", "attention")),
+    ):
+        if given not in known:
+            raise UserError(f"network.{name}", f"no such kind {given!r}.", did_you_mean(given, known))
+    if pieces < 1:
+        raise UserError("network.attention_pieces", f"must be 1 or more, got {pieces}.")

@@ -24,6 +24,9 @@ def denoising_score_matching(
     p = 2 is twice NCSN's objective with λ(σ) = σ² (Song & Ermon 2019, eqs. 5–6), per pixel, and DDPM's
     L_simple; p = 1 is Palette's L1. A denoiser that is no ScoreModel takes no condition.
 
+    Where the condition has a mask, the mean is over the pixels that are to be filled, as Palette's
+    (Saharia et al. 2022, §4, inpainting); those that are known carry no noise.
+
     Args:
         model: the denoiser.
         x0: clean images, (B, C, H, W), in the model's value range.
@@ -38,8 +41,12 @@ def denoising_score_matching(
     n = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
     x = x0 + expand(sigma, x0) * n
     denoised = model(x, sigma) if condition is None else model(x, sigma, condition)  # pyright: ignore[reportCallIssue]
-    error = (denoised - x0) / expand(sigma, x0)
-    return error.abs().pow(p).flatten(1).mean(1)
+    error = ((denoised - x0) / expand(sigma, x0)).abs().pow(p)
+    mask = None if condition is None else condition.mask
+    if mask is None:
+        return error.flatten(1).mean(1)
+    fill = mask.expand_as(error)
+    return (error * fill).flatten(1).sum(1) / fill.flatten(1).sum(1)
 
 
 def ladder_score_matching(

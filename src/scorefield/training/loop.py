@@ -9,7 +9,7 @@ A run can stop at any step, by its length, by the clock or by a signal, and goes
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,16 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from scorefield import checkpoint
-from scorefield.data.batches import Batches
-from scorefield.data.images import to_uint8
 from scorefield.data.imageset import ImageSet
-from scorefield.data.sheets import grid, save_image
+from scorefield.data.sheets import save_image
+from scorefield.data.windows import Windows
 from scorefield.errors import UserError
 from scorefield.files import write_atomic
 from scorefield.model import ScoreModel
 from scorefield.noise import draw_sigma
-from scorefield.samplers import sample
 from scorefield.training.averaging import averaging
+from scorefield.training.drawn import mended_grid, sample_grid
+from scorefield.training.feed import Fed, Feed
 from scorefield.training.log import RunLog
 from scorefield.training.losses import classes_told, picture_losses
 from scorefield.training.recipe import Recipe, build_model
@@ -84,7 +84,7 @@ class Trainer:
         recipe: Recipe,
         *,
         out: str | Path,
-        data: ImageSet | None = None,
+        data: ImageSet | Windows | None = None,
         stop_after: float | None = None,
         resume: bool = False,
         device: str = "auto",
@@ -128,6 +128,8 @@ class Trainer:
             value_range=self.model.value_range,
             sigma_range=self.model.sigma_range,
             precision=self.model.precision,
+            tasks=self.model.tasks,
+            hole=self.model.hole,
         )
 
     def summary(self) -> str:
@@ -146,16 +148,6 @@ class Trainer:
         """
         recipe, rules = self.recipe, self.recipe.training
         write_atomic(self.out / RECIPE, recipe.to_toml())
-        batches = Batches(
-            self.data.images,
-            recipe.optimizer.batch,
-            seed=rules.seed,
-            flip=recipe.data.flip,
-            dequantize=recipe.data.dequantize,
-            value_range=recipe.data.value_range,
-            device=self.device,
-            labels=self.data.labels if recipe.data.labels else None,
-        )
         law = recipe.noise_law()
         before, begun = self.seconds, time.perf_counter()
         saved = drawn = begun
@@ -163,12 +155,16 @@ class Trainer:
         norms: list[Tensor] = []
         feeding, window, window_step = 0.0, begun, self.step
         self.model.train()
-        with RunLog(self.out, step=self.step) as log, noted_signals() as caught:
+        with (
+            Feed(recipe, self.data, self.device) as feed,
+            RunLog(self.out, step=self.step) as log,
+            noted_signals() as caught,
+        ):
             while self.step < rules.steps:
                 start = time.perf_counter()
-                x0, classes = batches.batch(self.step), batches.classes(self.step)
+                fed = feed(self.step)
                 feeding += time.perf_counter() - start
-                loss, norm = self._update(x0, classes, law)
+                loss, norm = self._update(fed, law)
                 losses.append(loss)
                 norms.append(norm)
                 self.step += 1
@@ -195,7 +191,7 @@ class Trainer:
                         self.report(self._progress(mean, now - begun))
                     losses, norms, feeding, window, window_step = [], [], 0.0, now, self.step
                 if last or now - drawn >= rules.sample_every:
-                    self._draw(log)
+                    self._draw(log, feed)
                     drawn = time.perf_counter()
                 if saving:
                     self.save()
@@ -234,17 +230,19 @@ class Trainer:
             notes["class_names"] = list(self.data.class_names or map(str, range(self.model.classes)))
         checkpoint.save(self.averaged, self.out / MODEL, notes=notes)
 
-    def _update(self, x0: Tensor, classes: Tensor | None, law: Any) -> tuple[Tensor, Tensor]:
+    def _update(self, fed: Fed, law: Any) -> tuple[Tensor, Tensor]:
         settings = self.recipe.optimizer
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr * _schedule(self.step, settings.warmup, settings.decay_after)
-        sigma = draw_sigma(law, len(x0), generator=self.generator)
+        sigma = draw_sigma(law, len(fed.x0), generator=self.generator)
         sigma = sigma.clamp(*self.model.sigma_range)
-        told = classes_told(classes, self.recipe.training.drop_class, generator=self.generator)
+        told = classes_told(fed.classes, self.recipe.training.drop_class, generator=self.generator)
+        if fed.condition is not None:
+            told = replace(fed.condition, classes=told and told.classes)
         losses = picture_losses(
-            self.recipe.objective, self.model, x0, sigma, condition=told, generator=self.generator
+            self.recipe.objective, self.model, fed.x0, sigma, condition=told, generator=self.generator
         )
-        loss = losses.mean()
+        loss = losses.mean() if fed.weights is None else (losses * fed.weights).mean()
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or math.inf)
@@ -262,13 +260,10 @@ class Trainer:
             )
         return mean
 
-    def _draw(self, log: RunLog) -> None:
+    def _draw(self, log: RunLog, feed: Feed) -> None:
         """A grid of samples from the averaged weights, always from the same noise."""
-        model = self.averaged.eval()
-        count, k = self.recipe.training.sample_count, model.classes
-        values = sample(model, count, classes=range(k) if k else None, steps=9, seed=0)
-        columns = k if 1 < k <= count // 2 else None  # one for each class, where they have several rows
-        sheet = grid(to_uint8(values, model.value_range).cpu(), columns=columns)
+        model, count = self.averaged.eval(), self.recipe.training.sample_count
+        sheet = sample_grid(model, count) if feed.first is None else mended_grid(model, feed.first, count)
         save_image(sheet, self.out / SAMPLES / f"{self.step:07d}.png")
         log.picture("samples", np.asarray(sheet.convert("RGB")), self.step)
         self.average.module.train()

@@ -8,18 +8,19 @@ numbers to floats: `steps = "100"` is an error. The settings themselves stand in
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, Self, cast, get_args
 
 import tomli_w
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from torch import nn
 
 from scorefield import networks, noise, parameterization
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import ScoreModel
 from scorefield.noise import NoiseDistribution
+from scorefield.training.damage import AnyDamage, PairedDamage, tasks_of
 from scorefield.training.settings import (
     Average,
     Data,
@@ -37,6 +38,7 @@ from scorefield.training.settings import (
     Optimizer,
     PredictionSettings,
     RefineNetSettings,
+    RegressionSettings,
     Section,
     Training,
     UNetSettings,
@@ -47,15 +49,29 @@ class Recipe(Section):
     """A whole training run."""
 
     data: Data = Data()
+    damage: tuple[AnyDamage, ...] = ()
     network: Network = UNetSettings()
     parameterization: Annotated[
-        EDMSettings | PredictionSettings | NCSNSettings | NCSNv2Settings, Field(discriminator="kind")
+        EDMSettings | PredictionSettings | RegressionSettings | NCSNSettings | NCSNv2Settings,
+        Field(discriminator="kind"),
     ] = EDMSettings()
     noise: NoiseLevels = Noise()
     objective: Objective = DenoisingObjective()
     optimizer: Optimizer = Optimizer()
     average: Average = Average()
     training: Training = Training()
+
+    @model_validator(mode="after")
+    def _mends(self) -> Self:
+        if any(isinstance(entry, PairedDamage) for entry in self.damage) and len(self.damage) > 1:
+            raise ValueError('pairs are learned alone: damage = [{ kind = "paired" }]')
+        if self.damage and not isinstance(self.objective, DenoisingObjective):
+            raise ValueError('a model that mends learns by denoising: objective.kind = "denoising"')
+        if self.damage and not isinstance(self.network, UNetSettings):
+            raise ValueError('only a U-Net can be shown a damaged picture: network.kind = "unet"')
+        if isinstance(self.parameterization, RegressionSettings) and not self.damage:
+            raise ValueError("a regression needs something to go by: `damage`")
+        return self
 
     def to_toml(self) -> str:
         """The recipe as a TOML file that repeats it."""
@@ -116,12 +132,15 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int], classes: int = 0) -
         )
     if (indexed or described["kind"] == "ncsnv2") and ladder is not None:
         described["sigmas"] = ladder
+    regression = isinstance(recipe.parameterization, RegressionSettings)
     return ScoreModel(
         _build_network(recipe, shape[0], classes, 0 if ladder is None else len(ladder)),
         parameterization.from_card(described),
         shape=shape,
         value_range=recipe.data.value_range,
-        sigma_range=(levels.sigma_min, levels.sigma_max),
+        sigma_range=(1.0, 1.0) if regression else (levels.sigma_min, levels.sigma_max),
+        tasks=tasks_of(recipe.damage),
+        hole=recipe.data.hole,
     )
 
 
@@ -146,6 +165,8 @@ def _build_network(recipe: Recipe, channels: int, classes: int, rungs: int) -> n
                 'Set network.kind = "unet" and energy = false, or labels = false.',
             )
         card |= {"classes": classes}
+    if recipe.damage:
+        card |= {"source_channels": channels}
     network = networks.from_card(card)
     return networks.Energy(network) if section.energy else network
 
@@ -204,6 +225,8 @@ def _lay_over(settings: dict[str, Any], override: str) -> None:
 
 def _explain(error: ValidationError, path: Path, text: str, overrides: Sequence[str]) -> UserError:
     first = error.errors()[0]
+    if not first["loc"]:  # sections that do not go together
+        return UserError(path, f"{first['msg'].removeprefix('Value error, ')}.")
     unknown = first["type"] == "extra_forbidden"
     *inner, last = [str(key) for key in first["loc"]]
     keys = [key for i, key in enumerate(inner) if i == 0 or not _is_tag(key)]
@@ -231,16 +254,22 @@ def _explain(error: ValidationError, path: Path, text: str, overrides: Sequence[
 def _is_tag(key: str) -> bool:
     """Whether pydantic put this into an error's place, to tell which alternative of a union it tried."""
     tags = {"set", "auto"}
-    for section in Section.__subclasses__():
+    for section in _every_section(Section):
         if kind := section.model_fields.get("kind"):
             tags.update(get_args(kind.annotation))
     return key in tags or key.startswith(("function-", "constrained-", "tuple["))
 
 
+def _every_section(section: type[Section]) -> Iterator[type[Section]]:
+    for inner in section.__subclasses__():
+        yield inner
+        yield from _every_section(inner)
+
+
 def _fields_at(place: Sequence[int | str]) -> list[str]:
     """The settings of the section at a place of pydantic's, which names the alternative it took."""
     sections: list[type[Section]] = [Recipe]
-    for key in place:
+    for key in (key for key in place if isinstance(key, str)):
         inner = [section.model_fields[key].annotation for section in sections if key in section.model_fields]
         if inner:
             sections = [cls for kind in inner for cls in _sections_in(kind)]
@@ -250,9 +279,10 @@ def _fields_at(place: Sequence[int | str]) -> list[str]:
 
 
 def _sections_in(annotation: Any) -> list[type[Section]]:
-    """The sections among a setting's alternatives, each of which may be tagged."""
-    alternatives = [getattr(kind, "__origin__", kind) for kind in get_args(annotation)] or [annotation]
-    return [kind for kind in alternatives if isinstance(kind, type) and issubclass(kind, Section)]
+    """The sections among a setting's alternatives, each of which may be tagged, or in a list of them."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for kind in get_args(annotation) for section in _sections_in(kind)]
 
 
 def _kinds_of(section: type[Section]) -> tuple[Any, ...]:

@@ -50,6 +50,7 @@ Duration = Annotated[
     PlainSerializer(lambda s: f"{Decimal(repr(s)).normalize():f}s"),
 ]
 Positive = Annotated[int, Field(ge=1)]
+Zoom = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -83,6 +84,16 @@ class Data(Section):
     channels: Annotated[int, Field(ge=1, le=4)] | None = Field(
         default=None, description="by default the data's own"
     )
+    window: Positive | None = Field(
+        default=None,
+        description="side of the square cut anew each time from pictures of any size",
+    )
+    zoom: tuple[Zoom, Zoom] | Literal["whole"] = Field(
+        default="whole", description="least and greatest factor by which a window reduces what it shows"
+    )
+    hole: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="standard deviation of the noise shown in holes of damaged pictures; 0: grey"
+    )
     flip: bool = Field(default=False, description="mirror half of the pictures")
     dequantize: bool = Field(default=False, description="add U/256, as NCSN does")
     labels: bool = Field(default=False, description="tell the network each picture's class")
@@ -92,6 +103,10 @@ class Data(Section):
     def _fits(self) -> Self:
         if not self.value_range[0] < self.value_range[1]:
             raise ValueError("value_range must rise from black to white")
+        if self.window is not None and (isinstance(self.size, tuple) or self.crop is not None or self.labels):
+            raise ValueError("a window goes with one size at most, and with neither crop nor labels")
+        if self.zoom != "whole" and self.zoom[0] > self.zoom[1]:
+            raise ValueError("zoom must rise")
         longest = max(self.size) if isinstance(self.size, tuple) else self.size
         if self.crop is not None and longest is not None and longest > self.crop:
             raise ValueError(f"size = {longest} is more than crop = {self.crop} leaves of a picture")
@@ -111,6 +126,7 @@ class UNetSettings(Section):
     groups: Positive | None = Field(
         default=None, description="groups of channels in every normalization; by default by the width"
     )
+    linear: bool = Field(default=False, description="add a linear map of each pixel, by the noise level")
     energy: bool = Field(default=False, description="the score is the gradient of a scalar: networks.Energy")
 
 
@@ -145,6 +161,12 @@ class PredictionSettings(Section):
     told: Literal["gamma", "index", "time"] = Field(
         default="gamma", description="the label: γ, the step of `noise`'s ladder, or 999 t of the VP equation"
     )
+
+
+class RegressionSettings(Section):
+    """See parameterization.Regression."""
+
+    kind: Literal["regression"]
 
 
 class NCSNv2Settings(Section):

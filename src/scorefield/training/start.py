@@ -2,23 +2,26 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from scorefield.condition import Condition
 from scorefield.data.datasets import open_images
 from scorefield.data.imageset import ImageSet
+from scorefield.data.windows import Windows, open_windows
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing
 from scorefield.hub import preferred_precision
 from scorefield.model import ScoreModel
 from scorefield.noise import propose_ladder
+from scorefield.training.damage import PairedDamage
 from scorefield.training.recipe import Recipe, read_recipe
 from scorefield.training.settings import DenoisingObjective, Noise, RungsLaw
 from scorefield.training.state import RECIPE
 
 
-def open_recipe_data(recipe: Recipe, track: Callable[[int, int], None] | None = None) -> ImageSet:
+def open_recipe_data(recipe: Recipe, track: Callable[[int, int], None] | None = None) -> ImageSet | Windows:
     """The training pictures that a recipe names.
 
     Raises:
@@ -27,7 +30,20 @@ def open_recipe_data(recipe: Recipe, track: Callable[[int, int], None] | None = 
     data = recipe.data
     if not data.source:
         raise UserError("data.source", "the recipe names no data.", "Pass --data.")
-    return open_images(data.source, size=data.size, crop=data.crop, channels=data.channels, track=track)
+    paired = any(isinstance(entry, PairedDamage) for entry in recipe.damage)
+    if data.window is None:
+        if paired:
+            raise UserError("data.window", "pairs are cut into windows.", "Set the side of one, e.g. 64.")
+        return open_images(data.source, size=data.size, crop=data.crop, channels=data.channels, track=track)
+    return open_windows(
+        data.source,
+        data.window,
+        zoom=data.zoom,
+        channels=data.channels,
+        limit=cast(int | None, data.size),
+        paired=paired,
+        track=track,
+    )
 
 
 def goes_on(recipe: Recipe, run: Path, *, resume: bool) -> bool:
@@ -45,7 +61,7 @@ def goes_on(recipe: Recipe, run: Path, *, resume: bool) -> bool:
     return False
 
 
-def with_noise_found(recipe: Recipe, data: ImageSet, run: Path | None) -> Recipe:
+def with_noise_found(recipe: Recipe, data: ImageSet | Windows, run: Path | None) -> Recipe:
     """The recipe with numbers in place of `noise = "auto"`.
 
     The ladder is that of Song & Ermon (2020), Techniques 1 and 2, in units of the model's values: found for
@@ -58,6 +74,8 @@ def with_noise_found(recipe: Recipe, data: ImageSet, run: Path | None) -> Recipe
     """
     if isinstance(recipe.noise, Noise):
         return recipe
+    if isinstance(data, Windows):
+        raise UserError("noise", "`auto` needs pictures of one size.", "Give the noise levels as numbers.")
     if run is not None:
         return recipe.model_copy(update={"noise": read_recipe(run / RECIPE).noise})
     low, high = recipe.data.value_range
@@ -78,19 +96,19 @@ def inner_precision(recipe: Recipe, device: torch.device) -> torch.dtype:
     return preferred_precision(device) if once else torch.float32
 
 
-def check_pictures(data: ImageSet) -> None:
+def check_pictures(data: ImageSet | Windows) -> None:
     """See that the pictures are bytes, which no NaN can hide among.
 
     Raises:
         UserError: they are something else.
     """
-    if data.images.dtype != torch.uint8:
+    if isinstance(data, ImageSet) and data.images.dtype != torch.uint8:
         raise UserError(
             data.source, f"its pictures are {data.images.dtype}, not uint8.", "Open them with open_images."
         )
 
 
-def check_labels(recipe: Recipe, data: ImageSet) -> None:
+def check_labels(recipe: Recipe, data: ImageSet | Windows) -> None:
     """See that pictures whose classes are to be told have labels that number classes from 0.
 
     Raises:
@@ -121,11 +139,12 @@ def check_size(model: ScoreModel) -> None:
         UserError: it does not.
     """
     x = torch.zeros(1, *model.shape, device=model.device)
+    told = Condition(source=x, mask=x[:, :1] + 1) if model.tasks else None
     sigma = torch.full((1,), model.sigma_range[1], device=model.device)
     training = model.training
     model.eval()
     try:
-        model(x, sigma)
+        model(x, sigma, told)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError) as error:
@@ -139,7 +158,7 @@ def check_size(model: ScoreModel) -> None:
         model.train(training)
 
 
-def check_same_data(state: dict[str, Any], data: ImageSet, run: Path) -> None:
+def check_same_data(state: dict[str, Any], data: ImageSet | Windows, run: Path) -> None:
     """See that a run goes on with the pictures that it began with.
 
     Raises:
@@ -159,6 +178,9 @@ def _same_recipe(recipe: Recipe, run: Path) -> None:
     theirs, ours = read_recipe(run / RECIPE).model_dump(), recipe.model_dump()
     if ours["noise"] == "auto":
         ours["noise"] = theirs["noise"]  # found from the data, which must be the same
+    mend = "Go on with the run's own recipe.toml, or choose another folder."
+    if theirs.pop("damage") != ours.pop("damage"):
+        raise UserError(run, "its run learned from other damage than the recipe says.", mend)
     for section in theirs:
         for key, value in theirs[section].items():
             free = section == "training" and key not in {"seed", "precision", "drop_class"}
@@ -166,5 +188,5 @@ def _same_recipe(recipe: Recipe, run: Path) -> None:
                 raise UserError(
                     run,
                     f"its run has {section}.{key} = {value!r}, the recipe says {ours[section].get(key)!r}.",
-                    "Go on with the run's own recipe.toml, or choose another folder.",
+                    mend,
                 )

@@ -1,0 +1,41 @@
+"""One of several laws by chance: what a multi-task model learns from."""
+
+from dataclasses import dataclass
+
+from torch import Generator
+
+from scorefield.degradations.base import Degradation, DegradationFamily, dice
+from scorefield.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneOf:
+    """The law that draws a family by weight, and an operator from it.
+
+    Args:
+        families: those to choose from.
+        weights: how often each, against the others; all alike by default.
+
+    Raises:
+        UserError: no family, another number of weights, or a weight that is not positive.
+    """
+
+    families: tuple[DegradationFamily, ...]
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.families:
+            raise UserError("damage", "there is nothing to choose from.")
+        if self.weights is None:
+            return
+        if len(self.weights) != len(self.families) or not min(self.weights) > 0:
+            raise UserError("damage", f"{len(self.families)} weights above 0 are needed, got {self.weights}.")
+
+    def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Degradation:
+        """One operator of one family."""
+        return self.families[self.choose(generator)].draw(shape, generator=generator)
+
+    def choose(self, generator: Generator) -> int:
+        """Which family."""
+        (index,) = dice(generator).choices(range(len(self.families)), self.weights)
+        return index

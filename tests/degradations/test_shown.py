@@ -1,0 +1,206 @@
+"""How damaged pictures are shown to a network that mends them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from oracles import seeded
+from scorefield.degradations import (
+    JPEG,
+    Blur,
+    Boxes,
+    CenterBox,
+    Composed,
+    Crop,
+    Downscale,
+    EncodedJPEG,
+    Grey,
+    Identity,
+    Mask,
+    Noisy,
+    Scratches,
+    Shown,
+    Shows,
+    Turned,
+    shown,
+)
+from scorefield.degradations.base import all_to_predict
+
+X = torch.rand(2, 3, 32, 48, generator=seeded()) * 2 - 1
+ALL = torch.ones(2, 1, 32, 48)
+CROP = Crop(top=3, left=5, height=20, width=30, size=(32, 48))
+
+
+def see(damage, x=X, seed=1):
+    return shown(damage, damage(x), generator=seeded(seed))
+
+
+def check_noise(values):
+    """Standard Gaussian, to four standard errors."""
+    n = values.numel()
+    assert float(values.mean()) == pytest.approx(0, abs=4 / n**0.5)
+    assert float(values.var()) == pytest.approx(1, abs=4 * (2 / n) ** 0.5)
+
+
+def check_hole(seen, hole, x=X):
+    assert torch.equal(seen.fill, hole.float().expand(len(x), 1, -1, -1))
+    where = hole.expand_as(x)
+    assert torch.equal(seen.source[~where], x[~where])
+    check_noise(seen.source[where])
+
+
+def test_a_hole_is_filled_with_standard_noise_and_the_rest_is_untouched():
+    mask = CenterBox(share=0.7).draw((1, 3, 32, 48), generator=seeded())
+    check_hole(see(mask), mask.fill.bool())
+
+
+def test_pictures_of_a_batch_have_their_own_holes_and_noise():
+    fill = torch.zeros(2, 1, 32, 48)
+    fill[0, :, :20], fill[1, :, 10:] = 1, 1
+    seen = see(Mask(fill=fill))
+    check_hole(seen, fill.bool())
+    both = (fill[0] * fill[1]).bool().expand(3, -1, -1)
+    assert not torch.equal(seen.source[0][both], seen.source[1][both])
+
+
+def test_around_a_crop_there_is_standard_noise():
+    around = torch.ones(1, 1, 32, 48, dtype=torch.bool)
+    around[..., 3:23, 5:35] = False
+    check_hole(see(CROP), around)
+
+
+def test_a_mask_and_a_crop_that_keep_the_same_are_shown_alike():
+    fill = torch.ones(1, 1, 32, 48)
+    fill[..., 3:23, 5:35] = 0
+    one, other = see(CROP), see(Mask(fill=fill))
+    assert torch.equal(one.source, other.source) and torch.equal(one.fill, other.fill)
+
+
+def test_noise_comes_from_the_generator_alone():
+    assert torch.equal(see(CROP, seed=5).source, see(CROP, seed=5).source)
+    assert not torch.equal(see(CROP, seed=5).source, see(CROP, seed=6).source)
+
+
+def test_grey_is_repeated_in_every_channel():
+    seen = see(Grey())
+    luma = X[:, :1] * 0.299 + X[:, 1:2] * 0.587 + X[:, 2:] * 0.114
+    torch.testing.assert_close(seen.source, luma.repeat(1, 3, 1, 1))
+    assert torch.equal(seen.fill, ALL)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        JPEG(quality=10),
+        EncodedJPEG(quality=10),
+        Blur(std=1.5),
+        Noisy(std=0.2, seed=3),
+        Scratches().draw((1, 3, 32, 48), generator=seeded()),
+        Identity(),
+    ],
+)
+def test_what_is_damaged_everywhere_is_shown_as_it_is(damage):
+    seen = see(damage)
+    assert torch.equal(seen.source, damage(X))
+    assert torch.equal(seen.fill, ALL)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_a_small_picture_is_enlarged_as_pillow_does(factor):
+    seen, small = see(Downscale(factor=factor)), Downscale(factor=factor)(X)
+    for source, y in zip(seen.source.flatten(0, 1), small.flatten(0, 1), strict=True):
+        expected = Image.fromarray(y.numpy()).resize((48, 32), Image.Resampling.BICUBIC)
+        np.testing.assert_allclose(source.numpy(), np.asarray(expected), atol=1e-5)
+    assert torch.equal(seen.fill, ALL)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_picture_is_shown_upright(orientation):
+    fill = torch.zeros(1, 1, 32, 48)
+    fill[..., :8, :40] = 1  # of the stored picture, so turned it is another
+    turned = orientation >= 5
+    x = X.transpose(-2, -1) if turned else X
+    damage = Turned(degradation=Mask(fill=fill), orientation=orientation)
+    hole = damage(torch.ones_like(x))[:1, :1] == 0
+    assert int(hole.sum()) == 8 * 40
+    check_hole(see(damage, x), hole, x)
+
+
+def test_of_several_damages_known_is_what_all_of_them_know():
+    mask = CenterBox(share=0.5).draw((1, 3, 20, 30), generator=seeded())
+    seen = see(Composed(parts=(CROP, mask)))
+    hole = torch.ones(1, 1, 32, 48, dtype=torch.bool)
+    hole[..., 3:23, 5:35] = mask.fill.bool()
+    check_hole(seen, hole)
+
+
+def test_a_hole_made_before_other_damage_is_still_noise():
+    mask = CenterBox(share=0.5).draw((1, 3, 32, 48), generator=seeded())
+    seen = see(Composed(parts=(mask, Downscale(factor=2), Grey())))
+    assert torch.equal(seen.fill, ALL)
+    check_noise(seen.source[mask.fill.bool().expand_as(X)])
+    known = (mask.fill == 0)[:, :, 0].expand(2, 1, -1)  # a row above the hole
+    assert seen.source.shape == X.shape and known.any()
+
+
+def test_a_crop_of_a_small_grey_picture_has_the_size_of_the_whole():
+    small = Crop(top=1, left=2, height=8, width=9, size=(16, 24))
+    seen = see(Composed(parts=(Grey(), Downscale(factor=2), small)))
+    assert seen.source.shape == X.shape
+    assert torch.equal(seen.fill, ALL)
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """A user's own operator: the picture, mirrored."""
+
+    def __call__(self, x):
+        return x.flip(-1)
+
+    def pinv(self, y):
+        return y.flip(-1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A user's own operator: one row is left of each picture."""
+
+    rows: int
+
+    def __call__(self, x):
+        return x[..., :1, :]
+
+    def pinv(self, y):
+        return y.expand(-1, -1, self.rows, -1)
+
+
+class KnownRow(Row):
+    """The same, that says how it is shown."""
+
+    def shown(self, y, *, generator):
+        seen = all_to_predict(self.pinv(y).clone())
+        seen.fill[..., 0, :] = 0
+        return Shown(source=seen.source, fill=seen.fill)
+
+
+def test_a_users_own_operator_of_two_methods_is_shown():
+    seen = see(Mirrored())
+    assert torch.equal(seen.source, X.flip(-1)) and torch.equal(seen.fill, ALL)
+    seen = see(Row(32))
+    assert torch.equal(seen.source, X[..., :1, :].expand(-1, -1, 32, -1)) and torch.equal(seen.fill, ALL)
+
+
+def test_a_users_own_operator_may_say_how_it_is_shown():
+    assert isinstance(KnownRow(32), Shows) and not isinstance(Row(32), Shows)
+    seen = see(KnownRow(32))
+    assert float(seen.fill.sum()) == 2 * 31 * 48
+    assert torch.equal(seen.source[..., 0, :], X[..., 0, :])
+
+
+def test_a_hole_of_half_precision_stays_so():
+    mask = Boxes().draw((1, 3, 32, 48), generator=seeded())
+    seen = see(mask, X.half())
+    assert seen.source.dtype == seen.fill.dtype == torch.float16

@@ -1,0 +1,163 @@
+"""Training of models that mend: what they are fed, what counts in their loss, and what they keep."""
+
+import pytest
+import torch
+from torch import nn
+
+from oracles import ramp
+from scorefield import checkpoint
+from scorefield.condition import Condition
+from scorefield.data.windows import open_windows
+from scorefield.errors import UserError
+from scorefield.model import ScoreModel
+from scorefield.objectives import denoising_score_matching
+from scorefield.parameterization import EDM, Regression
+from scorefield.samplers import plan
+from scorefield.training import Trainer, read_recipe
+from scorefield.training.feed import Feed
+
+from .toys import pictures, recipe
+
+FOUR = 'damage=[{kind="grey"}, {kind="masks"}, {kind="uncrop"}, {kind="jpeg", quality=[5, 30], weight=2.0}]'
+SMALL = ("network.widths=[8, 8]", "data.window=16", "data.channels=3")
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    for name in "ab":
+        ramp(tmp_path / "photos" / f"{name}.png", 60, 50)
+    return open_windows(tmp_path / "photos", 16, zoom=(0.5, 1.0))
+
+
+def feed(*settings, data=None):
+    return Feed(recipe(*settings), data or pictures(channels=3), torch.device("cpu"))
+
+
+class Told(nn.Module):
+    """A network that keeps what it was given, and answers with a constant."""
+
+    def __init__(self, answer=0.0):
+        super().__init__()
+        self.answer = nn.Parameter(torch.tensor(answer))
+
+    def forward(self, x, label, source=None):
+        self.x, self.source = x, source
+        return torch.zeros_like(x) + self.answer
+
+
+def test_a_batch_and_its_damage_are_functions_of_seed_and_step():
+    with feed(FOUR) as one, feed(FOUR) as other:
+        for step in (0, 1, 5):
+            a, b = one(step), other.made(step)
+            assert torch.equal(a.x0, b.x0)
+            assert torch.equal(a.condition.source, b.condition.source)
+            assert torch.equal(a.condition.mask, b.condition.mask)
+        assert not torch.equal(one(7).condition.source, one(8).condition.source)
+
+
+def test_outside_the_hole_the_source_is_the_picture_itself():
+    with feed('damage=[{kind="masks"}, {kind="uncrop"}]') as batches:
+        fed = batches(0)
+    known = (fed.condition.mask == 0).expand_as(fed.x0)
+    assert torch.equal(fed.condition.source[known], fed.x0[known])
+    hole = fed.condition.source[~known]
+    assert float(hole.std()) == pytest.approx(1, abs=0.1)  # N(0, 1), whatever lay there
+
+
+def test_a_hole_may_be_shown_grey():
+    with feed('damage=[{kind="masks"}, {kind="grey"}]', "data.hole=0.0") as batches:
+        fed = batches(0)
+    mask, source = fed.condition.mask, fed.condition.source
+    holed = (mask == 0).flatten(1).any(1)
+    assert 0 < int(holed.sum()) < len(mask)
+    assert not (source * mask)[holed].any()  # nothing in the hole
+    assert source[~holed].abs().mean() > 0.1  # and what is damaged all over is shown as it is
+
+
+def test_the_loss_is_the_mean_over_the_hole_alone():
+    # D = 0 at every pixel: the loss is |x0/σ|^p over the hole, whatever is known beside it.
+    model = ScoreModel(Told(), Regression(), shape=(3, 8, 8))
+    x0 = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[:, :, 2:4, 1:7] = 1
+    sigma = torch.tensor([0.5, 2.0])
+    for p in (1, 2):
+        loss = denoising_score_matching(
+            model, x0, sigma, condition=Condition(source=x0, mask=mask), p=p,
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        expected = (x0[:, :, 2:4, 1:7].flatten(1).abs() / sigma[:, None]).pow(p).mean(1)
+        torch.testing.assert_close(loss, expected)
+
+
+def test_known_pixels_reach_the_network_clean_at_every_noise_level():
+    network = Told()
+    model = ScoreModel(network, EDM(), shape=(3, 8, 8))
+    x = torch.randn(1, 3, 8, 8) * 50
+    source, mask = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
+    mask[..., 4:] = 1
+    model(x, torch.tensor([50.0]), Condition(source=source, mask=mask))
+    assert torch.equal(network.x[..., :4], source[..., :4])
+    assert torch.equal(network.source, source)
+
+
+def test_a_regression_sees_nothing_of_x_and_is_answered_in_one_evaluation():
+    network = Told(0.25)
+    model = ScoreModel(network, Regression(), shape=(3, 8, 8), sigma_range=(1.0, 1.0))
+    x, y = torch.randn(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
+    given = model.given(Condition(source=y, mask=torch.ones(1, 1, 8, 8)))
+    denoised = given(x, torch.tensor([1.0]))
+    assert torch.equal(denoised, torch.full_like(x, 0.25))
+    assert not network.x.any()
+    torch.testing.assert_close(given.noise(x, torch.tensor([2.0])), (x - 0.25) / 2)
+    for sampler in ("heun", "dpm++-2m", "ddim", "euler"):
+        way = plan(model, sampler)
+        assert way.evaluations == 1
+        *_, last = way.sampler.iterate(given, x, way.sigmas, generator=torch.Generator())
+        torch.testing.assert_close(last.x, torch.full_like(x, 0.25))
+
+
+@pytest.mark.parametrize("family", ['{kind="edm"}', '{kind="regression"}', '{kind="noise"}'])
+def test_a_model_that_mends_trains_resumes_and_keeps_its_tasks(tmp_path, photographs, family):
+    settings = (
+        FOUR, *SMALL, f"parameterization={family}", "training.steps=4", "training.sample_count=6",
+        "training.log_every=1",
+    )  # fmt: skip
+    whole = Trainer(recipe(*settings), out=tmp_path / "whole", data=photographs, device="cpu").fit()
+    for steps in (2, 4):
+        Trainer(
+            recipe(*settings, f"training.steps={steps}"), out=tmp_path / "parts", data=photographs,
+            device="cpu", resume=True,
+        ).fit()  # fmt: skip
+    parts = checkpoint.load(tmp_path / "parts" / "model.safetensors")
+    assert parts.tasks == ("colorize", "inpaint", "uncrop", "dejpeg")
+    assert whole.network.settings["source_channels"] == 3
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert list((tmp_path / "whole" / "samples").glob("*.png"))
+
+
+def test_pairs_teach_the_second_of_the_first(tmp_path):
+    for name in ("before", "after"):
+        ramp(tmp_path / "pairs" / name / "a.png", 60, 50)
+    settings = ('damage=[{kind="paired"}]', *SMALL, f'data.source="{tmp_path / "pairs"}"', "training.steps=2")
+    model = Trainer(recipe(*settings), out=tmp_path / "run", device="cpu").fit()
+    assert model.tasks == ("paired",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (['damage=[{kind="gray"}]'], "damage.*no such kind 'gray'.*grey"),
+        (['damage=[{kind="jpeg", quality=[5, 300]}]'], "damage.*100"),
+        (['damage=[{kind="jpeg", qualty=[5, 30]}]'], "no such setting.*quality"),
+        (['damage=[{kind="paired"}, {kind="grey"}]'], "pairs are learned alone"),
+        (['damage=[{kind="grey"}]', 'objective={kind="sliced"}'], "learns by denoising"),
+        (['parameterization={kind="regression"}'], "needs something to go by"),
+        (["data.window=16", "data.crop=32"], "window goes with"),
+        (["data.window=16", "data.zoom=[1.0, 0.5]"], "zoom must rise"),
+    ],
+)
+def test_settings_that_cannot_be_are_told(settings, told):
+    with pytest.raises(UserError, match=told):
+        read_recipe("default", settings)
