@@ -33,6 +33,7 @@ LADDER = tuple(geometric(1e3, 1e-3, 25).tolist())
 FAMILIES = {
     "edm": EDM(),
     "edm-unit": EDM(sigma_data=1.0),
+    "edm-wiener": EDM(input="wiener"),
     "noise": NoisePrediction(),
     "data": DataPrediction(),
     "velocity": VelocityPrediction(),
@@ -107,6 +108,15 @@ def test_noise_at_the_smallest_sigma_is_better_than_the_naive_difference(family)
         torch.testing.assert_close(
             scored.double(), -noise / sigma[:, None], rtol=1e-6, atol=1e-6 / LADDER[-1]
         )
+
+
+def test_the_wiener_input_is_the_best_linear_guess_at_the_picture():
+    # Of x = x0 + σ n with variances σ_d² and σ², a x is nearest to x0 in the mean for a = σ_d²/(σ_d² + σ²).
+    sigma = torch.tensor([0.01, 0.3, 5.0])
+    c = EDM(sigma_data=0.4, input="wiener")(sigma)
+    torch.testing.assert_close(0.4 * c.scale, 0.16 / (0.16 + sigma**2))
+    plain = EDM(sigma_data=0.4)(sigma)
+    assert all(torch.equal(a, b) for a, b in zip(c[:4], plain[:4], strict=True))
 
 
 @families

@@ -1,10 +1,12 @@
 """Put a run's averaged weights among the bundled models, with what its card should tell.
 
-python tools/ship_model.py RUN NAME --about "…" --licence MIT --measures "FD … = …"
+python tools/ship_model.py RUN NAME --about "…" --licence MIT --measures "FD … = …" [--half]
 """
 
 import argparse
 from pathlib import Path
+
+import torch
 
 from scorefield import checkpoint
 from scorefield.hub import find
@@ -23,11 +25,14 @@ def main() -> None:
     parser.add_argument("--licence", required=True, help="of the weights and of the data")
     parser.add_argument("--measures", required=True, help="how good it is, and on what that was measured")
     parser.add_argument("--limits", default="It knows nothing but pictures like those it was trained on.")
+    parser.add_argument("--half", action="store_true", help="weights of 16 bits: half the size of the file")
     args = parser.parse_args()
     path = find(args.run)
     notes = checkpoint.read_card(path)["notes"]
     told = {key: getattr(args, key) for key in ("about", "licence", "measures", "limits")}
-    print(checkpoint.save(checkpoint.load(path), MODELS / f"{args.name}.safetensors", notes=told | notes))
+    dtype = torch.float16 if args.half else None
+    shipped = MODELS / f"{args.name}.safetensors"
+    print(checkpoint.save(checkpoint.load(path), shipped, notes=told | notes, dtype=dtype))
 
 
 if __name__ == "__main__":

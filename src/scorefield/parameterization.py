@@ -76,10 +76,17 @@ class EDM:
     """Input and target at unit variance at every σ (Karras et al. 2022, Table 1); told ln(σ)/4.
 
     skip = σ_d²/(σ²+σ_d²), out = σ σ_d/√(σ²+σ_d²), scale = 1/√(σ²+σ_d²), σ_d the data's spread.
+
+    Args:
+        sigma_data: σ_d.
+        input: how the network sees x: "unit", as above, or "wiener", scale = σ_d/(σ²+σ_d²), by which x is the
+            best linear guess at x0, over σ_d. Then what is noise alone fades from sight as σ grows, and a
+            network that is also given a damaged picture looks there.
     """
 
     kind: ClassVar[str] = "edm"
     sigma_data: float = 0.5
+    input: Literal["unit", "wiener"] = "unit"
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
@@ -89,7 +96,7 @@ class EDM:
             out=sigma * (self.sigma_data / total),
             noise_skip=sigma / total / total,
             noise_out=-self.sigma_data / total,
-            scale=1 / total,
+            scale=self.sigma_data / total / total if self.input == "wiener" else 1 / total,
             label=sigma.log() / 4,
         )
 

@@ -152,6 +152,9 @@ class EDMSettings(Section):
 
     kind: Literal["edm"] = "edm"
     sigma_data: Annotated[float, Field(gt=0)] = 0.5
+    input: Literal["unit", "wiener"] = Field(
+        default="unit", description="how the network sees x: at unit variance, or as the best guess from x"
+    )
 
 
 class PredictionSettings(Section):
