@@ -1,5 +1,6 @@
 """Files on the user's disk: written whole or not at all, never over another unasked."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -75,6 +76,16 @@ def refuse_existing(
     if taken and not overwrite:
         raise UserError(path, "already exists.", mend)
     return path
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error: not every library lets the system's own error through."""
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in {errno.ENOSPC, errno.EDQUOT} or os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def cache_dir() -> Path:

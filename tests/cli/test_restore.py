@@ -47,8 +47,8 @@ def test_the_words_of_the_help_name_every_method():
     assert list(METHOD_WORDS) == list(METHODS)
 
 
-@pytest.mark.parametrize("method", METHOD_WORDS)
-def test_every_method_can_be_named(call, color, photo, tmp_path, method):
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.learned])
+def test_every_method_for_models_of_pictures_can_be_named(call, color, photo, tmp_path, method):
     told = call("inpaint", photo, "--model", color, "--candidates", 1, "--method", method, "--steps", 5,
                 "--mask", "left", "--out", tmp_path / "out")  # fmt: skip
     assert told.code == 0, told.err
@@ -59,10 +59,10 @@ def test_colorize_gives_color(call, color, photo, tmp_path):
     with Image.open(photo) as image:
         image.convert("L").save(tmp_path / "old.png")
     told = run(call, "colorize", tmp_path / "old.png", model=color, out=tmp_path / "out")
-    assert str(tmp_path / "out" / "old-sheet.png") in told.out
+    assert f"{tmp_path / 'old.png'} -> {tmp_path / 'out' / 'old-1.png'}" in told.out
     assert pixels(tmp_path / "out" / "old-1.png").shape == (16, 16, 3)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "old-1.png", "old-2.png", "old-sheet.png",
+        "index.html", "manifest.jsonl", "old-1.png", "old-2.png", "old-before.png", "old-sheet.png",
     ]  # fmt: skip
 
 
@@ -93,6 +93,13 @@ def test_restore_undoes_several_and_can_do_them_first(call, color, photo, tmp_pa
     assert simulated[1] > real[1]  # the original stands last
 
 
+def test_upscale_and_deblur(call, color, photo, tmp_path):
+    run(call, "upscale", photo, "--factor", 2, model=color, out=tmp_path / "large")
+    assert pixels(tmp_path / "large" / "photo-1.png").shape == (32, 32, 3)
+    run(call, "deblur", photo, "--std", 1.5, model=color, out=tmp_path / "sharp")
+    assert pixels(tmp_path / "sharp" / "photo-1.png").shape == (16, 16, 3)
+
+
 def test_what_was_done_is_written_as_json(call, color, photo, tmp_path):
     run(call, "restore", photo, "--damage", "blur:1", "--simulate", "--json", tmp_path / "r.json",
         model=color, out=tmp_path / "out")  # fmt: skip
@@ -111,6 +118,8 @@ def test_what_was_done_is_written_as_json(call, color, photo, tmp_path):
         (["uncrop", "PHOTO", "--amount", "0"], ["amount", "more than 0"]),
         (["dejpeg", "PHOTO"], ["photo.png", "is no JPEG file", "--quality"]),
         (["dejpeg", "PHOTO", "--quality", "0"], ["jpeg", "1 to 100"]),
+        (["deblur", "PHOTO", "--std", "-1"], ["blur", "above 0"]),
+        (["upscale", "PHOTO", "--factor", "1"], ["--factor"]),
         (["restore", "PHOTO"], ["Missing option '--damage'"]),
         (["restore", "PHOTO", "--damage", "gery"], ["no such damage 'gery'", "`grey`"]),
         (["restore", "PHOTO", "--damage", "jpeg:ten"], ["jpeg:ten", "no whole number"]),
@@ -148,7 +157,7 @@ def test_a_file_that_fails_does_not_stop_the_others(call, color, photo, tmp_path
     assert (tmp_path / "out" / "small-1.png").is_file()
 
 
-@pytest.mark.parametrize("verb", ["inpaint", "colorize", "uncrop", "dejpeg", "restore"])
+@pytest.mark.parametrize("verb", ["inpaint", "colorize", "uncrop", "dejpeg", "upscale", "deblur", "restore"])
 def test_help_shows_an_example(call, verb):
     told = call(verb, "--help")
     assert told.code == 0

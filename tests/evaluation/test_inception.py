@@ -243,7 +243,7 @@ def shelf(tmp_path, monkeypatch):
     (tmp_path / "there.pth").write_bytes(b"weights" * 999)
     monkeypatch.setenv("SCOREFIELD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "URL", (tmp_path / "there.pth").as_uri())
-    monkeypatch.setattr(module, "DIGEST", module._sha256(tmp_path / "there.pth")[:8])
+    monkeypatch.setattr(module, "DIGEST", module.sha256(tmp_path / "there.pth")[:8])
     return tmp_path
 
 

@@ -15,6 +15,9 @@ from .toys import pictures
 PUBLISHED = ["ncsn-mnist", "ncsn-cifar10", "ncsn-celeba", "ncsnv2-cifar10", "ncsnv2-celeba"]
 SMALL = ["ncsn-mnist-small", "ncsn-fashion-small"]
 DDPM = ["ddpm-cifar10", "ddpm-fashion-small"]
+TASKS = {"colorize", "inpaint", "uncrop", "dejpeg"}
+PALETTE = ["palette", *(f"palette-{task}" for task in sorted(TASKS))]
+PALETTE_SMALL = ["palette-small", *(f"palette-small-{task}" for task in sorted(TASKS))]
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def _weightless(monkeypatch):
 
 
 def size_of(recipe):
-    return recipe.data.size or 28
+    return recipe.data.window or recipe.data.size or 28
 
 
 @pytest.mark.parametrize("name", sorted(bundled_recipes()))
@@ -44,7 +47,38 @@ def test_every_bundled_recipe_builds_its_model(name):
 
 
 def test_the_recipes_are_those_expected():
-    assert set(bundled_recipes()) == {"default", "demo", "fashion-classes", *PUBLISHED, *SMALL, *DDPM}
+    named = {"default", "demo", "fashion-classes", *PUBLISHED, *SMALL, *DDPM, *PALETTE, *PALETTE_SMALL}
+    assert set(bundled_recipes()) == named
+
+
+@pytest.mark.parametrize("name", [*PALETTE, *PALETTE_SMALL])
+@pytest.mark.usefixtures("_weightless")
+def test_palettes_recipes_learn_the_tasks_of_their_names(name):
+    recipe = read_recipe(name)
+    model = build_model(recipe, (3, 64, 64))
+    last = name.rpartition("-")[2]
+    assert set(model.tasks) == ({last} if last in TASKS else TASKS)
+    weights = sum(weight.numel() for weight in model.network.parameters())
+    if name in PALETTE_SMALL:
+        assert weights == pytest.approx(3.4e6, rel=0.02)
+        return
+    # Saharia et al. (2022), §4
+    assert weights == pytest.approx(552e6, rel=0.003)
+    assert recipe.optimizer.batch == 1024
+    assert (recipe.optimizer.lr, recipe.optimizer.warmup) == (1e-4, 10_000)
+    assert (recipe.training.steps, recipe.average.decay) == (1_000_000, 0.9999)
+    assert recipe.data.window == 256
+    assert recipe.data.hole == 1
+    ladder = torch.tensor(recipe.noise_law().sigmas)
+    torch.testing.assert_close(ladder, noise.palette_training())
+
+
+@pytest.mark.usefixtures("_weightless")
+def test_palettes_baseline_is_a_line_of_its_recipe():
+    model = build_model(read_recipe("palette", ['parameterization={kind="regression"}']), (3, 64, 64))
+    assert model.parameterization.kind == "regression"
+    assert model.ladder is not None
+    assert len(model.ladder) == 1
 
 
 @pytest.mark.usefixtures("_weightless")

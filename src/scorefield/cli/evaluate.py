@@ -7,15 +7,15 @@ import typer
 
 from scorefield.cli.classes import Guidance, GuidanceInterval, guidance_interval
 from scorefield.cli.console import note, progress, require_free, table, tell, write_json
+from scorefield.cli.mended import Wish, evaluate_mending
 from scorefield.cli.options import (
+    SAMPLERS,
     Crop,
     Data,
     Device,
     Json,
     ModelName,
-    NamedFeatures,
     Overwrite,
-    Sampler,
     Seed,
     Steps,
 )
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from scorefield.evaluation.bits import Bits
     from scorefield.model import ScoreModel
 
+MENDS = "Models that mend"
+
 
 def evaluate(
     model: ModelName,
@@ -33,12 +35,28 @@ def evaluate(
     data: Data,
     crop: Crop = None,
     n: Annotated[
-        int, typer.Option("-n", min=0, help="Samples to draw; distances need many, 0 leaves them out.")
-    ] = 2000,
-    sampler: Sampler = "heun",
+        int | None,
+        typer.Option(
+            "-n",
+            min=0,
+            show_default="2000; 200 windows",
+            help="Samples to draw; distances need many, 0 leaves them out. Of a model that mends: windows.",
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", show_default="heun; a method's own", help=f"{SAMPLERS}.")
+    ] = None,
     steps: Steps = None,
     seed: Seed = 0,
-    features: NamedFeatures = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features",
+            help="Other features: inception (the standard network, fetched once), inception:FILE (its "
+            "weights), mobilenet:FILE, random, a classifier kept in the cache, a TorchScript module (.pt). "
+            "Of a model that mends: several, and lpips:ALEXNET,LIN (two files).",
+        ),
+    ] = None,
     guidance: Guidance = 1.0,
     interval: GuidanceInterval = None,
     likelihood: Annotated[
@@ -47,8 +65,57 @@ def evaluate(
             "--likelihood", metavar="N", min=2, help="Also bits per dimension of N held-out pictures."
         ),
     ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            rich_help_panel=MENDS,
+            help="What to mend, once for each: colorize, inpaint, inpaint:brush,20-30, inpaint:boxes, "
+            "inpaint:center, uncrop, uncrop:left, dejpeg, dejpeg:10, upscale:2, deblur:2, denoise:25, "
+            "descratch; by default all that the model learned.",
+        ),
+    ] = None,
+    quality: Annotated[
+        list[int] | None,
+        typer.Option("--quality", rich_help_panel=MENDS, help="Of dejpeg, once for each; else 5 to 30."),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against",
+            rich_help_panel=MENDS,
+            help="Another system, once for each: MODEL that mends; pigdm:MODEL or pigdm@50:MODEL, a method "
+            "(with steps) and a model of pictures alone; tv, non-local, opencv-telea, opencv-ns, replicate, "
+            "mean-chroma (all that serve the task, if none is named).",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size", min=8, rich_help_panel=MENDS, help="Side of the windows; the training's by default."
+        ),
+    ] = None,
+    zoom: Annotated[
+        str | None,
+        typer.Option(
+            "--zoom",
+            rich_help_panel=MENDS,
+            help="How far windows are reduced: whole, 1, or two ends, 0.2,1; the training's by default.",
+        ),
+    ] = None,
+    candidates: Annotated[
+        int,
+        typer.Option(
+            "--candidates", min=1, rich_help_panel=MENDS, help="Answers to each picture, for diversity."
+        ),
+    ] = 1,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write samples over their nearest training pictures (.png).")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Write samples over their nearest training pictures (.png); of a model that mends a folder "
+            "for its tables and sheets.",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     json: Json = None,
@@ -61,31 +128,63 @@ def evaluate(
     A model trained with labels draws the classes of the held-out pictures in their shares.
 
     Example: scorefield evaluate fashion --data fashion
+
+    A model that mends is given damaged pictures: PSNR, SSIM, perceptual distance, Fréchet distance,
+    agreement and diversity, beside other models and classical tools, with intervals.
+
+    Example: scorefield evaluate runs/mine --data photographs/ --task dejpeg --quality 10 --out measured
     """
     import scorefield as sf
+
+    score_model = sf.load(model, device=device)
+    asked = Wish(
+        model=model, data=data, n=n, tasks=task or [], quality=quality or [], against=against or [],
+        size=size, zoom=zoom, candidates=candidates, sampler=sampler, steps=steps, seed=seed,
+        features=features or [], out=out, overwrite=overwrite, json=json, device=device,
+    )  # fmt: skip
+    if score_model.tasks:
+        other = {"--crop": crop, "--interval": interval, "--likelihood": likelihood}
+        _refuse(f"{model} mends pictures", other | {"--guidance": guidance != 1})
+        evaluate_mending(asked, score_model)
+        return
+    mends = {"--task": task, "--quality": quality, "--against": against, "--size": size, "--zoom": zoom}
+    _refuse(f"{model} mends nothing, it draws pictures of its own", mends | {"--candidates": candidates > 1})
+    _evaluate_samples(asked, score_model, crop, guidance, interval, likelihood)
+
+
+def _evaluate_samples(
+    asked: Wish,
+    model: "ScoreModel",
+    crop: int | None,
+    guidance: float,
+    interval: str | None,
+    likelihood: int | None,
+) -> None:
+    """Measure a model of pictures alone."""
     from scorefield.data.sheets import check_picture_name, save_image
     from scorefield.evaluation.report import evaluate as measure
     from scorefield.evaluation.report import sheet_of_neighbours
 
-    require_free(out, json, overwrite=overwrite)
+    n, out = 2000 if asked.n is None else asked.n, asked.out
+    require_free(out, asked.json, overwrite=asked.overwrite)
     _check(n, likelihood, out)
+    features = _one(asked.features)
     if out is not None:
         check_picture_name(out)
-    score_model = sf.load(model, device=device)
-    if crop is None and (crop := trained_crop(model)) is not None:
+    if crop is None and (crop := trained_crop(asked.model)) is not None:
         note(f"pictures are first cut to {crop}×{crop}, as in training")
-    train, test = _pictures(score_model, data, crop)
+    train, test = _pictures(model, asked.data, crop)
     results: dict[str, Any] = {}
     if n:
         with progress("Measuring") as show:
             report, pairs = measure(
-                score_model,
+                model,
                 train,
                 test,
                 n=n,
-                sampler=sampler,
-                steps=steps,
-                seed=seed,
+                sampler=asked.sampler or "heun",
+                steps=asked.steps,
+                seed=asked.seed,
                 features=features,
                 guidance=guidance,
                 interval=guidance_interval(interval),
@@ -97,10 +196,34 @@ def evaluate(
             save_image(sheet_of_neighbours(pairs), out)
             tell(f"sheet {out}")
     if likelihood is not None:
-        bits = _bits(score_model, test, likelihood, seed)
+        bits = _bits(model, test, likelihood, asked.seed)
         table(bits.rows())
         results["likelihood"] = bits.to_dict()
-    write_json(json, results)
+    write_json(asked.json, results)
+
+
+def _refuse(why: str, given: dict[str, Any]) -> None:
+    """See that no option is given that means nothing for this model.
+
+    Raises:
+        UserError: one is.
+    """
+    for option, value in given.items():
+        if value:
+            raise UserError(option, f"means nothing here: {why}.", "Leave it out.")
+
+
+def _one(features: list[str]) -> str | None:
+    """The features named, at most one.
+
+    Raises:
+        UserError: several, or a distance of pairs, which samples have none of.
+    """
+    if len(features) > 1 or any(name.startswith("lpips:") for name in features):
+        raise UserError(
+            "--features", f"{', '.join(features)}: samples are judged by one network.", "Name one."
+        )
+    return features[0] if features else None
 
 
 def _check(n: int, likelihood: int | None, out: Path | None) -> None:

@@ -1,57 +1,137 @@
-"""scorefield inpaint."""
+"""scorefield inpaint and uncrop."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scorefield.cli.mending import (
-    Candidates,
-    Inputs,
-    Mending,
-    Method,
-    Model,
-    Out,
-    OwnSampler,
-    mend,
-)
-from scorefield.cli.options import Device, Json, Overwrite, Seed, Steps
+from scorefield.cli.console import note, tell
+from scorefield.cli.inputs import Found, find_pictures
+from scorefield.cli.mending import Mending, mends
+from scorefield.cli.planned import Work, check_wish
+from scorefield.cli.runs import mend
+from scorefield.errors import UserError
+from scorefield.files import refuse_existing
+
+if TYPE_CHECKING:
+    from scorefield.model import ScoreModel
 
 
+@mends
 def inpaint(
-    inputs: Inputs,
+    wish: Mending,
     *,
-    out: Out,
-    model: Model,
     mask: Annotated[
         str,
         typer.Option(
-            "--mask", help="What to fill: a picture that is white there, or center, left, right, top, bottom."
+            "--mask",
+            help="What to fill: a picture that is white there; a folder of such pictures, named like those "
+            "to mend; alpha, what is transparent; center, left, right, top, bottom; brush:SEED, boxes:SEED.",
         ),
     ] = "center",
     invert: Annotated[bool, typer.Option("--invert", help="Fill the mask's black instead.")] = False,
-    method: Method = "pigdm",
-    candidates: Candidates = 4,
-    sampler: OwnSampler = None,
-    steps: Steps = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    json: Json = None,
-    device: Device = "auto",
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Mend nothing; show in red what would be filled.")
+    ] = False,
 ) -> None:
     """Fill in what is missing of pictures; known pixels come back byte for byte.
 
-    Writes every answer, and a sheet: damaged, answers, original.
-
-    Example: scorefield inpaint shirt.png --model fashion --mask bottom --out mended
+    Example: scorefield inpaint photo.jpg --mask scratches.png --out mended
     """
-    import scorefield as sf
+    mask_of = _masks(mask)
+    if preview:
+        _preview(wish, mask_of, invert=invert)
+        return
+    mend(wish, Work(task="inpaint", settings=lambda one: {"mask": mask_of(one), "invert": invert}))
 
-    mend(
-        partial(sf.restore, task="inpaint", mask=mask, invert=invert),
-        Mending(
-            inputs=inputs, out=out, model=model, method=method, candidates=candidates, sampler=sampler,
-            steps=steps, seed=seed, overwrite=overwrite, json=json, device=device,
-        ),
-        "inpaint",
-    )  # fmt: skip
+
+@mends
+def uncrop(
+    wish: Mending,
+    *,
+    sides: Annotated[
+        str, typer.Option("--sides", help="Where to draw on: out of top,right,bottom,left.")
+    ] = "left,right",
+    amount: Annotated[
+        float, typer.Option("--amount", help="How much, as a part of the picture's width or height.")
+    ] = 0.5,
+    times: Annotated[
+        int, typer.Option("--times", min=1, help="Draw on so often, each time beyond the last: a panorama.")
+    ] = 1,
+) -> None:
+    """Draw pictures on beyond their edges; their own pixels come back byte for byte.
+
+    Example: scorefield uncrop view.jpg --sides left,right --amount 0.5 --out wide
+    """
+    named = [side.strip() for side in sides.split(",") if side.strip()]
+    settings = {"sides": named, "amount": amount, "times": times}
+    check = partial(_check_uncrop, named, amount)
+    mend(wish, Work(task="uncrop", settings=lambda _: settings, check=check))
+
+
+def _check_uncrop(sides: list[str], amount: float, model: "ScoreModel") -> None:
+    from scorefield.restoration.tasks import TASKS, Wish
+
+    TASKS["uncrop"].damage(Wish(sides=sides, amount=amount), "", (64, 64), model)
+
+
+def _masks(mask: str) -> Callable[[Found], str]:
+    """From a picture to its mask, as `restoration.restore` takes it.
+
+    Raises:
+        UserError: no such name, file or folder, or a folder without pictures.
+    """
+    from scorefield.degradations import named_mask
+
+    folder = Path(mask)
+    if not folder.is_dir():
+        if not folder.exists() and mask != "alpha":
+            named_mask(mask, (64, 64))  # or a clear word
+        return lambda _: mask
+    from scorefield.data.folders import list_images
+
+    try:
+        listed = list_images(folder)
+    except UserError as error:
+        raise UserError(folder, error.what, "Name a folder of masks, or one mask.") from None
+    same = {name: name for name in listed}
+    stems = {str(Path(name).with_suffix("")): name for name in listed}
+
+    def mask_of(one: Found) -> str:
+        name = same.get(one.name) or stems.get(str(Path(one.name).with_suffix("")))
+        if name is None:
+            raise UserError(one.path, f"has no mask: {folder / one.name} is not there.", "White = fill.")
+        return str(folder / name)
+
+    return mask_of
+
+
+def _preview(wish: Mending, mask_of: Callable[[Found], str], *, invert: bool) -> None:
+    """Write `stem`-preview.png of every picture: in red what would be filled."""
+    from scorefield.data.images import read_image
+    from scorefield.data.sheets import save_image
+    from scorefield.degradations import mask_preview, named_mask
+
+    check_wish(wish)
+    found = find_pictures(wish.inputs, wish.out)
+    paths = [wish.out / f"{one.stem}-preview.png" for one in found]
+    for path in paths:
+        refuse_existing(path, overwrite=wish.overwrite, mend="Choose another --out or pass --overwrite.")
+    failed = False
+    for one, path in zip(found, paths, strict=True):
+        try:
+            picture = read_image(one.path)
+            size = (picture.height, picture.width)
+            made = named_mask(mask_of(one), size, invert=invert, picture=one.path)
+            save_image(mask_preview(picture, made.fill), path)
+        except UserError as error:
+            line = str(error) if str(one.path) in str(error) else f"{one.path}: {error}"
+            note(f"scorefield: {line}")
+            failed = True
+            continue
+        share = float(made.fill.mean())
+        tell(f"{one.path} -> {path} ({share:.0%} to fill)")
+    if failed:
+        raise typer.Exit(2)

@@ -26,6 +26,7 @@ from scorefield.cli import (
     train,
 )
 from scorefield.errors import UserError
+from scorefield.files import disk_is_full
 from scorefield.memory import keep_freed
 
 _CTRL_C = 130
@@ -45,9 +46,11 @@ for verb in (
     train.train,
     sample.sample,
     inpaint.inpaint,
+    inpaint.uncrop,
     restore.colorize,
-    restore.uncrop,
     restore.dejpeg,
+    restore.upscale,
+    restore.deblur,
     restore.restore,
     evaluate.evaluate,
     compare.compare,
@@ -96,7 +99,7 @@ def main() -> None:
 
 def _verdict(error: Exception) -> tuple[str, int]:
     """One line and an exit code for whatever went wrong; no line where the help was shown already."""
-    if _disk_is_full(error):
+    if disk_is_full(error):
         where = getattr(error, "where", None) or getattr(error, "filename", None) or "output"
         return f"{where}: the disk is full. Free some room; what was saved before is whole.", 1
     if isinstance(error, UserError):
@@ -115,16 +118,6 @@ def _verdict(error: Exception) -> tuple[str, int]:
         return "the reader of the output went away.", 1
     line = _one_line(error) or type(error).__name__
     return f"{line} (scorefield --debug VERB … shows where)", 1
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error: not every library lets the system's own error through."""
-    while error is not None:
-        number = error.errno if isinstance(error, OSError) else None
-        if number in {errno.ENOSPC, errno.EDQUOT} or os.strerror(errno.ENOSPC) in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _one_line(text: object) -> str:

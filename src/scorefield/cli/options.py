@@ -83,6 +83,6 @@ NamedFeatures = Annotated[
     typer.Option(
         "--features",
         help="Other features: inception (the standard network, fetched once), inception:FILE (its weights), "
-        "random, a classifier kept in the cache, or a TorchScript module (.pt).",
+        "mobilenet:FILE (torchvision's), random, a classifier kept in the cache, or a TorchScript module.",
     ),
 ]

@@ -1,138 +1,100 @@
-"""scorefield colorize, uncrop, dejpeg and restore."""
+"""scorefield colorize, dejpeg, upscale, deblur and restore."""
 
-from functools import partial
 from typing import Annotated
 
 import typer
 
-from scorefield.cli.mending import (
-    Candidates,
-    Inputs,
-    Mending,
-    Method,
-    Model,
-    Out,
-    OwnSampler,
-    mend,
-)
-from scorefield.cli.options import Device, Json, Overwrite, Seed, Steps
+from scorefield.cli.mending import Mending, mends
+from scorefield.cli.planned import Work
+from scorefield.cli.runs import mend
 
 
+@mends
 def colorize(
-    inputs: Inputs,
+    wish: Mending,
     *,
-    out: Out,
-    model: Model,
-    method: Method = "pigdm",
-    candidates: Candidates = 4,
-    sampler: OwnSampler = None,
-    steps: Steps = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    json: Json = None,
-    device: Device = "auto",
+    keep_luminance: Annotated[
+        bool,
+        typer.Option(
+            "--keep-luminance/--own-luminance",
+            help="Keep the picture's own light and dark to the last detail, and take the colors alone.",
+        ),
+    ] = True,
 ) -> None:
-    """Color grey pictures; each answer has the grey that it was given.
+    """Color grey pictures, each one or a whole folder of them.
 
     A picture in color is made grey first, and stands last on the sheet.
 
-    Example: scorefield colorize old.jpg --model runs/photos --out colored
+    Example: scorefield colorize old.jpg --out colored
     """
-    import scorefield as sf
-
-    mend(
-        partial(sf.restore, task="colorize"),
-        Mending(
-            inputs=inputs, out=out, model=model, method=method, candidates=candidates, sampler=sampler,
-            steps=steps, seed=seed, overwrite=overwrite, json=json, device=device,
-        ),
-        "colorize",
-    )  # fmt: skip
+    mend(wish, Work(task="colorize", settings=lambda _: {"keep_luminance": keep_luminance}))
 
 
-def uncrop(
-    inputs: Inputs,
-    *,
-    out: Out,
-    model: Model,
-    sides: Annotated[
-        str, typer.Option("--sides", help="Where to draw on: out of top,right,bottom,left.")
-    ] = "left,right",
-    amount: Annotated[
-        float, typer.Option("--amount", help="How much, as a part of the picture's width or height.")
-    ] = 0.5,
-    method: Method = "pigdm",
-    candidates: Candidates = 4,
-    sampler: OwnSampler = None,
-    steps: Steps = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    json: Json = None,
-    device: Device = "auto",
-) -> None:
-    """Draw pictures on beyond their edges; their own pixels come back byte for byte.
-
-    Example: scorefield uncrop view.png --model runs/photos --sides left,right --amount 0.5 --out wide
-    """
-    import scorefield as sf
-
-    named = [side.strip() for side in sides.split(",") if side.strip()]
-
-    mend(
-        partial(sf.restore, task="uncrop", sides=named, amount=amount),
-        Mending(
-            inputs=inputs, out=out, model=model, method=method, candidates=candidates, sampler=sampler,
-            steps=steps, seed=seed, overwrite=overwrite, json=json, device=device,
-        ),
-        "uncrop",
-    )  # fmt: skip
-
-
+@mends
 def dejpeg(
-    inputs: Inputs,
+    wish: Mending,
     *,
-    out: Out,
-    model: Model,
     quality: Annotated[
         int | None,
         typer.Option("--quality", help="Of the JPEG file, 1 to 100; by default read from the file itself."),
     ] = None,
-    method: Method = "pigdm",
-    candidates: Candidates = 4,
-    sampler: OwnSampler = None,
-    steps: Steps = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    json: Json = None,
-    device: Device = "auto",
 ) -> None:
-    """Undo JPEG: pictures that would have given the same file, without its blocks.
+    """Undo JPEG: what the pictures may have been before, without its blocks.
 
-    Example: scorefield dejpeg small.jpg --model runs/photos --out clean
+    Example: scorefield dejpeg photos --out clean
     """
-    import scorefield as sf
+    from scorefield.degradations import parse_damage
 
-    mend(
-        partial(sf.restore, task="dejpeg", quality=quality),
-        Mending(
-            inputs=inputs, out=out, model=model, method=method, candidates=candidates, sampler=sampler,
-            steps=steps, seed=seed, overwrite=overwrite, json=json, device=device,
-        ),
-        "dejpeg",
-    )  # fmt: skip
+    if quality is not None:
+        parse_damage(f"jpeg:{quality}")
+    mend(wish, Work(task="dejpeg", settings=lambda _: {"quality": quality}))
 
 
-def restore(
-    inputs: Inputs,
+@mends
+def upscale(
+    wish: Mending,
     *,
-    out: Out,
-    model: Model,
+    factor: Annotated[
+        int | None,
+        typer.Option("--factor", min=2, help="How many times; by default up to the model's own size."),
+    ] = None,
+) -> None:
+    """Enlarge pictures, and draw what was too small to be seen.
+
+    Example: scorefield upscale small.png --model runs/photos --factor 2 --out large
+    """
+    mend(wish, Work(task="upscale", settings=lambda _: {"factor": factor}))
+
+
+@mends
+def deblur(
+    wish: Mending,
+    *,
+    std: Annotated[
+        float, typer.Option("--std", help="How wide the blur is: its standard deviation, in pixels.")
+    ] = 1.0,
+) -> None:
+    """Sharpen pictures that are out of focus.
+
+    Example: scorefield deblur soft.png --model runs/photos --std 1.5 --out sharp
+    """
+    from scorefield.degradations import parse_damage
+
+    parse_damage(f"blur:{std}")
+    mend(wish, Work(task="deblur", settings=lambda _: {"std": std}))
+
+
+@mends
+def restore(
+    wish: Mending,
+    *,
     damage: Annotated[
         list[str],
         typer.Option(
             "--damage",
             help="What the pictures went through, once for each damage, in order: grey, downscale:4, blur:2, "
-            "jpeg:10, mask:left, mask:FILE, crop:8 (pixels cut off around) or crop:TOP,RIGHT,BOTTOM,LEFT.",
+            "jpeg:10, noise:25, scratches, mask:left, mask:FILE, crop:8 (pixels cut off around) or "
+            "crop:TOP,RIGHT,BOTTOM,LEFT.",
         ),
     ],
     simulate: Annotated[
@@ -142,31 +104,15 @@ def restore(
         float,
         typer.Option("--noise", min=0, help="Gaussian noise in the pictures: standard deviation, of 255."),
     ] = 0.0,
-    method: Method = "pigdm",
-    candidates: Candidates = 4,
-    sampler: OwnSampler = None,
-    steps: Steps = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    json: Json = None,
-    device: Device = "auto",
 ) -> None:
     """Mend pictures that went through one damage or several.
 
-    Example: scorefield restore old.jpg --model runs/photos --damage grey --damage jpeg:20 --out mended
+    Example: scorefield restore old.jpg --damage grey --damage jpeg:20 --out mended
 
     To try it on a clean picture: add --simulate; the sheet then ends with the original.
     """
-    import scorefield as sf
     from scorefield.degradations import parse_damage
 
     parse_damage(damage)
-
-    mend(
-        partial(sf.restore, damage=damage, simulate=simulate, noise=noise),
-        Mending(
-            inputs=inputs, out=out, model=model, method=method, candidates=candidates, sampler=sampler,
-            steps=steps, seed=seed, overwrite=overwrite, json=json, device=device,
-        ),
-        "restore",
-    )  # fmt: skip
+    settings = {"damage": damage, "simulate": simulate, "noise": noise}
+    mend(wish, Work(task="restore", settings=lambda _: settings))

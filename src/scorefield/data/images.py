@@ -11,6 +11,8 @@ Between pixels and a model's value range [a, b] stand two maps that invert each 
 on all 256 values:
 
     to_float: v → a + (b − a) v / 255        to_uint8: x → round(255 (x − a) / (b − a)), clamped
+
+and likewise on the 65,536 of 16 bits.
 """
 
 from pathlib import Path
@@ -59,14 +61,14 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = 
     """As `read_image`, but raises ImageReadError with the bare reason."""
     try:
         with Image.open(path) as image:
-            _check_pixels(image, max_pixels)
+            check_pixels(image, max_pixels)
             if at_least is not None:
                 image.draft(None, (2 * max(at_least), 2 * max(at_least)))  # before rotation: a square
             return _upright_8_bit(image)
     except ImageReadError:
         raise
     except Exception as error:  # codecs raise anything on damaged files
-        raise ImageReadError(_reason(error)) from error
+        raise ImageReadError(reason(error)) from error
 
 
 def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
@@ -77,14 +79,14 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
     """
     try:
         with Image.open(path) as image:
-            _check_pixels(image, max_pixels)
+            check_pixels(image, max_pixels)
             w, h = image.size
             turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
-            return ((w, h) if turned else (h, w)), image.mode in GREY_MODES or _has_grey_palette(image)
+            return ((w, h) if turned else (h, w)), image.mode in GREY_MODES or has_grey_palette(image)
     except ImageReadError:
         raise
     except Exception as error:  # codecs raise anything on damaged files
-        raise ImageReadError(_reason(error)) from error
+        raise ImageReadError(reason(error)) from error
 
 
 def centre_box(size: Size, side: int) -> tuple[int, int, int, int]:
@@ -131,17 +133,22 @@ def to_pil(pixels: Tensor) -> Image.Image:
     return _on_white(picture) if picture.mode in ("LA", "RGBA") else picture
 
 
-def to_float(pixels: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """uint8 0…255 → float32 a…b, linearly."""
+def to_float(pixels: Tensor, value_range: tuple[float, float], *, top: int = 255) -> Tensor:
+    """Levels 0…`top` → float32 a…b, linearly."""
     low, high = value_range
-    return pixels.to(torch.float32).mul_((high - low) / 255).add_(low)
+    return pixels.to(torch.float32).mul_((high - low) / top).add_(low)
+
+
+def to_levels(values: Tensor, value_range: tuple[float, float], *, top: int) -> Tensor:
+    """Float a…b → levels 0…`top`, rounded and clamped, uint8 or, above 255, int32; NaN becomes a."""
+    low, high = value_range
+    levels = (values.detach().to(torch.float32) - low) * (top / (high - low))
+    return levels.nan_to_num(nan=0.0).round_().clamp_(0, top).to(torch.uint8 if top == 255 else torch.int32)
 
 
 def to_uint8(values: Tensor, value_range: tuple[float, float]) -> Tensor:
     """Float a…b → uint8 0…255, rounded and clamped; NaN becomes a."""
-    low, high = value_range
-    levels = (values.detach().to(torch.float32) - low) * (255 / (high - low))
-    return levels.nan_to_num(nan=0.0).round_().clamp_(0, 255).to(torch.uint8)
+    return to_levels(values, value_range, top=255)
 
 
 def _mode(channels: int) -> str:
@@ -150,7 +157,12 @@ def _mode(channels: int) -> str:
     return "L" if channels == 1 else "RGB"
 
 
-def _check_pixels(image: Image.Image, max_pixels: int) -> None:
+def check_pixels(image: Image.Image, max_pixels: int) -> None:
+    """Refuse, by its header, a picture of more pixels.
+
+    Raises:
+        ImageReadError: it has more.
+    """
     if image.width * image.height > max_pixels:
         raise ImageReadError(
             f"{image.width}×{image.height} is more than {max_pixels / 1e6:g} million pixels "
@@ -159,7 +171,7 @@ def _check_pixels(image: Image.Image, max_pixels: int) -> None:
 
 
 def _upright_8_bit(image: Image.Image) -> Image.Image:
-    grey_palette = _has_grey_palette(image)
+    grey_palette = has_grey_palette(image)
     image.load()
     upright = ImageOps.exif_transpose(image)
     if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
@@ -170,7 +182,8 @@ def _upright_8_bit(image: Image.Image) -> Image.Image:
     return upright.convert("L" if grey_palette or upright.mode in ("1", "L") else "RGB")
 
 
-def _has_grey_palette(image: Image.Image) -> bool:
+def has_grey_palette(image: Image.Image) -> bool:
+    """Whether all colors of a picture's palette are greys."""
     if image.mode != "P" or image.palette is None:
         return False
     colours = np.array(image.getpalette("RGB")).reshape(-1, 3)
@@ -212,9 +225,10 @@ _KNOWN_ERRORS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
-def _reason(error: Exception) -> str:
-    for kind, reason in _KNOWN_ERRORS:
+def reason(error: Exception) -> str:
+    """Why a file gives no picture, in words, from what its codec raised."""
+    for kind, words in _KNOWN_ERRORS:
         if isinstance(error, kind):
-            return reason
+            return words
     told = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     return f"is truncated or damaged ({told})"

@@ -160,7 +160,7 @@ def read_jpeg(path: str | Path, value_range: tuple[float, float] = (-1.0, 1.0)) 
             tables, mode = dict(image.quantization), image.mode
             sampling = JpegImagePlugin.get_sampling(image)
             orientation = image.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(path, f"cannot be read as a JPEG file ({error}).") from None
     if mode not in ("L", "RGB"):
         raise UserError(path, f"is a JPEG file of {mode} channels.", "Grey or RGB is needed.")

@@ -48,7 +48,12 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
         UserError: fewer than two rows, other widths, NaN or infinity.
     """
     a, b = _pair(a, b)
-    return frechet_from_statistics(*moments(a), *moments(b))
+    if max(len(a), len(b)) >= a.shape[1]:
+        return frechet_from_statistics(*moments(a), *moments(b))
+    rows_a, rows_b = ((x - x.mean(0)) / (len(x) - 1) ** 0.5 for x in (a, b))  # Σ = (rows)ᵀ(rows)
+    cross = torch.linalg.svdvals(rows_a @ rows_b.T).sum()
+    spread = rows_a.square().sum() + rows_b.square().sum()
+    return max(float((a.mean(0) - b.mean(0)).square().sum() + spread - 2 * cross), 0.0)
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +91,13 @@ def frechet_from_statistics(mu_a: Tensor, cov_a: Tensor, mu_b: Tensor, cov_b: Te
 
 
 def kernel_distance(
-    a: Tensor, b: Tensor, *, subsets: int = KID_SUBSETS, subset_size: int = KID_SUBSET_SIZE, seed: int = SEED
+    a: Tensor,
+    b: Tensor,
+    *,
+    subsets: int = KID_SUBSETS,
+    subset_size: int = KID_SUBSET_SIZE,
+    seed: int = SEED,
+    paired: bool = False,
 ) -> tuple[float, float]:
     """The unbiased squared maximum mean discrepancy under k(x, y) = (xᵀy/D + 1)³.
 
@@ -99,6 +110,9 @@ def kernel_distance(
         subsets: how many subsets to average.
         subset_size: rows of each subset.
         seed: of the draws.
+        paired: row i of either is of one picture, mended and as it was. Pairs of one picture are then left
+            out between the samples as they are within them, or the estimate would come out below 0; and all
+            other pairs are taken, however many rows there are.
 
     Returns:
         The estimate, and the standard deviation of an estimate from so many rows: over the subsets, or to
@@ -110,8 +124,10 @@ def kernel_distance(
     a, b = _pair(a, b)
     if subsets < 1 or subset_size < 2:
         raise UserError("kernel distance", f"{subsets} subsets of {subset_size} rows.", "At least 1 of 2.")
-    if max(len(a), len(b)) <= subset_size:
-        return _discrepancy(a, b)
+    if paired and len(a) != len(b):
+        raise UserError("features", f"{len(a)} and {len(b)} rows do not pair.")
+    if paired or max(len(a), len(b)) <= subset_size:
+        return _discrepancy(a, b, paired=paired)
     rng = np.random.RandomState(seed)  # a stream that never changes, and theirs
     draws = [
         _discrepancy(*(x[torch.from_numpy(rng.permutation(len(x))[:subset_size])] for x in (a, b)))[0]
@@ -191,17 +207,17 @@ def _exact_distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _discrepancy(a: Tensor, b: Tensor) -> tuple[float, float]:
+def _discrepancy(a: Tensor, b: Tensor, *, paired: bool = False) -> tuple[float, float]:
     """Unbiased MMD² over all pairs of distinct rows, and its standard deviation to first order."""
     within_a, within_b = _kernel_means(a, a, distinct=True), _kernel_means(b, b, distinct=True)
-    share_a = within_a - _kernel_means(a, b)
-    share_b = within_b - _kernel_means(b, a)
+    share_a = within_a - _kernel_means(a, b, distinct=paired)
+    share_b = within_b - _kernel_means(b, a, distinct=paired)
     variance = 4 * (share_a.var() / len(a) + share_b.var() / len(b))
     return (share_a.mean() + share_b.mean()).item(), variance.sqrt().item()
 
 
 def _kernel_means(a: Tensor, b: Tensor, *, distinct: bool = False, chunk: int = 2048) -> Tensor:
-    """Mean over b of k(x, b) for each row x of a, leaving x itself out where `distinct`."""
+    """Mean over b of k(x, b) for each row x of a, leaving the row of b in x's place out where `distinct`."""
     means: list[Tensor] = []
     for rows in a.split(chunk):
         base = (rows @ b.T).div_(a.shape[1]).add_(1)
@@ -209,7 +225,7 @@ def _kernel_means(a: Tensor, b: Tensor, *, distinct: bool = False, chunk: int = 
     total = torch.cat(means)
     if not distinct:
         return total / len(b)
-    return (total - (a.square().sum(1) / a.shape[1] + 1) ** 3) / (len(b) - 1)
+    return (total - ((a * b).sum(1) / a.shape[1] + 1) ** 3) / (len(b) - 1)
 
 
 def _factor(covariance: Tensor) -> Tensor:

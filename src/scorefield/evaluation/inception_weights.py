@@ -7,18 +7,16 @@ References:
     Seitzer (2020), pytorch-fid. https://github.com/mseitzer/pytorch-fid
 """
 
-import hashlib
 import http.client
-import pickle
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
-import torch
 from torch import Tensor
 
 from scorefield.errors import UserError
+from scorefield.evaluation.weights import read_weights, sha256
 from scorefield.files import atomic, cache_dir
 
 STANDARD = "inception-2015-12-05"
@@ -36,7 +34,7 @@ def published(*, track: Track = lambda words, share: None) -> Path:
         UserError: they can't be fetched, or what came is something else.
     """
     path = cache_dir() / "features" / FILE
-    if path.is_file() and _sha256(path).startswith(DIGEST):
+    if path.is_file() and sha256(path).startswith(DIGEST):
         return path
     mend = f"Download {URL} and name it: --features inception:FILE."
     with atomic(path) as part:
@@ -45,14 +43,14 @@ def published(*, track: Track = lambda words, share: None) -> Path:
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = str(getattr(error, "reason", None) or error) or type(error).__name__
             raise UserError("inception", f"its weights can't be fetched ({reason}).", mend) from error
-        if not (digest := _sha256(part)).startswith(DIGEST):
+        if not (digest := sha256(part)).startswith(DIGEST):
             raise UserError("inception", f"what came as its weights is another file ({digest[:8]}).", mend)
     return path
 
 
 def identify(path: Path) -> str:
     """STANDARD where the file is the published one, else a name of its own."""
-    digest = _sha256(path)
+    digest = sha256(path)
     return STANDARD if digest.startswith(DIGEST) else f"inception-{digest[:8]}"
 
 
@@ -62,11 +60,6 @@ def _download(part: Path, track: Track) -> None:
         while block := cast(bytes, answer.read(1 << 20)):
             file.write(block)
             track("Fetching Inception's weights", min(file.tell() / max(total, 1), 1.0))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -79,24 +72,7 @@ def read(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: no such file, none of weights, or weights of another network, with the first that differ.
     """
-    if not path.is_file():
-        raise UserError(path, "no such file.", f"Download {URL}.")
-    try:
-        found: object = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(path, "cannot be read as weights of PyTorch.", f"Download {URL}.") from error
-    if not isinstance(found, Mapping):
-        raise UserError(path, f"holds a {type(found).__name__}, not weights by name.", f"Download {URL}.")
-    given = {name if name.startswith("fc.") else f"body.{name}": value for name, value in found.items()}
-    given = {name: value for name, value in given.items() if not name.endswith("num_batches_tracked")}
-    wanted = {name: value for name, value in expected.items() if not name.endswith("num_batches_tracked")}
-    for names, what in ((wanted.keys() - given, "lacks"), (given.keys() - wanted, "has besides")):
-        if names:
-            first = ", ".join(sorted(name.removeprefix("body.") for name in names)[:3])
-            raise UserError(path, f"{what} {len(names)} of Inception's weights: {first}.", f"Download {URL}.")
-    for name, tensor in wanted.items():
-        shape = tuple(given[name].shape) if isinstance(given[name], Tensor) else type(given[name]).__name__
-        if shape != tuple(tensor.shape):
-            told = name.removeprefix("body.")
-            raise UserError(path, f"{told} is {shape}, not {tuple(tensor.shape)}.", f"Download {URL}.")
-    return dict(expected) | given
+    names = {name.removeprefix("body."): name for name in expected}
+    wanted = {name: expected[long] for name, long in names.items()}
+    found = read_weights(path, wanted, network="Inception", mend=f"Download {URL}.")
+    return {names[name]: tensor for name, tensor in found.items()}

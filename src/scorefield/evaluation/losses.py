@@ -44,10 +44,9 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.errors import UserError
+from scorefield.evaluation.intervals import student
 from scorefield.model import Denoiser, ScoreModel, expand
 from scorefield.objectives import denoising_score_matching, sliced_score_matching
-
-_Z = 1.959964  # of the normal law, 95 %
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +72,6 @@ def estimate(values: Tensor) -> Estimate:
     n = len(values)
     spread = values.double().std().item()
     return Estimate(mean=values.double().mean().item(), half=student(n - 1) * spread / n**0.5)
-
-
-def student(degrees: int) -> float:
-    """The 97.5 % point of Student's law, to 1 % from 3 degrees of freedom and 0.1 % from 10.
-
-    Cornish and Fisher's series around the normal law (Abramowitz & Stegun 1964, 26.7.5).
-    """
-    z, v = _Z, degrees
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / v + second / v**2 + third / v**3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from scorefield.evaluation.features import (
 )
 from scorefield.evaluation.inception import inception_features
 from scorefield.evaluation.inception_weights import STANDARD
+from scorefield.evaluation.mobilenet import mobilenet_features
 from scorefield.evaluation.neighbours import nearest
 
 Track = Callable[[str, float], None]
@@ -76,10 +77,10 @@ def choose_features(
 
     Args:
         train: what a classifier learns from.
-        named: "inception" for the standard network, "inception:FILE" for its weights in a file, "random", a
-            file that `load_features` reads, or None.
+        named: "inception" for the standard network, "inception:FILE" for its weights in a file,
+            "mobilenet:FILE" for MobileNetV2's, "random", a file that `load_features` reads, or None.
         track: told of a download or a training.
-        device: where the standard network computes.
+        device: where a published network computes.
 
     Raises:
         UserError: nothing of that name, a file that can't be read, or a class without a picture.
@@ -87,6 +88,12 @@ def choose_features(
     word, _, file = str(named or "").partition(":")
     if word == "inception":
         return inception_features(Path(file) if file else None, device=device, track=track)
+    if word == "mobilenet":
+        if not file:
+            raise UserError(
+                "features", "mobilenet has no weights.", "Name torchvision's file: mobilenet:FILE."
+            )
+        return mobilenet_features(Path(file), device=device)
     if word == "random":
         return random_features(train.shape[0])
     if named is not None:

@@ -1,6 +1,7 @@
 """Restoration: an observation becomes a denoiser, and any sampler does the rest."""
 
 from scorefield.restoration.guidance import DPS, MomentMatching, PiGDM
+from scorefield.restoration.learned import Learned
 from scorefield.restoration.methods import METHODS, USUAL, Approach, Method, approach
 from scorefield.restoration.null_space import NullSpace
 from scorefield.restoration.posterior import Posterior, Restorer
@@ -15,6 +16,7 @@ __all__ = [
     "TASKS",
     "USUAL",
     "Approach",
+    "Learned",
     "Method",
     "MomentMatching",
     "NullSpace",

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from scorefield import noise
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import ScoreModel
+from scorefield.noise.reshaped import SLACK
 from scorefield.restoration.guidance import DPS, MomentMatching, PiGDM
+from scorefield.restoration.learned import Learned
 from scorefield.restoration.null_space import NullSpace
 from scorefield.restoration.posterior import Restorer
 from scorefield.restoration.projection import Projection
@@ -22,11 +24,12 @@ class Method:
     """What a name stands for.
 
     Args:
-        restorer: made of an unconditional model.
+        restorer: made of a model.
         sampler: a name in `samplers.SAMPLERS`, where none is asked for.
         steps: of that sampler; None leaves them to the plan.
         climbs: whether the ladder is made to climb.
         memory: how much it needs, in that of the plain network.
+        learned: whether its model is one of pictures given damaged ones, and not of pictures alone.
     """
 
     restorer: Callable[[ScoreModel], Restorer]
@@ -34,10 +37,15 @@ class Method:
     steps: int | None = None
     climbs: bool = False
     memory: int = 1
+    learned: bool = False
 
 
-USUAL = "pigdm"
-"""The method that serves every task well; on masks too it beats projection, in a third of the time."""
+PALETTE = "palette"
+"""The ladder of Palette's own sampling (Saharia et al. 2022, §4)."""
+
+LEARNED, USUAL = "learned", "pigdm"
+"""The method of a model that mends, and the one that serves every task well with a model of pictures alone;
+on masks too it beats projection, in a third of the time."""
 
 
 def _half(model: ScoreModel) -> float:
@@ -45,7 +53,18 @@ def _half(model: ScoreModel) -> float:
     return (model.value_range[1] - model.value_range[0]) / 2
 
 
+STEPS: dict[str, int] = {
+    "dejpeg": 3,
+    "denoise": 3,
+    "deblur": 5,
+    "upscale": 5,
+    "paired": 5,
+}
+"""Steps of a model that was trained to mend, where a task wants others than the method's: what is nearly
+determined by what is left wants few, and the fewer there are, the nearer an answer is to the mean of all."""
+
 METHODS: dict[str, Method] = {
+    "learned": Method(restorer=lambda d: Learned(model=d), sampler="dpm++-2m", steps=10, learned=True),
     "projection": Method(restorer=lambda d: Projection(denoiser=d), sampler="annealed-langevin"),
     "repaint": Method(restorer=lambda d: Projection(denoiser=d), sampler="ddpm", steps=50, climbs=True),
     "null-space": Method(restorer=lambda d: NullSpace(denoiser=d), sampler="ddpm", steps=100),
@@ -68,27 +87,40 @@ class Approach:
 
 
 def approach(
-    model: ScoreModel, method: str, sampler: str | None = None, steps: int | None = None
+    model: ScoreModel,
+    method: str | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    *,
+    ladder: str | None = None,
+    task: str | None = None,
 ) -> Approach:
     """The named method, with the named sampler or the method's own.
 
     Args:
-        model: an unconditional model.
-        method: a name in METHODS.
+        model: a model.
+        method: a name in METHODS; by default LEARNED for a model that learned to mend, else USUAL.
         sampler: a name in `samplers.SAMPLERS`.
         steps: see `samplers.plan`; of a climbing ladder, the rungs on one way down.
+        ladder: see `samplers.plan`; or "palette", all rungs of Palette's sampling that the model knows, which
+            with the sampler `ddpm` has the variance of its steps too.
+        task: that a model which learned to mend must have learned.
 
     Raises:
-        UserError: no such method or sampler, a ladder that climbs for a sampler that cannot, or steps that
-            do not fit.
+        UserError: no such method, sampler or ladder, a model that the method is not for or that lacks the
+            task, a ladder that climbs for a sampler that cannot, or steps that do not fit.
     """
+    method = method or (LEARNED if model.tasks else USUAL)
     if method not in METHODS:
         raise UserError("method", f"no such method {method!r}.", did_you_mean(method, METHODS))
     known = METHODS[method]
+    _check_kind(model, method, task)
     chosen = sampler or known.sampler
-    if steps is None and chosen == known.sampler:
-        steps = known.steps
-    made = plan(model, chosen, steps)
+    if ladder == PALETTE:
+        return Approach(method=known, plan=_published(model, chosen, steps))
+    if steps is None and chosen == known.sampler and ladder != "own":
+        steps = STEPS.get(task or "", known.steps) if known.learned else known.steps
+    made = plan(model, chosen, steps, ladder=ladder)
     if known.climbs:
         if chosen != "ddpm":
             raise UserError(
@@ -99,3 +131,32 @@ def approach(
         jump = min(10, max(1, (len(made.sigmas) - 1) // 3))
         made = plan(model, chosen, sigmas=noise.climbing(made.sigmas, jump=jump, times=5))
     return Approach(method=known, plan=made)
+
+
+def _published(model: ScoreModel, sampler: str, steps: int | None) -> Plan:
+    """Palette's sampling: 1,000 rungs, those above the largest σ of training left out (§4)."""
+    low, high = model.sigma_range
+    rungs = noise.palette_inference()
+    rungs = rungs[(rungs <= high * SLACK) & (rungs >= low / SLACK)]
+    if not len(rungs):
+        raise UserError("ladder", f"none of its rungs lies within the model's {high:g} to {low:g}.")
+    if steps is not None:
+        rungs = noise.thinned(rungs, steps)
+    settings = {"variance": "forward"} if sampler == "ddpm" else None
+    return plan(model, sampler, sigmas=noise.ended(rungs), settings=settings)
+
+
+def _check_kind(model: ScoreModel, method: str, task: str | None) -> None:
+    """See that the method is for such a model, and that the model knows the task."""
+    learned = ", ".join(model.tasks)
+    if METHODS[method].learned and not model.tasks:
+        others = ", ".join(name for name, other in METHODS.items() if not other.learned)
+        raise UserError("method", "this model learned pictures, not to mend them.", f"Choose of {others}.")
+    if model.tasks and not METHODS[method].learned:
+        raise UserError(
+            "method",
+            f"{method} is for models of pictures alone; this one learned to mend ({learned}).",
+            "Leave out the method.",
+        )
+    if model.tasks and task is not None and task not in model.tasks:
+        raise UserError("model", f"did not learn to {task}; it learned to {learned}.", "Choose another model.")

@@ -1,35 +1,44 @@
 """One call from a damaged picture to several mended ones.
 
 A task or a damage says what the picture went through (`tasks`), a method says how that is answered
-(`methods`), and a sampler draws the candidates.
+(`methods`), and a sampler draws the candidates. A model that was trained to mend (`learned`) takes pictures
+of any size: by tiles (`painting`), and from coarse to fine where the whole must be in view (`coarse`). A
+method without training draws the picture whole.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.data.images import to_pil, to_uint8
-from scorefield.degradations import MASKS, Degradation, Observation, parse_damage
+from scorefield.data.depth import picture_of
+from scorefield.degradations import MASKS, Damage, Degradation, parse_damage
 from scorefield.errors import UserError
 from scorefield.hub import load
 from scorefield.model import ScoreModel
-from scorefield.restoration.methods import METHODS, USUAL, Approach, approach
+from scorefield.restoration.candidates import Beside, drawn, gathered, observed
+from scorefield.restoration.canvas import Canvas
+from scorefield.restoration.coarse import Answering, colored, filled, tiled
+from scorefield.restoration.learned import Learned
+from scorefield.restoration.levels import in_color
+from scorefield.restoration.methods import METHODS, Approach, approach
+from scorefield.restoration.observed import Given, Job, grey_of, prepared
+from scorefield.restoration.painting import Painter
+from scorefield.restoration.panorama import panorama, route
 from scorefield.restoration.restored import Restored
-from scorefield.restoration.tasks import (
-    TASKS,
-    Job,
-    Picture,
-    Wish,
-    prepared,
-    read_picture,
-    task_named,
-)
+from scorefield.restoration.sight import Sight, operated, sighted
+from scorefield.restoration.tasks import TASKS, Picture, Wish, check_worth, task_named, tasks_named
+from scorefield.restoration.tiling import up
 
 __all__ = ["MASKS", "METHODS", "TASKS", "Restored", "restore"]
 
-_PIXELS_AT_ONCE = 1 << 18  # bounds memory: candidates of a large picture are drawn one after another
+OVERLAP = 32
+"""Pixels that two tiles share."""
+_TILE, _WIDEST = 2, 192
+_COARSE = 2.0
 
 
 @torch.no_grad()
@@ -44,107 +53,189 @@ def restore(
     invert: bool = False,
     sides: Sequence[str] = ("left", "right"),
     amount: float = 0.5,
+    times: int = 1,
     quality: int | None = None,
     factor: int | None = None,
     std: float = 1.0,
     noise: float = 0.0,
-    method: str = USUAL,
+    keep_luminance: bool = True,
+    method: str | None = None,
     candidates: int = 1,
+    average: bool = False,
     sampler: str | None = None,
     steps: int | None = None,
+    ladder: str | None = None,
+    tile: int | None = None,
     seed: int = 0,
     track: Callable[[int, int], None] | None = None,
 ) -> Restored:
     """Mend a picture, several times over.
 
-    Where a damage leaves pixels as they are (a mask, a crop), they come back byte for byte.
+    Where a damage leaves pixels as they are (a mask, a crop), they come back byte for byte. Answers have the
+    bits of the picture, 8 or 16.
 
     Args:
-        model: an unconditional score model, or what `load` takes.
+        model: a score model, or what `load` takes: one that was trained to mend, or an unconditional one.
         picture: the damaged picture: a path, a PIL picture, or uint8 (C, H, W).
         task: a name in TASKS; "inpaint" if no `damage` is given either.
         damage: in a task's place what the picture went through, as `degradations.parse_damage` reads it, in
             order, or an operator.
         simulate: the picture is clean; do the damage first.
-        mask: inpaint: white = fill: a picture file, a name in MASKS, or a tensor (H, W) of 0 and 1.
+        mask: inpaint: white = fill: a picture file, a name in MASKS, "alpha", or a tensor (H, W) of 0 and 1.
         invert: inpaint: take the mask's black for what is to be filled.
         sides: uncrop: out of top, right, bottom, left.
         amount: uncrop: how much is drawn at each, as a part of the picture's width or height.
+        times: uncrop: how often, each time beyond what was drawn before: a panorama.
         quality: dejpeg: of the JPEG file, if it is not to be read from there.
         factor: upscale: by default the one that leads to the model's own size.
         std: deblur: of the blur, in pixels.
         noise: standard deviation of Gaussian noise in the picture, in steps of 8 bits.
-        method: a name in METHODS.
+        keep_luminance: colorize: the answers' luma is the picture's, to rounding. Where the picture is larger
+            than the model draws at once it is kept in any case.
+        method: a name in METHODS; by default "learned" for a model that was trained to mend, else "pigdm".
         candidates: how many answers.
+        average: give their mean alone, which is nearer to the original, and less sharp.
         sampler: a name in `samplers.SAMPLERS`; by default the method's.
         steps: see `methods.approach`.
+        ladder: likewise.
+        tile: of a model that was trained to mend, the side of the squares in which a large picture is mended.
         seed: of all noise.
-        track: called with (evaluations done, evaluations in all).
+        track: called with (evaluations done, evaluations in all); a tile of each candidate counts by itself.
 
     Raises:
-        UserError: a picture or mask that cannot be read or does not fit, a setting that cannot be, or an
-            unknown name.
+        UserError: a picture or mask that cannot be read or does not fit, a setting that cannot be, an
+            unknown name, or a model that was not trained on the task.
     """
     if candidates < 1:
         raise UserError("candidates", f"need at least one, got {candidates}.")
-    if task is not None and damage is not None:
+    words = [damage] if isinstance(damage, str) else damage
+    asked = _Asked(
+        picture=picture,
+        task=_task(task, words),
+        damage=words,
+        simulate=simulate,
+        times=times,
+        keep_luminance=keep_luminance,
+        wish=Wish(
+            mask=mask, invert=invert, sides=sides, amount=amount, quality=quality, factor=factor, std=std,
+            noise=noise, seed=seed,
+        ),
+    )  # fmt: skip
+    model = model if isinstance(model, ScoreModel) else load(model)
+    for needed in asked.needed[1:]:
+        approach(model, method, task=needed)
+    chosen = approach(model, method, sampler, steps, ladder=ladder, task=asked.needed[0])
+    asked.check(chosen)
+    given = Given.of(picture)
+    if not chosen.method.learned:
+        job = asked.job(model, given)
+        answers = observed(model, job, chosen, candidates, seed, track)
+        beside = Beside(damaged=job.damaged, original=job.original, source=given.source)
+        return gathered(answers, beside, average=average)
+    painter = Painter(
+        learned=Learned(model=model),
+        plan=chosen.plan,
+        candidates=candidates,
+        seed=seed,
+        tile=_tile(model, tile),
+        overlap=OVERLAP,
+    )
+    sight, answering = asked.seen(painter, given)
+    beside = Beside(damaged=sight.damaged, original=sight.original, source=given.source)
+    return gathered(drawn(answering, track), beside, average=average)
+
+
+def _task(task: str | None, damage: Sequence[str] | Degradation | None) -> str | None:
+    """The task's name, if it is a task, and a clear word before a model is loaded if it is nothing."""
+    if damage is None:
+        task_named(task or "inpaint")
+        return task or "inpaint"
+    if task is not None:
         raise UserError(
             "damage", f"given beside the task {task!r}, which is one itself.", "Leave out either."
         )
-    named = task_named(task or "inpaint")
-    model = model if isinstance(model, ScoreModel) else load(model)
-    chosen = approach(model, method, sampler, steps)
-    pixels = read_picture(picture)
-    if damage is None:
-        wish = Wish(
-            mask=mask, invert=invert, sides=sides, amount=amount, quality=quality, factor=factor, std=std
+    if isinstance(damage, Sequence):
+        parse_damage(damage)
+    return None
+
+
+def _tile(model: ScoreModel, tile: int | None) -> int:
+    """The side of tiles, a multiple of 16; by default twice that of training, or the training's if large."""
+    trained = max(model.shape[-2:])
+    if tile is not None and tile < 2 * OVERLAP:
+        raise UserError(
+            "tile", f"need {2 * OVERLAP} pixels or more, got {tile}.", "Leave it out, or enlarge it."
         )
-        size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
-        done = named.damage(wish, picture, size, model)
-        simulate = simulate or (named.strips and _in_color(pixels))
-    else:
-        done = parse_damage(damage) if isinstance(damage, str | Sequence) else damage
-    job = prepared(model, picture, done, simulate=simulate, noise=noise, seed=seed)
-    return _drawn(model, job, chosen, candidates, seed, track)
+    return up(tile if tile is not None else max(2 * OVERLAP, trained, min(_TILE * trained, _WIDEST)))
 
 
-def _drawn(
-    model: ScoreModel,
-    job: Job,
-    chosen: Approach,
-    candidates: int,
-    seed: int,
-    track: Callable[[int, int], None] | None,
-) -> Restored:
-    """The candidates, so many at once as memory allows."""
-    plan, restorer = chosen.plan, chosen.method.restorer(model)
-    generator = torch.Generator(model.device).manual_seed(seed)
-    pixels = job.shape[1] * job.shape[2] * chosen.method.memory
-    at_once = max(1, min(candidates, _PIXELS_AT_ONCE // pixels))
-    answers: list[Tensor] = []
-    while len(answers) < candidates:
-        count = min(at_once, candidates - len(answers))
-        y = job.y.to(model.device).expand(count, -1, -1, -1)
-        observation = Observation(y=y, degradation=job.degradation, noise=job.noise)
-        posterior = restorer.posterior(observation, generator=generator)
-        shape = (count, *job.shape)
-        x = torch.randn(shape, generator=generator, device=model.device) * plan.sigmas[0].item()
-        for step in plan.sampler.iterate(
-            posterior.denoiser, x, plan.sigmas, generator=generator, project=posterior.project
-        ):
-            x = step.x
-            if track is not None:
-                done = len(answers) * plan.evaluations + step.evaluations * count
-                track(done, candidates * plan.evaluations)
-        answers.extend(to_uint8(x, model.value_range).cpu())
-    drawn = torch.stack([torch.where(job.known, job.kept, answer) for answer in answers])
-    return Restored(
-        images=[to_pil(answer) for answer in drawn],
-        damaged=job.damaged,
-        original=job.original,
-        uncertainty=drawn.float().std(0, correction=0).mean(0) / 255,
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What `restore` was asked for; see there."""
 
+    picture: Picture
+    task: str | None
+    damage: Sequence[str] | Degradation | None
+    simulate: bool
+    times: int
+    keep_luminance: bool
+    wish: Wish
 
-def _in_color(pixels: Tensor) -> bool:
-    return pixels.shape[0] == 3 and not bool((pixels == pixels[:1]).all())
+    @property
+    def needed(self) -> list[str | None]:
+        """The tasks that a model must have learned; None where that cannot be told."""
+        if self.task is not None:
+            return [self.task]
+        return [*tasks_named(self.damage)] if isinstance(self.damage, Sequence) else [None]
+
+    def check(self, chosen: Approach) -> None:
+        """See that it is worth the while, and that the method can go on so many times."""
+        if self.task == "dejpeg" and not self.simulate:
+            check_worth(self.picture, self.wish)
+        if self.times != 1 and not (self.task == "uncrop" and chosen.method.learned):
+            raise UserError(
+                "times", "is for uncrop alone, by a model that was trained on it.", "Leave it out."
+            )
+
+    def job(self, model: ScoreModel, given: Given) -> Job:
+        """An observation, for methods that are told the operator."""
+        simulate = self.simulate
+        if self.task is not None:
+            named = task_named(self.task)
+            damage = named.damage(self.wish, self.picture, given.size, model)
+            simulate = simulate or (named.strips and in_color(given.levels))
+        else:
+            damage = self._damage()
+        return prepared(model, given, damage, simulate=simulate, noise=self.wish.noise, seed=self.wish.seed)
+
+    def seen(self, painter: Painter, given: Given) -> tuple[Sight, Answering]:
+        """What a model that was trained to mend is shown, and its way to answers."""
+        model = painter.learned.model
+        side, deep = round(_COARSE * max(model.shape[-2:])), max(model.shape[-2:]) // 2
+        if self.times != 1:
+            return self._panorama(painter, given, side, deep)
+        if self.task is None:
+            sight = operated(model, given, self._damage(), self.wish, simulate=self.simulate)
+        else:
+            named = task_named(self.task)
+            sight = sighted(model, given, named, self.wish, self.picture, simulate=self.simulate)
+        if self.needed == ["colorize"]:
+            return sight, colored(painter, sight.canvas, side=side, keep=self.keep_luminance)
+        if sight.canvas.hole is not None and sight.canvas.source is None:
+            return sight, filled(painter, sight.canvas, side=side, deep=deep)
+        return sight, tiled(painter, sight.canvas)
+
+    def _panorama(self, painter: Painter, given: Given, side: int, deep: int) -> tuple[Sight, Answering]:
+        model, wish = painter.learned.model, self.wish
+        task_named("uncrop").damage(wish, self.picture, given.size, model)  # or a clear word
+        way = route(given.size, wish.sides, wish.amount, self.times)
+        levels = given.channels(model.shape[0])
+        grey = np.full((*way.size, levels.shape[2]), grey_of(levels))
+        grey[way.picture.slices] = levels
+        canvas = Canvas(levels=grey, hole=None, value_range=model.value_range)
+        sight = Sight(canvas=canvas, damaged=picture_of(grey), original=picture_of(given.levels))
+        return sight, panorama(painter, levels, way, side=side, deep=deep)
+
+    def _damage(self) -> Damage | Degradation:
+        assert self.damage is not None
+        return parse_damage(self.damage) if isinstance(self.damage, Sequence) else self.damage

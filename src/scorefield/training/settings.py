@@ -126,7 +126,13 @@ class UNetSettings(Section):
     groups: Positive | None = Field(
         default=None, description="groups of channels in every normalization; by default by the width"
     )
+    resample: Literal["conv", "residual"] = "conv"
+    middle: Literal["plain", "attention"] = "plain"
+    attention_pieces: Positive = 1
     linear: bool = Field(default=False, description="add a linear map of each pixel, by the noise level")
+    checkpointing: bool = Field(
+        default=False, description="compute blocks anew for their gradients: less memory, a third more time"
+    )
     energy: bool = Field(default=False, description="the score is the gradient of a scalar: networks.Energy")
 
 

@@ -1,0 +1,287 @@
+"""Ways to mend that are measured side by side, by name: models, methods without training, classical tools.
+
+| name | what |
+| --- | --- |
+| `MODEL` | a model that mends; one `step` is enough for a regression |
+| `METHOD:MODEL` | a method of `restoration.METHODS` with an unconditional model, as `pigdm:photos` |
+| `METHOD@STEPS:MODEL`, `@STEPS:MODEL` | the same with so many steps of its sampler |
+| `tv`, `opencv-telea` … | a tool of `evaluation.classical` |
+| `input` | nothing: the damaged picture itself |
+
+What is known of a picture is put back into every answer. Pictures larger than a model that mends was trained
+on are given to `restore`, as a user's are: tile by tile, holes and colors from coarse to fine.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from scorefield.data.images import to_uint8
+from scorefield.degradations import Grey, Observation
+from scorefield.errors import UserError, did_you_mean
+from scorefield.evaluation.classical import CLASSICAL, Damaged, Mender
+from scorefield.evaluation.trial import Trial
+from scorefield.model import ScoreModel
+from scorefield.restoration.methods import LEARNED, METHODS, Approach, approach
+from scorefield.restoration.restore import restore
+
+INPUT = "input"
+_PIXELS_AT_ONCE = 1 << 18
+_GRADIENT = 3.0  # times an evaluation, where a method differentiates the network
+
+
+class System(Protocol):
+    """A way to mend."""
+
+    @property
+    def name(self) -> str:
+        """As it is called in tables."""
+        ...
+
+    @property
+    def words(self) -> str:
+        """What it is and how it was set, in a line."""
+        ...
+
+    @property
+    def evaluations(self) -> int:
+        """Of a network for one answer; 0 without one."""
+        ...
+
+    @property
+    def cost(self) -> float:
+        """Of one answer, in evaluations, for the clock."""
+        ...
+
+    @property
+    def random(self) -> bool:
+        """Whether another seed gives another answer."""
+        ...
+
+    def at_once(self, trial: Trial) -> int:
+        """How many pictures it takes at once, as memory allows."""
+        ...
+
+    def mend(self, trial: Trial, rows: slice, *, seed: int) -> Tensor:
+        """One answer to each of these damaged pictures, uint8 (n, C, H, W)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mending:
+    """A network with a method.
+
+    Args:
+        name: in tables.
+        model: of pictures given damaged ones for the method `learned`, of pictures alone for any other.
+        method: a name in `restoration.METHODS`.
+        approach: the method with its sampler and ladder.
+        sampler: its name.
+        steps: of the sampler as asked for, or None.
+    """
+
+    name: str
+    model: ScoreModel
+    method: str
+    approach: Approach
+    sampler: str
+    steps: int | None = None
+
+    @property
+    def words(self) -> str:
+        """Method, sampler and evaluations."""
+        count = sum(p.numel() for p in self.model.network.parameters())
+        way = "" if self.method == LEARNED else f"{self.method}, "
+        return f"{way}{self.sampler}, {self.evaluations} evaluations, {count / 1e6:.2f} M parameters"
+
+    @property
+    def evaluations(self) -> int:
+        """Of the network for one answer."""
+        return self.approach.plan.evaluations
+
+    @property
+    def cost(self) -> float:
+        """A method that differentiates the network pays for it."""
+        return self.evaluations * (_GRADIENT if self.approach.method.memory > 1 else 1.0)
+
+    @property
+    def random(self) -> bool:
+        """A regression has one answer."""
+        ladder = self.model.ladder
+        return ladder is None or len(ladder) > 1
+
+    def serves(self, task: str) -> bool:
+        """What the model was trained on; everything without training."""
+        return self.method != LEARNED or task in self.model.tasks
+
+    def at_once(self, trial: Trial) -> int:
+        """By the pixels of a picture and the method's memory."""
+        pixels = trial.originals[0, 0].numel() * self.approach.method.memory
+        return max(1, _PIXELS_AT_ONCE // pixels)
+
+    @torch.no_grad()
+    def mend(self, trial: Trial, rows: slice, *, seed: int) -> Tensor:
+        """One draw for each."""
+        model, plan = self.model, self.approach.plan
+        larger = max(trial.originals.shape[-2:]) > max(model.shape[-2:])
+        if self.method == LEARNED and larger:
+            answers = self._restored(trial, rows, seed)
+            return torch.where(trial.fill[rows], answers, trial.seen[rows])
+        generator = Generator(model.device).manual_seed(seed)
+        given = trial.observation if self.method == LEARNED else trial.solvable
+        left = given(rows, model.value_range)
+        observation = Observation(y=left.y.to(model.device), degradation=left.degradation, noise=left.noise)
+        posterior = self.approach.method.restorer(model).posterior(observation, generator=generator)
+        shape = trial.originals[rows].shape
+        x = torch.randn(shape, generator=generator, device=model.device) * plan.sigmas[0].item()
+        for step in plan.sampler.iterate(
+            posterior.denoiser, x, plan.sigmas, generator=generator, project=posterior.project
+        ):
+            x = step.x
+        answers = to_uint8(x, model.value_range).cpu()
+        return torch.where(trial.fill[rows], answers, trial.seen[rows])
+
+    def _restored(self, trial: Trial, rows: slice, seed: int) -> Tensor:
+        """As `restore` mends pictures of any size, one by one."""
+        answers: list[Tensor] = []
+        operators = trial.operators(rows, self.model.value_range)
+        for left, operator in zip(trial.left[rows], operators, strict=True):
+            grey = isinstance(operator, Grey)
+            made = restore(
+                self.model,
+                left,
+                "colorize" if grey else None,
+                damage=None if grey else operator,
+                sampler=self.sampler,
+                steps=self.steps,
+                seed=seed,
+            )
+            answers.append(torch.from_numpy(made.levels[0]).permute(2, 0, 1))
+        return torch.stack(answers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classical:
+    """A tool that is set.
+
+    Args:
+        name: in CLASSICAL.
+        words: how it was set.
+        mender: the tool.
+    """
+
+    name: str
+    words: str
+    mender: Mender
+    evaluations = 0
+    cost = 2.0
+    random = False
+
+    def at_once(self, trial: Trial) -> int:
+        """As a plain network."""
+        return max(1, _PIXELS_AT_ONCE // trial.originals[0, 0].numel())
+
+    def mend(self, trial: Trial, rows: slice, *, seed: int) -> Tensor:
+        """Its answer; the seed changes nothing."""
+        given = trial.damaged(rows)
+        return torch.where(trial.fill[rows], self.mender(given.seen, given.hole), given.seen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """The damaged picture as it is."""
+
+    name = INPUT
+    words = "the damaged picture itself, middle grey in holes"
+    evaluations = 0
+    cost = 0.0
+    random = False
+
+    def at_once(self, trial: Trial) -> int:
+        """All of them."""
+        return len(trial)
+
+    def mend(self, trial: Trial, rows: slice, *, seed: int) -> Tensor:
+        """What there is to see."""
+        return trial.seen[rows]
+
+
+def classical(name: str, train: Damaged) -> Classical:
+    """The tool of that name at its best on training pictures with the same damage.
+
+    Raises:
+        UserError: a package is missing.
+    """
+    mender, words = CLASSICAL[name].fitted(train)
+    return Classical(name=name, words=words, mender=mender)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """What the name of a system that is no classical tool says.
+
+    Args:
+        method: a name in `restoration.METHODS`.
+        steps: of its sampler, or None.
+        model: the model's name.
+    """
+
+    method: str
+    steps: int | None
+    model: str
+
+
+def read_name(text: str) -> Named:
+    """METHOD@STEPS:MODEL, each of the first two left out at will.
+
+    Raises:
+        UserError: no such method, or steps that are no number.
+    """
+    head, colon, model = text.partition(":")
+    method, at, steps = head.partition("@")
+    if not colon or (method and method not in METHODS and not at):
+        return Named(method=LEARNED, steps=None, model=text)
+    if method and method not in METHODS:
+        raise UserError("method", f"no such method {method!r}.", did_you_mean(method, METHODS))
+    if at and not (steps.isdecimal() and int(steps)):
+        raise UserError(text, f"{steps!r} is no number of steps.", "Write e.g. pigdm@50:MODEL.")
+    return Named(method=method or LEARNED, steps=int(steps) if at else None, model=model)
+
+
+def mending(
+    name: str,
+    model: ScoreModel,
+    *,
+    method: str = LEARNED,
+    sampler: str | None = None,
+    steps: int | None = None,
+) -> Mending:
+    """A model with a method, its sampler and ladder fitted.
+
+    Args:
+        name: in tables.
+        model: fitting the method.
+        method: a name in `restoration.METHODS`.
+        sampler: a name in `samplers.SAMPLERS`; by default the method's.
+        steps: see `restoration.approach`.
+
+    Raises:
+        UserError: a model that does not fit the method, no such method or sampler, or steps that do not fit.
+    """
+    if method == LEARNED and not model.tasks:
+        raise UserError(
+            name, "is a model of pictures alone and mends by a method.", f"Write e.g. pigdm:{name}."
+        )
+    if method != LEARNED and model.tasks:
+        raise UserError(name, f"was trained to mend; {method} takes a model of pictures alone.")
+    chosen = approach(model, method, sampler, steps)
+    return Mending(
+        name=name,
+        model=model,
+        method=method,
+        approach=chosen,
+        sampler=sampler or METHODS[method].sampler,
+        steps=steps,
+    )

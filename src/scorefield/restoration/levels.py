@@ -1,0 +1,72 @@
+"""Pictures as they are stored, (H, W, C) of 8 or 16 bits, and as a model sees them, (C, H, W) of floats.
+
+The maps between the two are `data.images.to_float` and `to_levels`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scorefield.data import images
+from scorefield.data.depth import Levels
+
+Range = tuple[float, float]
+
+
+class Box(NamedTuple):
+    """A part of a picture."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
+def white(levels: Levels) -> int:
+    """The brightest level that such a picture can have."""
+    return int(np.iinfo(levels.dtype).max)
+
+
+def pixels_of(levels: Levels) -> Tensor:
+    """Levels (H, W, C) → (C, H, W), uint8, or int32 for 16 bits."""
+    array = levels if levels.dtype == np.uint8 else levels.astype(np.int32)
+    planes = np.ascontiguousarray(array.transpose(2, 0, 1))
+    return torch.from_numpy(planes if planes.flags.writeable else planes.copy())
+
+
+def levels_of(pixels: Tensor) -> Levels:
+    """(C, H, W), uint8 or int32, → levels (H, W, C)."""
+    array = np.ascontiguousarray(pixels.detach().cpu().permute(1, 2, 0).numpy())
+    return array if array.dtype == np.uint8 else array.astype(np.uint16)
+
+
+def to_values(levels: Levels, value_range: Range) -> Tensor:
+    """Levels (H, W, C) → float32 (C, H, W) in the range."""
+    return images.to_float(pixels_of(levels), value_range, top=white(levels))
+
+
+def to_levels(values: Tensor, value_range: Range, like: Levels) -> Levels:
+    """Float (C, H, W) → levels (H, W, C) of the bits of `like`, rounded and clamped; NaN becomes black."""
+    return levels_of(images.to_levels(values, value_range, top=white(like)))
+
+
+def in_color(levels: Levels) -> bool:
+    """Whether any pixel's channels differ."""
+    first = levels[..., 0]
+    return any(not np.array_equal(first, levels[..., channel]) for channel in range(1, levels.shape[2]))
+
+
+def with_channels(levels: Levels, channels: int) -> Levels | None:
+    """Grey repeated, or color whose channels are equal as grey; None for color where grey is needed."""
+    if levels.shape[2] == channels:
+        return levels
+    if levels.shape[2] == 1:
+        return np.broadcast_to(levels, (*levels.shape[:2], channels))
+    return None if channels != 1 or in_color(levels) else levels[..., :1]

@@ -1,0 +1,204 @@
+"""From a picture as a user has it to an observation, for restorers that are told the operator.
+
+Whatever it was, y is brought onto what A can give, y ← A(A⁺y): levels are rounded, decoders clamp, and
+nothing that A cannot give should be asked for.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from scorefield.data.depth import Levels, picture_of
+from scorefield.data.images import to_tensor
+from scorefield.data.original import Original
+from scorefield.degradations import Damage, Degradation, known_pixels
+from scorefield.errors import UserError
+from scorefield.model import ScoreModel
+from scorefield.restoration.levels import levels_of, to_levels, to_values, with_channels
+from scorefield.restoration.tasks import Picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """A picture as it came in.
+
+    Args:
+        levels: (H, W, C), 8 or 16 bits.
+        where: what it is called in errors.
+        source: its file, if it came from one.
+    """
+
+    levels: Levels
+    where: object = "picture"
+    source: Original | None = None
+
+    @classmethod
+    def of(cls, picture: Picture) -> "Given":
+        """Read it, if it is not there already.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        if isinstance(picture, str | Path):
+            source = Original.read(picture)
+            return cls(levels=source.levels, where=picture, source=source)
+        return cls(levels=levels_of(picture if isinstance(picture, Tensor) else to_tensor(picture)))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.levels.shape[0], self.levels.shape[1]
+
+    def channels(self, count: int, wanted: str = "the model draws") -> Levels:
+        """With so many channels: grey is repeated, and color whose channels are equal is grey.
+
+        Raises:
+            UserError: color, where grey is needed.
+        """
+        levels = with_channels(self.levels, count)
+        if levels is None:
+            mend = "Choose a model for color, or make the picture grey first." if count == 1 else ""
+            raise UserError(
+                self.where, f"the picture has {self.levels.shape[2]} channels, {wanted} {count}.", mend
+            )
+        return levels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """What a damage leaves of a picture.
+
+    Args:
+        levels: what is left, (H', W', C').
+        degradation: A.
+        shape: (C, H, W) of the whole picture.
+        noise: σ_y, in the model's range.
+        clean: the picture before, where it is known.
+    """
+
+    levels: Levels
+    degradation: Degradation
+    shape: tuple[int, int, int]
+    noise: float
+    clean: Levels | None
+
+
+def left_of(
+    model: ScoreModel,
+    given: Given,
+    damage: Damage | Degradation,
+    *,
+    simulate: bool = False,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> Left:
+    """What the damage left, or, with `simulate`, leaves of a clean picture, rounded to its levels.
+
+    Args:
+        model: whose channels and value range it is for.
+        given: what is left; with `simulate` the clean picture.
+        damage: what it went through.
+        simulate: do the damage first.
+        noise: σ_y, in steps of 8 bits; with `simulate` it is added.
+        seed: of that noise.
+
+    Raises:
+        UserError: a picture of other channels or another size than the damage leaves.
+    """
+    size, channels = given.size, model.shape[0]
+    low, high = model.value_range
+    if isinstance(damage, Damage):
+        noise = noise or damage.noise
+        shape = (channels, *(size if simulate else damage.before(size)))
+        degradation = damage.operator(shape, model.value_range)
+    else:
+        degradation, shape = damage, _shape_before(damage, given, channels, simulate=simulate)
+    sigma = noise * (high - low) / 255
+    left = degradation(torch.zeros(1, *shape)).shape[1:]
+    clean = given.channels(channels) if simulate else None
+    if clean is not None:
+        y = degradation(to_values(clean, model.value_range)[None])
+        z = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed))
+        given = Given(levels=to_levels((y + sigma * z)[0], model.value_range, given.levels))
+    wanted = "the model draws" if left[0] == channels else "after the damage it has"
+    levels = given.channels(left[0], wanted)
+    if levels.shape[:2] != left[1:]:
+        raise UserError(
+            "damage", f"it leaves {left[1]}×{left[2]} pixels, the picture has {size[0]}×{size[1]}."
+        )
+    return Left(levels=levels, degradation=degradation, shape=shape, noise=sigma, clean=clean)
+
+
+def _shape_before(
+    damage: Degradation, given: Given, channels: int, *, simulate: bool
+) -> tuple[int, int, int]:
+    """(C, H, W) of the whole picture, for an operator that was made beforehand."""
+    if simulate:
+        return channels, *given.size
+    c, h, w = damage.pinv(torch.zeros(1, given.levels.shape[2], *given.size)).shape[1:]
+    return max(c, channels), h, w
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """An observation ready to be restored.
+
+    Args:
+        y: what is left, (1, C', H', W'), in the model's value range.
+        degradation: A.
+        shape: (C, H, W) of the whole picture.
+        known: where answers must be `kept` byte for byte, bool (H, W, C).
+        kept: levels, (H, W, C).
+        damaged: what is left as a picture; what is missing of it is grey.
+        original: the clean picture if there is one, or the picture as it came in.
+        noise: σ_y.
+    """
+
+    y: Tensor
+    degradation: Degradation
+    shape: tuple[int, int, int]
+    known: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]"
+    kept: Levels
+    damaged: Image.Image
+    original: Image.Image
+    noise: float
+
+
+def prepared(
+    model: ScoreModel,
+    given: Given,
+    damage: Damage | Degradation,
+    *,
+    simulate: bool = False,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> Job:
+    """The observation that a damaged picture is, or that damage makes of a clean one; see `left_of`."""
+    left = left_of(model, given, damage, simulate=simulate, noise=noise, seed=seed)
+    y = to_values(left.levels, model.value_range)[None]
+    whole = left.degradation.pinv(y)
+    which = known_pixels(left.degradation, (1, *left.shape))
+    known, gone = (each[0].permute(1, 2, 0).numpy() for each in which)
+    cut_out = bool((known | gone).all())
+    kept = to_levels(whole[0], model.value_range, left.levels)
+    damaged = picture_of(np.where(known, kept, grey_of(kept)) if cut_out else left.levels)
+    before = left.levels if left.clean is None else left.clean
+    return Job(
+        y=left.degradation(whole) if left.noise == 0 else y,
+        degradation=left.degradation,
+        shape=left.shape,
+        known=known if left.noise == 0 else np.zeros_like(known),
+        kept=kept,
+        damaged=damaged,
+        original=picture_of(before) if cut_out or simulate else damaged,
+        noise=left.noise,
+    )
+
+
+def grey_of(levels: Levels) -> Levels:
+    """The middle level of such a picture, as it stands for what is missing: 128, or 32896."""
+    return np.array(128 if levels.dtype == np.uint8 else 128 * 257, levels.dtype)

@@ -1,0 +1,100 @@
+"""A page to see mended pictures by: before and after under a slider, candidates, and where they differ.
+
+One HTML file that needs nothing else but the pictures beside it: it opens from the disk, without a network.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from urllib.parse import quote
+
+from scorefield.files import write_atomic
+
+PAGE = "index.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownPicture:
+    """What a page shows of one picture; paths are relative to the page, with / between their parts.
+
+    Args:
+        title: what it is called.
+        before: the damaged picture.
+        after: the candidates, the first one under the slider; as browsers show them: PNG, JPEG, WebP, AVIF.
+        map: where they differ.
+        facts: what was done, in words, by name.
+        files: the candidates' own files, to be linked, where they are others than those shown (TIFF, HEIC).
+    """
+
+    title: str
+    before: str
+    after: Sequence[str]
+    map: str | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+    files: Sequence[str] = ()
+
+
+def write_page(
+    folder: str | Path, entries: Sequence[ShownPicture], *, title: str = "Mended pictures"
+) -> Path:
+    """Write index.html into the folder, in one step and over the one before; its path."""
+    template = files("scorefield").joinpath("assets", "mended.html").read_text(encoding="utf-8")
+    page = Template(template).substitute(
+        title=escape(title),
+        count="1 picture" if len(entries) == 1 else f"{len(entries)} pictures",
+        parts="\n".join(map(_section, entries)),
+    )
+    return write_atomic(Path(folder) / PAGE, page)
+
+
+def _section(entry: ShownPicture) -> str:
+    own = entry.files or entry.after
+    thumbs = _thumbs(entry.after, own) if len(entry.after) > 1 else ""
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in entry.facts.items())
+    link = f'<a class="file" href="{_url(own[0])}">{escape(own[0])}</a>'
+    return (
+        f'<section><h2>{escape(entry.title)}</h2><div class="row"><div>{_slider(entry)}{thumbs}</div>'
+        f"<div><dl>{facts}<dt>file</dt><dd>{link}</dd></dl>{_map(entry)}</div></div></section>"
+    )
+
+
+def _slider(entry: ShownPicture) -> str:
+    """Both pictures, one upon the other, and a range over them that moves the seam."""
+    title = escape(entry.title)
+    return (
+        '<div class="pair" style="--at:50%">'
+        f'<img class="after" src="{_url(entry.after[0])}" alt="{title}, after" loading="lazy">'
+        f'<img class="before" src="{_url(entry.before)}" alt="{title}, before" loading="lazy">'
+        '<i aria-hidden="true"></i><b class="l">before</b><b class="r">after</b>'
+        f'<input type="range" min="0" max="100" step="0.1" value="50" aria-label="{title}: before and after">'
+        "</div>"
+    )
+
+
+def _thumbs(shown: Sequence[str], own: Sequence[str]) -> str:
+    """A button for each candidate that puts it under the slider."""
+    buttons = (
+        f'<button type="button" aria-pressed="{str(k == 0).lower()}" title="{escape(file)}"'
+        f' data-src="{_url(picture)}" data-file="{_url(file)}" aria-label="candidate {k + 1}">'
+        f'<img src="{_url(picture)}" alt="" loading="lazy">{k + 1}</button>'
+        for k, (picture, file) in enumerate(zip(shown, own, strict=True))
+    )
+    return f'<div class="thumbs" role="group" aria-label="candidates">{"".join(buttons)}</div>'
+
+
+def _map(entry: ShownPicture) -> str:
+    if entry.map is None:
+        return ""
+    url, words = _url(entry.map), "where the candidates differ: black not at all, white most"
+    return (
+        f'<figure><a href="{url}"><img src="{url}" alt="{words}" loading="lazy"></a>'
+        f"<figcaption>{words}</figcaption></figure>"
+    )
+
+
+def _url(path: str) -> str:
+    """A relative URL; its dot keeps a name such as `a:b.png` from being read as a scheme."""
+    return escape("./" + quote(path))

@@ -1,0 +1,145 @@
+"""`scorefield evaluate` of models that mend, as a user calls it."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from oracles import lively, ramp
+from scorefield import checkpoint
+from scorefield.model import ScoreModel
+from scorefield.networks import UNet
+from scorefield.parameterization import EDM, Regression
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    for split, names in (("train", "ab"), ("test", "cd")):
+        for name in names:
+            ramp(folder / split / f"{name}.png", 50, 40)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """One that mends, its regression, one of colors alone, and one of pictures alone."""
+    folder = tmp_path_factory.mktemp("models")
+    made = {
+        "mends": (("dejpeg", "inpaint"), EDM(), 3),
+        "regression": (("dejpeg", "inpaint"), Regression(), 3),
+        "colors": (("colorize",), EDM(), 3),
+        "alone": ((), EDM(), 0),
+    }
+    for name, (tasks, family, source) in made.items():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = lively(UNet(channels=3, widths=(8, 8), source_channels=source))
+        sigmas = (1.0, 1.0) if isinstance(family, Regression) else (0.01, 20.0)
+        model = ScoreModel(network, family, shape=(3, 16, 16), sigma_range=sigmas, tasks=tasks)
+        checkpoint.save(model, folder / name / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(call, models, photographs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("evaluated") / "out"
+    told = call(
+        "evaluate", models / "mends", "--data", photographs, "--task", "dejpeg", "--quality", 10, "--task",
+        "inpaint:center", "-n", 6, "--steps", 2, "--candidates", 2, "--against", models / "regression",
+        "--against", f"pigdm@2:{models / 'alone'}", "--against", "@1:", "--against", "tv", "--zoom", "0.5,1",
+        "--out", out, "--json", out.parent / "e.json",
+    )  # fmt: skip
+    assert told.code == 0, told.err
+    return told, out
+
+
+def test_tables_and_sheets_are_written(evaluated):
+    told, out = evaluated
+    names = ["sheet-dejpeg-10.png", "sheet-inpaint-center.png", "table.json", "table.md"]
+    assert sorted(p.name for p in out.iterdir()) == names
+    facts = json.loads((out / "table.json").read_text(), parse_constant=pytest.fail)
+    assert facts == json.loads((out.parent / "e.json").read_text())
+    systems = [[row["name"] for row in case["rows"]] for case in facts["tables"]]
+    networks = ["mends", "regression", "pigdm@2:alone", "@1:mends"]
+    assert systems == [[*networks, "tv", "input", "original"], [*networks, "input", "original"]]
+    by_name = {row["name"]: row for row in facts["tables"][0]["rows"]}
+    assert by_name["regression"]["evaluations"] == 1
+    assert "diversity MS-SSIM[1]" in by_name["mends"]["numbers"]
+    assert "diversity MS-SSIM[1]" not in by_name["regression"]["numbers"]
+    with Image.open(out / "sheet-dejpeg-10.png") as sheet:
+        assert sheet.width == 7 * (8 * 16 + 4) + 4
+    text = (out / "table.md").read_text()
+    assert text.startswith("6 windows of 16×16 of 2 pictures of")
+    assert "FD[random-conv] ↓" in text
+    assert "PD[random-conv] ↓" in told.out
+    assert "chosen on 32 windows" in text
+
+
+def test_the_same_call_gives_the_same_numbers(call, models, photographs, tmp_path):
+    found = []
+    for name in ("a.json", "b.json"):
+        told = call(
+            "evaluate", models / "mends", "--data", photographs, "--task", "dejpeg", "-n", 4, "--steps", 1,
+            "--against", "tv", "--json", tmp_path / name,
+        )  # fmt: skip
+        assert told.code == 0, told.err
+        facts = json.loads((tmp_path / name).read_text())
+        found.append([row["numbers"] for row in facts["tables"][0]["rows"]])
+    assert found[0] == found[1]
+
+
+def test_labelled_pictures_are_judged_by_their_classes(call, data, tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = lively(UNet(channels=1, widths=(8, 8), source_channels=1))
+    model = ScoreModel(network, EDM(), shape=(1, 8, 8), tasks=("denoise",))
+    checkpoint.save(model, tmp_path / "grey.safetensors")
+    told = call("evaluate", tmp_path / "grey.safetensors", "--data", data, "--steps", 1, "--against", "tv",
+                "--json", tmp_path / "e.json")  # fmt: skip
+    assert told.code == 0, told.err
+    facts = json.loads((tmp_path / "e.json").read_text())
+    assert facts["pictures"].startswith("24 pictures of 8×8 of ramps, test")
+    numbers = facts["tables"][0]["rows"][0]["numbers"]
+    assert any(name.startswith("accuracy[ramps-classifier-") for name in numbers)
+    assert "SSIM" not in numbers  # its window is larger than the pictures
+    assert "PSNR" in numbers
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "told"),
+    [
+        ("mends", ["--task", "colorize"], "mends: was not trained to colorize. It knows: dejpeg, inpaint."),
+        ("mends", ["--task", "dejpg"], "Did you mean `dejpeg`?"),
+        ("mends", ["--likelihood", 4], "--likelihood: means nothing here"),
+        ("mends", ["--crop", 8], "--crop: means nothing here"),
+        ("mends", ["--task", "inpaint", "--quality", 10], "--quality: belongs to dejpeg."),
+        ("mends", ["--zoom", "3"], "--zoom: cannot be '3'."),
+        ("mends", ["--against", "COLORS"], "colors: was trained for none of dejpeg, inpaint."),
+        ("mends", ["--against", "ALONE"], "alone: is a model of pictures alone"),
+        ("mends", ["--against", "nothing"], "nothing: no such model"),
+        ("mends", ["--task", "dejpeg", "--against", "opencv-ns"], "opencv-ns: serves inpaint, uncrop"),
+        ("mends", ["--size", 99], "none of its 2 pictures gives a window of 99"),
+        ("mends", ["-n", 1], "-n: an interval needs at least two pictures, got 1."),
+        ("mends", ["--out", "table.png"], "table.png: is no folder."),
+        ("mends", ["--features", "mobilenet"], "features: mobilenet has no weights."),
+        ("mends", ["--features", "lpips:a.pth"], "--features: LPIPS takes two files."),
+        ("alone", ["--task", "dejpeg"], "--task: means nothing here"),
+        ("alone", ["--candidates", 2], "--candidates: means nothing here"),
+        ("alone", ["--features", "random", "--features", "inception"], "--features: random, inception"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line(call, models, photographs, model, options, told):
+    named = {"COLORS": models / "colors", "ALONE": models / "alone"}
+    options = [named.get(option, option) for option in options]
+    outcome = call("evaluate", models / model, "--data", photographs, *options)
+    assert told in outcome.complaint().removeprefix("scorefield: ")
+
+
+def test_nothing_is_overwritten_unasked(call, models, photographs, evaluated):
+    _, out = evaluated
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    again = call("evaluate", models / "mends", "--data", photographs, "--task", "dejpeg:10", "--out", out)
+    assert "already exists" in again.complaint()
+    assert {path: path.read_bytes() for path in out.iterdir()} == before

@@ -1,0 +1,491 @@
+"""Runs over many pictures: what is done, skipped, named, and gone on with."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scorefield import checkpoint
+from scorefield.cli import answers, runs
+from scorefield.cli.inputs import find_pictures
+from scorefield.cli.manifest import Entry, Manifest
+from scorefield.errors import UserError
+from scorefield.model import ScoreModel
+from scorefield.networks import UNet
+from scorefield.parameterization import EDM
+
+TASKS = ("colorize", "inpaint", "uncrop", "dejpeg")
+
+
+@pytest.fixture(scope="module")
+def mender(tmp_path_factory):
+    """A file with an untrained model that mends."""
+    torch.manual_seed(0)
+    network = UNet(channels=3, source_channels=3, widths=(8, 8))
+    model = ScoreModel(network, EDM(), shape=(3, 16, 16), sigma_range=(0.01, 10.0), tasks=TASKS)
+    return checkpoint.save(model, tmp_path_factory.mktemp("mender") / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def other(mender, tmp_path_factory):
+    """A file with another model, that knows one task alone."""
+    model = checkpoint.load(mender)
+    model.tasks = ("colorize",)
+    return checkpoint.save(model, tmp_path_factory.mktemp("other") / "model.safetensors")
+
+
+def picture(path, *, shade=90, size=(16, 16), **how):
+    """A ramp, written to `path`."""
+    ramp = np.linspace(40, 210, size[0]).astype(np.uint8)
+    rgb = np.stack([np.tile(ramp, (size[1], 1))] * 2 + [np.full((size[1], size[0]), shade, np.uint8)], -1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rgb).save(path, **how)
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder with three pictures on two floors."""
+    picture(tmp_path / "old" / "a.png")
+    picture(tmp_path / "old" / "sea" / "b.jpg", quality=20)
+    picture(tmp_path / "old" / "sea" / "deep" / "c.png", shade=30)
+    return tmp_path / "old"
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def lines(out):
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+
+
+def of(stem):
+    return [f"{stem}-1.png", f"{stem}-before.png", f"{stem}-sheet.png"]
+
+
+@pytest.fixture
+def go(call, mender, tmp_path):
+    """Run a verb with few steps; its answers go to tmp_path / "out"."""
+
+    def run(verb, *arguments, code=0, out=tmp_path / "out", model=mender):
+        told = call(verb, *arguments, "--model", model, "--steps", 2, "--out", out)
+        assert told.code == code, told.err
+        return told
+
+    return run
+
+
+# --- where answers go ----------------------------------------------------------------------------
+
+
+def test_a_trees_form_comes_again(go, tree, tmp_path):
+    told = go("colorize", tree)
+    assert files(tmp_path / "out") == sorted(
+        ["index.html", "manifest.jsonl", *of("a"), *of("sea/b"), *of("sea/deep/c")]
+    )
+    assert f"{tree / 'sea' / 'b.jpg'} -> {tmp_path / 'out' / 'sea'}" in told.out
+
+
+def test_pictures_that_differ_by_suffix_alone_are_told_apart(tmp_path):
+    for name in ("a.png", "a.jpg", "b.png", "c/a.png"):
+        picture(tmp_path / "in" / name)
+    found = find_pictures([tmp_path / "in"], tmp_path / "out")
+    assert [one.stem for one in found] == ["a-jpg", "a-png", "b", "c/a"]
+    assert [one.name for one in found] == ["a.jpg", "a.png", "b.png", "c/a.png"]
+
+
+def test_several_folders_keep_their_names_and_nothing_is_found_twice(tmp_path):
+    for name in ("one/a.png", "two/a.png"):
+        picture(tmp_path / name)
+    found = find_pictures([tmp_path / "one", tmp_path / "two", tmp_path / "one" / "a.png"], tmp_path / "out")
+    assert [one.stem for one in found] == ["one/a", "two/a"]
+
+
+def test_answers_below_the_folder_of_pictures_are_no_pictures(go, tree):
+    go("colorize", tree, out=tree / "done")
+    told = go("colorize", tree, out=tree / "done")
+    assert "3 of 3 are mended already" in told.out
+    assert files(tree / "done") == sorted(
+        ["index.html", "manifest.jsonl", *of("a"), *of("sea/b"), *of("sea/deep/c")]
+    )
+
+
+def test_answers_of_the_same_name_are_refused(tmp_path):
+    picture(tmp_path / "one" / "a.png")
+    picture(tmp_path / "two" / "a.png")
+    with pytest.raises(UserError, match="would have the names of"):
+        find_pictures([tmp_path / "one" / "a.png", tmp_path / "two" / "a.png"], tmp_path / "out")
+
+
+# --- the manifest --------------------------------------------------------------------------------
+
+
+def test_a_line_tells_all_that_was_done(go, call, mender, tmp_path):
+    path = picture(tmp_path / "small.jpg", quality=20)
+    told = call("dejpeg", path, "--model", mender, "--steps", 3, "--seed", 5, "--sampler", "ddim",
+                "--candidates", 2, "--out", tmp_path / "out")  # fmt: skip
+    assert told.code == 0, told.err
+    (entry,) = lines(tmp_path / "out")
+    assert entry["seconds"] >= 0
+    del entry["seconds"]
+    assert entry == {
+        "input": str(path),
+        "stem": "small",
+        "bytes": path.stat().st_size,
+        "mtime_ns": path.stat().st_mtime_ns,
+        "sha256": sha(path),
+        "task": "dejpeg",
+        "settings": {"quality": None, "candidates": 2, "average": False, "steps": 3, "tile": None,
+                     "format": None, "map": False},
+        "seed": 5,
+        "model": str(mender),
+        "model_sha256": sha(mender),
+        "method": "learned",
+        "sampler": "ddim",
+        "outputs": ["small-1.png", "small-2.png", "small-sheet.png"],
+        "before": "small-before.png",
+        "page": [],
+        "evaluations": 6,
+        "jpeg_quality": 20,
+        "error": None,
+    }  # fmt: skip
+
+
+def sha(path):
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+@pytest.fixture
+def entry():
+    return Entry(
+        input="/x/a.png", stem="a", bytes=1, mtime_ns=2, sha256="3", task="colorize", settings={"steps": 2},
+        seed=0, model="photos", model_sha256="4", method="learned", sampler="ddim", outputs=["a-1.png"],
+    )  # fmt: skip
+
+
+def test_a_cut_line_is_no_line_and_does_not_spoil_the_next(tmp_path, entry):
+    Manifest(out=tmp_path).append(entry)
+    whole = (tmp_path / "manifest.jsonl").read_bytes()
+    (tmp_path / "manifest.jsonl").write_bytes(whole + whole[:40])
+    again = Manifest(out=tmp_path)
+    assert again.mended == {"a": entry}
+    again.append(replace(entry, stem="b"))
+    assert list(Manifest(out=tmp_path).mended) == ["a", "b"]
+
+
+def test_an_error_neither_counts_as_mended_nor_hides_what_was(tmp_path, entry):
+    Manifest(out=tmp_path).append(entry, replace(entry, error="no"), replace(entry, stem="b", error="no"))
+    assert Manifest(out=tmp_path).mended == {"a": entry}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"settings": {"steps": 3}},
+        {"task": "dejpeg"},
+        {"model_sha256": "5"},
+        {"sampler": "ddpm"},
+        {"method": "pigdm"},
+        {"sha256": "4"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_wish_is_not_the_same(entry, change):
+    assert entry.same_wish(replace(entry, model="elsewhere", input="/y/a.png", mtime_ns=5, seconds=3.0))
+    assert not entry.same_wish(replace(entry, **change))
+
+
+# --- going on ------------------------------------------------------------------------------------
+
+
+def spy(monkeypatch, *, stop_at=None):
+    """Count the pictures that are mended; at one of them, a signal."""
+    import scorefield as sf
+
+    real, seen = sf.restore, []
+
+    def restore(model, path, **settings):
+        if stop_at is not None and path.stem == stop_at:
+            raise KeyboardInterrupt
+        seen.append(path.stem)
+        return real(model, path, **settings)
+
+    monkeypatch.setitem(vars(sf), "restore", restore)
+    return seen
+
+
+def test_the_same_command_goes_on_where_it_was_stopped(go, tree, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        spy(patched, stop_at="c")
+        go("colorize", tree, code=130)
+    before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in of("a") + of("sea/b")}
+    assert (tmp_path / "out" / "index.html").is_file()
+    with (tmp_path / "out" / "manifest.jsonl").open("a") as file:
+        file.write('{"input": "/x/c.png", "outp')
+    seen = spy(monkeypatch)
+    told = go("colorize", tree)
+    assert seen == ["c"]
+    assert "2 of 3 are mended already, in this same way: skipped" in told.out
+    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before} == before
+    assert files(tmp_path / "out" / "sea" / "deep") == of("c")
+
+
+@pytest.mark.parametrize("killed_after", ["answers", "line", "first file"])
+def test_a_kill_while_answers_are_written_leaves_nothing_half(go, tree, tmp_path, monkeypatch, killed_after):
+    """SIGKILL runs no `finally`: what is hidden stays, under a process number that is no more."""
+    out = tmp_path / "out"
+    whole = tmp_path / "whole"
+    go("colorize", tree / "a.png", out=whole)
+    out.mkdir()
+    hidden = out / ".mending-4194305"  # above the greatest process number of Linux
+    hidden.mkdir()
+    for name in of("a"):
+        shutil.copy(whole / name, hidden)
+    if killed_after != "answers":
+        shutil.copy(whole / "manifest.jsonl", out)
+    if killed_after == "first file":
+        (hidden / "a-1.png").replace(out / "a-1.png")
+    seen = spy(monkeypatch)
+    go("colorize", tree / "a.png")
+    assert seen == ["a"]
+    assert not hidden.exists()
+    assert files(out) == files(whole)
+    for name in of("a"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_folder_that_another_process_writes_into_is_left_alone(tmp_path):
+    theirs, ours = (tmp_path / f".mending-{number}" for number in (os.getppid(), os.getpid()))
+    theirs.mkdir()
+    ours.mkdir()
+    answers.sweep(tmp_path)
+    assert theirs.exists() and not ours.exists()
+
+
+def test_what_failed_is_tried_again(go, tree, tmp_path, monkeypatch):
+    good = (tree / "a.png").read_bytes()
+    (tree / "a.png").write_bytes(good[:60])
+    told = go("colorize", tree, code=2)
+    assert told.err.count("a.png") == 1 and str(tree / "a.png") in told.err
+    assert [entry["error"] is None for entry in lines(tmp_path / "out")] == [False, True, True]
+    (tree / "a.png").write_bytes(good)
+    seen = spy(monkeypatch)
+    go("colorize", tree)
+    assert seen == ["a"]
+
+
+def test_a_picture_that_was_touched_is_the_same_and_one_that_changed_is_not(go, tree, tmp_path, monkeypatch):
+    go("colorize", tree)
+    os.utime(tree / "a.png")
+    seen = spy(monkeypatch)
+    go("colorize", tree)
+    assert seen == []
+    picture(tree / "a.png", shade=7)
+    line = go("colorize", tree, code=2).complaint()
+    assert "a-" in line and "already exists" in line and "--overwrite" in line
+    assert seen == []
+    go("colorize", tree, "--overwrite")
+    assert seen == ["a"]
+
+
+def test_another_wish_in_the_same_folder_is_refused_before_any_work(go, tree, tmp_path, monkeypatch):
+    go("colorize", tree)
+    old = {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")}
+    seen = spy(monkeypatch)
+    line = go("colorize", tree, "--seed", 1, code=2).complaint()
+    assert "already exists, of other settings or another picture, and 2 like it" in line
+    assert "Choose another --out or pass --overwrite." in line
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")} == old
+    assert seen == []
+    go("colorize", tree, "--seed", 1, "--overwrite")
+    assert seen == ["a", "b", "c"]
+    assert (tmp_path / "out" / "a-1.png").read_bytes() != old["a-1.png"]
+
+
+def test_a_mask_that_changed_is_another_wish(go, tree, tmp_path):
+    mask = tmp_path / "mask.png"
+    for width in (8, 4):
+        Image.fromarray(np.repeat([[255] * width + [0] * (16 - width)], 16, 0).astype(np.uint8)).save(mask)
+        if width == 8:
+            go("inpaint", tree / "a.png", "--mask", mask)
+            told = go("inpaint", tree / "a.png", "--mask", mask)
+            assert "1 of 1 are mended already" in told.out
+    assert "already exists" in go("inpaint", tree / "a.png", "--mask", mask, code=2).complaint()
+
+
+def test_what_was_skipped_is_told_as_json_too(go, tree, tmp_path):
+    go("colorize", tree)
+    go("colorize", tree, "--json", tmp_path / "r.json")
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert [entry["outputs"][0] for entry in told] == [
+        str(tmp_path / "out" / name) for name in ("a-1.png", "sea/b-1.png", "sea/deep/c-1.png")
+    ]
+
+
+def test_an_index_of_someone_elses_is_kept(go, tree, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "index.html").write_text("mine")
+    assert "index.html: already exists" in go("colorize", tree, code=2).complaint()
+    assert files(tmp_path / "out") == ["index.html"]
+    go("colorize", tree, "--overwrite")
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+
+def cut(path):
+    picture(path)
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def cmyk(path):
+    path.parent.mkdir(exist_ok=True)
+    Image.new("CMYK", (16, 16)).save(path.with_suffix(".jpg"))
+
+
+def empty(path):
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(("spoil", "words"), [(cut, "bad.png"), (cmyk, "CMYK"), (empty, "bad.png")], ids=str)
+def test_a_bad_picture_is_named_in_one_line_and_the_others_go_on(go, tree, tmp_path, spoil, words):
+    spoil(tree / "bad.png")
+    told = go("inpaint", tree, code=2)
+    (line,) = [line for line in told.err.splitlines() if "ETA" not in line]
+    assert words in line and str(tree / "bad") in line
+    assert {"a-1.png", "sea/b-1.png", "sea/deep/c-1.png"} <= set(files(tmp_path / "out"))
+    errors = [entry["error"] for entry in lines(tmp_path / "out") if entry["error"]]
+    assert errors == [line.removeprefix("scorefield: ")]
+
+
+def test_masks_of_a_folder_belong_to_pictures_of_their_names(go, tree, tmp_path):
+    masks = tmp_path / "masks"
+    half = np.zeros((16, 16), np.uint8)
+    half[:8] = 255
+    for name, fill in (("a.png", half), ("sea/b.png", half.T)):
+        (masks / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(fill).save(masks / name)
+    told = go("inpaint", tree, "--mask", masks, code=2)
+    (line,) = [line for line in told.err.splitlines() if "ETA" not in line]
+    assert "c.png: has no mask" in line
+    known = np.asarray(Image.open(tree / "a.png"))[8:]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a-1.png"))[8:], known)
+    known = np.asarray(Image.open(tree / "sea" / "b.jpg"))[:, 8:]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "sea" / "b-1.png"))[:, 8:], known)
+
+
+def test_a_mask_of_another_size_is_told_for_that_picture(go, tree, tmp_path):
+    picture(tree / "wide.png", size=(40, 16))
+    mask = tmp_path / "mask.png"
+    Image.fromarray(np.repeat([[255] * 8 + [0] * 8], 16, 0).astype(np.uint8)).save(mask)
+    told = go("inpaint", tree, "--mask", mask, code=2)
+    (line,) = [line for line in told.err.splitlines() if "ETA" not in line]
+    assert "wide.png" in line and "the mask is 16×16, the picture 40×16" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inpaint", "BARE"], ["bare", "the folder is empty"]),
+        (["inpaint", "TREE", "--mask", "BARE"], ["bare", "the folder is empty", "masks"]),
+        (["inpaint", "TREE", "--mask", "nowhere.png"], ["nowhere.png", "no such mask"]),
+        (["inpaint", "TREE", "--model", "OTHER"], ["did not learn to inpaint", "colorize"]),
+        (["colorize", "TREE", "--method", "pigdm"], ["pigdm is for models of pictures alone"]),
+        (["colorize", "TREE", "--format", "mp3"], ["--format", "`mp3`", "png"]),
+        (["colorize", "TREE", "--map"], ["--map", "--candidates"]),
+        (["colorize", "TREE", "--out", "TREE"], ["is the folder of the pictures themselves"]),
+        (["colorize", "TREE", "--out", "FILE"], ["is a file, not a folder"]),
+        (["colorize", "TREE", "--model", "BARE"], ["bare", "model.safetensors"]),
+        (["colorize", "TREE", "--json", "FILE"], ["file.json", "already exists"]),
+        (["upscale", "TREE", "--factor", "2"], ["did not learn to upscale"]),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_told_in_one_line_before_any_work(
+    call, mender, other, tree, tmp_path, arguments, words, monkeypatch
+):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "file.json").write_text("mine")
+    places = {"TREE": tree, "BARE": tmp_path / "bare", "OTHER": other, "FILE": tmp_path / "file.json"}
+    given = [places.get(part, part) for part in arguments]
+    given += [] if "--model" in given else ["--model", mender]
+    given += [] if "--out" in given else ["--out", tmp_path / "out"]
+    seen = spy(monkeypatch)
+    line = call(*given).complaint()
+    assert all(word in line for word in words), line
+    assert seen == [] and not (tmp_path / "out").exists()
+    assert (tmp_path / "file.json").read_text() == "mine"
+
+
+def test_a_failure_of_ours_is_named_and_the_others_go_on(go, tree, tmp_path, monkeypatch):
+    import scorefield as sf
+
+    real = sf.restore
+
+    def broken(model, path, **settings):
+        if path.stem == "a":
+            raise ZeroDivisionError("a mistake\nof the program")
+        return real(model, path, **settings)
+
+    monkeypatch.setitem(vars(sf), "restore", broken)
+    told = go("colorize", tree, code=1)
+    assert f"{tree / 'a.png'}: a mistake of the program (scorefield --debug" in told.err
+    assert "sea/b-1.png" in files(tmp_path / "out")
+
+
+def test_a_full_disk_ends_the_run_and_what_was_written_is_whole(go, tree, tmp_path, monkeypatch):
+    real, calls = runs.keep, []
+
+    def full(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return real(*arguments)
+
+    monkeypatch.setattr(runs, "keep", full)
+    assert "the disk is full" in go("colorize", tree, code=1).err
+    assert len(calls) == 2
+    assert [entry["stem"] for entry in lines(tmp_path / "out")] == ["a"]
+
+
+# --- preview -------------------------------------------------------------------------------------
+
+
+def test_a_preview_is_red_where_the_mask_is_and_mends_nothing(call, tree, tmp_path):
+    told = call("inpaint", tree, "--mask", "left", "--preview", "--out", tmp_path / "out")
+    assert told.code == 0, told.err
+    assert files(tmp_path / "out") == ["a-preview.png", "sea/b-preview.png", "sea/deep/c-preview.png"]
+    seen, real = (np.asarray(Image.open(path)).astype(int) for path in
+                  (tmp_path / "out" / "a-preview.png", tree / "a.png"))  # fmt: skip
+    assert np.array_equal(seen[:, 8:], real[:, 8:])
+    assert np.abs(seen[:, :8] - (0.6 * np.array([255, 0, 0]) + 0.4 * real[:, :8])).max() <= 1
+    assert "50% to fill" in told.out
+    again = call("inpaint", tree, "--mask", "left", "--preview", "--out", tmp_path / "out")
+    assert "already exists" in again.complaint()
+
+
+def test_the_share_done_is_weighed_by_pixels(tmp_path):
+    shares = []
+    track = runs._within(lambda share, words: shares.append((share, words)), 0.25, 0.5, "b.png (2/3)")
+    track(1, 4)
+    track(4, 4)
+    assert shares == [(0.375, "b.png (2/3)"), (0.75, "b.png (2/3)")]
+
+
+def test_the_page_shows_every_picture_that_was_mended(go, tree, tmp_path):
+    go("colorize", tree)
+    page = (tmp_path / "out" / "index.html").read_text()
+    for stem in ("a", "sea/b", "sea/deep/c"):
+        assert f"{stem}-before.png" in page and f"{stem}-1.png" in page
+    assert Path(tmp_path / "out" / "a-before.png").is_file()

@@ -1,0 +1,327 @@
+import io
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageOps
+
+from scorefield.data import original as module
+from scorefield.data.depth import in_8_bits, in_16_bits
+from scorefield.data.original import Original
+from scorefield.errors import UserError
+
+RNG = np.random.default_rng(0)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]  # the header alone is looked at
+LOSSLESS = [".png", ".tif", ".tiff", ".webp", ".bmp"]
+LOSSY = [".jpg", ".avif", ".heic"]
+OF = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+def levels(channels=3, depth=8, size=(5, 7)):
+    return RNG.integers(0, 1 << depth, (*size, channels)).astype(np.uint8 if depth == 8 else np.uint16)
+
+
+def smooth(channels=3, size=(32, 48)):
+    y, x = np.mgrid[: size[0], : size[1]]
+    return np.stack([y * 5 + k * 20 + x for k in range(channels)], axis=2).astype(np.uint8)
+
+
+def exif(orientation=1):
+    block = Image.Exif()
+    block[0x0112], block[0x010F] = orientation, "A maker"
+    block[0x8769] = {0x9003: "2001:02:03 04:05:06"}  # when it was taken
+    return block
+
+
+def written(path, array, **options):
+    flat = array[..., 0] if array.shape[2] == 1 else array
+    if path.suffix == ".heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    Image.fromarray(flat).save(path, **options)
+    return path
+
+
+def original(array, alpha=None, **facts):
+    return Original(path=module.Path("x"), levels=array, alpha=alpha, **facts)
+
+
+def facts(block):
+    tags = Image.Exif()
+    tags.load(block)
+    return tags.get(0x0112, 1), tags[0x010F], tags.get_ifd(0x8769)[0x9003]
+
+
+# --- depths --------------------------------------------------------------------------------------
+
+
+def test_sixteen_bits_and_eight_undo_each_other_and_round():
+    every = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    assert (in_8_bits(in_16_bits(every)) == every).all()
+    deep = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
+    assert (in_8_bits(deep) == np.rint(deep / 257)).all()
+
+
+# --- there and back ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("suffix", "channels"), list(product(LOSSLESS, (1, 2, 3, 4))))
+def test_eight_bits_and_alpha_come_back_byte_for_byte(tmp_path, suffix, channels):
+    array = levels(channels)
+    color = 1 if channels < 3 else 3
+    alpha = array[..., color] if channels > color and suffix != ".bmp" else None
+    path = original(array[..., :color], alpha).save(array[..., :color], tmp_path / f"a{suffix}")
+    back = Original.read(path)
+    if suffix == ".webp" and color == 1:  # it has no grey
+        assert (back.levels == array[..., :1]).all()
+    else:
+        assert (back.levels == array[..., :color]).all()
+        assert back.levels.shape[2] == color
+    assert (back.alpha is None) if alpha is None else (back.alpha == alpha).all()
+
+
+@pytest.mark.parametrize(("suffix", "channels"), list(product([".png", ".tif"], (1, 2, 3, 4))))
+def test_sixteen_bits_and_alpha_come_back_with_exif_and_profile(tmp_path, suffix, channels):
+    if channels != 1:
+        pytest.importorskip("cv2")
+    array = levels(channels, 16, (33, 21))
+    color = 1 if channels < 3 else 3
+    alpha = array[..., color] if channels > color else None
+    icc = GREY_PROFILE if color == 1 else SRGB
+    block = exif().tobytes()[6:]
+    source = original(array[..., :color], alpha, exif=block, icc=icc)
+    back = Original.read(source.save(source.levels, tmp_path / f"a{suffix}"))
+    assert back.levels.dtype == np.uint16
+    assert (back.levels == source.levels).all()  # of deep grey with alpha, TIFF makes colors
+    assert (back.alpha is None) if alpha is None else (back.alpha == alpha).all()
+    assert back.icc == (None if (suffix, channels) == (".tif", 2) else icc)
+    assert facts(back.exif) == facts(block)
+    assert back.notes == ()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".jpg", ".avif", ".heic"])
+def test_exif_and_profile_come_back_and_the_picture_stands_upright(tmp_path, suffix):
+    array = smooth()
+    path = written(tmp_path / f"a{suffix}", array, exif=exif(6).tobytes(), icc_profile=SRGB)
+    first = Original.read(path)
+    assert first.levels.shape == (48, 32, 3)
+    second = Original.read(first.save(first.levels, tmp_path / f"b{suffix}"))
+    for one in (first, second):
+        assert facts(one.exif) == (1, "A maker", "2001:02:03 04:05:06")
+        assert one.icc == SRGB
+    assert np.abs(second.levels.astype(int) - first.levels).max() <= (0 if suffix in LOSSLESS else 6)
+    with Image.open(tmp_path / f"b{suffix}") as image:
+        assert ImageOps.exif_transpose(image).size == image.size == (32, 48)
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".heic", ".webp"])
+def test_alpha_goes_through_modern_formats(tmp_path, suffix):
+    if suffix == ".heic":
+        pytest.importorskip("pillow_heif")
+    array, alpha = smooth(), smooth(1)[..., 0]
+    back = Original.read(original(array, alpha).save(array, tmp_path / f"a{suffix}"))
+    assert np.abs(back.alpha.astype(int) - alpha).max() <= 4
+    assert np.abs(back.levels.astype(int) - array).max() <= 8
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("deep", [False, True])
+def test_each_orientation_is_what_pillow_makes_of_it(tmp_path, orientation, deep):
+    if deep:
+        pytest.importorskip("cv2")
+    array = levels(3)
+    source = original(in_16_bits(array) if deep else array, exif=exif(orientation).tobytes()[6:])
+    path = source.save(source.levels, tmp_path / "a.png")
+    expected = ImageOps.exif_transpose(Image.open(path))
+    read = Original.read(path)
+    assert (in_8_bits(read.levels) == np.asarray(expected)).all()
+    assert facts(read.exif)[0] == 1
+
+
+def test_only_orientation_and_thumbnail_of_an_exif_block_change(tmp_path):
+    block = exif(8).tobytes()
+    path = written(tmp_path / "a.jpg", smooth(), exif=block)
+    kept = Original.read(path).exif
+    assert [i for i, (a, b) in enumerate(zip(block[6:], kept, strict=True)) if a != b] == [
+        block[6:].index(b"\x12\x01\x03\x00" if block[6:8] == b"II" else b"\x01\x12\x00\x03")
+        + (8 if block[6:8] == b"II" else 9)
+    ]
+
+
+# --- what a file may hold ------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    mode=st.sampled_from(["1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16"]),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 1 << 16),
+)
+def test_every_mode_gives_what_pillow_shows(mode, size, seed, tmp_path_factory):
+    rng = np.random.default_rng(seed)
+    path = tmp_path_factory.mktemp("modes") / ("a.tif" if mode == "PA" else "a.png")
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65536, size[::-1]).astype(np.uint16))
+    else:
+        base = "RGBA" if mode in ("PA", "RGBA") else "LA" if mode == "LA" else "RGB"
+        noise = rng.integers(0, 256, (*size[::-1], len(base))).astype(np.uint8)
+        image = Image.fromarray(noise, base) if mode != "PA" else Image.fromarray(noise)
+        image = image.convert("P") if mode == "P" else image if mode == "PA" else image.convert(mode)
+    image.save(path)
+    read = Original.read(path)
+    grey = mode in ("1", "L", "LA", "I;16")
+    assert read.levels.shape == (size[1], size[0], 1 if grey else 3)
+    if mode == "I;16":
+        assert (read.levels[..., 0] == np.asarray(image)).all()
+        return
+    shown = np.asarray(image.convert("RGBA"))
+    assert (read.levels == shown[..., : 1 if grey else 3]).all()
+    assert (read.alpha is None) == (mode not in ("LA", "PA", "RGBA"))
+    assert read.alpha is None or (read.alpha == shown[..., 3]).all()
+    assert read.picture.size == size
+    assert tuple(read.pixels.shape) == (1 if grey else 3, size[1], size[0])
+
+
+def test_a_palette_of_greys_is_grey_and_its_clear_entry_is_alpha(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 10, 10, 200, 200, 200])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png", transparency=1)
+    read = Original.read(tmp_path / "a.png")
+    assert read.levels.tolist() == [[[10], [200]]]
+    assert read.alpha.tolist() == [[255, 0]]
+
+
+@pytest.mark.parametrize(("mode", "clear"), [("L", 7), ("RGB", (7, 7, 7)), ("I;16", 7)])
+def test_a_clear_color_is_alpha_and_stays_beneath_it(tmp_path, mode, clear):
+    image = Image.new(mode, (2, 1), clear)
+    image.putpixel((1, 0), (9, 9, 9) if mode == "RGB" else 9)
+    image.save(tmp_path / "a.png", transparency=clear)
+    read = Original.read(tmp_path / "a.png")
+    assert read.levels[..., 0].tolist() == [[7, 9]]
+    assert read.alpha.tolist() == [[0, 65535 if mode == "I;16" else 255]]
+
+
+def test_of_an_animation_the_first_picture_is_taken_and_that_is_said(tmp_path):
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue", "lime")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    read = Original.read(tmp_path / "a.gif")
+    assert read.levels[0, 0].tolist() == [255, 0, 0]
+    assert read.notes == ("holds 3 pictures: the first one is taken",)
+
+
+def test_without_opencv_sixteen_bit_color_is_read_as_eight_and_that_is_said(tmp_path, monkeypatch):
+    array = levels(3, 16)
+    path = original(array).save(array, tmp_path / "a.png")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    read = Original.read(path)
+    assert (read.levels == array >> 8).all()  # as Pillow cuts them
+    assert "pip install 'scorefield[photos]'" in read.notes[0]
+
+
+def test_without_pillow_heif_heic_is_refused_by_the_extra_that_reads_it(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"  # whatever its name
+    path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(UserError, match=r"a\.jpg: HEIC needs pillow_heif\. Install .*scorefield\[photos\]"):
+        Original.read(path)
+
+
+# --- what cannot be read -------------------------------------------------------------------------
+
+
+def bad(tmp_path, name):
+    path = tmp_path / name
+    good = io.BytesIO()
+    Image.fromarray(levels(3, size=(64, 64))).save(good, "PNG")
+    match name:
+        case "folder":
+            path.mkdir()
+        case "cut.png":
+            path.write_bytes(good.getvalue()[:-2000])
+        case "words.png":
+            path.write_text("not a picture")
+        case "empty.jpg":
+            path.touch()
+        case "cmyk.jpg":
+            Image.new("CMYK", (4, 4)).save(path)
+        case "float.tif":
+            Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
+        case "long.tif":
+            Image.fromarray(np.full((4, 4), 70000, np.int32)).save(path)
+        case "deep-cut.png":
+            array = levels(3, 16, (64, 64))
+            original(array).save(array, path)
+            path.write_bytes(path.read_bytes()[:-9000])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing.png", "no such file"),
+        ("folder", "is a folder, not a picture"),
+        ("cut.png", "is truncated or damaged"),
+        ("deep-cut.png", "is truncated or damaged"),
+        ("words.png", "is not an image that can be read"),
+        ("empty.jpg", "is not an image that can be read"),
+        ("cmyk.jpg", r"is a CMYK picture\. Convert it to RGB first"),
+        ("float.tif", r"has float pixels\. Convert it"),
+        ("long.tif", "integer pixels span 70000…70000; expected 16 bits"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_one_line(tmp_path, name, words):
+    with pytest.raises(UserError, match=rf"{name}: {words}") as told:
+        Original.read(bad(tmp_path, name))
+    assert "\n" not in str(told.value)
+
+
+def test_too_many_pixels_are_refused_before_any_is_decoded(tmp_path, monkeypatch):
+    path = written(tmp_path / "a.png", levels(size=(10, 11)))
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("decoded"))
+    with pytest.raises(UserError, match=r"11×10 is more than 0\.000109 million pixels"):
+        Original.read(path, max_pixels=109)
+
+
+# --- what cannot be written ----------------------------------------------------------------------
+
+
+def test_what_a_format_cannot_keep_is_told_and_left_out(tmp_path):
+    array = levels(3, 16, (16, 16))
+    clear = np.zeros((16, 16), np.uint16)
+    source = original(array, clear, exif=bytes(70_000), icc=SRGB)
+    assert source.lost("a.png") == ()
+    assert source.lost("a.webp") == ("16 bits a channel",)
+    assert source.lost("a.jpg") == (
+        "16 bits a channel",
+        "alpha (it is put on white)",
+        "EXIF",
+        "each pixel exactly",
+    )
+    assert "the color profile" in source.lost("a.bmp")
+    back = Original.read(source.save(array, tmp_path / "a.jpg"))
+    assert (back.levels == 255).all()
+    assert back.exif is None
+    assert back.icc == SRGB
+
+
+def test_a_profile_of_grey_does_not_go_with_colors_nor_alpha_with_another_size(tmp_path):
+    source = original(levels(1), levels(1)[..., 0], icc=GREY_PROFILE)
+    colored = Original.read(source.save(levels(3), tmp_path / "a.png"))
+    assert colored.icc is None
+    assert (colored.alpha == source.alpha).all()
+    larger = Original.read(source.save(levels(1, size=(10, 14)), tmp_path / "b.png"))
+    assert larger.icc == GREY_PROFILE
+    assert larger.alpha is None
+
+
+def test_an_unknown_suffix_or_a_size_beyond_the_format_is_told_and_nothing_is_left(tmp_path):
+    source = original(levels())
+    with pytest.raises(UserError, match=r"a\.xyz: cannot write `\.xyz`\. Use one of \.png"):
+        source.save(levels(), tmp_path / "a.xyz")
+    with pytest.raises(UserError, match=r"a\.webp: "):
+        source.save(np.zeros((1, 20000, 3), np.uint8), tmp_path / "a.webp")
+    assert list(tmp_path.iterdir()) == []
