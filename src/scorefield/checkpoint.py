@@ -90,10 +90,7 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> ScoreModel:
         UserError: the file is missing, half-written, or its weights do not fit its card.
     """
     card = read_card(path)
-    try:
-        weights = load_file(path, device=str(device))
-    except SafetensorError as error:
-        raise UserError(path, f"half-written or damaged ({error}).", "Train or copy it again.") from error
+    weights = read_weights(path, device=device)
     model = ScoreModel(
         networks.from_card(card["network"]),
         parameterization.from_card(card["parameterization"]),
@@ -105,6 +102,18 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> ScoreModel:
     ).to(device)
     fit_weights(model.network, weights, where=path)
     return model.eval()
+
+
+def read_weights(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """The weights of a checkpoint by their names.
+
+    Raises:
+        UserError: the file is half-written or damaged.
+    """
+    try:
+        return load_file(path, device=str(device))
+    except SafetensorError as error:
+        raise UserError(path, f"half-written or damaged ({error}).", "Train or copy it again.") from error
 
 
 def fit_weights(network: torch.nn.Module, weights: dict[str, Tensor], *, where: object) -> None:

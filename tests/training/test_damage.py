@@ -161,3 +161,15 @@ def test_pairs_teach_the_second_of_the_first(tmp_path):
 def test_settings_that_cannot_be_are_told(settings, told):
     with pytest.raises(UserError, match=told):
         read_recipe("default", settings)
+
+
+def test_a_run_may_begin_with_the_weights_of_another(tmp_path, photographs):
+    settings = (FOUR, *SMALL, "training.steps=2")
+    first = Trainer(recipe(*settings), out=tmp_path / "first", data=photographs, device="cpu").fit()
+    more = [*settings, f'training.init="{tmp_path / "first"}"', 'noise.law={kind="log-normal", mean=2.0}']
+    second = Trainer(recipe(*more), out=tmp_path / "second", data=photographs, device="cpu")
+    for a, b in zip(first.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(UserError, match="made for another network"):
+        other = recipe(*more, "network.widths=[16, 16]")
+        Trainer(other, out=tmp_path / "third", data=photographs, device="cpu")

@@ -159,4 +159,4 @@ def _check_kind(model: ScoreModel, method: str, task: str | None) -> None:
             "Leave out the method.",
         )
     if model.tasks and task is not None and task not in model.tasks:
-        raise UserError("model", f"did not learn to {task}; it learned to {learned}.", "Choose another model.")
+        raise UserError("model", f"did not learn to {task}; it learned to {learned}.", "Choose another.")

@@ -35,6 +35,7 @@ from scorefield.training.losses import classes_told, picture_losses
 from scorefield.training.recipe import Recipe, build_model
 from scorefield.training.signals import Interrupted, noted_signals
 from scorefield.training.start import (
+    begin_with,
     check_labels,
     check_pictures,
     check_same_data,
@@ -106,6 +107,8 @@ class Trainer:
         self.model = build_model(recipe, self.data.shape, self.data.class_count).to(self.device)
         self.model.precision = inner_precision(recipe, self.device)
         check_size(self.model)
+        if recipe.training.init and not going_on:
+            begin_with(self.model, recipe.training.init)
         settings = recipe.optimizer
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), settings.lr, betas=settings.betas, eps=settings.eps, fused=True

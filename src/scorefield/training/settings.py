@@ -364,6 +364,9 @@ class Training(Section):
     """Length, and what is written on the way."""
 
     steps: Positive = 200_000
+    init: str = Field(
+        default="", description="a model whose weights are those to begin with, instead of random"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     log_every: Positive = Field(default=50, description="steps")

@@ -6,13 +6,14 @@ from typing import Any, cast
 
 import torch
 
+from scorefield import checkpoint
 from scorefield.condition import Condition
 from scorefield.data.datasets import open_images
 from scorefield.data.imageset import ImageSet
 from scorefield.data.windows import Windows, open_windows
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing
-from scorefield.hub import preferred_precision
+from scorefield.hub import find, preferred_precision
 from scorefield.model import ScoreModel
 from scorefield.noise import propose_ladder
 from scorefield.training.damage import PairedDamage
@@ -94,6 +95,16 @@ def inner_precision(recipe: Recipe, device: torch.device) -> torch.dtype:
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[recipe.training.precision]
     once = isinstance(recipe.objective, DenoisingObjective) and not recipe.network.energy
     return preferred_precision(device) if once else torch.float32
+
+
+def begin_with(model: ScoreModel, name: str) -> None:
+    """Give a model the weights of another, which may have learned other noise levels or other damage.
+
+    Raises:
+        UserError: no model of that name, or one with another network.
+    """
+    path = find(name)
+    checkpoint.fit_weights(model.network, checkpoint.read_weights(path), where=path)
 
 
 def check_pictures(data: ImageSet | Windows) -> None:
