@@ -5,6 +5,7 @@ python -m benchmarks --fashion          and quality against training time beside
 python -m benchmarks --fashion --minutes 3 10 30 --peer-minutes 3
 python -m benchmarks --ncsn --peer CLONE   RefineNet beside its authors' program, three minutes
 python -m benchmarks --samplers            every sampler, quality against evaluations; hours, resumed likewise
+python -m benchmarks --palette --peer CLONE    models that mend: the community's network, damage, megapixels
 python -m benchmarks --restoration --n 100 --out DIR   every restorer on every damage, resumed likewise
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import fashion, ncsn, objectives, restoration, samplers, small
+from benchmarks import fashion, ncsn, objectives, palette, restoration, samplers, small
 from scorefield.files import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
@@ -78,12 +79,13 @@ def main() -> None:
     option = parser.add_argument
     option("--fashion", action="store_true", help="training against the peer on all of Fashion-MNIST")
     option("--ncsn", action="store_true", help="RefineNet against the program of NCSN's authors")
-    option("--peer", type=Path, help="a clone of github.com/ermongroup/ncsn")
+    option("--palette", action="store_true", help="models that mend: speed, damage, large pictures")
+    option("--peer", type=Path, help="a clone: of ermongroup/ncsn, or of the community's Palette")
     option("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"), help="its IDX folder")
     option("--minutes", type=float, nargs="+", default=[3.0], help="marks of our training")
     option("--peer-minutes", type=float, nargs="*", default=[3.0], help="marks of the peer's")
     option("--samplers", action="store_true", help="every sampler: quality against evaluations")
-    option("--model", default="fashion", help="of --samplers: a name, a run folder or a file")
+    option("--model", help="by default fashion, of --palette photos: a name, a run folder or a file")
     option("--n", type=int, default=1000, help="of --samplers: pictures of each cell")
     option("--restoration", action="store_true", help="every restorer on every damage")
     option("--candidates", type=int, default=2, help="of --restoration: answers for each picture")
@@ -92,10 +94,14 @@ def main() -> None:
     option("--peer-samples", type=int, default=500, help="fewer: it draws one or two a second")
     option("--out", type=Path, help="keep checkpoints and grids here; of --samplers: the JSON")
     args = parser.parse_args()
+    args.model = args.model or ("photos" if args.palette else "fashion")
     if args.ncsn:
         if args.peer is None:
             parser.error("--ncsn needs --peer, a clone of github.com/ermongroup/ncsn")
         keep("ncsn", ncsn.run(args.peer))
+        return
+    if args.palette:
+        keep("palette", palette.run(args.peer, args.model))
         return
     if args.samplers:
         compare_samplers(args.model, args.data, args.out, args.n)

@@ -35,9 +35,7 @@ from scorefield.restoration.tiling import up
 
 __all__ = ["MASKS", "METHODS", "TASKS", "Restored", "restore"]
 
-OVERLAP = 32
-"""Pixels that two tiles share."""
-_TILE, _WIDEST = 2, 192
+_TILE, _OVERLAP, _LEAST = 1.5, 16, 32
 _COARSE = 2.0
 
 
@@ -138,7 +136,7 @@ def restore(
         candidates=candidates,
         seed=seed,
         tile=_tile(model, tile),
-        overlap=OVERLAP,
+        overlap=_OVERLAP,
     )
     sight, answering = asked.seen(painter, given)
     beside = Beside(damaged=sight.damaged, original=sight.original, source=given.source)
@@ -160,13 +158,14 @@ def _task(task: str | None, damage: Sequence[str] | Degradation | None) -> str |
 
 
 def _tile(model: ScoreModel, tile: int | None) -> int:
-    """The side of tiles, a multiple of 16; by default twice that of training, or the training's if large."""
-    trained = max(model.shape[-2:])
-    if tile is not None and tile < 2 * OVERLAP:
-        raise UserError(
-            "tile", f"need {2 * OVERLAP} pixels or more, got {tile}.", "Leave it out, or enlarge it."
-        )
-    return up(tile if tile is not None else max(2 * OVERLAP, trained, min(_TILE * trained, _WIDEST)))
+    """The side of tiles, a multiple of 16; by default one and a half times that of training, and 96 or more.
+
+    The farther from what the model has learned, the worse: a regression on 64 pixels lost 0.06 dB on JPEG of
+    quality 10 with tiles of 96, 0.1 with 128 and 0.25 with 512; and the smaller, the more is done twice.
+    """
+    if tile is not None and tile < _LEAST:
+        raise UserError("tile", f"need {_LEAST} pixels or more, got {tile}.", "Leave it out.")
+    return up(tile if tile is not None else max(96, _TILE * max(model.shape[-2:])))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,164 @@
+"""From coarse to fine: color on the luma that is known, and wide holes by way of a small picture."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from restoration.learners import EachPixel, model_of, tiny_learner
+from restoration.test_painting import levels, nothing, painter
+from scorefield.restoration.canvas import Canvas, larger
+from scorefield.restoration.coarse import colored, filled, holds, stages, within
+from scorefield.restoration.levels import Box
+from scorefield.restoration.recolor import recolored
+
+RANGE = (-1.0, 1.0)
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def off_luma(color, grey):
+    """The largest difference of luma, in levels."""
+    return np.abs(color @ LUMA - grey[..., 0]).max()
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(0, 99))
+def test_recolored_pictures_have_the_luma_that_is_known(height, width, times, seed):
+    grey = levels(times * height, times * width, channels=1, seed=seed)
+    answer, small = levels(height, width, seed=seed + 1), grey[::times, ::times]
+    out = recolored(answer, small, grey)
+    assert out.shape == (*grey.shape[:2], 3) and out.dtype == np.uint8
+    assert off_luma(out, grey) <= 0.5 + 1e-3  # each channel is rounded by half a level at most
+
+
+def test_at_16_bits_the_luma_is_known_to_16_bits():
+    grey = levels(50, 60, np.uint16, 1)
+    out = recolored(levels(25, 30, np.uint16), grey[::2, ::2], grey)
+    assert out.dtype == np.uint16 and off_luma(out, grey) <= 0.6
+
+
+def test_an_answer_with_the_right_luma_comes_back_as_it_is():
+    answer = levels(30, 40)
+    grey = np.rint(answer @ LUMA).astype(np.uint8)[..., None]
+    assert np.abs(recolored(answer, grey, grey).astype(int) - answer).max() <= 1
+
+
+def test_color_goes_along_the_edges_of_the_luma():
+    # two colors that meet at an edge of the luma: enlarged 8 times, the color keeps to its side
+    grey = np.full((128, 128, 1), 60, np.uint8)
+    grey[:, 61:] = 180  # not where small pixels end
+    true = np.where(grey > 100, [230, 170, 100], [20, 60, 165]).astype(np.uint8)
+    small = Canvas(levels=true, hole=None, value_range=RANGE).reduced((16, 16)).levels
+    small_grey = Canvas(levels=grey, hole=None, value_range=RANGE).reduced((16, 16)).levels
+    out = recolored(small, small_grey, grey).astype(int)
+    plain = larger(torch.from_numpy(small).permute(2, 0, 1).float(), (128, 128), Box(0, 0, 128, 128))
+    band = slice(58, 64)
+    plainly = np.abs(plain.permute(1, 2, 0).numpy() - true)[:, band].mean()
+    assert np.abs(out - true)[:, band].mean() < plainly / 4  # measured a tenth
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 90), st.integers(1, 90), st.integers(0, 9))
+def test_a_part_that_is_enlarged_is_the_part_of_the_enlarged(h, w, height, width, seed):
+    small = torch.rand(2, h, w, generator=torch.Generator().manual_seed(seed))
+    size = (max(h, height), max(w, width))
+    whole = larger(small, size, Box(0, 0, *size))
+    expected = torch.nn.functional.interpolate(small[None], size, mode="bilinear")[0]
+    torch.testing.assert_close(whole, expected, rtol=0, atol=1e-5)
+    top, left = seed % size[0], seed % size[1]
+    part = larger(small, size, Box(top, left, size[0] - top, size[1] - left))
+    assert torch.equal(part, whole[:, top:, left:])
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([64, 128, 256]))
+def test_stages_go_from_small_to_whole_by_at_most_two(height, width, side):
+    sizes = stages((height, width), side)
+    assert sizes[-1] == (height, width)
+    assert max(sizes[0]) == min(side, max(height, width))
+    for small, large in zip(sizes, sizes[1:], strict=False):
+        assert small != large
+        assert max(large) <= 2.05 * max(small)
+    assert within((height, width), side) == sizes[0]
+
+
+@pytest.mark.parametrize(("side", "expected"), [(1, True), (6, True), (7, False)])
+def test_a_hole_holds_squares_up_to_its_depth(side, expected):
+    hole = np.zeros((40, 50), np.bool_)
+    hole[10:16, :] = True
+    hole[:, 3:8] = True
+    assert holds(hole, side) is expected
+
+
+def test_colors_of_a_large_picture_come_from_a_small_one_and_its_luma_from_itself():
+    network = EachPixel()
+    grey = np.broadcast_to(levels(150, 210, channels=1), (150, 210, 3))
+    canvas = Canvas(levels=grey, hole=None, value_range=RANGE)
+    told = []
+    by = colored(painter(model_of(network), candidates=2, steps=4), canvas, side=70, keep=False)
+    answers = by.answers(told.append)
+    assert {shape[2:] for shape in network.shapes} == {(50, 70)}  # whole, though a tile has 64
+    assert sum(told) == by.evaluations == 8
+    assert len(answers) == 2 and not np.array_equal(*answers)
+    assert max(off_luma(answer, grey[..., :1]) for answer in answers) <= 0.5 + 1e-3
+
+
+def test_a_small_picture_keeps_its_luma_or_not_as_is_wished():
+    grey = np.broadcast_to(levels(40, 50, channels=1), (40, 50, 3))
+    canvas = Canvas(levels=grey, hole=None, value_range=RANGE)
+    kept, free = (
+        colored(painter(tiny_learner(), steps=3), canvas, side=64, keep=keep).answers(nothing)[0]
+        for keep in (True, False)
+    )
+    assert off_luma(kept, grey[..., :1]) <= 0.5 + 1e-3 < off_luma(free, grey[..., :1])
+
+
+def wide_hole(height=120, width=180):
+    hole = np.zeros((height, width), np.bool_)
+    hole[:, 60:] = True
+    return Canvas(levels=levels(height, width), hole=hole, value_range=RANGE)
+
+
+def test_a_wide_hole_is_filled_from_small_to_large():
+    network, canvas, told = EachPixel(), wide_hole(), []
+    by = filled(painter(model_of(network), steps=10, tile=64), canvas, side=45, deep=16)
+    (answer,) = by.answers(told.append)
+    assert sum(told) == by.evaluations == sum(shape[0] for shape in network.shapes)
+    assert network.shapes[0][2:] == (30, 45) and max(max(s[2:]) for s in network.shapes) < 64 + 16
+    assert np.array_equal(answer[~canvas.hole], canvas.levels[~canvas.hole])
+
+
+def test_what_is_drawn_small_is_what_is_drawn_large():
+    # pixels that correlate with nothing: the small answer alone makes neighbours of the large one alike
+    canvas = wide_hole(240, 360)
+    model = model_of(EachPixel(0.3, 1e4))  # N(0, 0.3²), and nothing is shown
+    (plain,) = painter(model, steps=30).paint(canvas, tell=nothing)
+    (answer,) = filled(painter(model, steps=30), canvas, side=45, deep=16).answers(nothing)
+
+    def likeness(picture):
+        drawn = picture[:, 64:] / 127.5 - 1
+        a, b = drawn[:, 1:].ravel(), drawn[:, :-1].ravel()
+        return np.corrcoef(a, b)[0, 1]
+
+    assert abs(likeness(plain)) < 0.02 and likeness(answer) > 0.05
+
+
+def test_a_narrow_hole_is_filled_at_once():
+    network = EachPixel()
+    canvas = wide_hole()
+    canvas.hole[:] = False
+    canvas.hole[50:60, 10:170] = True
+    filled(painter(model_of(network), steps=10), canvas, side=45, deep=16).answers(nothing)
+    assert {shape[2:] for shape in network.shapes} == {(64, 64), (64, 68)} or all(
+        min(shape[2:]) >= 48 for shape in network.shapes
+    )
+
+
+def test_a_regression_fills_a_wide_hole_by_its_small_answer_enlarged():
+    model, canvas = tiny_learner(regression=True), wide_hole()
+    by = filled(painter(model), canvas, side=45, deep=16)
+    (answer,) = by.answers(nothing)
+    assert by.evaluations == 1
+    (small,) = painter(model).paint(canvas.reduced((30, 45)), tell=nothing)
+    large = larger(torch.from_numpy(small).permute(2, 0, 1).float(), (120, 180), Box(0, 0, 120, 180))
+    assert np.abs(answer - large.permute(1, 2, 0).numpy())[canvas.hole].max() <= 0.51
+    assert np.array_equal(answer[~canvas.hole], canvas.levels[~canvas.hole])

@@ -1,0 +1,146 @@
+"""Large pictures by tiles: as one would be, where pixels hang on themselves alone; known pixels above all."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from restoration.learners import EachPixel, model_of, tiny_learner
+from scorefield.restoration import Learned, approach
+from scorefield.restoration.canvas import Canvas
+from scorefield.restoration.painting import Painter
+
+RANGE = (-1.0, 1.0)
+
+
+def levels(height, width, dtype=np.uint8, channels=3, seed=0):
+    top = np.iinfo(dtype).max
+    return np.random.default_rng(seed).integers(0, top + 1, (height, width, channels), dtype)
+
+
+def painter(model, *, tile=64, overlap=16, candidates=1, steps=8, sampler="dpm++-2m", **settings):
+    plan = approach(model, None, sampler, steps).plan
+    return Painter(
+        learned=Learned(model=model), plan=plan, candidates=candidates, seed=3, tile=tile, overlap=overlap,
+        **settings,
+    )  # fmt: skip
+
+
+def nothing(count):
+    """Told, and told no further."""
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiles_put_together_are_the_picture_drawn_whole(dtype):
+    # pixels that hang on themselves alone: what tiles share, noise and all, they answer alike
+    canvas = Canvas(levels=levels(150, 203, dtype), hole=None, value_range=RANGE)
+    model = model_of(EachPixel())
+    whole = painter(model, tile=208, candidates=2).paint(canvas, tell=nothing)
+    tiles = painter(model, tile=64, candidates=2).paint(canvas, tell=nothing)
+    for a, b in zip(whole, tiles, strict=True):
+        assert a.dtype == b.dtype == dtype
+        apart = np.abs(a.astype(int) - b.astype(int))
+        assert apart.max() <= (1 if dtype == np.uint8 else 16)  # of float rounding, 2e-7 of σ_max 20
+        assert (apart > 0).mean() < (0.001 if dtype == np.uint8 else 0.5)
+    assert np.abs(whole[0].astype(int) - whole[1]).mean() > 5  # candidates differ
+
+
+def test_answers_are_draws_of_the_posterior():
+    spread, seen = 0.3, 0.2
+    canvas = Canvas(levels=np.full((200, 200, 3), 200, np.uint8), hole=None, value_range=RANGE)
+    (answer,) = painter(model_of(EachPixel(spread, seen)), steps=40).paint(canvas, tell=nothing)
+    drawn, y = answer / 127.5 - 1, 200 / 127.5 - 1
+    variance = 1 / (spread**-2 + seen**-2)
+    assert drawn.mean() == pytest.approx(y * variance / seen**2, abs=0.003)
+    assert drawn.std() == pytest.approx(variance**0.5, rel=0.03)
+
+
+def with_hole(dtype=np.uint8):
+    hole = np.zeros((150, 203), np.bool_)
+    hole[20:50, 100:130] = True
+    hole[140:, 190:] = True
+    return Canvas(levels=levels(150, 203, dtype), hole=hole, value_range=RANGE)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_known_pixels_come_back_byte_for_byte_and_the_hole_is_drawn(dtype):
+    canvas = with_hole(dtype)
+    for answer in painter(tiny_learner(), candidates=2).paint(canvas, tell=nothing):
+        assert np.array_equal(answer[~canvas.hole], canvas.levels[~canvas.hole])
+        assert (answer[canvas.hole] != canvas.levels[canvas.hole]).mean() > 0.9
+
+
+def test_tiles_with_nothing_to_fill_are_left_out_and_all_evaluations_are_told():
+    canvas, network = with_hole(), EachPixel()
+    by, told = painter(model_of(network), candidates=3, steps=5), []
+    by.paint(canvas, tell=told.append)
+    tiles = sum(shape[0] for shape in network.shapes)
+    assert tiles == sum(told) == by.evaluations(canvas)
+    assert by.evaluations(canvas) < 0.6 * by.evaluations(replace(canvas, hole=None))
+
+
+def test_the_hole_is_shown_as_noise_of_the_models_strength():
+    canvas = replace(with_hole(), noise=0.25)
+    by = painter(tiny_learner())
+    seen = canvas.window(canvas.whole, by._noise(0, 1))
+    inside = seen.source[0][:, torch.from_numpy(canvas.hole)]
+    assert float(inside.std()) == pytest.approx(0.25, rel=0.05)
+    assert torch.equal(seen.fill[0, 0] > 0, torch.from_numpy(canvas.hole))
+
+
+def test_answers_do_not_depend_on_how_many_tiles_are_done_at_once():
+    canvas = Canvas(levels=levels(150, 203), hole=None, value_range=RANGE)
+    model = tiny_learner()
+    one, many = (
+        painter(model, candidates=2, steps=3, at_once=count).paint(canvas, tell=nothing) for count in (1, 1 << 20)
+    )
+    for a, b in zip(one, many, strict=True):
+        assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
+
+
+def test_no_batch_is_larger_than_is_allowed_and_no_tile_larger_than_a_tile():
+    network = EachPixel()
+    canvas = Canvas(levels=levels(200, 300), hole=None, value_range=RANGE)
+    painter(model_of(network), candidates=4, steps=2, at_once=3 * 64 * 64).paint(canvas, tell=nothing)
+    assert max(b * h * w for b, _, h, w in network.shapes) <= 3 * 64 * 64
+    assert max(max(shape[2:]) for shape in network.shapes) < 64 + 16
+    assert max(shape[0] for shape in network.shapes) >= 3
+
+
+def test_a_warm_start_keeps_of_the_start_what_the_ode_says():
+    # SDEdit on N(0, s²) that is shown nothing (t → ∞): x0 from m ends at m k, k = s/√(s² + σ²)
+    spread, sigma, m = 0.3, 0.4, 0.6
+    model = model_of(EachPixel(spread, 1e4))
+    canvas = Canvas(levels=np.zeros((100, 120, 3), np.uint8), hole=None, value_range=RANGE)
+    by = painter(model, steps=60, sampler="heun").warm(sigma, 1)
+    start = torch.full((3, 25, 30), m)
+    (answer,) = by.paint(canvas, tell=nothing, start=[start])
+    drawn = answer / 127.5 - 1
+    k = spread / (spread**2 + sigma**2) ** 0.5
+    assert drawn.mean() == pytest.approx(m * k, abs=0.01)
+    assert drawn.std() == pytest.approx(sigma * k, rel=0.03)
+
+
+def test_seeds_stages_and_candidates_have_noise_of_their_own():
+    canvas = Canvas(levels=levels(40, 40), hole=None, value_range=RANGE)
+    by = painter(model_of(EachPixel()))
+    settings = ({}, {"seed": 4}, {"stage": 1}, {"first": 1})
+    answers = [replace(by, **each).paint(canvas, tell=nothing)[0] for each in settings]
+    again = by.paint(canvas, tell=nothing)[0]
+    assert np.array_equal(answers[0], again)
+    assert all(not np.array_equal(answers[0], other) for other in answers[1:])
+    second = replace(by, candidates=2).paint(canvas, tell=nothing)[1]
+    assert np.array_equal(second, answers[3])
+
+
+def test_a_reduced_canvas_is_the_mean_of_what_is_known_beneath():
+    picture = levels(8, 8)
+    hole = np.zeros((8, 8), np.bool_)
+    hole[:, :5] = True
+    small = Canvas(levels=picture, hole=hole, value_range=RANGE).reduced((4, 4))
+    assert np.array_equal(small.hole, [[True, True, False, False]] * 4)
+    mean = picture[:2, 6:].astype(float).mean((0, 1))
+    assert np.abs(small.levels[0, 3] - mean).max() <= 0.5
+    half = picture[:2, 5:6].astype(float).mean((0, 1))  # one of two columns is known
+    assert np.abs(small.levels[0, 2] - half).max() <= 0.5
