@@ -93,7 +93,8 @@ def test_answers_do_not_depend_on_how_many_tiles_are_done_at_once():
     canvas = Canvas(levels=levels(150, 203), hole=None, value_range=RANGE)
     model = tiny_learner()
     one, many = (
-        painter(model, candidates=2, steps=3, at_once=count).paint(canvas, tell=nothing) for count in (1, 1 << 20)
+        painter(model, candidates=2, steps=3, at_once=count).paint(canvas, tell=nothing)
+        for count in (1, 1 << 20)
     )
     for a, b in zip(one, many, strict=True):
         assert np.abs(a.astype(int) - b.astype(int)).max() <= 1

@@ -1,8 +1,8 @@
 """Features of MobileNetV2 as torchvision defines it and trained it on ImageNet: small, and knows its classes.
 
     convolution 3×3 to 32 channels, half the size
-    17 blocks: 1×1 to t times the channels, 3×3 of each channel by itself, 1×1 to c; added to the input
-               where neither size nor channels change                (Sandler et al. 2018, Table 2)
+    17 blocks: 1×1 to t times the channels, 3×3 of each channel by itself, 1×1 to c (Table 2); added to
+    the input where neither size nor channels change
     1×1 to 1280 channels, mean over the picture: the features
     a linear layer to 1000 logits: ImageNet's classes
 

@@ -1,4 +1,4 @@
-"""A picture uncropped again and again: a panorama (Saharia et al. 2022, §5.3, figure: eight times).
+"""A picture uncropped again and again: a panorama (Saharia et al. 2022, who do so eight times).
 
 Each time the model sees the outermost part of what there is, about square, and draws on from there. What was
 drawn is known from then on.

@@ -1,0 +1,320 @@
+"""`restore` with a model that was trained to mend: every task, any size, any depth, and what is refused."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from oracles import tiny_model
+from restoration.learners import TASKS as LEARNED_TASKS
+from restoration.learners import EachPixel, model_of, tiny_learner
+from restoration.test_coarse import off_luma
+from restoration.test_painting import levels
+from scorefield import noise
+from scorefield.data.images import to_tensor
+from scorefield.data.original import Original
+from scorefield.degradations import Downscale, Grey, Mask
+from scorefield.errors import UserError
+from scorefield.restoration import METHODS, TASKS, approach, restore
+from scorefield.restoration.methods import STEPS
+from scorefield.restoration.tasks import jpeg_quality
+
+MODEL = tiny_learner()
+
+
+def picture(height=40, width=70, channels=3, seed=0):
+    return torch.from_numpy(levels(height, width, channels=channels, seed=seed)).permute(2, 0, 1).contiguous()
+
+
+def jpeg(path, quality=10, **settings):
+    Image.fromarray(levels(40, 70)).save(path, "JPEG", quality=quality, **settings)
+    return path
+
+
+def hole(height=40, width=70):
+    fill = torch.zeros(height, width)
+    fill[10:18, 20:60] = 1
+    return fill
+
+
+# --- tasks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", LEARNED_TASKS)
+def test_every_task_is_answered_by_the_models_own_method(task):
+    settings = {"inpaint": {"mask": hole()}, "upscale": {"factor": 2}}.get(task, {})
+    told = []
+    out = restore(MODEL, picture(), task, steps=2, track=lambda *done: told.append(done), **settings)
+    size = {"uncrop": (140, 40), "upscale": (140, 80)}.get(task, (70, 40))
+    assert out.images[0].size == size and out.uncertainty.shape == size[::-1]
+    assert told[-1][0] == told[-1][1] and [done for done, _ in told] == sorted({done for done, _ in told})
+    assert list(TASKS) == list(LEARNED_TASKS)
+
+
+@pytest.mark.parametrize("simulate", [False, True])
+def test_what_the_model_is_shown_is_the_picture_itself(simulate):
+    # pixels all but known: an answer is what was shown
+    model = model_of(EachPixel(10.0, 1e-3))
+    clean = picture()
+    out = restore(model, clean, "dejpeg", quality=30 if simulate else None, simulate=simulate, steps=3)
+    assert np.abs(out.levels[0].astype(int) - np.asarray(out.damaged)).max() <= 1
+    assert to_tensor(out.damaged).equal(clean) is not simulate
+    assert to_tensor(out.original).equal(clean)
+
+
+def test_known_pixels_of_a_picture_of_several_tiles_come_back_byte_for_byte():
+    clean = picture(150, 230)
+    fill = torch.rand(150, 230, generator=torch.Generator().manual_seed(0)).gt(0.9).float()
+    out = restore(MODEL, clean, "inpaint", mask=fill, candidates=2, tile=64, steps=2)
+    known = (fill == 0).expand(3, -1, -1)
+    for image in out.images:
+        assert torch.equal(to_tensor(image)[known], clean[known])
+    assert torch.equal(to_tensor(out.damaged)[known], clean[known])
+    assert bool((to_tensor(out.damaged)[~known] == 128).all()) and to_tensor(out.original).equal(clean)
+    assert bool((out.uncertainty[fill == 0] == 0).all()) and float(out.uncertainty[fill == 1].mean()) > 0
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_uncropping_keeps_the_picture_where_it_is(times):
+    clean = picture()
+    out = restore(MODEL, clean, "uncrop", sides=["top", "right"], amount=0.5, times=times, steps=2)
+    answer = to_tensor(out.images[0])
+    assert answer.shape == (3, 40 + times * 20, 70 + times * 35)
+    inside = (slice(None), slice(times * 20, None), slice(0, 70))
+    assert torch.equal(answer[inside], clean)
+    damaged = to_tensor(out.damaged)
+    assert torch.equal(damaged[inside], clean) and to_tensor(out.original).equal(clean)
+    damaged[inside] = 128
+    assert bool((damaged == 128).all())
+
+
+def test_colorize_keeps_the_luma_and_shows_the_original():
+    grey = picture(channels=1)
+    out = restore(MODEL, grey, "colorize", candidates=2, steps=3)
+    assert max(off_luma(each, grey.permute(1, 2, 0).numpy()) for each in out.levels) <= 0.501
+    assert out.damaged is out.original and out.damaged.mode == "L"
+    free = restore(MODEL, picture(12, 16, 1), "colorize", keep_luminance=False, steps=3)
+    assert off_luma(free.levels[0], picture(12, 16, 1).permute(1, 2, 0).numpy()) > 1
+    clean = picture()
+    out = restore(MODEL, clean, "colorize", steps=3)
+    assert to_tensor(out.original).equal(clean) and out.damaged.mode == "L"
+    assert off_luma(out.levels[0], np.asarray(out.damaged)[..., None]) <= 0.501
+
+
+def test_damage_by_name_or_operator_is_shown_as_in_training():
+    clean = picture(16, 16)
+    by_name, by_operator, by_task = (
+        restore(MODEL, clean, steps=3, simulate=True, **settings)
+        for settings in (
+            {"damage": "downscale:2"},
+            {"damage": Downscale(factor=2)},
+            {"task": "upscale", "factor": 2},
+        )
+    )
+    assert np.array_equal(by_name.levels[0], by_operator.levels[0])
+    assert np.array_equal(by_name.levels[0], by_task.levels[0])
+    grey = restore(MODEL, clean, damage="grey", simulate=True, steps=3)
+    assert np.array_equal(grey.levels[0], restore(MODEL, clean, "colorize", steps=3).levels[0])
+    both = restore(MODEL, clean, damage=["grey", "jpeg:20"], simulate=True, steps=2)
+    assert both.images[0].size == (16, 16)
+    fill = hole(16, 16)[None, None]
+    fill[..., :4] = 1
+    masked = restore(MODEL, clean, damage=Mask(fill=fill), steps=2)
+    known = (fill[0] == 0).expand(3, -1, -1)
+    assert torch.equal(to_tensor(masked.images[0])[known], clean[known])
+
+
+def test_the_models_tasks_need_not_be_told_how_bad_it_is():
+    for task in ("dejpeg", "deblur", "denoise", "descratch", "paired"):
+        assert restore(MODEL, picture(), task, steps=1).images[0].size == (70, 40)
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def test_16_bits_come_back_in_16_bits(tmp_path):
+    pytest.importorskip("cv2")
+    deep = levels(30, 40, np.uint16)
+    path = Original(path=tmp_path / "x.png", levels=deep).save(deep, tmp_path / "deep.png")
+    for model in (MODEL, tiny_model(3, size=16)):
+        out = restore(model, path, "inpaint", mask=hole(30, 40), steps=2)
+        answer, known = out.levels[0], hole(30, 40).numpy() == 0
+        assert answer.dtype == np.uint16 and out.source.path == path
+        assert np.array_equal(answer[known], deep[known])
+        between = answer[~known & ((answer > 0) & (answer < 65535)).any(2)] % 65535
+        assert (between[between > 0] % 257 != 0).mean() > 0.9  # not 8 bits, widened
+    assert restore(MODEL, path, "dejpeg", steps=1).levels[0].dtype == np.uint16
+
+
+def test_a_transparent_part_may_be_what_is_to_be_filled(tmp_path):
+    clear = np.full((40, 70), 255, np.uint8)
+    clear[hole().numpy() == 1] = 0
+    rgba = np.dstack([levels(40, 70), clear])
+    Image.fromarray(rgba).save(tmp_path / "p.png")
+    out = restore(MODEL, tmp_path / "p.png", "inpaint", mask="alpha", steps=2)
+    assert np.array_equal(out.levels[0][clear > 0], rgba[..., :3][clear > 0])
+    assert np.array_equal(np.asarray(out.damaged)[clear == 0], np.full((320, 3), 128))
+
+
+def test_quality_is_read_from_a_files_tables(tmp_path):
+    for quality in (1, 5, 10, 50, 90, 100):
+        assert jpeg_quality(jpeg(tmp_path / "p.jpg", quality)) == quality
+    Image.fromarray(levels(9, 9)[..., 0]).save(tmp_path / "grey.jpg", quality=33)
+    assert jpeg_quality(tmp_path / "grey.jpg") == 33
+    Image.fromarray(levels(9, 9)).save(tmp_path / "p.png")
+    assert jpeg_quality(tmp_path / "p.png") is None
+    assert jpeg_quality(tmp_path / "none.jpg") is None
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    assert jpeg_quality(tmp_path / "broken.jpg") is None
+
+
+def test_unusual_jpeg_files_and_none_at_all_are_mended_blindly(tmp_path):
+    odd = [17] * 64
+    odd[5] = 41
+    path = jpeg(tmp_path / "odd.jpg", qtables=[odd, odd], subsampling="4:1:1")
+    assert restore(MODEL, path, "dejpeg", steps=1).images[0].size == (70, 40)
+    Image.fromarray(levels(40, 70)).save(tmp_path / "p.png")
+    assert restore(MODEL, tmp_path / "p.png", "dejpeg", steps=1).images[0].size == (70, 40)
+
+
+@pytest.mark.parametrize("model", [MODEL, tiny_model(3, size=16)], ids=["learned", "pictures"])
+def test_a_good_jpeg_file_has_nothing_to_restore_unless_it_is_insisted_on(tmp_path, model):
+    path = jpeg(tmp_path / "good.jpg", 97)
+    with pytest.raises(UserError, match=r"good\.jpg: nothing to restore: saved at quality 97"):
+        restore(model, path, "dejpeg", steps=1)
+    assert restore(model, path, "dejpeg", quality=97, steps=1).images[0].size == (70, 40)
+    restore(model, jpeg(path, 94), "dejpeg", steps=1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (5, 3), (97, 16), (96, 97)])
+def test_any_size_goes(size):
+    out = restore(MODEL, picture(*size), "dejpeg", steps=1)
+    assert out.images[0].size == size[::-1]
+    out = restore(MODEL, picture(*size), "colorize", steps=1)
+    assert out.images[0].size == size[::-1]
+
+
+# --- candidates ----------------------------------------------------------------------------------
+
+
+def test_candidates_are_seeds_of_their_own_and_their_spread_is_told():
+    three = restore(MODEL, picture(), "dejpeg", candidates=3, steps=2, seed=5)
+    again = restore(MODEL, picture(), "dejpeg", candidates=2, steps=2, seed=5)
+    other = restore(MODEL, picture(), "dejpeg", candidates=2, steps=2, seed=6)
+    assert all(np.array_equal(a, b) for a, b in zip(three.levels, again.levels, strict=False))
+    assert not any(np.array_equal(a, b) for a, b in zip(again.levels, other.levels, strict=True))
+    spread = np.stack(three.levels).astype(float).std(0).mean(-1) / 255
+    torch.testing.assert_close(three.uncertainty, torch.from_numpy(spread).float())
+
+
+def test_the_mean_of_the_candidates_is_nearer_to_the_posteriors_mean():
+    model, y = model_of(EachPixel(0.3, 0.2)), picture(96, 96)
+    shown = y.permute(1, 2, 0).numpy() / 127.5 - 1
+    mean = shown * 0.3**2 / (0.3**2 + 0.2**2)
+    errors = [
+        np.square(out.levels[0] / 127.5 - 1 - mean).mean()
+        for out in (
+            restore(model, y, "denoise", steps=20),
+            restore(model, y, "denoise", steps=20, candidates=9, average=True),
+        )
+    ]
+    assert errors[1] == pytest.approx(errors[0] / 9, rel=0.1)
+    out = restore(model, y, "denoise", steps=5, candidates=4, average=True)
+    assert len(out.levels) == 1 and float(out.uncertainty.mean()) > 0.05
+
+
+# --- methods -------------------------------------------------------------------------------------
+
+
+def test_a_model_brings_its_own_method():
+    assert approach(MODEL).method is METHODS["learned"]
+    assert approach(tiny_model(3)).method is METHODS["pigdm"]
+    assert approach(MODEL, task="dejpeg").plan.evaluations == STEPS["dejpeg"]
+    assert approach(MODEL, task="inpaint").plan.evaluations == METHODS["learned"].steps
+    assert approach(MODEL, task="dejpeg", steps=7).plan.evaluations == 7
+
+
+def test_palettes_own_sampling_takes_all_its_rungs_that_the_model_knows():
+    model = model_of(EachPixel(), sigma_range=(0.01, 151.0))
+    plan = approach(model, None, "ddpm", ladder="palette").plan
+    assert plan.evaluations == 468  # of 1,000, 532 lie above 151
+    assert torch.equal(plan.sigmas[:-1], noise.palette_inference()[532:]) and float(plan.sigmas[-1]) == 0
+    assert plan.settings == {"variance": "forward"}
+    assert approach(model, None, "ddpm", 50, ladder="palette").plan.evaluations == 50
+    clean = picture(20, 20)
+    out = restore(model, clean, "inpaint", mask="center", sampler="ddpm", ladder="palette", steps=20)
+    assert out.images[0].size == (20, 20)
+
+
+def test_palettes_own_sampling_draws_the_posterior():
+    model = model_of(EachPixel(0.3, 0.2), sigma_range=(0.01, 151.0))
+    shown = torch.full((3, 60, 60), 180, dtype=torch.uint8)
+    out = restore(model, shown, "denoise", sampler="ddpm", ladder="palette").levels[0] / 127.5 - 1
+    variance = 1 / (0.3**-2 + 0.2**-2)
+    assert out.mean() == pytest.approx((180 / 127.5 - 1) * variance / 0.2**2, abs=0.007)
+    assert out.std() == pytest.approx(variance**0.5, rel=0.05)
+
+
+LESS = tiny_learner(tasks=("colorize", "dejpeg"))
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "told"),
+    [
+        (LESS, {"task": "uncrop"}, "model: did not learn to uncrop; it learned to colorize, dejpeg"),
+        (LESS, {"task": "uncrop", "times": 8}, "did not learn to uncrop"),
+        (LESS, {"task": None}, "did not learn to inpaint"),
+        (LESS, {"damage": "blur:2"}, "did not learn to deblur"),
+        (LESS, {"damage": ["grey", "blur:2"]}, "did not learn to deblur"),
+        (LESS, {"damage": ["blur:2", "grey"]}, "did not learn to deblur"),
+        (MODEL, {"task": "dejpeg", "method": "pigdm"}, "pigdm is for models of pictures alone"),
+        (tiny_model(3), {"task": "dejpeg", "method": "learned"}, "learned pictures, not to mend them"),
+        (tiny_model(3), {"task": "descratch"}, "Only a model that was trained on it knows"),
+        (tiny_model(3), {"task": "paired"}, "Only a model that was trained on it knows"),
+        (tiny_model(3), {"task": "denoise"}, "noise: how noisy it is must be told"),
+        (MODEL, {"task": "denoise", "simulate": True}, "noise: how noisy it is must be told"),
+        (MODEL, {"task": "dejpeg", "times": 2}, "times: is for uncrop alone"),
+        (MODEL, {"task": "uncrop", "times": 0}, "times: need at least one"),
+        (tiny_model(3), {"task": "uncrop", "times": 2}, "times: is for uncrop alone"),
+        (MODEL, {"task": "dejpeg", "tile": 16}, "tile: need 32 pixels or more"),
+        (MODEL, {"task": "dejpeg", "candidates": 0}, "candidates: need at least one"),
+        (MODEL, {"task": "dejpeg", "ladder": "palete"}, "ladder: no such ladder"),
+        (MODEL, {"task": "inpaint", "mask": torch.zeros(40, 71)}, "mask: shape"),
+        (MODEL, {"task": "uncrop", "sides": ["up"]}, "no such side 'up'"),
+        (MODEL, {"task": "uncrop", "sides": ["up"], "times": 2}, "no such side 'up'"),
+        (MODEL, {"task": "colourize"}, "no such task 'colourize'. Did you mean `colorize`"),
+    ],
+)
+def test_mistakes_are_told(model, settings, told):
+    with pytest.raises(UserError, match=told):
+        restore(model, picture(), **settings)
+
+
+def test_denoising_without_training_is_told_how_noisy_it_is():
+    out = restore(tiny_model(3, size=16), picture(16, 16), "denoise", noise=25.0, steps=2)
+    assert out.images[0].size == (16, 16)
+    with pytest.raises(UserError, match="the picture has 3 channels"):
+        restore(tiny_learner(1), picture(), "dejpeg")
+
+
+def test_a_grey_picture_goes_through_a_color_model():
+    out = restore(MODEL, picture(channels=1), "dejpeg", steps=1)
+    assert out.images[0].mode == "RGB" and out.damaged.mode == "L"
+
+
+def test_a_pil_picture_goes_and_so_does_one_in_memory():
+    buffer = io.BytesIO()
+    Image.fromarray(levels(40, 70)).save(buffer, "PNG")
+    by_pil, by_tensor = (
+        restore(MODEL, each, "dejpeg", steps=1).levels[0] for each in (Image.open(buffer), picture())
+    )
+    assert np.array_equal(by_pil, by_tensor)
+
+
+def test_the_grey_of_color_that_is_simulated_is_the_damages():
+    clean = picture(20, 20)
+    out = restore(MODEL, clean, "colorize", simulate=True, steps=1)
+    y = Grey()(clean[None].float())[0].round()
+    assert np.abs(np.asarray(out.damaged).astype(int) - y[0].numpy()).max() <= 1
