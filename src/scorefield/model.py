@@ -8,7 +8,7 @@ The denoiser is the score in other clothes (Robbins 1956; Vincent 2011):
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol, cast, runtime_checkable
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +88,7 @@ class ScoreModel(nn.Module):
         precision: number format inside the network. Outside, all is float32.
         tasks: what a model of pictures given damaged ones was trained to mend, as "colorize"; empty for a
             model of pictures alone.
-        hole: standard deviation of the noise that it is shown where nothing is known.
+        hole: standard deviation of the noise that it is shown where nothing is known, or "smooth", a guess.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class ScoreModel(nn.Module):
         sigma_range: tuple[float, float] = (0.002, 80.0),
         precision: torch.dtype = torch.float32,
         tasks: tuple[str, ...] = (),
-        hole: float = 1.0,
+        hole: float | Literal["smooth"] = 1.0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -110,7 +110,8 @@ class ScoreModel(nn.Module):
         self.value_range = value_range
         self.sigma_range = sigma_range
         self.precision = precision
-        self.tasks, self.hole = tuple(tasks), hole
+        self.tasks = tuple(tasks)
+        self.hole: float | Literal["smooth"] = hole
 
     @property
     def device(self) -> torch.device:

@@ -142,8 +142,8 @@ def test_a_line_tells_all_that_was_done(go, call, mender, tmp_path):
         "mtime_ns": path.stat().st_mtime_ns,
         "sha256": sha(path),
         "task": "dejpeg",
-        "settings": {"quality": None, "candidates": 2, "average": False, "steps": 3, "tile": None,
-                     "format": None, "map": False},
+        "settings": {"quality": None, "candidates": 2, "average": False, "steps": 3, "ladder": None,
+                     "tile": None, "format": None, "map": False},
         "seed": 5,
         "model": str(mender),
         "model_sha256": sha(mender),
@@ -154,6 +154,7 @@ def test_a_line_tells_all_that_was_done(go, call, mender, tmp_path):
         "page": [],
         "evaluations": 6,
         "jpeg_quality": 20,
+        "notes": [],
         "error": None,
     }  # fmt: skip
 
@@ -203,6 +204,35 @@ def test_an_error_neither_counts_as_mended_nor_hides_what_was(tmp_path, entry):
 def test_another_wish_is_not_the_same(entry, change):
     assert entry.same_wish(replace(entry, model="elsewhere", input="/y/a.png", mtime_ns=5, seconds=3.0))
     assert not entry.same_wish(replace(entry, **change))
+
+
+def test_the_ladder_of_the_paper_can_be_asked_for(go, tree, tmp_path):
+    go("colorize", tree / "a.png", "--ladder", "palette", "--sampler", "ddpm")
+    (entry,) = lines(tmp_path / "out")
+    assert entry["settings"]["ladder"] == "palette" and entry["evaluations"] >= 2
+
+
+def test_what_a_format_cannot_keep_is_told_and_the_page_shows_what_browsers_can(call, mender, tmp_path):
+    deep = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(deep).save(tmp_path / "deep.tif")
+    for name, out, words in (("tif", "same", []), ("jpg", "less", ["without 16 bits a channel"])):
+        told = call("inpaint", tmp_path / "deep.tif", "--mask", "left", "--model", mender, "--steps", 2,
+                    "--format", name, "--out", tmp_path / out)  # fmt: skip
+        assert told.code == 0, told.err
+        (entry,) = lines(tmp_path / out)
+        assert entry["notes"] == words and all(word in told.out for word in words)
+        assert entry["outputs"] == [f"deep-1.{name}", "deep-sheet.png"]
+        page = (tmp_path / out / "index.html").read_text()
+        assert ("deep-1-page.png" in page) == (name == "tif") and f"deep-1.{name}" in page
+    assert files(tmp_path / "same") == sorted(
+        ["deep-1.tif", "deep-1-page.png", "deep-before.png", "deep-sheet.png", "index.html", "manifest.jsonl"]
+    )
+
+
+def test_a_folder_may_hold_heic(tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.HEIC").write_bytes(b"")
+    assert [one.name for one in find_pictures([tmp_path / "in"], tmp_path / "out")] == ["a.png", "b.HEIC"]
 
 
 # --- going on ------------------------------------------------------------------------------------
@@ -408,6 +438,8 @@ def test_a_mask_of_another_size_is_told_for_that_picture(go, tree, tmp_path):
         (["colorize", "TREE", "--out", "FILE"], ["is a file, not a folder"]),
         (["colorize", "TREE", "--model", "BARE"], ["bare", "model.safetensors"]),
         (["colorize", "TREE", "--json", "FILE"], ["file.json", "already exists"]),
+        (["restore", "TREE", "--damage", "grey", "--damage", "noise:5"], ["did not learn to denoise"]),
+        (["colorize", "TREE", "--ladder", "step"], ["ladder", "step"]),
         (["upscale", "TREE", "--factor", "2"], ["did not learn to upscale"]),
     ],
     ids=" ".join,

@@ -64,7 +64,8 @@ def keep(mended: "Restored", entry: Entry, wish: Mending, manifest: Manifest, wa
         seen = _write_for_page(mended, written)
         names = [part.relative_to(hidden).as_posix() for part in (*written, before, *seen)]
         n = len(written)
-        entry = replace(entry, outputs=names[:n], before=names[n], page=names[n + 1 :])
+        notes = _left_behind(mended, written[0])
+        entry = replace(entry, outputs=names[:n], before=names[n], page=names[n + 1 :], notes=notes)
         if wish.overwrite:
             for name in names:
                 (out / name).unlink(missing_ok=True)
@@ -114,6 +115,14 @@ def _write_for_page(mended: "Restored", written: list[Path]) -> list[Path]:
     for path, image in zip(paths, mended.images, strict=True):
         _write_small(image, path)
     return paths
+
+
+def _left_behind(mended: "Restored", answer: Path) -> list[str]:
+    """What of the picture's file its answer lacks, beside what is lost in any JPEG."""
+    if mended.source is None:
+        return []
+    lost = [words for words in mended.source.lost(answer) if words != "each pixel exactly"]
+    return [*mended.source.notes, *(f"without {words}" for words in lost)]
 
 
 def write_run_page(out: Path, manifest: Manifest) -> Path:

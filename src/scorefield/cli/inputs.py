@@ -58,7 +58,8 @@ def find_pictures(inputs: Iterable[Path], out: Path) -> list[Found]:
 
 def _below(folder: Path, out: Path) -> list[str]:
     """The pictures of a folder that are not below `out`."""
-    from scorefield.data.folders import list_images
+    from scorefield.data.encode import FORMATS
+    from scorefield.data.folders import SUFFIXES, list_images
 
     inside, outside = out.resolve(), folder.resolve()
     if inside == outside:
@@ -66,7 +67,7 @@ def _below(folder: Path, out: Path) -> list[str]:
             out, "is the folder of the pictures themselves.", "Choose another for the answers: --out."
         )
     try:
-        listed = list_images(folder)
+        listed = list_images(folder, suffixes=SUFFIXES | set(FORMATS))
     except UserError as error:
         raise UserError(folder, error.what, "Name a picture, or a folder that has some.") from None
     below = f"{inside.relative_to(outside).as_posix()}/" if inside.is_relative_to(outside) else None

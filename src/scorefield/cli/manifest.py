@@ -41,6 +41,7 @@ class Entry:
         evaluations: of the network, over all answers.
         seconds: it took.
         jpeg_quality: of the file, where its tables tell.
+        notes: what was left behind of the file, in words.
         error: why there are no answers.
     """
 
@@ -62,6 +63,7 @@ class Entry:
     evaluations: int = 0
     seconds: float = 0.0
     jpeg_quality: int | None = None
+    notes: list[str] = field(default_factory=list)
     error: str | None = None
 
     def same_wish(self, other: "Entry") -> bool:
@@ -135,18 +137,6 @@ def stamped(entry: Entry, path: Path, before: Entry | None) -> Entry:
         )
         raise UserError(path, what) from None
     return replace(entry, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256)
-
-
-def jpeg_quality(path: Path) -> int | None:
-    """The quality that a JPEG file's tables tell, if it is one."""
-    from scorefield.degradations import Turned, read_jpeg
-
-    try:
-        jpeg = read_jpeg(path)
-    except UserError:
-        return None
-    jpeg = jpeg.degradation if isinstance(jpeg, Turned) else jpeg
-    return getattr(jpeg, "quality", None)
 
 
 def _read(line: str) -> Entry | None:

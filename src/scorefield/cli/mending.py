@@ -61,6 +61,14 @@ Method = Annotated[
 OwnSampler = Annotated[
     str | None, typer.Option("--sampler", help=f"By default the method's own; else one of {SAMPLERS}.")
 ]
+Ladder = Annotated[
+    str | None,
+    typer.Option(
+        "--ladder",
+        help="Noise levels: palette (the 1,000 of the paper; --sampler ddpm then is its sampling), own (the "
+        "model's rungs) or karras; by default what suits the sampler.",
+    ),
+]
 Tile = Annotated[
     int | None,
     typer.Option(
@@ -87,6 +95,7 @@ class Mending:
     method: Method = None
     sampler: OwnSampler = None
     steps: Steps = None
+    ladder: Ladder = None
     seed: Seed = 0
     tile: Tile = None
     overwrite: Overwrite = False

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefield.cli.inputs import Found
-from scorefield.cli.manifest import MANIFEST, Entry, Manifest, digest, jpeg_quality, stamped
+from scorefield.cli.manifest import MANIFEST, Entry, Manifest, digest, stamped
 from scorefield.cli.mending import Mending
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing
@@ -83,6 +83,7 @@ def draft(wish: Mending, work: Work, chosen: "Approach") -> Entry:
         "candidates": wish.candidates,
         "average": wish.average,
         "steps": wish.steps,
+        "ladder": wish.ladder,
         "tile": wish.tile,
         "format": wish.format,
         "map": wish.map,
@@ -106,6 +107,7 @@ def draft(wish: Mending, work: Work, chosen: "Approach") -> Entry:
 def planned(found: Found, first: Entry, work: Work, manifest: Manifest) -> Planned:
     """The plan for one picture."""
     from scorefield.data.images import ImageReadError, header
+    from scorefield.restoration.tasks import jpeg_quality
 
     entry = replace(first, input=str(found.path.absolute()), stem=found.stem)
     try:

@@ -1,12 +1,16 @@
 """scorefield colorize, dejpeg, upscale, deblur and restore."""
 
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scorefield.cli.mending import Mending, mends
 from scorefield.cli.planned import Work
 from scorefield.cli.runs import mend
+
+if TYPE_CHECKING:
+    from scorefield.model import ScoreModel
 
 
 @mends
@@ -115,4 +119,13 @@ def restore(
 
     parse_damage(damage)
     settings = {"damage": damage, "simulate": simulate, "noise": noise}
-    mend(wish, Work(task="restore", settings=lambda _: settings))
+    check = partial(_check_learned, damage, wish.method)
+    mend(wish, Work(task="restore", settings=lambda _: settings, check=check))
+
+
+def _check_learned(damage: list[str], method: str | None, model: "ScoreModel") -> None:
+    from scorefield.restoration import approach
+    from scorefield.restoration.tasks import tasks_named
+
+    for task in tasks_named(damage):
+        approach(model, method, task=task)

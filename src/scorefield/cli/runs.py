@@ -39,7 +39,7 @@ def mend(wish: Mending, work: Work) -> None:
     found = find_pictures(wish.inputs, wish.out)
     model = sf.load(wish.model, device=wish.device)
     task = work.task if work.task in TASKS else None
-    chosen = approach(model, wish.method, wish.sampler, wish.steps, task=task)
+    chosen = approach(model, wish.method, wish.sampler, wish.steps, ladder=wish.ladder, task=task)
     if work.check is not None:
         work.check(model)
     restore = partial(sf.restore, model, task=task, **_shared(wish))
@@ -142,7 +142,8 @@ class Run:
         entry = keep(mended, entry, self.wish, self.manifest, self.waiting)
         self.waiting.clear()
         self.results[entry.stem] = entry
-        tell(f"{plan.found.path} -> {self.wish.out / entry.outputs[0]}")
+        notes = f" ({'; '.join(entry.notes)})" if entry.notes else ""
+        tell(f"{plan.found.path} -> {self.wish.out / entry.outputs[0]}{notes}")
 
     @contextmanager
     def _page(self) -> Generator[None]:
@@ -167,6 +168,7 @@ def _shared(wish: Mending) -> dict[str, Any]:
         "average": wish.average,
         "sampler": wish.sampler,
         "steps": wish.steps,
+        "ladder": wish.ladder,
         "seed": wish.seed,
         "tile": wish.tile,
     }

@@ -54,8 +54,12 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def list_images(folder: Path) -> list[str]:
+def list_images(folder: Path, *, suffixes: frozenset[str] = SUFFIXES) -> list[str]:
     """Relative paths of all image files below `folder`, sorted; hidden files and folders are left out.
+
+    Args:
+        folder: where to look.
+        suffixes: of image files, in lower case.
 
     Raises:
         UserError: there are none.
@@ -67,7 +71,7 @@ def list_images(folder: Path) -> list[str]:
         for file in files:
             if not file.startswith("."):
                 path = (Path(base) / file).relative_to(folder)
-                (found if path.suffix.lower() in SUFFIXES else others).append(path.as_posix())
+                (found if path.suffix.lower() in suffixes else others).append(path.as_posix())
     if found:
         return sorted(found)
     if not others:

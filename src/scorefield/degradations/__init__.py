@@ -3,6 +3,7 @@
 from scorefield.degradations.base import (
     Degradation,
     DegradationFamily,
+    Hole,
     Observation,
     Shown,
     Shows,
@@ -58,6 +59,7 @@ __all__ = [
     "EncodedJPEG",
     "FreeForm",
     "Grey",
+    "Hole",
     "Identity",
     "Mask",
     "Noisy",

@@ -11,12 +11,16 @@ References:
 import math
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
 
+from scorefield.degradations.smooth import smooth_fill
 from scorefield.errors import UserError
+
+Hole = float | Literal["smooth"]
+"""What a model is shown in holes: noise of that standard deviation (0 is grey), or `smooth_fill`."""
 
 
 class Degradation(Protocol):
@@ -51,16 +55,18 @@ class Shown:
     source: Tensor
     fill: Tensor
 
-    def faded(self, std: float) -> "Shown":
-        """The same with noise of another standard deviation in holes; 0 leaves them grey.
+    def holed(self, hole: Hole) -> "Shown":
+        """The same with something else in holes: noise of that standard deviation, or a smooth guess.
 
         A hole is what is to be predicted of a picture of which something is known; a picture that is to be
         predicted all over is damaged, and has none.
         """
-        if std == 1:
+        if hole == 1:
             return self
-        holed = (self.fill == 0).flatten(1).any(1)[:, None, None, None] & (self.fill > 0)
-        return Shown(source=torch.where(holed, std * self.source, self.source), fill=self.fill)
+        holes = ((self.fill == 0).flatten(1).any(1)[:, None, None, None] & (self.fill > 0)).to(self.fill)
+        if hole == "smooth":
+            return Shown(source=smooth_fill(self.source, holes), fill=self.fill)
+        return Shown(source=torch.where(holes > 0, hole * self.source, self.source), fill=self.fill)
 
 
 @runtime_checkable

@@ -25,8 +25,8 @@ from torch.nn.functional import conv_transpose2d, interpolate
 
 from scorefield.networks import rows
 
-_WIDE = 64  # channels from which rows pay
-_LOWEST = 16  # rows below which their tiles are too short to pay
+_WIDE = 96  # channels from which rows pay
+_LOWEST, _FEWEST = 16, 1024  # rows and places below which they do not: short tiles, three times the weights
 _UNIT, _EDGE = [1, 1], [1, 1]
 
 
@@ -92,7 +92,8 @@ class Conv3x3(nn.Conv2d):
 
     def _pays_in_rows(self, x: Tensor) -> bool:
         wide = min(self.in_channels, self.out_channels) >= _WIDE
-        return wide and x.shape[-2] >= _LOWEST and rows.pays(x) and rows.laid(x)
+        large = x.shape[-2] >= _LOWEST and x[:, 0].numel() >= _FEWEST
+        return wide and large and rows.pays(x) and rows.laid(x)
 
     def _keep(self, name: str, key: object, make: Callable[[], Any]) -> Any:
         """What `make` gave for this key, the last one alone."""

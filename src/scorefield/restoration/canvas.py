@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from scorefield.data.depth import Levels
-from scorefield.degradations import Degradation, Shown, shown
+from scorefield.degradations import Degradation, Hole, Shown, shown
+from scorefield.degradations.smooth import smooth_fill
 from scorefield.model import ScoreModel
 from scorefield.restoration.field import NoiseField
 from scorefield.restoration.levels import Box, Range, to_levels, to_values
@@ -29,14 +30,14 @@ class Canvas:
         hole: what is to be filled, bool (H, W), noise being shown there; None where the levels are shown
             everywhere and all is to be predicted.
         value_range: of the model.
-        noise: standard deviation of what is shown in the hole.
+        noise: what is shown in the hole.
         source: in place of the levels what an operator shows, (1, C, H, W), where that is something else.
     """
 
     levels: Levels
     hole: NDArray[np.bool_] | None
     value_range: Range
-    noise: float = 1.0
+    noise: Hole = 1.0
     source: Tensor | None = None
 
     @property
@@ -58,9 +59,11 @@ class Canvas:
         if self.hole is None:
             return Shown(source=source, fill=torch.ones_like(source[:, :1]))
         fill = torch.from_numpy(self.hole[box.slices].astype(np.float32))[None, None]
-        if self.source is None:
-            source = torch.where(fill > 0, self.noise * field.window(box)[None], source)
-        return Shown(source=source, fill=fill)
+        if self.source is not None:
+            return Shown(source=source, fill=fill)
+        if self.noise == "smooth":
+            return Shown(source=smooth_fill(source, fill), fill=fill)
+        return Shown(source=torch.where(fill > 0, self.noise * field.window(box)[None], source), fill=fill)
 
     def fills(self, box: Box) -> bool:
         """Whether there is anything to predict within a box."""
@@ -117,7 +120,7 @@ def canvas_of(
         model: whose value range and noise in holes it is for.
         generator: of that noise.
     """
-    seen = shown(degradation, y, generator=generator).faded(model.hole)
+    seen = shown(degradation, y, generator=generator).holed(model.hole)
     hole = (seen.fill[0, 0] > 0).numpy()
     return Canvas(
         levels=to_levels(seen.source[0], model.value_range, like),

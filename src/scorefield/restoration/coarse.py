@@ -3,8 +3,8 @@
 A model has learned pictures of one size, and a tile of a large picture sees only its own part: whether a car
 is red, or what stands in the middle of a wide hole, tiles would each decide for themselves. So color is drawn
 on a reduced picture, and enlarged along the edges of the known luma (`recolor`). Wide holes are filled in a
-reduced picture, and then at sizes each up to twice the last, from the answer before, enlarged and made noisy to
-a middle σ (SDEdit; as in cascades, Ho et al. 2022).
+reduced picture, and then at sizes each up to twice the last, from the answer before, enlarged and made noisy
+to a middle σ (SDEdit; as in cascades, Ho et al. 2022).
 
 References:
     Meng et al. (2022), SDEdit, Algorithm 1. https://arxiv.org/abs/2108.01073

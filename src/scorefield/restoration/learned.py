@@ -39,7 +39,7 @@ class Learned:
         The noise of an observation, as its operator, is what the model was trained on: neither is told.
         """
         seen = shown(observation.degradation, observation.y, generator=generator)
-        return self.given(seen.faded(self.model.hole))
+        return self.given(seen.holed(self.model.hole))
 
     def given(self, seen: Shown) -> Posterior:
         """The model given what is shown; the last step ends with what is known."""

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from scorefield import degradations
 from scorefield.condition import Condition
-from scorefield.degradations import DegradationFamily, OneOf, Shown, shown
+from scorefield.degradations import DegradationFamily, Hole, OneOf, Shown, shown
 from scorefield.training.settings import Section
 
 ValueRange = tuple[float, float]
@@ -187,12 +187,12 @@ class DamageLaw:
     Args:
         entries: each with its weight.
         value_range: of the pictures.
-        hole: standard deviation of the noise shown in holes.
+        hole: what is shown in holes.
     """
 
     entries: Sequence[MadeDamage]
     value_range: ValueRange
-    hole: float = 1.0
+    hole: Hole = 1.0
 
     @cached_property
     def family(self) -> OneOf:
@@ -212,7 +212,7 @@ class DamageLaw:
         for picture in x0.split(1):
             chosen = self.family.choose(generator)
             damage = self.family.families[chosen].draw(picture.shape, generator=generator)
-            seen.append(shown(damage, damage(picture), generator=generator).faded(self.hole))
+            seen.append(shown(damage, damage(picture), generator=generator).holed(self.hole))
             weights.append(self.entries[chosen].loss)
         source, mask = torch.cat([s.source for s in seen]), torch.cat([s.fill for s in seen])
         return Damaged(condition=Condition(source=source, mask=mask), weights=torch.tensor(weights))

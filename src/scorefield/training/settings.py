@@ -91,8 +91,9 @@ class Data(Section):
     zoom: tuple[Zoom, Zoom] | Literal["whole"] = Field(
         default="whole", description="least and greatest factor by which a window reduces what it shows"
     )
-    hole: Annotated[float, Field(ge=0)] = Field(
-        default=1.0, description="standard deviation of the noise shown in holes of damaged pictures; 0: grey"
+    hole: Annotated[float, Field(ge=0)] | Literal["smooth"] = Field(
+        default=1.0,
+        description="what holes of damaged pictures show: noise of that deviation, or a smooth guess",
     )
     flip: bool = Field(default=False, description="mirror half of the pictures")
     dequantize: bool = Field(default=False, description="add U/256, as NCSN does")
