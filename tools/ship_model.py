@@ -26,13 +26,16 @@ def main() -> None:
     parser.add_argument("--measures", required=True, help="how good it is, and on what that was measured")
     parser.add_argument("--limits", default="It knows nothing but pictures like those it was trained on.")
     parser.add_argument("--half", action="store_true", help="weights of 16 bits: half the size of the file")
+    parser.add_argument("--steps", type=int, help="with which it mends best")
     args = parser.parse_args()
     path = find(args.run)
     notes = checkpoint.read_card(path)["notes"]
     told = {key: getattr(args, key) for key in ("about", "licence", "measures", "limits")}
+    model = checkpoint.load(path)
+    model.steps = args.steps or model.steps
     dtype = torch.float16 if args.half else None
     shipped = MODELS / f"{args.name}.safetensors"
-    print(checkpoint.save(checkpoint.load(path), shipped, notes=told | notes, dtype=dtype))
+    print(checkpoint.save(model, shipped, notes=told | notes, dtype=dtype))
 
 
 if __name__ == "__main__":

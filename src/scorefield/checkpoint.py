@@ -42,7 +42,7 @@ def save(
         "shape": list(model.shape),
         "value_range": list(model.value_range),
         "sigma_range": list(model.sigma_range),
-        **({"tasks": list(model.tasks), "hole": model.hole} if model.tasks else {}),
+        **({"tasks": list(model.tasks), "hole": model.hole, "steps": model.steps} if model.tasks else {}),
         "notes": notes or {},
     }
     values = model.network.state_dict()
@@ -99,6 +99,7 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> ScoreModel:
         sigma_range=tuple(card["sigma_range"]),
         tasks=tuple(card.get("tasks", ())),
         hole=card.get("hole", 1.0),
+        steps=card.get("steps"),
     ).to(device)
     fit_weights(model.network, weights, where=path)
     return model.eval()

@@ -89,6 +89,7 @@ class ScoreModel(nn.Module):
         tasks: what a model of pictures given damaged ones was trained to mend, as "colorize"; empty for a
             model of pictures alone.
         hole: standard deviation of the noise that it is shown where nothing is known, or "smooth", a guess.
+        steps: with which such a model mends best, where that is known of it.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class ScoreModel(nn.Module):
         precision: torch.dtype = torch.float32,
         tasks: tuple[str, ...] = (),
         hole: float | Literal["smooth"] = 1.0,
+        steps: int | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -112,6 +114,7 @@ class ScoreModel(nn.Module):
         self.precision = precision
         self.tasks = tuple(tasks)
         self.hole: float | Literal["smooth"] = hole
+        self.steps = steps
 
     @property
     def device(self) -> torch.device:

@@ -261,3 +261,12 @@ def test_a_file_that_is_no_jpeg_is_named(tmp_path):
     to_pil(pixels()).save(buffer, "JPEG")
     with pytest.raises(UserError, match="Give the quality"):
         run(Image.open(buffer), "dejpeg")
+
+
+def test_a_model_that_mends_says_with_how_many_steps():
+    model = tiny_model(3, size=16)
+    model.tasks = ("dejpeg",)
+    assert approach(model, task="dejpeg").plan.evaluations > 2
+    model.steps = 2
+    assert approach(model, task="dejpeg").plan.evaluations == 2
+    assert approach(model, task="dejpeg", steps=7).plan.evaluations == 7

@@ -119,7 +119,7 @@ def approach(
     if ladder == PALETTE:
         return Approach(method=known, plan=_published(model, chosen, steps))
     if steps is None and chosen == known.sampler and ladder != "own":
-        steps = STEPS.get(task or "", known.steps) if known.learned else known.steps
+        steps = (model.steps or STEPS.get(task or "", known.steps)) if known.learned else known.steps
     made = plan(model, chosen, steps, ladder=ladder)
     if known.climbs:
         if chosen != "ddpm":
