@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cli.test_bad_input import bomb
 from scorefield import checkpoint
 from scorefield.cli import answers, runs
 from scorefield.cli.inputs import find_pictures
@@ -388,7 +389,9 @@ def empty(path):
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize(("spoil", "words"), [(cut, "bad.png"), (cmyk, "CMYK"), (empty, "bad.png")], ids=str)
+@pytest.mark.parametrize(
+    ("spoil", "words"), [(cut, "bad.png"), (cmyk, "CMYK"), (empty, "bad.png")], ids=["cut", "cmyk", "empty"]
+)
 def test_a_bad_picture_is_named_in_one_line_and_the_others_go_on(go, tree, tmp_path, spoil, words):
     spoil(tree / "bad.png")
     told = go("inpaint", tree, code=2)
@@ -397,6 +400,13 @@ def test_a_bad_picture_is_named_in_one_line_and_the_others_go_on(go, tree, tmp_p
     assert {"a-1.png", "sea/b-1.png", "sea/deep/c-1.png"} <= set(files(tmp_path / "out"))
     errors = [entry["error"] for entry in lines(tmp_path / "out") if entry["error"]]
     assert errors == [line.removeprefix("scorefield: ")]
+
+
+@pytest.mark.parametrize("verb", ["colorize", "dejpeg"])
+def test_a_decompression_bomb_is_a_bad_picture_like_others(go, tree, verb):
+    told = go(verb, bomb(tree / "bomb.png"), tree / "a.png", code=2)
+    (line,) = [line for line in told.err.splitlines() if "ETA" not in line]
+    assert "bomb.png" in line and "decompression bomb" in line and "--debug" not in line
 
 
 def test_masks_of_a_folder_belong_to_pictures_of_their_names(go, tree, tmp_path):

@@ -278,7 +278,7 @@ LESS = tiny_learner(tasks=("colorize", "dejpeg"))
         (MODEL, {"task": "dejpeg", "times": 2}, "times: is for uncrop alone"),
         (MODEL, {"task": "uncrop", "times": 0}, "times: need at least one"),
         (tiny_model(3), {"task": "uncrop", "times": 2}, "times: is for uncrop alone"),
-        (MODEL, {"task": "dejpeg", "tile": 16}, "tile: need 32 pixels or more"),
+        (MODEL, {"task": "dejpeg", "tile": 63}, "tile: need 64 pixels or more"),
         (MODEL, {"task": "dejpeg", "candidates": 0}, "candidates: need at least one"),
         (MODEL, {"task": "dejpeg", "ladder": "palete"}, "ladder: no such ladder"),
         (MODEL, {"task": "inpaint", "mask": torch.zeros(40, 71)}, "mask: shape"),

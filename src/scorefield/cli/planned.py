@@ -116,11 +116,12 @@ def planned(found: Found, first: Entry, work: Work, manifest: Manifest) -> Plann
     except UserError as error:
         return Planned(found=found, entry=replace(entry, error=str(error)), settings={})
     told = json.loads(json.dumps({**own, **_digests(own), **first.settings}, default=str))
+    entry = replace(entry, settings=told)
     try:
         (height, width), _ = header(found.path)
     except ImageReadError:
-        height = width = 1  # its own turn will tell
-    entry = replace(entry, settings=told, jpeg_quality=jpeg_quality(found.path))
+        return Planned(found=found, entry=entry, settings=own, share=1)  # its own turn will tell
+    entry = replace(entry, jpeg_quality=jpeg_quality(found.path))
     return Planned(found=found, entry=entry, settings=own, share=height * width)
 
 

@@ -216,7 +216,7 @@ def jpeg_quality(path: str | Path) -> int | None:
             if not isinstance(image, JpegImagePlugin.JpegImageFile):
                 return None
             tables = dict(image.quantization)
-    except (OSError, SyntaxError):
+    except (OSError, SyntaxError, Image.DecompressionBombError):
         return None
     if not tables:
         return None
