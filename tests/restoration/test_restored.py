@@ -105,10 +105,10 @@ def test_without_a_source_answers_are_png_of_their_own_depth(tmp_path):
     assert (Original.read(path).levels == deep.levels[0]).all()
 
 
-@pytest.mark.parametrize("format", ["png", "tiff", "webp", "JPG", ".avif"])
-def test_the_format_asked_for_is_written(tmp_path, format):  # noqa: A002
-    paths = mended().save(tmp_path, stem="a", format=format)
-    suffix = f".{format.lower().lstrip('.')}"
+@pytest.mark.parametrize("wish", ["png", "tiff", "webp", "JPG", ".avif"])
+def test_the_format_asked_for_is_written(tmp_path, wish):
+    paths = mended().save(tmp_path, stem="a", format=wish)
+    suffix = f".{wish.lower().lstrip('.')}"
     assert [path.name for path in paths] == [f"a-1{suffix}", f"a-2{suffix}", "a-sheet.png"]
     kinds = {".png": "PNG", ".tiff": "TIFF", ".webp": "WEBP", ".jpg": "JPEG", ".avif": "AVIF"}
     with Image.open(paths[0]) as image:

@@ -82,7 +82,8 @@ class Restored:
         size = max(1, round(wide * part)), max(1, round(high * part))
         mode = "L" if all(image.mode == "L" for image in shown) else "RGB"
         tiles = [_tile(image.convert(mode), (wide, high), size) for image in shown]
-        return grid(torch.stack([to_tensor(tile) for tile in tiles]), columns=len(tiles), pad=_PAD)
+        stack = torch.stack([to_tensor(tile) for tile in tiles])
+        return grid(stack, columns=len(tiles), pad=_PAD, scale=1 if part < 1 else None)
 
     def save(
         self,
