@@ -118,7 +118,9 @@ def _config(network: UNet, shape: tuple[int, ...]) -> Settings:
     _refuse("source_channels", ours["source_channels"] != 0, "a DDPMPipeline lays nothing beside x", "none")
     _refuse("classes", network.classes != 0, "a DDPMPipeline tells no classes", "data.labels = false")
     _refuse("linear", "linear" in ours, "UNet2DModel adds no linear map", "network.linear = false")
-    _refuse("resample", "resample" in ours, "its residual resampling is not mapped", 'network.resample = "conv"')
+    _refuse(
+        "resample", "resample" in ours, "its residual resampling is not mapped", 'network.resample = "conv"'
+    )
     _refuse("middle", "middle" in ours, "its middle is not mapped", 'network.middle = "plain"')
     _refuse("attention", "attention_pieces" in ours, "UNet2DModel attends to all", "attention_pieces = 1")
     groups = _groups(network)
