@@ -148,7 +148,10 @@ class Painter:
         )
         x = torch.stack([self._noise(k, _START).window(box) for k, box in pieces]) * self.plan.sigmas[0]
         if start is not None:
-            x = x + torch.stack([larger(start[k], canvas.size, box) for k, box in pieces])
+            guess = torch.stack([larger(start[k], canvas.size, box) for k, box in pieces])
+            x = x + guess
+            if canvas.noise == "smooth" and canvas.hole is not None:  # a better one than from this tile alone
+                seen = Shown(source=torch.where(seen.fill > 0, guess, seen.source), fill=seen.fill)
         x = x.to(self.learned.model.device)
         posterior, done = self.learned.given(seen), 0
         for step in self.plan.sampler.iterate(
