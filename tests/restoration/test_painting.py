@@ -8,7 +8,7 @@ import torch
 
 from restoration.learners import EachPixel, model_of, tiny_learner
 from scorefield.restoration import Learned, approach
-from scorefield.restoration.canvas import Canvas
+from scorefield.restoration.canvas import Canvas, larger
 from scorefield.restoration.painting import Painter
 
 RANGE = (-1.0, 1.0)
@@ -145,3 +145,16 @@ def test_a_reduced_canvas_is_the_mean_of_what_is_known_beneath():
     assert np.abs(small.levels[0, 3] - mean).max() <= 0.5
     half = picture[:2, 5:6].astype(float).mean((0, 1))  # one of two columns is known
     assert np.abs(small.levels[0, 2] - half).max() <= 0.5
+
+
+def test_where_holes_are_shown_as_a_guess_a_warm_start_is_that_guess():
+    # pixels all but known from what is shown: the answer in the hole is the start, enlarged
+    hole = np.zeros((100, 120), np.bool_)
+    hole[:, 40:] = True  # whole tiles of it, that see nothing known
+    canvas = Canvas(levels=levels(100, 120), hole=hole, value_range=RANGE, noise="smooth")
+    by = painter(model_of(EachPixel(10.0, 1e-3)), steps=10).warm(0.4, 1)
+    start = torch.rand(3, 25, 30, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    (answer,) = by.paint(canvas, tell=nothing, start=[start])
+    guess = larger(start, (100, 120), canvas.whole).permute(1, 2, 0).numpy()
+    assert np.abs(answer / 127.5 - 1 - guess)[hole].max() < 0.012  # half a level, and 4 spreads of 1e-3
+    assert np.array_equal(answer[~hole], canvas.levels[~hole])

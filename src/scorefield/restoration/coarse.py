@@ -25,9 +25,9 @@ from scorefield.restoration.levels import Box, to_levels, to_values
 from scorefield.restoration.painting import Painter, Tell
 from scorefield.restoration.recolor import recolored
 
-REFILL = 0.4
+REFILL = 0.2
 """σ over half the value range, to which an enlarged answer is made noisy."""
-_FACTOR, _ROWS = 2.0, 256
+_FACTOR, _ROWS, _MANY = 2.0, 256, 3
 
 Size = tuple[int, int]
 
@@ -88,7 +88,8 @@ def filled(painter: Painter, canvas: Canvas, *, side: int, deep: int) -> Answeri
     low, high = canvas.value_range
     middle = REFILL * (high - low) / 2
     sizes = stages(canvas.size, side)
-    if painter.regresses:  # it sees nothing of where it begins
+    few = painter.learned.model.steps or _MANY
+    if painter.regresses or few < _MANY:  # it sees nothing of where it begins, or leaves grain there
         sizes = sizes[:1]
     canvases = [canvas.reduced(size) for size in sizes]
     warm = (painter.warm(middle, stage) for stage in range(1, len(canvases)))
