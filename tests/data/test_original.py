@@ -308,6 +308,17 @@ def test_what_a_format_cannot_keep_is_told_and_left_out(tmp_path):
     assert back.icc == SRGB
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".avif"])
+def test_damaged_exif_tags_never_keep_a_picture_from_being_written(tmp_path, suffix):
+    words, ratio = (b"\x01\x0f\x00\x02\x00\x00\x00\x08", b"\x01\x0f\x00\x05\x00\x00\x00\x01")
+    assert words in exif().tobytes()
+    block = exif().tobytes().replace(words, ratio)  # the maker's name said to be a number
+    source = original(smooth(), exif=block[6:])
+    assert source.lost(f"a{suffix}")[:1] == (("EXIF",) if suffix == ".avif" else ())
+    source.save(source.levels, tmp_path / f"a{suffix}")
+    assert Original.read(tmp_path / f"a{suffix}").levels.shape == (32, 48, 3)
+
+
 def test_a_profile_of_grey_does_not_go_with_colors_nor_alpha_with_another_size(tmp_path):
     source = original(levels(1), levels(1)[..., 0], icc=GREY_PROFILE)
     colored = Original.read(source.save(levels(3), tmp_path / "a.png"))

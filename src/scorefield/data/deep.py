@@ -14,11 +14,12 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from scorefield.data.depth import Levels
-from scorefield.data.exif import INNER
+from scorefield.data.exif import DESCRIBING, INNER
 
 _PNG_COLOR = {1: 0, 2: 4, 3: 2, 4: 6}  # channels → color type
 _UP = 2  # the filter that takes the row above away
 _EFFORT = 3  # of deflate: photographs hardly shrink further, and twice as slowly
+_LITTLE = b"II*\0\x08\0\0\0"  # a TIFF file's first bytes: its byte order, and where its directory begins
 _DEFLATE, _ALPHA = 8, 2  # TIFF's compression, and ExtraSamples "unassociated alpha"
 
 
@@ -49,17 +50,12 @@ def tiff_bytes(samples: Levels, *, exif: bytes | None = None, icc: bytes | None 
 
     Args:
         samples: (H, W, C), uint8 or uint16, channels as for `png_bytes`.
-        exif: its tags stand in the file's own directory.
+        exif: what it tells of the picture stands in the file's own directory; damaged tags are left out.
         icc: a color profile.
     """
     h, w, channels = samples.shape
     strip = zlib.compress(samples.astype(samples.dtype.newbyteorder("<")).tobytes(), _EFFORT)
-    tags = Image.Exif()
-    if exif is not None:
-        tags.load(exif)
-    directory = ImageFileDirectory_v2(b"II*\0\0\0\0\0")
-    for tag, value in tags.items():
-        directory[tag] = tags.get_ifd(tag) if tag in INNER else value
+    directory = _directory(exif)
     directory[256], directory[257] = w, h
     directory[258] = (8 * samples.dtype.itemsize,) * channels
     directory[259] = _DEFLATE
@@ -71,7 +67,23 @@ def tiff_bytes(samples: Levels, *, exif: bytes | None = None, icc: bytes | None 
     if icc is not None:
         directory.tagtype[34675] = 7
         directory[34675] = icc
-    return b"II*\0\x08\0\0\0" + directory.tobytes(8) + strip
+    return _LITTLE + directory.tobytes(8) + strip
+
+
+def _directory(exif: bytes | None) -> ImageFileDirectory_v2:
+    """A TIFF directory with those tags that are not about storage, as far as they can be written."""
+    directory, tags = ImageFileDirectory_v2(_LITTLE), Image.Exif()
+    if exif is not None:
+        tags.load(exif)
+    for tag in {*DESCRIBING, *INNER} & set(tags):
+        alone = ImageFileDirectory_v2(_LITTLE)
+        try:
+            alone[tag] = tags.get_ifd(tag) if tag in INNER else tags[tag]
+            alone.tobytes(8)
+        except Exception:  # Pillow's writer raises anything on tags of a wrong kind
+            continue
+        directory[tag] = alone[tag]
+    return directory
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -48,7 +48,20 @@ def format_of(path: Path) -> str:
 
 def holds_exif(kind: str, exif: bytes | None) -> bool:
     """Whether a file of this format takes the block."""
-    return exif is None or (kind != "BMP" and (kind != "JPEG" or len(exif) <= _JPEG_EXIF))
+    if exif is None or kind not in ("BMP", "JPEG", "AVIF"):
+        return True
+    return kind != "BMP" and (len(exif) <= _JPEG_EXIF if kind == "JPEG" else _is_sound(exif))
+
+
+def _is_sound(exif: bytes) -> bool:
+    """Whether Pillow, which parses it for AVIF, can write it anew."""
+    tags = Image.Exif()
+    try:
+        tags.load(exif)
+        tags.tobytes()
+    except Exception:  # it raises anything on tags of a wrong kind
+        return False
+    return True
 
 
 def suits(icc: bytes | None, channels: int) -> bool:

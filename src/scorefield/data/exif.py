@@ -16,7 +16,7 @@ from PIL import Image
 ORIENTATION = 0x0112
 MARK = b"Exif\x00\x00"  # what JPEG sets before the block
 _ORDERS = {b"II*\x00": "<", b"MM\x00*": ">"}
-_DESCRIBING = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
+DESCRIBING = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
 INNER = (0x8769, 0x8825)  # lists of their own: the camera's entries, and the place's
 
 
@@ -32,7 +32,7 @@ def upright_exif(image: Image.Image) -> bytes | None:
     """
     if image.format == "TIFF":
         own, kept = image.getexif(), Image.Exif()
-        for tag in _DESCRIBING:
+        for tag in DESCRIBING:
             if tag in own:
                 kept[tag] = own[tag]
         for tag in INNER:
