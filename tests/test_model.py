@@ -24,6 +24,7 @@ from scorefield.parameterization import (
     DataPrediction,
     NCSNv2,
     NoisePrediction,
+    Regression,
     VelocityPrediction,
 )
 
@@ -114,6 +115,41 @@ def test_without_a_mask_the_picture_is_shown_as_it_is():
     x = torch.randn(2, 1, 4, 4, generator=seeded())
     ScoreModel(network, DataPrediction(), shape=(1, 4, 4))(x, torch.full((2,), 1e-9), condition(mask=False))
     assert torch.equal(network.shown[0], x)
+
+
+@pytest.mark.parametrize("seen", ["unit", "wiener"])
+def test_a_residual_of_which_nothing_is_learned_yet_is_the_linear_posterior(seen):
+    """For x0 = y + r, r ~ N(0, s²): E[x0 | x, y] = y + s²/(s² + σ²) (x − y), where the network gives 0."""
+    s, y = 0.2, torch.randn(3, 1, 2, 2, generator=seeded(1))
+    model = ScoreModel(
+        Answers(torch.zeros(3, 1, 2, 2)), EDM(sigma_data=s, input=seen, residual=True), shape=(1, 2, 2)
+    )
+    x, sigma = torch.randn(3, 1, 2, 2, generator=seeded(2)), torch.tensor([0.01, 0.2, 5.0])
+    weight = expand(s**2 / (s**2 + sigma**2), x)
+    given = model.given(Condition(source=y))
+    torch.testing.assert_close(given(x, sigma), y + weight * (x - y))
+    torch.testing.assert_close(given.noise(x, sigma), (x - given(x, sigma)) / expand(sigma, x))
+
+
+def test_the_network_of_a_residual_sees_what_is_left_to_add_and_known_pixels_clean():
+    network = Answers(torch.ones(1, 1, 1, 2))
+    model = ScoreModel(network, EDM(sigma_data=0.2, residual=True), shape=(1, 1, 2))
+    x, y = torch.tensor([[[[0.5, 0.7]]]]), torch.tensor([[[[0.1, 0.3]]]])
+    sigma = torch.tensor([0.2])
+    condition = Condition(source=y, mask=torch.tensor([[[[1.0, 0.0]]]]))
+    seen = torch.tensor([[[[0.4 / (0.2 * 2**0.5), 0.3]]]])
+    torch.testing.assert_close(
+        model(x, sigma, condition), y + 0.5 * (x - y) + 0.2 / 2**0.5 * torch.ones_like(x)
+    )
+    torch.testing.assert_close(network.shown[0], seen)
+
+
+def test_a_regression_may_learn_the_residual():
+    model = ScoreModel(Answers(torch.full((1, 1, 1, 2), 0.25)), Regression(residual=True), shape=(1, 1, 2))
+    x, y, sigma = torch.tensor([[[[9.0, -9.0]]]]), torch.tensor([[[[0.1, 0.3]]]]), torch.tensor([2.0])
+    given = model.given(Condition(source=y))
+    torch.testing.assert_close(given(x, sigma), y + 0.25)
+    torch.testing.assert_close(given.noise(x, sigma), (x - y - 0.25) / 2)
 
 
 def test_a_model_given_a_condition_is_the_model_with_that_condition():

@@ -27,12 +27,14 @@ def main() -> None:
     parser.add_argument("--limits", default="It knows nothing but pictures like those it was trained on.")
     parser.add_argument("--half", action="store_true", help="weights of 16 bits: half the size of the file")
     parser.add_argument("--steps", type=int, help="with which it mends best")
+    parser.add_argument("--jpeg-up-to", type=int, help="quality of JPEG files beyond which it does harm")
     args = parser.parse_args()
     path = find(args.run)
     notes = checkpoint.read_card(path)["notes"]
     told = {key: getattr(args, key) for key in ("about", "licence", "measures", "limits")}
     model = checkpoint.load(path)
     model.steps = args.steps or model.steps
+    model.jpeg_up_to = args.jpeg_up_to or model.jpeg_up_to
     dtype = torch.float16 if args.half else None
     shipped = MODELS / f"{args.name}.safetensors"
     print(checkpoint.save(model, shipped, notes=told | notes, dtype=dtype))

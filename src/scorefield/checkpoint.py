@@ -42,7 +42,7 @@ def save(
         "shape": list(model.shape),
         "value_range": list(model.value_range),
         "sigma_range": list(model.sigma_range),
-        **({"tasks": list(model.tasks), "hole": model.hole, "steps": model.steps} if model.tasks else {}),
+        **(_mending(model) if model.tasks else {}),
         "notes": notes or {},
     }
     values = model.network.state_dict()
@@ -50,6 +50,15 @@ def save(
     with atomic(path) as part:
         save_file(weights, part, metadata={_HEADER: json.dumps(card)})
     return path
+
+
+def _mending(model: ScoreModel) -> dict[str, Any]:
+    return {
+        "tasks": list(model.tasks),
+        "hole": model.hole,
+        "steps": model.steps,
+        "jpeg_up_to": model.jpeg_up_to,
+    }
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -100,6 +109,7 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> ScoreModel:
         tasks=tuple(card.get("tasks", ())),
         hole=card.get("hole", 1.0),
         steps=card.get("steps"),
+        jpeg_up_to=card.get("jpeg_up_to"),
     ).to(device)
     fit_weights(model.network, weights, where=path)
     return model.eval()

@@ -18,7 +18,7 @@ from scorefield.errors import UserError
 from scorefield.networks.energy import HasEnergy
 from scorefield.networks.unet import HasClasses
 from scorefield.noise import check_ladder
-from scorefield.parameterization import Coefficients, HasLadder, Parameterization
+from scorefield.parameterization import Coefficients, HasLadder, Parameterization, of_residual
 
 
 class Denoiser(Protocol):
@@ -90,6 +90,7 @@ class ScoreModel(nn.Module):
             model of pictures alone.
         hole: standard deviation of the noise that it is shown where nothing is known, or "smooth", a guess.
         steps: with which such a model mends best, where that is known of it.
+        jpeg_up_to: quality of the JPEG files, 1 to 100, from beyond which it would do harm.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class ScoreModel(nn.Module):
         tasks: tuple[str, ...] = (),
         hole: float | Literal["smooth"] = 1.0,
         steps: int | None = None,
+        jpeg_up_to: int | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -114,7 +116,7 @@ class ScoreModel(nn.Module):
         self.precision = precision
         self.tasks = tuple(tasks)
         self.hole: float | Literal["smooth"] = hole
-        self.steps = steps
+        self.steps, self.jpeg_up_to = steps, jpeg_up_to
 
     @property
     def device(self) -> torch.device:
@@ -147,13 +149,18 @@ class ScoreModel(nn.Module):
         Raises:
             UserError: classes that the model does not know, or not one for each picture.
         """
-        c, output = self._predict(x, sigma, condition)
-        return expand(c.skip, x) * x + expand(c.out, x) * output
+        base = self._base(condition)
+        z = x if base is None else x - base
+        c, output = self._predict(z, sigma, condition)
+        denoised = expand(c.skip, x) * z + expand(c.out, x) * output
+        return denoised if base is None else denoised + base
 
     def noise(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
         """(x − D(x; σ))/σ, without the subtraction; shapes as in `forward`."""
-        c, output = self._predict(x, sigma, condition)
-        return expand(c.noise_skip, x) * x + expand(c.noise_out, x) * output
+        base = self._base(condition)
+        z = x if base is None else x - base
+        c, output = self._predict(z, sigma, condition)
+        return expand(c.noise_skip, x) * z + expand(c.noise_out, x) * output
 
     def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Log p(x; σ) up to a constant that depends on σ alone; (B,).
@@ -186,15 +193,19 @@ class ScoreModel(nn.Module):
             check_classes(self.classes, torch.tensor([classes]), 1)
         return GivenModel(model=self, condition=condition)
 
-    def _predict(self, x: Tensor, sigma: Tensor, condition: Condition | None) -> tuple[Coefficients, Tensor]:
+    def _base(self, condition: Condition | None) -> Tensor | None:
+        """The picture to which the network's answer is added, where it learned the residual."""
+        return condition.source if condition is not None and of_residual(self.parameterization) else None
+
+    def _predict(self, z: Tensor, sigma: Tensor, condition: Condition | None) -> tuple[Coefficients, Tensor]:
         c = self.parameterization(sigma)
-        scaled = expand(c.scale, x) * x
+        scaled = expand(c.scale, z) * z
         source = None if condition is None else condition.source
         if condition is not None and condition.mask is not None:
             scaled = torch.where(condition.mask > 0, scaled, cast(Tensor, source))
-        further = self._classes_told(condition, x)
+        further = self._classes_told(condition, z)
         half = self.precision != torch.float32
-        with torch.autocast(x.device.type, self.precision, enabled=half):
+        with torch.autocast(z.device.type, self.precision, enabled=half):
             output = self.network(scaled, c.label, source, *further)
         return c, cast(Tensor, output).float()
 

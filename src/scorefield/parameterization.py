@@ -8,6 +8,10 @@ and the noise by two more, written out in closed form because (x − D)/σ would
 
     (x − D(x; σ)) / σ = noise_skip · x + noise_out · F.
 
+A network that mends may learn the residual, what is to be added to the damaged picture y: then all this holds
+for z = x − y and D(x; σ) − y. Where y is near x0, nothing of it has to pass through the network, which starts
+from D ≈ y, and what it does not know of y it does not spoil.
+
 Variance-preserving networks see x/√(1+σ²), and are told one of three things (`Told`):
 
     gamma   γ = 1/(1+σ²), as Palette's
@@ -82,11 +86,14 @@ class EDM:
         input: how the network sees x: "unit", as above, or "wiener", scale = σ_d/(σ²+σ_d²), by which x is the
             best linear guess at x0, over σ_d. Then what is noise alone fades from sight as σ grows, and a
             network that is also given a damaged picture looks there.
+        residual: whether it learns what is to be added to the damaged picture; σ_d is then the spread of
+            x0 − y.
     """
 
     kind: ClassVar[str] = "edm"
     sigma_data: float = 0.5
     input: Literal["unit", "wiener"] = "unit"
+    residual: bool = False
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
@@ -228,9 +235,13 @@ class Regression:
     A network that is given a damaged picture is so Palette's baseline of the same name (Saharia et al. 2022,
     §4): trained for p = 2 it tends to the mean of all answers. Whatever sampler goes down whatever ladder
     ends at D; its own has one rung.
+
+    Args:
+        residual: whether it learns what is to be added to the damaged picture, D = y + F.
     """
 
     kind: ClassVar[str] = "regression"
+    residual: bool = False
 
     @property
     def sigmas(self) -> tuple[float, ...]:
@@ -324,6 +335,11 @@ _KINDS = {
         NCSNv2,
     )
 }
+
+
+def of_residual(parameterization: Parameterization) -> bool:
+    """Whether the network learns what is to be added to a damaged picture."""
+    return isinstance(parameterization, EDM | Regression) and parameterization.residual
 
 
 def to_card(parameterization: Parameterization) -> dict[str, Any]:

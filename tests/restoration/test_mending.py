@@ -318,3 +318,16 @@ def test_the_grey_of_color_that_is_simulated_is_the_damages():
     out = restore(MODEL, clean, "colorize", simulate=True, steps=1)
     y = Grey()(clean[None].float())[0].round()
     assert np.abs(np.asarray(out.damaged).astype(int) - y[0].numpy()).max() <= 1
+
+
+def test_a_file_better_than_a_model_helps_is_refused_unless_its_quality_is_told(tmp_path):
+    model = tiny_learner()
+    for quality in (20, 21):
+        Image.fromarray(levels(40, 70)).save(tmp_path / f"{quality}.jpg", quality=quality)
+    model.jpeg_up_to = 20
+    restore(model, tmp_path / "20.jpg", "dejpeg", steps=1)
+    with pytest.raises(UserError, match="saved at quality 21; this model helps up to 20"):
+        restore(model, tmp_path / "21.jpg", "dejpeg", steps=1)
+    restore(model, tmp_path / "21.jpg", "dejpeg", quality=21, steps=1)
+    model.jpeg_up_to = None
+    restore(model, tmp_path / "21.jpg", "dejpeg", steps=1)

@@ -117,7 +117,9 @@ def test_a_regression_sees_nothing_of_x_and_is_answered_in_one_evaluation():
         torch.testing.assert_close(last.x, torch.full_like(x, 0.25))
 
 
-@pytest.mark.parametrize("family", ['{kind="edm"}', '{kind="regression"}', '{kind="noise"}'])
+@pytest.mark.parametrize(
+    "family", ['{kind="edm"}', '{kind="edm", residual=true}', '{kind="regression"}', '{kind="noise"}']
+)
 def test_a_model_that_mends_trains_resumes_and_keeps_its_tasks(tmp_path, photographs, family):
     settings = (
         FOUR, *SMALL, f"parameterization={family}", "training.steps=4", "training.sample_count=6",
@@ -154,6 +156,7 @@ def test_pairs_teach_the_second_of_the_first(tmp_path):
         (['damage=[{kind="paired"}, {kind="grey"}]'], "pairs are learned alone"),
         (['damage=[{kind="grey"}]', 'objective={kind="sliced"}'], "learns by denoising"),
         (['parameterization={kind="regression"}'], "needs something to go by"),
+        (['parameterization={kind="edm", residual=true}'], "a residual is one of damaged pictures"),
         (["data.window=16", "data.crop=32"], "window goes with"),
         (["data.window=16", "data.zoom=[1.0, 0.5]"], "zoom must rise"),
     ],

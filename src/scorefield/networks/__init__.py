@@ -15,6 +15,7 @@ from scorefield.networks.energy import Energy
 from scorefield.networks.foreign import Diffusers
 from scorefield.networks.mlp import MLP
 from scorefield.networks.refinenet import RefineNet
+from scorefield.networks.resunet import ResUNet
 from scorefield.networks.unet import UNet
 
 _KINDS: dict[str, Callable[..., nn.Module]] = {
@@ -22,6 +23,7 @@ _KINDS: dict[str, Callable[..., nn.Module]] = {
     "energy": Energy,
     "mlp": MLP,
     "refinenet": RefineNet,
+    "resunet": ResUNet,
     "unet": UNet,
 }
 

@@ -123,7 +123,7 @@ def restore(
     for needed in asked.needed[1:]:
         approach(model, method, task=needed)
     chosen = approach(model, method, sampler, steps, ladder=ladder, task=asked.needed[0])
-    asked.check(chosen)
+    asked.check(model, chosen)
     given = Given.of(picture)
     if not chosen.method.learned:
         job = asked.job(model, given)
@@ -189,10 +189,10 @@ class _Asked:
             return [self.task]
         return [*tasks_named(self.damage)] if isinstance(self.damage, Sequence) else [None]
 
-    def check(self, chosen: Approach) -> None:
+    def check(self, model: ScoreModel, chosen: Approach) -> None:
         """See that it is worth the while, and that the method can go on so many times."""
         if self.task == "dejpeg" and not self.simulate:
-            check_worth(self.picture, self.wish)
+            check_worth(self.picture, self.wish, model)
         if self.times != 1 and not (self.task == "uncrop" and chosen.method.learned):
             raise UserError(
                 "times", "is for uncrop alone, by a model that was trained on it.", "Leave it out."

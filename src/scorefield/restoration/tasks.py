@@ -228,15 +228,21 @@ def jpeg_quality(path: str | Path) -> int | None:
     return min(range(1, 101), key=apart)
 
 
-def check_worth(picture: Picture, wish: Wish) -> None:
-    """See that a JPEG file has lost something, unless its quality is told.
+def check_worth(picture: Picture, wish: Wish, model: ScoreModel) -> None:
+    """See that a JPEG file has lost something that the model can give back, unless its quality is told.
 
     Raises:
-        UserError: it is as good as the picture that it was made of.
+        UserError: it is as good as the picture that it was made of, or better than those that the model
+            learned to mend, which then would take away more than it gives.
     """
     if wish.quality is not None or not isinstance(picture, str | Path):
         return
     quality = jpeg_quality(picture)
-    if quality is not None and quality >= FINE:
-        mend = "Give the quality to mend it all the same."
+    if quality is None:
+        return
+    mend = "Give the quality to mend it all the same."
+    if quality >= FINE:
         raise UserError(picture, f"nothing to restore: saved at quality {quality}.", mend)
+    if model.jpeg_up_to is not None and quality > model.jpeg_up_to:
+        known = f"saved at quality {quality}; this model helps up to {model.jpeg_up_to}"
+        raise UserError(picture, f"nothing to restore: {known}.", mend)

@@ -167,6 +167,11 @@ def tasks_of(damage: Sequence[MadeDamage | PairedDamage]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entry.task for entry in damage))
 
 
+def jpeg_up_to(damage: Sequence[MadeDamage | PairedDamage]) -> int | None:
+    """The highest quality of JPEG that a model learns from; None where it learns from none."""
+    return max((entry.quality[1] for entry in damage if isinstance(entry, JPEGDamage)), default=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Damaged:
     """What a conditional model is told of each picture, and how much the picture counts.

@@ -133,6 +133,7 @@ class Trainer:
             precision=self.model.precision,
             tasks=self.model.tasks,
             hole=self.model.hole,
+            jpeg_up_to=self.model.jpeg_up_to,
         )
 
     def summary(self) -> str:

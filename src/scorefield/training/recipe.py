@@ -20,7 +20,7 @@ from scorefield import networks, noise, parameterization
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import ScoreModel
 from scorefield.noise import NoiseDistribution
-from scorefield.training.damage import AnyDamage, PairedDamage, tasks_of
+from scorefield.training.damage import AnyDamage, PairedDamage, jpeg_up_to, tasks_of
 from scorefield.training.settings import (
     Average,
     Data,
@@ -39,6 +39,7 @@ from scorefield.training.settings import (
     PredictionSettings,
     RefineNetSettings,
     RegressionSettings,
+    ResUNetSettings,
     Section,
     Training,
     UNetSettings,
@@ -67,10 +68,12 @@ class Recipe(Section):
             raise ValueError('pairs are learned alone: damage = [{ kind = "paired" }]')
         if self.damage and not isinstance(self.objective, DenoisingObjective):
             raise ValueError('a model that mends learns by denoising: objective.kind = "denoising"')
-        if self.damage and not isinstance(self.network, UNetSettings):
+        if self.damage and not isinstance(self.network, UNetSettings | ResUNetSettings):
             raise ValueError('only a U-Net can be shown a damaged picture: network.kind = "unet"')
         if isinstance(self.parameterization, RegressionSettings) and not self.damage:
             raise ValueError("a regression needs something to go by: `damage`")
+        if getattr(self.parameterization, "residual", False) and not self.damage:
+            raise ValueError("a residual is one of damaged pictures: `damage`")
         return self
 
     def to_toml(self) -> str:
@@ -141,6 +144,7 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int], classes: int = 0) -
         sigma_range=(1.0, 1.0) if regression else (levels.sigma_min, levels.sigma_max),
         tasks=tasks_of(recipe.damage),
         hole=recipe.data.hole,
+        jpeg_up_to=jpeg_up_to(recipe.damage),
     )
 
 

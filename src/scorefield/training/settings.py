@@ -137,6 +137,20 @@ class UNetSettings(Section):
     energy: bool = Field(default=False, description="the score is the gradient of a scalar: networks.Energy")
 
 
+class ResUNetSettings(Section):
+    """See networks.ResUNet; channels follow the data."""
+
+    kind: Literal["resunet"]
+    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (64, 96, 128)
+    blocks: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(3, 2, 2), description="residual blocks at each size, down and again up"
+    )
+    attention: bool = Field(default=True, description="self-attention at the smallest size")
+    patch: Positive = 2
+    head_width: Positive = 32
+    energy: bool = Field(default=False, description="the score is the gradient of a scalar: networks.Energy")
+
+
 class RefineNetSettings(Section):
     """See networks.RefineNet; channels follow the data, levels follow the ladder."""
 
@@ -150,7 +164,10 @@ class RefineNetSettings(Section):
 
 
 Network = Annotated[
-    Annotated[UNetSettings, Tag("unet")] | Annotated[RefineNetSettings, Tag("refinenet")], _kind_or("unet")
+    Annotated[UNetSettings, Tag("unet")]
+    | Annotated[ResUNetSettings, Tag("resunet")]
+    | Annotated[RefineNetSettings, Tag("refinenet")],
+    _kind_or("unet"),
 ]
 
 
@@ -161,6 +178,10 @@ class EDMSettings(Section):
     sigma_data: Annotated[float, Field(gt=0)] = 0.5
     input: Literal["unit", "wiener"] = Field(
         default="unit", description="how the network sees x: at unit variance, or as the best guess from x"
+    )
+    residual: bool = Field(
+        default=False,
+        description="learn what is to be added to the damaged picture; sigma_data is its spread",
     )
 
 
@@ -177,6 +198,7 @@ class RegressionSettings(Section):
     """See parameterization.Regression."""
 
     kind: Literal["regression"]
+    residual: bool = Field(default=False, description="learn what is to be added to the damaged picture")
 
 
 class NCSNv2Settings(Section):
