@@ -14,6 +14,7 @@ import hashlib
 import re
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -46,6 +47,30 @@ class Extracted:
 
     features: Tensor
     probabilities: Tensor | None = None
+
+
+def seen_by(
+    network: nn.Module, images: Tensor, *, batch: int, name: str, prepare: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """What a network of colors gives, features (N, D) and logits (N, K), on the CPU.
+
+    Args:
+        network: gives both for prepared pictures.
+        images: uint8 (N, 1 or 3, H, W).
+        batch: pictures at once.
+        name: of the network, for people.
+        prepare: pictures to what the network takes.
+
+    Raises:
+        UserError: images of another form.
+    """
+    check_images(images)
+    if images.shape[1] not in (1, 3):
+        raise UserError("images", f"{images.shape[1]} channels; {name} sees grey or RGB.", "Convert them.")
+    device = next(network.parameters()).device
+    found = [network(prepare(x.to(device))) for x in images.split(batch)]
+    features, logits = (torch.cat(rows).cpu() for rows in zip(*found, strict=True))
+    return features, logits
 
 
 class Features(Protocol):

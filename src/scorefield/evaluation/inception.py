@@ -32,9 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scorefield.errors import UserError
-from scorefield.evaluation.classifier import check_images
-from scorefield.evaluation.features import Extracted
+from scorefield.evaluation.features import Extracted, seen_by
 from scorefield.evaluation.inception_weights import Track, identify, published, read
 
 SIDE = 299
@@ -112,14 +110,13 @@ class InceptionFeatures:
         Raises:
             UserError: images of another form.
         """
-        check_images(images)
-        if images.shape[1] not in (1, 3):
-            raise UserError(
-                "images", f"{images.shape[1]} channels; Inception sees grey or RGB.", "Convert them."
-            )
-        device = self.network.fc.weight.device
-        found = [self.network(x.to(device).expand(-1, 3, -1, -1)) for x in images.split(self.batch)]
-        features, logits = (torch.cat(rows).cpu() for rows in zip(*found, strict=True))
+        features, logits = seen_by(
+            self.network,
+            images,
+            batch=self.batch,
+            name="Inception",
+            prepare=lambda x: x.expand(-1, 3, -1, -1),
+        )
         return Extracted(features=features, probabilities=logits.double().softmax(1))
 
 

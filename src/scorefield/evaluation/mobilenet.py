@@ -28,9 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from scorefield.errors import UserError
-from scorefield.evaluation.classifier import check_images
-from scorefield.evaluation.features import Extracted
+from scorefield.evaluation.features import Extracted, seen_by
 from scorefield.evaluation.weights import read_weights, sha256
 
 SIDE = 224
@@ -92,14 +90,13 @@ class MobileNetFeatures:
         Raises:
             UserError: images of another form.
         """
-        check_images(images)
-        if images.shape[1] not in (1, 3):
-            raise UserError(
-                "images", f"{images.shape[1]} channels; MobileNet sees grey or RGB.", "Convert them."
-            )
-        device = next(self.network.parameters()).device
-        found = [self.network(_laid_out(normalized(x.to(device)))) for x in images.split(self.batch)]
-        features, logits = (torch.cat(rows).cpu() for rows in zip(*found, strict=True))
+        features, logits = seen_by(
+            self.network,
+            images,
+            batch=self.batch,
+            name="MobileNet",
+            prepare=lambda x: _laid_out(normalized(x)),
+        )
         return Extracted(features=features, probabilities=logits.softmax(1))
 
 
