@@ -14,7 +14,7 @@ from scorefield.data.images import to_float, to_pil, to_tensor, to_uint8
 from scorefield.degradations import JPEG, Blur, Composed, Downscale, Grey
 from scorefield.errors import UserError
 from scorefield.restoration import METHODS, TASKS, USUAL, approach, restore
-from scorefield.restoration.observed import Given, prepared
+from scorefield.restoration.observed import Given, left_of, prepared
 
 RANGE = (-1.0, 1.0)
 
@@ -54,7 +54,7 @@ def test_every_method_answers_every_damage_with_what_was_seen(method, damage):
     out = restore(
         model, clean, damage=damage, simulate=True, method=method, steps=4 if method != "repaint" else 12
     )
-    job = prepared(model, Given.of(clean), _damage(damage), simulate=True)
+    job = prepared(model, left_of(model, Given.of(clean), _damage(damage), simulate=True))
     # an untrained model goes beyond black and white, where bytes clamp; inside, rounding is all
     answer = to_tensor(out.images[0])
     assert answer.shape == (3, 16, 16)
@@ -81,7 +81,7 @@ def test_answers_of_a_model_within_range_fit_what_was_seen(method):
     plain = tiny_model(3, size=16)
     model = Small(plain.network, plain.parameterization, shape=(3, 16, 16)).eval()
     for text in ("grey", "downscale:2", "crop:2"):
-        job = prepared(model, Given.of(pixels(seed=3)), _damage(text), simulate=True)
+        job = prepared(model, left_of(model, Given.of(pixels(seed=3)), _damage(text), simulate=True))
         out = restore(model, pixels(seed=3), damage=text, simulate=True, method=method, steps=60)
         assert misfit(out.images[0], job.degradation, job.y) < 2  # rounding, and a few clamped values
 
@@ -150,7 +150,9 @@ def _job(path):
     model = tiny_model(3)
     from scorefield.restoration.tasks import Wish
 
-    return prepared(model, Given.of(path), TASKS["dejpeg"].damage(Wish(), path, (32, 32), model))
+    return prepared(
+        model, left_of(model, Given.of(path), TASKS["dejpeg"].damage(Wish(), path, (32, 32), model))
+    )
 
 
 def test_upscale_goes_to_the_models_own_size_or_by_the_factor():
@@ -180,7 +182,7 @@ def test_several_damages_and_operators_of_ones_own():
 
 def test_noise_is_added_when_simulated_and_known_pixels_are_then_free():
     model, clean = tiny_model(3, size=16), pixels()
-    job = prepared(model, Given.of(clean), _damage("mask:left"), simulate=True, noise=10.0)
+    job = prepared(model, left_of(model, Given.of(clean), _damage("mask:left"), simulate=True, noise=10.0))
     assert job.noise == pytest.approx(20 / 255)
     known = torch.zeros(16, 16, dtype=torch.bool)
     known[:, 8:] = True

@@ -168,17 +168,8 @@ class Job:
     noise: float
 
 
-def prepared(
-    model: ScoreModel,
-    given: Given,
-    damage: Damage | Degradation,
-    *,
-    simulate: bool = False,
-    noise: float = 0.0,
-    seed: int = 0,
-) -> Job:
-    """The observation that a damaged picture is, or that damage makes of a clean one; see `left_of`."""
-    left = left_of(model, given, damage, simulate=simulate, noise=noise, seed=seed)
+def prepared(model: ScoreModel, left: Left) -> Job:
+    """The observation that a damaged picture is, or that damage made of a clean one."""
     y = to_values(left.levels, model.value_range)[None]
     whole = left.degradation.pinv(y)
     which = known_pixels(left.degradation, (1, *left.shape))
@@ -194,7 +185,7 @@ def prepared(
         known=known if left.noise == 0 else np.zeros_like(known),
         kept=kept,
         damaged=damaged,
-        original=picture_of(before) if cut_out or simulate else damaged,
+        original=picture_of(before) if cut_out or left.clean is not None else damaged,
         noise=left.noise,
     )
 

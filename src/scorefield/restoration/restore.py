@@ -25,7 +25,7 @@ from scorefield.restoration.coarse import Answering, colored, filled, tiled
 from scorefield.restoration.learned import Learned
 from scorefield.restoration.levels import in_color
 from scorefield.restoration.methods import METHODS, Approach, approach
-from scorefield.restoration.observed import Given, Job, grey_of, prepared
+from scorefield.restoration.observed import Given, Job, grey_of, left_of, prepared
 from scorefield.restoration.painting import Painter
 from scorefield.restoration.panorama import panorama, route
 from scorefield.restoration.restored import Restored
@@ -207,7 +207,8 @@ class _Asked:
             simulate = simulate or (named.strips and in_color(given.levels))
         else:
             damage = self._damage()
-        return prepared(model, given, damage, simulate=simulate, noise=self.wish.noise, seed=self.wish.seed)
+        left = left_of(model, given, damage, simulate=simulate, noise=self.wish.noise, seed=self.wish.seed)
+        return prepared(model, left)
 
     def seen(self, painter: Painter, given: Given) -> tuple[Sight, Answering]:
         """What a model that was trained to mend is shown, and its way to answers."""
