@@ -153,12 +153,14 @@ def test_a_narrow_hole_is_filled_at_its_own_size():
     assert np.array_equal(answer, by.paint(canvas, tell=nothing)[0])
 
 
-def test_a_regression_fills_a_wide_hole_by_its_small_answer_enlarged():
-    model, canvas = tiny_learner(regression=True), wide_hole()
-    by = filled(painter(model), canvas, side=45, deep=16)
+@pytest.mark.parametrize(("regression", "evaluations"), [(True, 1), (False, 2)])
+def test_few_evaluations_fill_a_wide_hole_by_its_small_answer_enlarged(regression, evaluations):
+    paint = painter(tiny_learner(regression=regression), steps=evaluations)
+    canvas = wide_hole()
+    by = filled(paint, canvas, side=45, deep=16)
     (answer,) = by.answers(nothing)
-    assert by.evaluations == 1
-    (small,) = painter(model).paint(canvas.reduced((30, 45)), tell=nothing)
+    assert by.evaluations == evaluations
+    (small,) = paint.paint(canvas.reduced((30, 45)), tell=nothing)
     large = larger(torch.from_numpy(small).permute(2, 0, 1).float(), (120, 180), Box(0, 0, 120, 180))
     assert np.abs(answer - large.permute(1, 2, 0).numpy())[canvas.hole].max() <= 0.51
     assert np.array_equal(answer[~canvas.hole], canvas.levels[~canvas.hole])

@@ -27,6 +27,14 @@ class SinusoidalEmbedding(nn.Module):
         return torch.cat([angles.cos(), angles.sin()], 1)
 
 
+def telling(width: int) -> nn.Sequential:
+    """What makes of a noise label, (B,), the vector (B, 4 · width) that every block of a U-Net hears."""
+    told = 4 * width
+    return nn.Sequential(
+        SinusoidalEmbedding(width), nn.Linear(width, told), nn.SiLU(), nn.Linear(told, told), nn.SiLU()
+    )
+
+
 def zeroed(module: nn.Module) -> nn.Module:
     """The module with all its weights at zero, so that a residual branch starts as nothing."""
     for parameter in module.parameters():

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, relu
 
 from scorefield.errors import UserError
-from scorefield.networks.layers import SinusoidalEmbedding, full, pad_to, zeroed
+from scorefield.networks.layers import full, pad_to, telling, zeroed
 from scorefield.networks.ready import Conv3x3, lay
 from scorefield.networks.unet_layers import Attention
 
@@ -70,13 +70,7 @@ class ResUNet(nn.Module):
         }
         self.patch, self.multiple = patch, patch * 2 ** (len(widths) - 1)
         told = 4 * widths[0]
-        self.embed = nn.Sequential(
-            SinusoidalEmbedding(widths[0]),
-            nn.Linear(widths[0], told),
-            nn.SiLU(),
-            nn.Linear(told, told),
-            nn.SiLU(),
-        )
+        self.embed = telling(widths[0])
 
         def stage(width: int, count: int) -> nn.ModuleList:
             return nn.ModuleList(_Block(width, told) for _ in range(count))

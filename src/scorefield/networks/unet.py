@@ -27,7 +27,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 from torch.utils.checkpoint import checkpoint
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.networks.layers import SinusoidalEmbedding, full, pad_to, zeroed
+from scorefield.networks.layers import full, pad_to, telling, zeroed
 from scorefield.networks.ready import lay
 from scorefield.networks.unet_layers import DOUBLE, HALVE, Block, Double, Halve, Resize, norm_of
 
@@ -112,13 +112,7 @@ class UNet(nn.Module):
         lowest, smallest = max(attention, default=0), patch * 2 ** (len(widths) - 1)
         self.patch, self.multiple = patch, math.lcm(smallest, attention_pieces * patch * 2**lowest)
         told = 4 * widths[0]
-        self.embed = nn.Sequential(
-            SinusoidalEmbedding(widths[0]),
-            nn.Linear(widths[0], told),
-            nn.SiLU(),
-            nn.Linear(told, told),
-            nn.SiLU(),
-        )
+        self.embed = telling(widths[0])
         make = partial(Block, told=told, dropout=dropout, groups=groups, pieces=attention_pieces)
 
         def block(into: int, out: int, level: int) -> Block:

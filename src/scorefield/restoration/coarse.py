@@ -88,8 +88,7 @@ def filled(painter: Painter, canvas: Canvas, *, side: int, deep: int) -> Answeri
     low, high = canvas.value_range
     middle = REFILL * (high - low) / 2
     sizes = stages(canvas.size, side)
-    few = painter.learned.model.steps or _MANY
-    if painter.regresses or few < _MANY:  # it sees nothing of where it begins, or leaves grain there
+    if painter.plan.evaluations < _MANY:  # it sees nothing of where it begins, or leaves grain there
         sizes = sizes[:1]
     canvases = [canvas.reduced(size) for size in sizes]
     warm = (painter.warm(middle, stage) for stage in range(1, len(canvases)))

@@ -115,12 +115,6 @@ class Painter:
         """The same with tiles that take in a picture of that side whole."""
         return replace(self, tile=max(self.tile, up(side)))
 
-    @property
-    def regresses(self) -> bool:
-        """Whether the model has one answer, which its first evaluation is."""
-        ladder = self.learned.model.ladder
-        return ladder is not None and len(ladder) == 1
-
     def _tiling(self, canvas: Canvas) -> Tiling:
         return Tiling(size=canvas.size, tile=self.tile, overlap=self.overlap)
 

@@ -69,7 +69,9 @@ class Recipe(Section):
         if self.damage and not isinstance(self.objective, DenoisingObjective):
             raise ValueError('a model that mends learns by denoising: objective.kind = "denoising"')
         if self.damage and not isinstance(self.network, UNetSettings | ResUNetSettings):
-            raise ValueError('only a U-Net can be shown a damaged picture: network.kind = "unet"')
+            raise ValueError(
+                'only a U-Net can be shown a damaged picture: network.kind = "unet" or "resunet"'
+            )
         if isinstance(self.parameterization, RegressionSettings) and not self.damage:
             raise ValueError("a regression needs something to go by: `damage`")
         if getattr(self.parameterization, "residual", False) and not self.damage:
