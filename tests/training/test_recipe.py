@@ -42,7 +42,7 @@ def told(tmp_path, text, overrides=()):
         ("[noise]\nlaw = 3", "mine.toml:2: noise.law: input should be a section, got 3."),
         ("optimizer = 3", "mine.toml:1: optimizer: input should be a section, got 3."),
         ("[network]\nkind = 'resnet'",
-         "mine.toml:2: network: no such kind 'resnet'. Did you mean `refinenet`?"),
+         "mine.toml:2: network: no such kind 'resnet'. Did you mean `resunet`?"),
         ("[network]\nkind = 'refinenet'\nwidths = [8]",
          "mine.toml:3: network.widths: no such setting. Did you mean `width`?"),
         ("[network]\nkind = 'refinenet'\nform = 'deep'",
