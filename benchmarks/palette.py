@@ -7,8 +7,8 @@ from a clone (`--peer`), as it stands, and in bfloat16 under autocast, in which 
 does not train; it never becomes part of this repository. Sampling is theirs by its 1,000 evaluations, ours by
 ten.
 
-**Damage.** Seconds that it takes to damage a picture, over those of a training step of the recipe
-`palette-small` on pictures of the same size. In training a thread of its own makes it meanwhile; the share is
+**Damage.** Seconds that it takes to damage a picture, by each law and by the recipe `palette-small` with what
+it shows in holes, over those of a training step of that recipe on pictures of the same size. In training a thread of its own makes it meanwhile; the share is
 what that costs where no processor is free.
 
 **Megapixels.** `restore` takes a JPEG file out of its blocks, in a fresh process for each size: seconds, and
@@ -41,6 +41,7 @@ from scorefield.networks import UNet
 from scorefield.networks.ready import ready
 from scorefield.objectives import denoising_score_matching
 from scorefield.training import read_recipe
+from scorefield.training.damage import DamageLaw, PairedDamage
 from scorefield.training.recipe import build_model
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -209,7 +210,7 @@ def damage_shares() -> dict[str, Any]:
         step = 1e3 * _step_seconds(side, batch)
         x0 = torch.rand(1, 3, side, side) * 2 - 1
         times = {name: 1e3 * _damaging(family, x0) for name, family in families.items()}
-        times["the four tasks"] = statistics.mean(times[n] for n in ("grey", "masks", "uncrop", "jpeg"))
+        times["the recipe"] = 1e3 * _as_in_training(side, batch)
         shares = {name: time / step for name, time in times.items()}
         found[str(side)] = {"step_ms": step, "damage_ms": times, "share": shares}
         print(side, f"step {step:.1f} ms,", {name: f"{share:.2%}" for name, share in shares.items()})
@@ -223,6 +224,18 @@ def _damaging(family: DegradationFamily, x0: Tensor, times: int = 100) -> float:
         damage = family.draw(x0.shape, generator=generator)
         shown(damage, damage(x0), generator=generator)
     return (time.perf_counter() - start) / times
+
+
+def _as_in_training(side: int, batch: int, times: int = 20) -> float:
+    """Of the recipe's own mix and what it shows in holes, for one picture."""
+    recipe = read_recipe("palette-small")
+    entries = [entry for entry in recipe.damage if not isinstance(entry, PairedDamage)]
+    law = DamageLaw(entries=entries, value_range=recipe.data.value_range, hole=recipe.data.hole)
+    x0, generator = torch.rand(batch, 3, side, side) * 2 - 1, torch.Generator().manual_seed(0)
+    start = time.perf_counter()
+    for _ in range(times):
+        law(x0, generator=generator)
+    return (time.perf_counter() - start) / times / batch
 
 
 def _step_seconds(side: int, batch: int, steps: int = 6) -> float:

@@ -65,7 +65,10 @@ class Shown:
             return self
         holes = ((self.fill == 0).flatten(1).any(1)[:, None, None, None] & (self.fill > 0)).to(self.fill)
         if hole == "smooth":
-            return Shown(source=smooth_fill(self.source, holes), fill=self.fill)
+            which = holes.flatten(1).any(1)
+            source = self.source.clone()
+            source[which] = smooth_fill(self.source[which], holes[which])
+            return Shown(source=source, fill=self.fill)
         return Shown(source=torch.where(holes > 0, hole * self.source, self.source), fill=self.fill)
 
 

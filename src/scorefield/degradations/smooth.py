@@ -35,16 +35,19 @@ def smooth_fill(picture: Tensor, hole: Tensor) -> Tensor:
 
 
 def _filled(picture: Tensor, known: Tensor) -> Tensor:
-    if min(picture.shape[-2:]) == 1 or bool((known > 0).all()):
+    inside = known > 0
+    if min(picture.shape[-2:]) == 1 or bool(inside.all()):
         return picture
     h, w = picture.shape[-2:]
     even = (0, w % 2, 0, h % 2)
     share = avg_pool2d(pad(known, even), 2)
     small = avg_pool2d(pad(picture * known, even), 2) / share.clamp(min=1e-6)
     coarse = interpolate(_filled(small, (share > 0).to(known)), scale_factor=2.0, mode="bilinear")
-    x = torch.where(known > 0, picture, coarse[..., :h, :w])
+    x = torch.where(inside, picture, coarse[..., :h, :w])
     for _ in range(_STEPS):
-        round_ = pad(x, (1, 1, 1, 1), mode="replicate")
-        mean = round_[..., 1:-1, 2:] + round_[..., 1:-1, :-2] + round_[..., 2:, 1:-1] + round_[..., :-2, 1:-1]
-        x = torch.where(known > 0, picture, mean / 4)
+        edged = pad(x, (1, 1, 1, 1), mode="replicate")
+        mean = edged[..., 1:-1, 2:] + edged[..., 1:-1, :-2]
+        mean += edged[..., 2:, 1:-1]
+        mean += edged[..., :-2, 1:-1]
+        x = torch.where(inside, picture, mean / 4)
     return x

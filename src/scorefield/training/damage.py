@@ -217,10 +217,12 @@ class DamageLaw:
         for picture in x0.split(1):
             chosen = self.family.choose(generator)
             damage = self.family.families[chosen].draw(picture.shape, generator=generator)
-            seen.append(shown(damage, damage(picture), generator=generator).holed(self.hole))
+            seen.append(shown(damage, damage(picture), generator=generator))
             weights.append(self.entries[chosen].loss)
-        source, mask = torch.cat([s.source for s in seen]), torch.cat([s.fill for s in seen])
-        return Damaged(condition=Condition(source=source, mask=mask), weights=torch.tensor(weights))
+        whole = Shown(source=torch.cat([s.source for s in seen]), fill=torch.cat([s.fill for s in seen]))
+        whole = whole.holed(self.hole)  # of all at once: a smooth guess takes many small steps
+        condition = Condition(source=whole.source, mask=whole.fill)
+        return Damaged(condition=condition, weights=torch.tensor(weights))
 
 
 def told_pairs(pairs: Tensor) -> tuple[Tensor, Damaged]:
