@@ -8,8 +8,8 @@ does not train; it never becomes part of this repository. Sampling is theirs by 
 ten.
 
 **Damage.** Seconds that it takes to damage a picture, by each law and by the recipe `palette-small` with what
-it shows in holes, over those of a training step of that recipe on pictures of the same size. In training a thread of its own makes it meanwhile; the share is
-what that costs where no processor is free.
+it shows in holes, over those of a training step of that recipe on pictures of the same size. In training a
+thread of its own makes it meanwhile; the share is what that costs where no processor is free.
 
 **Megapixels.** `restore` takes a JPEG file out of its blocks, in a fresh process for each size: seconds, and
 the largest resident memory, which holds Python and torch too.
