@@ -10,7 +10,9 @@ import torch
 from torch.nn.functional import avg_pool2d, conv2d, elu, interpolate
 
 from oracles import lively, seeded
+from scorefield import score
 from scorefield.errors import UserError
+from scorefield.hub import import_ncsn
 from scorefield.networks import RefineNet, from_card, rows, to_card
 from scorefield.networks.instance_norm import InstanceNorm, normalize
 from scorefield.networks.refine_layers import HalvingConv, max5x5, mean5x5, resize
@@ -205,14 +207,18 @@ def test_pooling_and_resizing_are_what_they_are_called_in_both_layouts():
 
 @pytest.mark.parametrize("levels", [3, None])
 def test_the_fast_way_is_the_plain_way(levels, monkeypatch):
-    net, x = network(levels=levels, width=8), noise(3, 1, 28, 28)
+    net, x = network(levels=levels, width=16), noise(3, 1, 28, 28)
     label = torch.tensor([0.0, 1.0, 2.0])
 
     def both():
         y = net(x, label)
         return y.detach(), torch.autograd.grad(y.square().sum(), list(net.parameters()))
 
+    monkeypatch.setattr(rows, "_NARROWEST", 16)
     fast, fast_grads = both()
+    with torch.no_grad():
+        kept = net(x, label)
+    assert float((kept - fast).abs().max()) < 1e-5 * float(fast.abs().max())
     monkeypatch.setattr(rows, "pays", lambda x: False)
     plain, plain_grads = both()
     assert float((fast - plain).abs().max()) < 1e-5 * float(plain.abs().max())
@@ -230,7 +236,7 @@ def test_gradients_and_their_gradients_agree_with_finite_differences(levels):
 
 
 def test_twice_differentiated_the_fast_way_is_the_plain_way(monkeypatch):
-    net, x = network(width=8), noise(2, 1, 8, 8)
+    net, x = network(width=16), noise(2, 1, 8, 8)
 
     def sliced():
         given = x.clone().requires_grad_()
@@ -240,6 +246,7 @@ def test_twice_differentiated_the_fast_way_is_the_plain_way(monkeypatch):
         loss = (row * v).sum() + y.square().sum() / 2
         return torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
 
+    monkeypatch.setattr(rows, "_NARROWEST", 16)
     fast = sliced()
     monkeypatch.setattr(rows, "pays", lambda x: False)
     for a, b in zip(fast, sliced(), strict=True):
@@ -293,7 +300,7 @@ def theirs(repository, module, kind, **model):
         device="cpu",
         data=SimpleNamespace(logit_transform=False, rescaled=False, channels=1, image_size=model.pop("side")),
         model=SimpleNamespace(
-            ngf=8,
+            ngf=16,
             num_classes=4,
             normalization="InstanceNorm++",
             nonlinearity="elu",
@@ -319,10 +326,10 @@ def theirs(repository, module, kind, **model):
         ("ncsnv2", "models.ncsnv2", "NCSNv2Deepest", 32),
     ],
 )
-def test_with_the_authors_weights_it_is_the_authors_function(repository, module, kind, side, tmp_path):
-    from scorefield import score
-    from scorefield.hub import import_ncsn
-
+def test_with_the_authors_weights_it_is_the_authors_function(
+    repository, module, kind, side, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(rows, "_NARROWEST", 16)
     net = theirs(repository, module, kind, side=side)
     torch.save([net.state_dict(), {}], tmp_path / "checkpoint.pth")
     model = import_ncsn(tmp_path / "checkpoint.pth", size=side).model

@@ -3,9 +3,7 @@
 A convolution on a processor first copies its weights into blocks that fill the processor's registers, in half
 precision after rounding them, and does so at every call. Where the weights are many and the picture is small
 this takes as long as the convolution. While a network does not change — along one chain of a sampler, say —
-the copy may be kept: within `ready(network)` every `Conv3x3` makes it at its first call and holds it. In
-float32 it is the kernels by which a wide convolution goes along rows with less than half the products,
-where that pays; see `rows`.
+the copy may be kept: within `ready(network)` every `Conv3x3` makes it at its first call and holds it.
 
 A 3×3 convolution w of a picture whose pixels were repeated twice along both sides sees each of them by up to
 four taps at once. It is the transposed convolution of stride 2 with the 4×4 kernel
@@ -17,7 +15,7 @@ which is 16 products for 36.
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +23,6 @@ from torch.nn.functional import conv_transpose2d, interpolate
 
 from scorefield.networks import rows
 
-_WIDE = 96  # channels from which rows pay
-_LOWEST, _FEWEST = 16, 1024  # rows and places below which they do not: short tiles, three times the weights
 _UNIT, _EDGE = [1, 1], [1, 1]
 
 
@@ -34,7 +30,7 @@ def lay(x: Tensor) -> Tensor:
     """X in the order in memory that is fastest for what follows; values and shape stay."""
     if x.device.type != "cpu" or rows.transformed():
         return x
-    return rows.lay(x)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def doubled(x: Tensor) -> Tensor:
@@ -45,35 +41,31 @@ def doubled(x: Tensor) -> Tensor:
 class Conv3x3(nn.Conv2d):
     """A 3×3 convolution that keeps the size, of a picture or of one whose pixels are repeated."""
 
-    def __init__(self, into: int, out: int) -> None:
-        super().__init__(into, out, 3, padding=1)
+    def __init__(self, into: int, out: int, *, dilation: int = 1, bias: bool = True) -> None:
+        super().__init__(into, out, 3, padding=dilation, dilation=dilation, bias=bias)
         self.kept: dict[str, tuple[Any, Any]] | None = None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """(B, C, H, W) to (B, out, H, W)."""
-        if not self._may_keep(input):
+        if not self.may_keep(input):
             return super().forward(input)
-        if self._pays_in_rows(input):
-            return rows.conv3x3(input, self._keep("rows", None, self._row_kernels), self.bias)
         x, shape = self._cast(input)
-        kernel = self._keep(
+        gap = list(self.dilation)
+        kernel = self.keep(
             "plain",
             (x.dtype, *shape),
-            lambda: _packed()._reorder_convolution_weight(
-                self.weight.to(x.dtype), _EDGE, _UNIT, _UNIT, 1, shape
-            ),
+            lambda: _packed()._reorder_convolution_weight(self.weight.to(x.dtype), gap, _UNIT, gap, 1, shape),
         )
-        bias = self._bias(x)
-        return _packed()._convolution_pointwise(x, kernel, bias, _EDGE, _UNIT, _UNIT, 1, "none", [], "")
+        return _packed()._convolution_pointwise(x, kernel, self._bias(x), gap, _UNIT, gap, 1, "none", [], "")
 
     def doubled(self, input: Tensor) -> Tensor:  # noqa: A002
         """The same of `doubled(input)`, by the module's equation; (B, C, H, W) to (B, out, 2H, 2W)."""
         if input.device.type != "cpu":
             return super().forward(doubled(input))
-        if not self._may_keep(input):
+        if not self.may_keep(input):
             return conv_transpose2d(input, self._doubled_kernel(), self.bias, stride=2, padding=1)
         x, shape = self._cast(input)
-        kernel = self._keep(
+        kernel = self.keep(
             "doubled",
             (x.dtype, *shape),
             lambda: _packed()._reorder_convolution_transpose_weight(
@@ -84,26 +76,18 @@ class Conv3x3(nn.Conv2d):
             x, kernel, self._bias(x), _EDGE, [0, 0], [2, 2], _UNIT, 1, "none", [], ""
         )
 
-    def _may_keep(self, x: Tensor) -> bool:
+    def may_keep(self, x: Tensor) -> bool:
         """Whether the weights may be held, and would serve."""
         if self.kept is None or torch.is_grad_enabled() or x.device.type != "cpu" or rows.transformed():
             return False
         return _precision(x) in _precisions()
 
-    def _pays_in_rows(self, x: Tensor) -> bool:
-        wide = min(self.in_channels, self.out_channels) >= _WIDE
-        large = x.shape[-2] >= _LOWEST and x[:, 0].numel() >= _FEWEST
-        return wide and large and rows.pays(x) and rows.laid(x)
-
-    def _keep(self, name: str, key: object, make: Callable[[], Any]) -> Any:
+    def keep(self, name: str, key: object, make: Callable[[], Any]) -> Any:
         """What `make` gave for this key, the last one alone."""
         assert self.kept is not None
         if name not in self.kept or self.kept[name][0] != key:
             self.kept[name] = (key, make())
         return self.kept[name][1]
-
-    def _row_kernels(self) -> list[Tensor]:
-        return [rows.lay(kernel) for kernel in rows.kernels(self.weight)]
 
     def _doubled_kernel(self) -> Tensor:
         """K, (C, out, 4, 4); summed in float32."""
@@ -116,16 +100,16 @@ class Conv3x3(nn.Conv2d):
         x = lay(x.to(_precision(x)))
         return x, list(x.shape)
 
-    def _bias(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.bias).to(x.dtype)
+    def _bias(self, x: Tensor) -> Tensor | None:
+        return None if self.bias is None else self.bias.to(x.dtype)
 
 
 @contextmanager
 def ready(network: nn.Module) -> Generator[None]:
     """Within, the network keeps what it makes of its weights, which must not change.
 
-    The copies take as much memory as the weights in the precision in use, and up to three times that in
-    float32. What needs a gradient or is on another device goes as ever.
+    The copies take as much memory as the weights in the precision in use, in rows three times that. What
+    needs a gradient or is on another device goes as ever.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, Conv3x3) and layer.kept is None]
     try:

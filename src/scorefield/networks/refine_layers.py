@@ -9,44 +9,32 @@ References:
     Lin et al. (2017), §3.2. https://arxiv.org/abs/1611.06612
 """
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import Tensor, channels_last, nn
 from torch.nn.functional import avg_pool2d, conv2d, elu, interpolate, max_pool2d, pad
 
 from scorefield.networks import rows
+from scorefield.networks.ready import Conv3x3
 
 MakeNorm = Callable[[int], nn.Module]
 """From a number of channels to a module that is called as `norm(x, rung, active=False)`."""
 
 
-class Conv3x3(nn.Conv2d):
-    """A 3×3 convolution that keeps the size, by fewer products where pictures are laid in rows."""
-
-    def __init__(self, into: int, out: int, *, dilation: int = 1, bias: bool = True) -> None:
-        super().__init__(into, out, 3, padding=dilation, dilation=dilation, bias=bias)
-        self.kernels: Tensor | None = None
+class RowsConv(Conv3x3):
+    """A 3×3 convolution by fewer products where pictures are laid in rows."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """(N, C, H, W) to (N, out, H, W)."""
-        if rows.laid(input):
-            kernels = rows.kernels(self.weight) if self.kernels is None else self.kernels
-            return rows.conv3x3(input, kernels, self.bias, dilation=int(self.dilation[0]))
-        return super().forward(input)
-
-
-@contextmanager
-def shared_kernels(network: nn.Module) -> Generator[None]:
-    """Within, the kernels of every `Conv3x3` are made once for all that goes through it in rows."""
-    layers = [layer for layer in network.modules() if isinstance(layer, Conv3x3)]
-    try:
-        for layer in layers:
-            layer.kernels = rows.kernels(layer.weight)
-        yield
-    finally:
-        for layer in layers:
-            layer.kernels = None
+        if not rows.laid(input):
+            return nn.Conv2d.forward(self, input)
+        gap = int(self.dilation[0])
+        if not self.may_keep(input):
+            return rows.conv3x3(input, rows.kernels(self.weight), self.bias, dilation=gap)
+        kernels = self.keep(
+            "rows", input.shape, lambda: rows.packed(rows.kernels(self.weight), input.shape, dilation=gap)
+        )
+        return rows.conv3x3(input, kernels, self.bias, dilation=gap)
 
 
 class HalvingConv(nn.Conv2d):
@@ -62,7 +50,10 @@ class HalvingConv(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """(N, C, H, W) to (N, out, H/2, W/2), H and W even."""
         kernel = avg_pool2d(pad(self.weight, (1, 1, 1, 1)), 2, stride=1)
-        return conv2d(input, kernel, self.bias, stride=2, padding=self.padding)
+        if not rows.laid(input):
+            return conv2d(input, kernel, self.bias, stride=2, padding=self.padding)
+        x = input.contiguous(memory_format=channels_last)
+        return rows.lay(conv2d(x, kernel, self.bias, stride=2, padding=self.padding))
 
 
 class ResidualBlock(nn.Module):
@@ -89,11 +80,11 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1, self.norm2 = norm(into), norm(into)
-        self.conv1 = Conv3x3(into, into, dilation=dilation)
-        self.conv2 = HalvingConv(into, out, 3) if halve else Conv3x3(into, out, dilation=dilation)
+        self.conv1 = RowsConv(into, into, dilation=dilation)
+        self.conv2 = HalvingConv(into, out, 3) if halve else RowsConv(into, out, dilation=dilation)
         self.shortcut: nn.Module = nn.Identity()
         if change:
-            self.shortcut = HalvingConv(into, out, 1) if halve else Conv3x3(into, out, dilation=dilation)
+            self.shortcut = HalvingConv(into, out, 1) if halve else RowsConv(into, out, dilation=dilation)
 
     def forward(self, x: Tensor, rung: Tensor) -> Tensor:
         """(N, into, H, W) to (N, out, H, W) or half the side."""
@@ -108,7 +99,7 @@ class ResidualUnits(nn.Module):
     def __init__(self, features: int, count: int, norm: MakeNorm) -> None:
         super().__init__()
         self.norms = nn.ModuleList(norm(features) for _ in range(2 * count))
-        self.convs = nn.ModuleList(Conv3x3(features, features, bias=False) for _ in range(2 * count))
+        self.convs = nn.ModuleList(RowsConv(features, features, bias=False) for _ in range(2 * count))
 
     def forward(self, x: Tensor, rung: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
@@ -126,7 +117,7 @@ class Fusion(nn.Module):
     def __init__(self, inputs: int, features: int, out: int, norm: MakeNorm) -> None:
         super().__init__()
         self.norms = nn.ModuleList(norm(features) for _ in range(inputs))
-        self.convs = nn.ModuleList(Conv3x3(features, out) for _ in range(inputs))
+        self.convs = nn.ModuleList(RowsConv(features, out) for _ in range(inputs))
 
     def forward(self, xs: list[Tensor], rung: Tensor) -> Tensor:
         """(N, C, H_i, W_i) to (N, out, H_0, W_0)."""
@@ -149,7 +140,7 @@ class PoolingChain(nn.Module):
     def __init__(self, features: int, norm: MakeNorm, *, mean: bool) -> None:
         super().__init__()
         self.norms = nn.ModuleList(norm(features) for _ in range(2))
-        self.convs = nn.ModuleList(Conv3x3(features, features, bias=False) for _ in range(2))
+        self.convs = nn.ModuleList(RowsConv(features, features, bias=False) for _ in range(2))
         self.pool = mean5x5 if mean else max5x5
 
     def forward(self, x: Tensor, rung: Tensor) -> Tensor:
@@ -201,7 +192,7 @@ def mean5x5(x: Tensor) -> Tensor:
 
 def max5x5(x: Tensor) -> Tensor:
     """The greatest over 5×5; shape of x."""
-    return max_pool2d(x, 5, 1, 2)
+    return rows.greatest(x, 2) if rows.laid(x) else max_pool2d(x, 5, 1, 2)
 
 
 def resize(x: Tensor, height: int, width: int) -> Tensor:

@@ -17,7 +17,6 @@ References:
     Lin et al. (2017). https://arxiv.org/abs/1611.06612
 """
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
@@ -28,9 +27,10 @@ from torch import Tensor, nn
 from scorefield.errors import UserError, did_you_mean
 from scorefield.networks import rows
 from scorefield.networks.instance_norm import InstanceNorm, NoNorm
-from scorefield.networks.refine_layers import RefineBlock, ResidualBlock, shared_kernels
+from scorefield.networks.ready import ready
+from scorefield.networks.refine_layers import RefineBlock, ResidualBlock
 
-_AT_ONCE = 32 * 28 * 28
+_AT_ONCE = 64 * 28 * 28
 """Pixels that go through at once on a processor: fewer pay for kernels too often, more leave its caches."""
 
 
@@ -178,7 +178,7 @@ class RefineNet(nn.Module):
             return self._run(x, rung)
         count = max(1, _AT_ONCE // (x.shape[-2] * x.shape[-1]))
         parts = zip(x.split(count), rung.split(count), strict=True)
-        with shared_kernels(self) if rows.pays(x) else nullcontext():
+        with ready(self):
             return torch.cat([self._run(*part) for part in parts])
 
     def _run(self, x: Tensor, rung: Tensor) -> Tensor:
