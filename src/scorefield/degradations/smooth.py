@@ -35,6 +35,7 @@ def smooth_fill(picture: Tensor, hole: Tensor) -> Tensor:
 
 
 def _filled(picture: Tensor, known: Tensor) -> Tensor:
+    """`picture` is 0 where it is not known."""
     inside = known > 0
     if min(picture.shape[-2:]) == 1 or bool(inside.all()):
         return picture
@@ -44,10 +45,11 @@ def _filled(picture: Tensor, known: Tensor) -> Tensor:
     small = avg_pool2d(pad(picture * known, even), 2) / share.clamp(min=1e-6)
     coarse = interpolate(_filled(small, (share > 0).to(known)), scale_factor=2.0, mode="bilinear")
     x = torch.where(inside, picture, coarse[..., :h, :w])
+    quarter = 0.25 * (~inside)
     for _ in range(_STEPS):
         edged = pad(x, (1, 1, 1, 1), mode="replicate")
-        mean = edged[..., 1:-1, 2:] + edged[..., 1:-1, :-2]
-        mean += edged[..., 2:, 1:-1]
-        mean += edged[..., :-2, 1:-1]
-        x = torch.where(inside, picture, mean / 4)
+        total = edged[..., 1:-1, 2:] + edged[..., 1:-1, :-2]
+        total += edged[..., 2:, 1:-1]
+        total += edged[..., :-2, 1:-1]
+        x = torch.addcmul(picture, total, quarter)
     return x
