@@ -143,8 +143,8 @@ def test_latents_of_samples_are_noise():
 
 
 def test_a_fashion_picture_comes_back():
-    """At 1e-5; the bundled model has half precision, of which the solver is to see nothing."""
-    model = hub.load("fashion")
+    """At 1e-5; the model is in half precision, of which the solver is to see nothing."""
+    model = hub.load("fashion", precision=torch.bfloat16)
     x0 = to_float(open_images("fashion", split="test").images[:2], model.value_range)
     low, high = model.sigma_range
     latent = encode(model, x0, sigma_max=high, sigma_min=low)

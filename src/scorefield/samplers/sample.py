@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 from scorefield.denoisers import EVERYWHERE, Clamped, Interval, class_rows, conditioned
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import ScoreModel
+from scorefield.networks.ready import ready
 from scorefield.samplers.plans import plan
 from scorefield.samplers.settings import Setting
 from scorefield.samplers.step import Step
@@ -104,16 +105,17 @@ def sample(
     parts: list[Tensor] = []
     per_batch = chosen.evaluations
     total = per_batch * -(-n // batch)
-    for part, x in enumerate(begun.split(batch)):
-        rows = None if told is None else told[part * batch : part * batch + len(x)]
-        denoiser = conditioned(model, rows, guidance=guidance, interval=interval)
-        if clamp:
-            denoiser = Clamped(denoiser, *model.value_range)
-        for step in chosen.sampler.iterate(denoiser, x, chosen.sigmas, generator=generator):
-            x = step.x
-            if track is not None:
-                track(part * per_batch + step.evaluations, total, step)
-        parts.append(x)
+    with ready(model.network):
+        for part, x in enumerate(begun.split(batch)):
+            rows = None if told is None else told[part * batch : part * batch + len(x)]
+            denoiser = conditioned(model, rows, guidance=guidance, interval=interval)
+            if clamp:
+                denoiser = Clamped(denoiser, *model.value_range)
+            for step in chosen.sampler.iterate(denoiser, x, chosen.sigmas, generator=generator):
+                x = step.x
+                if track is not None:
+                    track(part * per_batch + step.evaluations, total, step)
+            parts.append(x)
     return torch.cat(parts)
 
 
