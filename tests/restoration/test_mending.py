@@ -158,6 +158,30 @@ def test_a_transparent_part_may_be_what_is_to_be_filled(tmp_path):
     assert np.array_equal(np.asarray(out.damaged)[clear == 0], np.full((320, 3), 128))
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_picture_that_grows_is_opaque_where_it_grew(tmp_path, times):
+    rgba = np.dstack([levels(40, 70), levels(40, 70, channels=1, seed=1)])
+    Image.fromarray(rgba).save(tmp_path / "p.png")
+    growth = {"sides": ["left", "top"], "amount": 0.2, "times": times}
+    out = restore(MODEL, tmp_path / "p.png", "uncrop", steps=1, **growth)
+    saved = np.asarray(Image.open(out.save(tmp_path / "out")[0]))
+    top, left = saved.shape[0] - 40, saved.shape[1] - 70
+    assert top >= 8 * times and left >= 14 * times
+    assert np.array_equal(saved[top:, left:], rgba)
+    assert (saved[:top, :, 3] == 255).all() and (saved[:, :left, 3] == 255).all()
+
+
+@pytest.mark.parametrize("method", ["learned", "pigdm"])
+def test_alpha_is_enlarged_with_its_picture(tmp_path, method):
+    alpha = np.repeat([0, 255], [30, 40]).astype(np.uint8) * np.ones((40, 1), np.uint8)
+    Image.fromarray(np.dstack([levels(40, 70), alpha])).save(tmp_path / "p.png")
+    model = MODEL if method == "learned" else tiny_model(3, size=16)
+    out = restore(model, tmp_path / "p.png", "upscale", factor=2, steps=1, method=method)
+    saved = np.asarray(Image.open(out.save(tmp_path / "out")[0]))[..., 3]
+    assert saved.shape == (80, 140)
+    assert (saved[:, :56] < 8).all() and (saved[:, 64:] > 247).all()
+
+
 def test_quality_is_read_from_a_files_tables(tmp_path):
     for quality in (1, 5, 10, 50, 90, 100):
         assert jpeg_quality(jpeg(tmp_path / "p.jpg", quality)) == quality

@@ -121,7 +121,7 @@ class Original:
         """Write a picture with this one's depth, alpha, EXIF and color profile, in the suffix's format.
 
         PNG, TIFF, WebP and BMP are written losslessly; `lost` tells what a format cannot keep. A profile
-        of grey does not go with colors, nor the other way round; alpha does not go with another size.
+        of grey does not go with colors, nor the other way round; alpha of another size is left out.
 
         Args:
             levels: (H, W, C), uint8 or uint16, C of 1 or 3.

@@ -4,7 +4,8 @@ Whatever it was, y is brought onto what A can give, y ← A(A⁺y): levels are r
 nothing that A cannot give should be asked for.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,21 @@ class Given:
     def size(self) -> tuple[int, int]:
         """(H, W)."""
         return self.levels.shape[0], self.levels.shape[1]
+
+    def grown(self, lay: Callable[[Tensor], Tensor], size: tuple[int, int]) -> Original | None:
+        """The file, its alpha laid on answers of another size; what was not there is opaque.
+
+        Args:
+            lay: from a picture of the own size, (1, C, H, W), to one of the answers', 0 where nothing was.
+            size: (H, W) of the answers.
+        """
+        if self.source is None or self.source.alpha is None or size == self.size:
+            return self.source
+        alpha = self.source.alpha
+        most = np.iinfo(alpha.dtype).max
+        clear = torch.from_numpy(1 - alpha / np.float32(most)).expand(1, self.levels.shape[2], *self.size)
+        opaque = 1 - lay(clear)[0, 0].clamp(0, 1).numpy()
+        return replace(self.source, alpha=(opaque * most).round().astype(alpha.dtype))
 
     def channels(self, count: int, wanted: str = "the model draws") -> Levels:
         """With so many channels: grey is repeated, and color whose channels are equal is grey.

@@ -128,7 +128,8 @@ def restore(
     if not chosen.method.learned:
         job = asked.job(model, given)
         answers = observed(model, job, chosen, candidates, seed, track)
-        beside = Beside(damaged=job.damaged, original=job.original, source=given.source)
+        source = given.grown(job.degradation.pinv, job.shape[1:])
+        beside = Beside(damaged=job.damaged, original=job.original, source=source)
         return gathered(answers, beside, average=average)
     painter = Painter(
         learned=Learned(model=model),
@@ -139,7 +140,8 @@ def restore(
         overlap=_OVERLAP,
     )
     sight, answering = asked.seen(painter, given)
-    beside = Beside(damaged=sight.damaged, original=sight.original, source=given.source)
+    source = given.grown(sight.lay, sight.canvas.size)
+    beside = Beside(damaged=sight.damaged, original=sight.original, source=source)
     return gathered(drawn(answering, track), beside, average=average)
 
 
@@ -235,7 +237,14 @@ class _Asked:
         grey = np.full((*way.size, levels.shape[2]), grey_of(levels))
         grey[way.picture.slices] = levels
         canvas = Canvas(levels=grey, hole=None, value_range=model.value_range)
-        sight = Sight(canvas=canvas, damaged=picture_of(grey), original=picture_of(given.levels))
+
+        def lay(x: Tensor) -> Tensor:
+            whole = x.new_zeros(*x.shape[:2], *way.size)
+            whole[(..., *way.picture.slices)] = x
+            return whole
+
+        original = picture_of(given.levels)
+        sight = Sight(canvas=canvas, damaged=picture_of(grey), original=original, lay=lay)
         return sight, panorama(painter, levels, way, side=side, deep=deep)
 
     def _damage(self) -> Damage | Degradation:

@@ -1,5 +1,6 @@
 """From a picture as a user has it to what a model that learned to mend is shown."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,10 @@ from scorefield.restoration.observed import Given, grey_of, left_of
 from scorefield.restoration.tasks import Picture, Size, Task, Wish
 
 
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sight:
     """What the model is shown, and what people are.
@@ -24,11 +29,13 @@ class Sight:
         canvas: of the whole size.
         damaged: what is left as a picture; what is missing of it is grey.
         original: the clean picture if there is one, or the picture as it came in.
+        lay: brings a picture of the size that came in, (1, C, H, W), onto the canvas.
     """
 
     canvas: Canvas
     damaged: Image.Image
     original: Image.Image
+    lay: Callable[[Tensor], Tensor] = _as_it_is
 
 
 def sighted(
@@ -75,7 +82,8 @@ def operated(
     damaged = picture_of(left.levels) if canvas.hole is None else _with_grey(canvas)
     before = left.levels if left.clean is None else left.clean
     known = canvas.hole is None and left.clean is None
-    return Sight(canvas=canvas, damaged=damaged, original=damaged if known else picture_of(before))
+    original = damaged if known else picture_of(before)
+    return Sight(canvas=canvas, damaged=damaged, original=original, lay=left.degradation.pinv)
 
 
 def _itself(model: ScoreModel, given: Given, clean: Levels | None) -> Sight:
@@ -88,8 +96,10 @@ def _around(model: ScoreModel, given: Given, damage: Damage) -> Sight:
     """A picture with a hole, or with nothing around it."""
     levels = given.channels(model.shape[0])
     whole = (model.shape[0], *damage.before(given.size))
-    canvas = with_hole(model, levels, damage.operator(whole, model.value_range))
-    return Sight(canvas=canvas, damaged=_with_grey(canvas), original=picture_of(given.levels))
+    operator = damage.operator(whole, model.value_range)
+    canvas = with_hole(model, levels, operator)
+    original = picture_of(given.levels)
+    return Sight(canvas=canvas, damaged=_with_grey(canvas), original=original, lay=operator.pinv)
 
 
 def with_hole(model: ScoreModel, levels: Levels, degradation: Degradation) -> Canvas:
