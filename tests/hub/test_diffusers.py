@@ -180,7 +180,7 @@ def test_the_second_half_of_a_network_with_a_variance_is_left_out(tmp_path):
     x, sigma = pictures(), torch.full((2,), model.sigma_range[1])
     given = network(x / (1 + sigma[0] ** 2).sqrt(), 49).sample[:, :1]
     error = model(x, sigma) - (x - sigma[0] * given)
-    assert float(error.abs().max()) < 1e-5 * float(sigma[0])
+    assert float(error.abs().max()) < 4e-6 * float(sigma[0])  # of the network, which σ multiplies
 
 
 @torch.no_grad()

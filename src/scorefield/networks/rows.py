@@ -97,9 +97,10 @@ def _along(lines: Tensor, matrix: Tensor) -> Tensor:
 
 def greatest(x: Tensor, reach: int) -> Tensor:
     """The greatest within `reach` places to each side, of x laid in rows; its shape."""
-    lines = _greatest_down(_lines(x).flatten(1, 2)[None], reach)  # (1, H, N·W, C)
-    lines = _greatest_down(lines.view(-1, x.shape[3], 1, x.shape[1]), reach)  # (H·N, W, 1, C)
-    return _picture(lines.view(len(_lines(x)), len(x), *lines.shape[1::2]))
+    n, c, h, w = x.shape
+    down = _greatest_down(_lines(x).reshape(1, h, n * w, c), reach)
+    along = _greatest_down(down.view(h * n, w, 1, c), reach)
+    return _picture(along.view(h, n, w, c))
 
 
 def _greatest_down(strips: Tensor, reach: int) -> Tensor:
