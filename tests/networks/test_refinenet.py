@@ -215,6 +215,7 @@ def test_the_fast_way_is_the_plain_way(levels, monkeypatch):
         return y.detach(), torch.autograd.grad(y.square().sum(), list(net.parameters()))
 
     monkeypatch.setattr(rows, "_NARROWEST", 16)
+    monkeypatch.setattr(rows, "_FEWEST", 1)
     fast, fast_grads = both()
     with torch.no_grad():
         kept = net(x, label)
@@ -247,6 +248,7 @@ def test_twice_differentiated_the_fast_way_is_the_plain_way(monkeypatch):
         return torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
 
     monkeypatch.setattr(rows, "_NARROWEST", 16)
+    monkeypatch.setattr(rows, "_FEWEST", 1)
     fast = sliced()
     monkeypatch.setattr(rows, "pays", lambda x: False)
     for a, b in zip(fast, sliced(), strict=True):
@@ -330,6 +332,7 @@ def test_with_the_authors_weights_it_is_the_authors_function(
     repository, module, kind, side, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(rows, "_NARROWEST", 16)
+    monkeypatch.setattr(rows, "_FEWEST", 1)
     net = theirs(repository, module, kind, side=side)
     torch.save([net.state_dict(), {}], tmp_path / "checkpoint.pth")
     model = import_ncsn(tmp_path / "checkpoint.pth", size=side).model

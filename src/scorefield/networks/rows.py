@@ -35,16 +35,18 @@ _TILE = 7  # 28 and 14 columns are four and two of them
 _POINTS = (float("inf"), 0.0, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0, -0.75)  # a tile of m takes the first m + 2
 _ONE = _POINTS.index(1)
 _NARROWEST, _GRAIN = 64, 16  # channels below which it takes longer, and what they must divide by
+_FEWEST = 16 * 28 * 28  # pixels below which it takes longer: the kernels are made for too little
 
 
 def pays(x: Tensor) -> bool:
-    """Whether pictures like x are faster in rows: in float32 by oneDNN, neither large nor narrow."""
+    """Whether pictures like x are faster in rows: in float32 by oneDNN, small, wide and many."""
     return (
         x.device.type == "cpu"
         and torch.backends.mkldnn.is_available()
         and x.dtype == torch.float32
         and max(x.shape[-2:]) <= HIGHEST
         and x.shape[1] >= _NARROWEST
+        and x[:, 0].numel() >= _FEWEST
         and x.shape[1] % _GRAIN == 0
         and not torch.is_autocast_enabled("cpu")
         and not transformed()
