@@ -5,8 +5,8 @@ python -m benchmarks --fashion          and quality against training time beside
 python -m benchmarks --fashion --minutes 3 10 30 --peer-minutes 3
 python -m benchmarks --ncsn --peer CLONE   RefineNet beside its authors' program, three minutes
 python -m benchmarks --samplers            every sampler, quality against evaluations; hours, resumed likewise
-python -m benchmarks --palette --peer CLONE    models that mend: the community's network, damage, megapixels
-python -m benchmarks --restoration --n 100 --out DIR   every restorer on every damage, resumed likewise
+python -m benchmarks --palette --peer CLONE    models that restore: the community's network, degradation, megapixels
+python -m benchmarks --restoration --n 100 --out DIR   every restorer on every degradation, resumed likewise
 """
 
 import argparse
@@ -45,9 +45,7 @@ def machine() -> dict[str, Any]:
 
 def keep(name: str, results: dict[str, Any], path: Path | None = None) -> None:
     """Write the results of one benchmark, by default to its place among them all."""
-    path = write_atomic(
-        path or RESULTS / f"{name}.json", json.dumps(machine() | {"results": results}, indent=1) + "\n"
-    )
+    path = write_atomic(path or RESULTS / f"{name}.json", json.dumps(machine() | {"results": results}, indent=1) + "\n")
     print(path)
 
 
@@ -73,22 +71,20 @@ def mend(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Parse, run, keep."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     option = parser.add_argument
     option("--fashion", action="store_true", help="training against the peer on all of Fashion-MNIST")
     option("--ncsn", action="store_true", help="RefineNet against the program of NCSN's authors")
-    option("--palette", action="store_true", help="models that mend: speed, damage, large pictures")
+    option("--palette", action="store_true", help="models that restore: speed, degradation, large images")
     option("--peer", type=Path, help="a clone: of ermongroup/ncsn, or of the community's Palette")
     option("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"), help="its IDX folder")
     option("--minutes", type=float, nargs="+", default=[3.0], help="marks of our training")
     option("--peer-minutes", type=float, nargs="*", default=[3.0], help="marks of the peer's")
     option("--samplers", action="store_true", help="every sampler: quality against evaluations")
     option("--model", help="by default fashion, of --palette photos: a name, a run folder or a file")
-    option("--n", type=int, default=1000, help="of --samplers: pictures of each cell")
-    option("--restoration", action="store_true", help="every restorer on every damage")
-    option("--candidates", type=int, default=2, help="of --restoration: answers for each picture")
+    option("--n", type=int, default=1000, help="of --samplers: images of each cell")
+    option("--restoration", action="store_true", help="every restorer on every degradation")
+    option("--candidates", type=int, default=2, help="of --restoration: answers for each image")
     option("--evaluations", type=int, default=100, help="of --restoration: for each answer")
     option("--samples", type=int, default=2000)
     option("--peer-samples", type=int, default=500, help="fewer: it draws one or two a second")

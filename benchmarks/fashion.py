@@ -16,10 +16,10 @@ from torch import Tensor
 
 from benchmarks import peer
 from scorefield.data.datasets import open_images
-from scorefield.data.images import to_uint8
-from scorefield.data.sheets import grid, save_image
-from scorefield.evaluation.distances import frechet_distance, inception_score, kernel_distance
-from scorefield.evaluation.features import classifier_features
+from scorefield.data.grids import grid, save_image
+from scorefield.data.image import to_uint8
+from scorefield.metrics.distances import frechet_distance, inception_score, kernel_distance
+from scorefield.metrics.features import classifier_features
 from scorefield.model import ScoreModel
 from scorefield.samplers import sample
 from scorefield.training import Trainer, read_recipe
@@ -69,8 +69,8 @@ def ours(
 def draw(model: ScoreModel, n: int, steps: int) -> tuple[Tensor, float]:
     """N samples as uint8, and images per second."""
     start = time.perf_counter()
-    pictures = to_uint8(sample(model, n, steps=steps, batch=125), model.value_range).cpu()
-    return pictures, n / (time.perf_counter() - start)
+    images = to_uint8(sample(model, n, steps=steps, batch=125), model.value_range).cpu()
+    return images, n / (time.perf_counter() - start)
 
 
 def run(
@@ -88,26 +88,24 @@ def run(
     results: dict[str, Any] = {
         "judge": judge.features.name,
         "accuracy": judge.features.facts.get("held_out_accuracy"),
-        "real": judge(
-            train.images[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:samples]]
-        ),
+        "real": judge(train.images[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:samples]]),
         "ours": [],
         "evaluations": [],
         "peer": [],
     }
     model, parameters = None, 0
     for trainer, model, facts in ours(data, minutes, out / "ours"):
-        pictures, rate = draw(model, samples, 18)
-        results["ours"].append(facts | judge(pictures) | {"samples_per_second": rate})
-        results["ours"][-1]["FD_at_peer_n"] = judge(pictures[:peer_samples])["FD"]
-        save_image(grid(pictures[:64]), out / f"ours-{facts['minute']:g}m.png")
+        images, rate = draw(model, samples, 18)
+        results["ours"].append(facts | judge(images) | {"samples_per_second": rate})
+        results["ours"][-1]["FD_at_peer_n"] = judge(images[:peer_samples])["FD"]
+        save_image(grid(images[:64]), out / f"ours-{facts['minute']:g}m.png")
         trainer.save()
         parameters = facts["parameters"]
         print(results["ours"][-1], flush=True)
     assert model is not None
     for steps in HEUN_STEPS:
-        pictures, rate = draw(model, samples, steps)
-        entry = {"evaluations": 2 * steps - 1, "samples_per_second": rate} | judge(pictures)
+        images, rate = draw(model, samples, steps)
+        entry = {"evaluations": 2 * steps - 1, "samples_per_second": rate} | judge(images)
         results["evaluations"].append(entry)
         print(entry, flush=True)
     if peer_minutes:
@@ -131,15 +129,15 @@ def run_peer(
         }
         name = min(probe, key=probe.__getitem__)
         start = time.perf_counter()
-        pictures = peer.sample(mark.weights[name], samples)
+        photos = peer.sample(mark.weights[name], samples)
         rate = samples / (time.perf_counter() - start)
-        save_image(grid(pictures[:64]), out / f"peer-{mark.minute:g}m.png")
+        save_image(grid(photos[:64]), out / f"peer-{mark.minute:g}m.png")
         facts = {
             "minute": mark.minute,
             "parameters": peer.parameter_count(form),
             "steps": mark.steps,
             "images_per_second": mark.images_per_second,
         }
-        entry = facts | {"weights": name, "samples_per_second": rate} | judge(pictures)
+        entry = facts | {"weights": name, "samples_per_second": rate} | judge(photos)
         print(entry, flush=True)
         yield entry

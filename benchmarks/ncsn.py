@@ -25,16 +25,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from scorefield import noise
+from scorefield import schedules
 from scorefield.hub.load import preferred_precision
-from scorefield.memory import keep_freed
+from scorefield.kernels.malloc import keep_freed
 from scorefield.model import ScoreModel
 from scorefield.networks import RefineNet
 from scorefield.objectives import denoising_score_matching
 from scorefield.parameterization import NCSN
 from scorefield.samplers import AnnealedLangevin
 
-SIGMAS = noise.geometric(1, 0.01, 10)
+SIGMAS = schedules.geometric(1, 0.01, 10)
 STEP_SIZE = 2e-5
 PRECISIONS = {"float32": torch.float32}
 if preferred_precision("cpu") == torch.bfloat16:  # else it is imitated, at a fraction of the speed
@@ -194,7 +194,7 @@ def our_training(images: Tensor, precision: torch.dtype) -> Callable[[], None]:
 
 
 def their_sampling(network: nn.Module, images: Tensor, precision: torch.dtype) -> Callable[[], None]:
-    """One update of theirs on the middle rung, by the arithmetic of their sampler."""
+    """One update of theirs on the middle noise level, by the arithmetic of their sampler."""
     half, label = precision != torch.float32, len(SIGMAS) // 2
     size = STEP_SIZE * (SIGMAS[label] / SIGMAS[-1]) ** 2
 
@@ -208,16 +208,14 @@ def their_sampling(network: nn.Module, images: Tensor, precision: torch.dtype) -
 
 
 def our_sampling(images: Tensor, precision: torch.dtype) -> Callable[[], None]:
-    """One update of ours on the same rung."""
+    """One update of ours on the same noise level."""
     model, generator = ours().eval(), torch.Generator().manual_seed(0)
     model.precision = precision
     sigma = SIGMAS[len(SIGMAS) // 2][None]
 
     def update() -> None:
         with torch.no_grad():
-            for _ in AnnealedLangevin(step_size=STEP_SIZE, steps=1).iterate(
-                model, images, sigma, generator=generator
-            ):
+            for _ in AnnealedLangevin(step_size=STEP_SIZE, steps=1).iterate(model, images, sigma, generator=generator):
                 pass
 
     return update

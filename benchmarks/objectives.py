@@ -21,18 +21,18 @@ from scorefield.training import build_model, read_recipe
 
 
 def run() -> dict[str, Any]:
-    """The exact trace of points and pictures, of a score and an energy, in evaluation and in training."""
+    """The exact trace of points and images, of a score and an energy, in evaluation and in training."""
     points = ScoreField(MLP(features=16, width=128, activation="softplus"))
     recipe = read_recipe("default", ["network.widths=[16, 32]"])
-    pictures = build_model(recipe, (1, 8, 8))
-    energy = ScoreModel(Energy(pictures.network), pictures.parameterization, shape=pictures.shape)
+    images = build_model(recipe, (1, 8, 8))
+    energy = ScoreModel(Energy(images.network), images.parameterization, shape=images.shape)
     x = torch.randn(8, 1, 8, 8)
     return {
         "points, D = 16, batch 128": exact(points, torch.randn(128, 16)),
-        "pictures, D = 64, batch 8": exact(pictures, x),
-        "pictures, D = 64, batch 8, memory 4 MiB": exact(pictures, x, memory=2**22),
-        "energy of pictures, D = 64, batch 4": exact(energy, x[:4]),
-        "units of the others, D = 64, batch 8": others(pictures, x),
+        "images, D = 64, batch 8": exact(images, x),
+        "images, D = 64, batch 8, memory 4 MiB": exact(images, x, memory=2**22),
+        "energy of images, D = 64, batch 4": exact(energy, x[:4]),
+        "units of the others, D = 64, batch 8": others(images, x),
     }
 
 
@@ -41,9 +41,7 @@ def exact(model: torch.nn.Module, x: Tensor, *, memory: int = 2**30) -> dict[str
     whole = partial(objectives.explicit_score_matching, memory=memory)
     shares: dict[str, float] = {}
     for name, training in {"evaluation": False, "training": True}.items():
-        shares[name] = _seconds(whole, model, x, training, 3) / (
-            x[0].numel() * _seconds(_one, model, x, training, 15)
-        )
+        shares[name] = _seconds(whole, model, x, training, 3) / (x[0].numel() * _seconds(_one, model, x, training, 15))
     return shares
 
 
@@ -52,9 +50,7 @@ def others(model: torch.nn.Module, x: Tensor) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     kinds: dict[str, Callable[..., Tensor]] = {
         "denoising": partial(objectives.denoising_score_matching, generator=generator),
-        "sliced, 4 projections": partial(
-            objectives.sliced_score_matching, projections=4, generator=generator
-        ),
+        "sliced, 4 projections": partial(objectives.sliced_score_matching, projections=4, generator=generator),
         "finite differences": partial(objectives.finite_difference_score_matching, generator=generator),
     }
     unit = _seconds(_one, model, x, True, 15)
@@ -66,9 +62,7 @@ def _one(model: torch.nn.Module, x: Tensor, sigma: Tensor) -> Tensor:
     return objectives.hutchinson_score_matching(model, x, sigma, generator=generator)
 
 
-def _seconds(
-    loss: Callable[..., Tensor], model: torch.nn.Module, x: Tensor, training: bool, runs: int
-) -> float:
+def _seconds(loss: Callable[..., Tensor], model: torch.nn.Module, x: Tensor, training: bool, runs: int) -> float:
     sigma, times = torch.ones(len(x)), list[float]()
     for _ in range(runs + 1):
         start = time.process_time()

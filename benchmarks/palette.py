@@ -1,4 +1,4 @@
-"""Models that mend: beside the community's Palette, the cost of making damage, and large pictures.
+"""Models that restore: beside the community's Palette, the cost of making degradation, and large images.
 
 **Race.** The network of Janspiry/Palette-Image-to-Image-Diffusion-Models as its configurations have it (64
 channels, multipliers 1, 2, 4, 8, two blocks, residual blocks that change the size, attention in the middle)
@@ -7,8 +7,8 @@ from a clone (`--peer`), as it stands, and in bfloat16 under autocast, in which 
 does not train; it never becomes part of this repository. Sampling is theirs by its 1,000 evaluations, ours by
 ten.
 
-**Damage.** Seconds that it takes to damage a picture, by each law and by the recipe `palette-small` with what
-it shows in holes, over those of a training step of that recipe on pictures of the same size. In training a
+**DegradationSpec.** Seconds that it takes to degradation an image, by each distribution and by the recipe `palette-small` with what
+it shows in holes, over those of a training step of that recipe on images of the same size. In training a
 thread of its own makes it meanwhile; the share is what that costs where no processor is free.
 
 **Megapixels.** `restore` takes a JPEG file out of its blocks, in a fresh process for each size: seconds, and
@@ -32,16 +32,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from scorefield import degradations, noise
+from scorefield import degradations, noise_distributions
 from scorefield.condition import Condition
 from scorefield.degradations import DegradationFamily, shown
-from scorefield.memory import keep_freed
+from scorefield.kernels.malloc import keep_freed
+from scorefield.kernels.prepacked import ready
 from scorefield.model import ScoreModel
 from scorefield.networks import UNet
-from scorefield.networks.ready import ready
 from scorefield.objectives import denoising_score_matching
 from scorefield.training import read_recipe
-from scorefield.training.damage import DamageLaw, PairedDamage
+from scorefield.training.degradation_settings import DegradationDistribution, PairedDegradation
 from scorefield.training.recipe import build_model
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -58,10 +58,10 @@ def run(peer: Path | None, model: str, *, rounds: int = 3) -> dict[str, Any]:
 
     Args:
         peer: a clone of theirs; without it there is no race.
-        model: that mends, for the megapixels.
+        model: that restores, for the megapixels.
         rounds: of the race.
     """
-    results: dict[str, Any] = {"damage": damage_shares(), "megapixels": [large(model, m) for m in MEGAPIXELS]}
+    results: dict[str, Any] = {"degradation": degradation_shares(), "megapixels": [large(model, m) for m in MEGAPIXELS]}
     if peer is not None:
         results["race"] = [race(peer, side, rounds) for side in SIZES]
     return results
@@ -177,9 +177,7 @@ def _ours() -> nn.Module:
 
 def _theirs(peer: Path) -> nn.Module:
     if not (peer / "models" / "guided_diffusion_modules").is_dir():
-        raise SystemExit(
-            f"{peer}: not there; --peer takes a clone of Janspiry/Palette-Image-to-Image-Diffusion-Models"
-        )
+        raise SystemExit(f"{peer}: not there; --peer takes a clone of Janspiry/Palette-Image-to-Image-Diffusion-Models")
     sys.path.insert(0, str(peer))
     from models.guided_diffusion_modules.unet import UNet as Theirs
 
@@ -190,11 +188,11 @@ def _theirs(peer: Path) -> nn.Module:
     )  # fmt: skip
 
 
-# --- damage --------------------------------------------------------------------------------------
+# --- degradation --------------------------------------------------------------------------------------
 
 
-def damage_shares() -> dict[str, Any]:
-    """Milliseconds a picture for each law at both sizes, and the share of a step of `palette-small`."""
+def degradation_shares() -> dict[str, Any]:
+    """Milliseconds an image for each distribution at both sizes, and the share of a step of `palette-small`."""
     families: dict[str, DegradationFamily] = {
         "grey": degradations.Grey(),
         "masks": degradations.FreeForm(),
@@ -212,7 +210,7 @@ def damage_shares() -> dict[str, Any]:
         times = {name: 1e3 * _damaging(family, x0) for name, family in families.items()}
         times["the recipe"] = 1e3 * _as_in_training(side, batch)
         shares = {name: time / step for name, time in times.items()}
-        found[str(side)] = {"step_ms": step, "damage_ms": times, "share": shares}
+        found[str(side)] = {"step_ms": step, "degradation_ms": times, "share": shares}
         print(side, f"step {step:.1f} ms,", {name: f"{share:.2%}" for name, share in shares.items()})
     return found
 
@@ -221,25 +219,25 @@ def _damaging(family: DegradationFamily, x0: Tensor, times: int = 100) -> float:
     generator = torch.Generator().manual_seed(0)
     start = time.perf_counter()
     for _ in range(times):
-        damage = family.draw(x0.shape, generator=generator)
-        shown(damage, damage(x0), generator=generator)
+        degradation = family.draw(x0.shape, generator=generator)
+        shown(degradation, degradation(x0), generator=generator)
     return (time.perf_counter() - start) / times
 
 
 def _as_in_training(side: int, batch: int, times: int = 20) -> float:
-    """Of the recipe's own mix and what it shows in holes, for one picture."""
+    """Of the recipe's own mix and what it shows in holes, for one image."""
     recipe = read_recipe("palette-small")
-    entries = [entry for entry in recipe.damage if not isinstance(entry, PairedDamage)]
-    law = DamageLaw(entries=entries, value_range=recipe.data.value_range, hole=recipe.data.hole)
+    entries = [entry for entry in recipe.degradation if not isinstance(entry, PairedDegradation)]
+    distribution = DegradationDistribution(entries=entries, value_range=recipe.data.value_range, hole=recipe.data.hole)
     x0, generator = torch.rand(batch, 3, side, side) * 2 - 1, torch.Generator().manual_seed(0)
     start = time.perf_counter()
     for _ in range(times):
-        law(x0, generator=generator)
+        distribution(x0, generator=generator)
     return (time.perf_counter() - start) / times / batch
 
 
 def _step_seconds(side: int, batch: int, steps: int = 6) -> float:
-    """Of training, for one picture."""
+    """Of training, for one image."""
     keep_freed()
     recipe = read_recipe("palette-small")
     model: ScoreModel = build_model(recipe, (3, side, side))
@@ -251,7 +249,7 @@ def _step_seconds(side: int, batch: int, steps: int = 6) -> float:
     times: list[float] = []
     for _ in range(steps):
         start = time.perf_counter()
-        sigma = noise.draw_sigma(recipe.noise_law(), batch, generator=generator)
+        sigma = noise_distributions.draw_sigma(recipe.noise_distribution(), batch, generator=generator)
         loss = denoising_score_matching(model, x0, sigma, condition=condition, generator=generator).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -262,9 +260,9 @@ def _step_seconds(side: int, batch: int, steps: int = 6) -> float:
 
 # --- megapixels ----------------------------------------------------------------------------------
 
-_MENDING = """
+_RESTORING = """
 import json, resource, sys, time
-from scorefield.memory import keep_freed
+from scorefield.kernels.malloc import keep_freed
 keep_freed()
 import scorefield as sf
 start = time.perf_counter()
@@ -277,13 +275,13 @@ print(json.dumps({"seconds": seconds, "peak_MB": peak / 1024}))
 
 
 def large(model: str, megapixels: float) -> dict[str, Any]:
-    """Seconds and memory to mend a JPEG file of quality 20, 4:3, of so many million pixels."""
+    """Seconds and memory to restore a JPEG file of quality 20, 4:3, of so many million pixels."""
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
     width = round(height * 4 / 3)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.jpg"
         _texture(height, width).save(path, quality=20)
-        command = [sys.executable, "-c", _MENDING, model, str(path), folder]
+        command = [sys.executable, "-c", _RESTORING, model, str(path), folder]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     found |= {"megapixels": width * height / 1e6, "size": [width, height]}

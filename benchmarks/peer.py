@@ -163,9 +163,7 @@ def train(images: Tensor, minutes: Sequence[float], *, form: Form, recipe: Recip
         yield Mark(minute=minute, steps=steps, images_per_second=seen / clock, loss=loss, weights=weights)
 
 
-def sample(
-    model: nn.Module, n: int, *, sampling_timesteps: int = 250, batch: int = 64, seed: int = 0
-) -> Tensor:
+def sample(model: nn.Module, n: int, *, sampling_timesteps: int = 250, batch: int = 64, seed: int = 0) -> Tensor:
     """`n` images (n, 1, 28, 28), uint8, in float32: by DDIM, or at all 1000 steps ancestral."""
     model.eval()
     model.sampling_timesteps = sampling_timesteps

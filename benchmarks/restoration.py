@@ -1,18 +1,18 @@
-"""Restoration without training: every method on every damage, with one model, on pictures it has not seen.
+"""Restoration without training: every method on every degradation, with one model, on images it has not seen.
 
 Each method has the sampler that it was published with, or the nearest here, and as many evaluations of the
 network as all the others, but for Langevin dynamics, which makes nothing of so few and has five times as
-many. What a pass backwards costs shows in the seconds. Of each picture several candidates are drawn.
+many. What a pass backwards costs shows in the seconds. Of each image several candidates are drawn.
 
-    psnr            10 log₁₀ 1/MSE, values from 0 to 1, in dB, mean over pictures and candidates
-    psnr_unknown    the same over what the damage does not show, x − A⁺A x; of a mask, the hole
+    psnr            10 log₁₀ 1/MSE, values from 0 to 1, in dB, mean over images and candidates
+    psnr_unknown    the same over what the degradation does not show, x − A⁺A x; of a mask, the hole
     misfit          ‖A(x̂) − A(x)‖ as root mean square, values from 0 to 1
     distance        Fréchet distance on named features between one candidate of each and the originals; equal
                     n alone can be compared
-    diversity       root mean square between two candidates of one picture, and the distance of their features
+    diversity       root mean square between two candidates of one image, and the distance of their features
     seconds         for a candidate
 
-`A⁺y`, what the damage leaves, and real pictures in place of candidates are the rows to compare with. What
+`A⁺y`, what the degradation leaves, and real images in place of candidates are the rows to compare with. What
 is done is kept after every row, so that a run that was stopped goes on where it was.
 """
 
@@ -26,22 +26,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefield import noise
+from scorefield import schedules
 from scorefield.data.datasets import held_out, open_images
-from scorefield.data.images import to_float, to_uint8
-from scorefield.data.sheets import grid, save_image
-from scorefield.degradations import Degradation, Mask, Observation, parse_damage
-from scorefield.evaluation.distances import frechet_distance
-from scorefield.evaluation.features import Features
-from scorefield.evaluation.reference import choose_features
+from scorefield.data.grids import grid, save_image
+from scorefield.data.image import to_float, to_uint8
+from scorefield.degradations import Degradation, Mask, Observation, parse_degradation
 from scorefield.files import write_atomic
 from scorefield.hub import load
+from scorefield.metrics.distances import frechet_distance
+from scorefield.metrics.features import Features
+from scorefield.metrics.reference import choose_features
 from scorefield.model import ScoreModel
 from scorefield.restoration import DPS, MomentMatching, NullSpace, Projection, Restorer
 from scorefield.restoration import METHODS as NAMED
 from scorefield.samplers import Ancestral, Plan, plan
 
-DAMAGES: dict[str, tuple[str, ...]] = {
+DEGRADATIONS: dict[str, tuple[str, ...]] = {
     "center": ("mask:center",),
     "half": ("mask:bottom",),
     "brush": (),
@@ -51,7 +51,7 @@ DAMAGES: dict[str, tuple[str, ...]] = {
     "jpeg": ("jpeg:10",),
     "composite": ("downscale:2", "mask:center"),
 }
-SHOWN = 6  # pictures of a sheet
+SHOWN = 6  # images of a sheet
 COLUMNS = (
     "evaluations",
     "psnr",
@@ -88,10 +88,10 @@ def langevin(model: ScoreModel, evaluations: int) -> Plan:
 
 
 def climbing(model: ScoreModel, evaluations: int) -> Plan:
-    """Each fifth of the ladder four times."""
+    """Each fifth of the schedule four times."""
     low, high = model.sigma_range
-    rungs = max(10, evaluations // 4 + evaluations // 25)
-    sigmas = noise.climbing(noise.karras(high, low, rungs), jump=rungs // 5, times=4)
+    levels = max(10, evaluations // 4 + evaluations // 25)
+    sigmas = schedules.climbing(schedules.karras(high, low, levels), jump=levels // 5, times=4)
     return Plan(sampler=Ancestral(), sigmas=sigmas)
 
 
@@ -115,26 +115,26 @@ def run(
     evaluations: int = 100,
     batch: int = 50,
     features: str | None = None,
-    damages: list[str] | None = None,
+    degradations: list[str] | None = None,
     methods: list[str] | None = None,
 ) -> dict[str, Any]:
-    """All rows, in `out`/restoration.json, .md and a sheet of pictures for each damage.
+    """All rows, in `out`/restoration.json, .md and a sheet of images for each degradation.
 
     Args:
         model: what `load` takes.
-        data: what `open_images` takes; its held-out pictures are damaged.
+        data: what `open_images` takes; its held-out images are degraded.
         out: a folder.
-        n: pictures.
+        n: images.
         candidates: of each.
         evaluations: of the network for a candidate.
         batch: candidates at once.
         features: see `evaluation.reference.choose_features`.
-        damages: some of DAMAGES.
+        degradations: some of DEGRADATIONS.
         methods: some of METHODS.
     """
     out.mkdir(parents=True, exist_ok=True)
     drawing = load(model)
-    test, judge, real = _pictures(drawing, data, n, features)
+    test, judge, real = _images(drawing, data, n, features)
     settings = {
         "model": model,
         "data": str(data),
@@ -149,15 +149,15 @@ def run(
     if results.get("settings") != settings:
         results = {"settings": settings, "rows": {}}
     bench = _Bench(model=drawing, test=test, judge=judge, candidates=candidates, batch=batch, out=out)
-    for name, damage in _operators(drawing, damages or list(DAMAGES)):
+    for name, degradation in _operators(drawing, degradations or list(DEGRADATIONS)):
         rows = results["rows"].setdefault(name, {})
-        rows.setdefault("A⁺y", bench.unrestored(damage))
+        rows.setdefault("A⁺y", bench.unrestored(degradation))
         for method in methods or list(METHODS):
             if method not in rows:
-                rows[method] = bench.row(name, damage, method, evaluations)
+                rows[method] = bench.row(name, degradation, method, evaluations)
                 write_atomic(path, json.dumps(results, indent=1) + "\n")
                 print(name, method, {k: v and round(v, 4) for k, v in rows[method].items()}, flush=True)
-        bench.sheet(name, damage)
+        bench.sheet(name, degradation)
     write_atomic(path, json.dumps(results, indent=1) + "\n")
     write_atomic(out / "restoration.md", table(results))
     return results
@@ -167,8 +167,8 @@ def table(results: dict[str, Any]) -> str:
     """The rows as Markdown."""
     told = ", ".join(f"{key} {value}" for key, value in results["settings"].items())
     lines = [told, ""]
-    for damage, rows in results["rows"].items():
-        lines += [f"| {damage} | {' | '.join(COLUMNS)} |", "| --- |" + " --- |" * len(COLUMNS)]
+    for degradation, rows in results["rows"].items():
+        lines += [f"| {degradation} | {' | '.join(COLUMNS)} |", "| --- |" + " --- |" * len(COLUMNS)]
         for method, row in rows.items():
             cells = [f"{row[c]:.4g}" if row.get(c) is not None else "" for c in COLUMNS]
             lines.append(f"| {method} | {' | '.join(cells)} |")
@@ -187,26 +187,26 @@ class _Bench:
     batch: int
     out: Path
 
-    def unrestored(self, damage: Degradation) -> dict[str, float | None]:
-        """The row of what the damage leaves."""
+    def unrestored(self, degradation: Degradation) -> dict[str, float | None]:
+        """The row of what the degradation leaves."""
         clean = to_float(self.test, self.model.value_range)
-        return self._judged(damage, damage.pinv(damage(clean))[None])
+        return self._judged(degradation, degradation.pinv(degradation(clean))[None])
 
-    def row(self, name: str, damage: Degradation, method: str, evaluations: int) -> dict[str, float | None]:
+    def row(self, name: str, degradation: Degradation, method: str, evaluations: int) -> dict[str, float | None]:
         """Draw, keep for the sheet, judge."""
         way = METHODS[method].plan(self.model, evaluations)
         start = time.perf_counter()
-        drawn = torch.stack([self._drawn(damage, method, way, k) for k in range(self.candidates)])
+        drawn = torch.stack([self._drawn(degradation, method, way, k) for k in range(self.candidates)])
         seconds = (time.perf_counter() - start) / drawn[:, :, 0, 0, 0].numel()
         kept = to_uint8(drawn[:, :SHOWN], self.model.value_range)
         torch.save(kept, self.out / f"{name}-{method}.pt")
-        return {"evaluations": way.evaluations, **self._judged(damage, drawn), "seconds": seconds}
+        return {"evaluations": way.evaluations, **self._judged(degradation, drawn), "seconds": seconds}
 
-    def sheet(self, name: str, damage: Degradation) -> None:
+    def sheet(self, name: str, degradation: Degradation) -> None:
         """What was left, a candidate or two of every method, and the originals, as columns."""
         shown = self.test[:SHOWN]
         clean = to_float(shown, self.model.value_range)
-        columns = [to_uint8(damage.pinv(damage(clean)), self.model.value_range)]
+        columns = [to_uint8(degradation.pinv(degradation(clean)), self.model.value_range)]
         for method in METHODS:
             path = self.out / f"{name}-{method}.pt"
             if path.exists():
@@ -215,18 +215,16 @@ class _Bench:
         tiles = torch.stack(columns, 1).flatten(0, 1)
         save_image(grid(tiles, columns=len(columns)), self.out / f"{name}.png")
 
-    def _drawn(self, damage: Degradation, method: str, way: Plan, candidate: int) -> Tensor:
+    def _drawn(self, degradation: Degradation, method: str, way: Plan, candidate: int) -> Tensor:
         clean = to_float(self.test, self.model.value_range)
         generator = torch.Generator(self.model.device).manual_seed(candidate)
-        return torch.cat(
-            [self._batch(damage, method, way, rows, generator) for rows in clean.split(self.batch)]
-        )
+        return torch.cat([self._batch(degradation, method, way, rows, generator) for rows in clean.split(self.batch)])
 
     @torch.no_grad()
     def _batch(
-        self, damage: Degradation, method: str, way: Plan, clean: Tensor, generator: torch.Generator
+        self, degradation: Degradation, method: str, way: Plan, clean: Tensor, generator: torch.Generator
     ) -> Tensor:
-        observation = Observation(y=damage(clean), degradation=damage)
+        observation = Observation(y=degradation(clean), degradation=degradation)
         posterior = METHODS[method].restorer(self.model).posterior(observation, generator=generator)
         x = float(way.sigmas[0]) * torch.randn(clean.shape, generator=generator)
         for step in way.sampler.iterate(
@@ -235,16 +233,16 @@ class _Bench:
             x = step.x
         return x
 
-    def _judged(self, damage: Degradation, drawn: Tensor) -> dict[str, float | None]:
+    def _judged(self, degradation: Degradation, drawn: Tensor) -> dict[str, float | None]:
         low, high = self.model.value_range
         width = high - low
         clean = to_float(self.test, self.model.value_range)
         error = (drawn.clamp(low, high) - clean) / width
-        misfit = torch.stack([damage(x) for x in drawn]) - damage(clean)
+        misfit = torch.stack([degradation(x) for x in drawn]) - degradation(clean)
         seen = [self.judge(to_uint8(x, self.model.value_range)).features for x in drawn[:2]]
         found: dict[str, float | None] = {
             "psnr": _decibels(error, 1.0),
-            "psnr_unknown": _unknown(damage, error),
+            "psnr_unknown": _unknown(degradation, error),
             "misfit": float((misfit / width).square().mean().sqrt()),
             "distance": frechet_distance(seen[0], self.judge(self.test).features),
         }
@@ -255,10 +253,8 @@ class _Bench:
         return found
 
 
-def _pictures(
-    model: ScoreModel, data: str | Path, n: int, features: str | None
-) -> tuple[Tensor, Features, Tensor]:
-    """So many held-out pictures, the features, and as many that the model was trained on."""
+def _images(model: ScoreModel, data: str | Path, n: int, features: str | None) -> tuple[Tensor, Features, Tensor]:
+    """So many held-out images, the features, and as many that the model was trained on."""
     size, channels = (model.shape[1], model.shape[2]), model.shape[0]
     train = open_images(data, size=size, channels=channels)
     test = open_images(data, size=size, channels=channels, split=held_out(data), limit=n)
@@ -272,8 +268,8 @@ def _operators(model: ScoreModel, names: list[str]) -> Iterator[tuple[str, Degra
         if name == "grey" and model.shape[0] == 1:
             continue
         shape = (model.shape[0], model.shape[1], model.shape[2])
-        texts = DAMAGES[name]
-        yield name, parse_damage(texts).operator(shape, model.value_range) if texts else brush(*shape[1:])
+        texts = DEGRADATIONS[name]
+        yield name, parse_degradation(texts).operator(shape, model.value_range) if texts else brush(*shape[1:])
 
 
 def brush(h: int, w: int, *, strokes: int = 4, share: float = 0.08) -> Mask:
@@ -296,14 +292,14 @@ def _decibels(error: Tensor, share: float) -> float:
     return float(-10 * (error.square().mean((2, 3, 4)) / share).clamp_min(1e-10).log10().mean())
 
 
-def _unknown(damage: Degradation, error: Tensor) -> float | None:
+def _unknown(degradation: Degradation, error: Tensor) -> float | None:
     """Decibels over x − A⁺A x, whose share of all values random signs tell; None if A is not linear."""
     generator = torch.Generator().manual_seed(0)
     signs = torch.randint(0, 2, (64, *error.shape[2:]), generator=generator) * 2.0 - 1
     a, b = signs[:32], signs[32:]
-    bent = damage(a + b) - damage(a) - damage(b) + damage(torch.zeros_like(a))
+    bent = degradation(a + b) - degradation(a) - degradation(b) + degradation(torch.zeros_like(a))
     if float(bent.abs().max()) > 1e-3:
         return None
-    share = 1 - float((signs * damage.pinv(damage(signs))).mean())
-    unseen = torch.stack([e - damage.pinv(damage(e)) for e in error])
+    share = 1 - float((signs * degradation.pinv(degradation(signs))).mean())
+    unseen = torch.stack([e - degradation.pinv(degradation(e)) for e in error])
     return _decibels(unseen, share) if share > 0.01 else None

@@ -1,9 +1,9 @@
 """Quality against evaluations: every sampler on one trained model, beside annealed Langevin's 1,000.
 
-A cell is a sampler with a number of evaluations. Its pictures are judged as `benchmarks.fashion` judges: by
+A cell is a sampler with a number of evaluations. Its images are judged as `benchmarks.fashion` judges: by
 the Fréchet distance of a classifier's features to the test set, with as many samples each. Annealed Langevin
-dynamics is the yardstick in three forms of 1,000 evaluations: as the paper has it, ten rungs of 100 updates
-from uniform noise; the same and a last denoising; and 200 rungs of five from the largest noise.
+dynamics is the yardstick in three forms of 1,000 evaluations: as the paper has it, ten noise levels of 100 updates
+from uniform noise; the same and a last denoising; and 200 noise levels of five from the largest noise.
 
 Every cell is written as it is done, and one that is there already, for the same model, number and seed, is
 not drawn again. `langevin`, which refines at one level, and `mala`, which needs an energy, are left out.
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.fashion import Judge
-from scorefield import load, noise
-from scorefield.data.images import to_uint8
+from scorefield import load, schedules
+from scorefield.data.image import to_uint8
 from scorefield.model import Denoiser, ScoreModel
 from scorefield.samplers import Setting, Start, Step, plan, sample
 from scorefield.training import build_model, read_recipe
@@ -59,12 +59,12 @@ class Cell:
 def cells(model: ScoreModel) -> Iterator[Cell]:
     """All of them: the yardstick, and then the few evaluations first."""
     low, high = model.value_range
-    ladder = noise.geometric(high - low, 0.01 * (high - low), 10)  # Song & Ermon (2019), §5
+    schedule = schedules.geometric(high - low, 0.01 * (high - low), 10)  # Song & Ermon (2019), §5
     for denoise in (False, True):
         yield Cell(
             line=f"{YARDSTICK}, 10 × 100{', denoised' if denoise else ''}",
             sampler=YARDSTICK,
-            sigmas=ladder,
+            sigmas=schedule,
             settings={"steps_each": 100, "denoise": denoise},
             start="uniform",
         )
@@ -93,8 +93,8 @@ def run(
         data: a labelled set with a test split.
         keep: writes the results so far.
         before: the results of a run that was stopped, or nothing.
-        n: pictures of each cell.
-        batch: pictures at once.
+        n: images of each cell.
+        batch: images at once.
         seed: of all cells.
     """
     facts = {"model": name, "n": n, "seed": seed, "batch": batch}
@@ -118,7 +118,7 @@ def run(
 
 
 def draw(cell: Cell, model: ScoreModel, judge: Judge, *, n: int, batch: int, seed: int) -> dict[str, Any]:
-    """Distances, evaluations for one picture and seconds of a cell."""
+    """Distances, evaluations for one image and seconds of a cell."""
     counts: list[int] = []  # of each batch, at its last step
 
     def track(_done: int, _total: int, step: Step) -> None:
@@ -159,7 +159,7 @@ def summary(cells: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def shares(*, repeats: int = 5) -> dict[str, float]:
     """A sampler's own time over the network's, for an evaluation of 3 × 32 × 32 by the default network.
 
-    Its own is that of a run whose denoiser costs nothing: it gives the same pictures whatever it is shown.
+    Its own is that of a run whose denoiser costs nothing: it gives the same images whatever it is shown.
     """
     shape = (3, 32, 32)
     model = build_model(read_recipe("default"), shape).eval()
@@ -190,7 +190,7 @@ def _loose(name: str) -> dict[str, Setting]:
 
 def plot(results: dict[str, Any], path: Path) -> Path:
     """Distance against evaluations, both logarithmic, every sampler a line."""
-    from scorefield.figures.canvas import GREY, caption, panels, save
+    from scorefield.figures.drawing import GREY, caption, panels, save
 
     lines: dict[str, list[tuple[float, float]]] = {}
     for cell in results["cells"].values():
@@ -202,7 +202,7 @@ def plot(results: dict[str, Any], path: Path) -> Path:
         axes.plot(across, up, marker=marker, markersize=4, linewidth=1.2, label=line, color=f"C{k % 10}",
                   linestyle="-" if k < 10 else "--")  # fmt: skip
     axes.axhline(results["real"]["FD"], color=GREY, linewidth=0.8, linestyle=":")
-    axes.text(5, results["real"]["FD"], "training pictures", fontsize=7, color=GREY, va="bottom")
+    axes.text(5, results["real"]["FD"], "training images", fontsize=7, color=GREY, va="bottom")
     axes.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel="Fréchet distance")
     axes.set_yticks([step * 10.0**power for power in (-1, 0, 1) for step in (1, 2, 5)])
     for axis in (axes.xaxis, axes.yaxis):

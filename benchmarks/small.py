@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from scorefield import noise
+from scorefield import schedules
 from scorefield.samplers import AnnealedLangevin, Heun
-from scorefield.samplers.step import Sampler
+from scorefield.samplers.base import Sampler
 from scorefield.training import Trainer, build_model, read_recipe
 
 
@@ -62,8 +62,8 @@ def overhead() -> dict[str, float]:
     model = build_model(read_recipe("default"), (1, 28, 28)).eval()
     shares: dict[str, float] = {}
     runs: dict[str, tuple[Sampler, torch.Tensor]] = {
-        "heun": (Heun(), noise.karras(80, 0.002, 18)),
-        "annealed-langevin": (AnnealedLangevin(steps=4), noise.geometric(80, 0.01, 10)),
+        "heun": (Heun(), schedules.karras(80, 0.002, 18)),
+        "annealed-langevin": (AnnealedLangevin(steps=4), schedules.geometric(80, 0.01, 10)),
     }
     for name, (sampler, sigmas) in runs.items():
         inside = 0.0

@@ -97,9 +97,7 @@ class ExactNetwork(nn.Module):
 
 
 def exact_model(mixture, shape=(1, 1, 2)):
-    return ScoreModel(
-        ExactNetwork(mixture), EDM(sigma_data=1.0), shape=shape, sigma_range=(0.002, 80.0)
-    ).eval()
+    return ScoreModel(ExactNetwork(mixture), EDM(sigma_data=1.0), shape=shape, sigma_range=(0.002, 80.0)).eval()
 
 
 def lively(network, *, seed=0, spread=0.1):
@@ -119,7 +117,7 @@ def tiny_model(channels=1, *, size=8, value_range=(-1.0, 1.0)):
 
 
 def ramp(path, width, height):
-    """A picture whose red is its column and whose green is its row."""
+    """An image whose red is its column and whose green is its row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0], pixels[..., 1] = np.arange(width)[None], np.arange(height)[:, None]

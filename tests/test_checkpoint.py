@@ -1,4 +1,4 @@
-"""Weights and card in one file: round trip, damage, and strangers."""
+"""Weights and card in one file: round trip, degradation, and strangers."""
 
 import errno
 import json

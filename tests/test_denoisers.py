@@ -8,18 +8,18 @@ import torch
 from torch import nn
 
 from oracles import Counting, Gaussian, float64_mixture, lively, seeded
-from scorefield.denoisers import Clamped, Guided, class_rows, conditioned
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
+from scorefield.guidance import Clamped, Guided, class_rows, conditioned
 from scorefield.model import Condition, ScoreModel, expand, noise, score
 from scorefield.networks import UNet
-from scorefield.noise import karras
 from scorefield.parameterization import EDM
 from scorefield.samplers import Heun
+from scorefield.schedules import karras
 
 
 def component(mixture, k):
-    """The law of one class: the k-th component alone."""
+    """The distribution of one class: the k-th component alone."""
     one = slice(k, k + 1)
     return GaussianMixture(mixture.weights[one], mixture.means[one], mixture.covariances[one])
 
@@ -111,7 +111,7 @@ def test_guided_samples_fall_into_their_class(k, weight):
         assert x.std(0).tolist() == pytest.approx([0.5, 0.5], rel=0.15)
 
 
-def test_more_guidance_draws_less_varied_pictures():
+def test_more_guidance_draws_less_varied_images():
     """Two classes that overlap: pushed away from the other, the first one's samples move and narrow."""
     means = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
     mixture = GaussianMixture(torch.tensor([0.5, 0.5]), means, torch.ones(2))
@@ -134,7 +134,7 @@ def test_more_guidance_draws_less_varied_pictures():
 
 @dataclass
 class Widths:
-    """How many pictures each call of a network saw."""
+    """How many images each call of a network saw."""
 
     seen: list
 
@@ -206,7 +206,7 @@ def test_classes_are_taken_in_turn():
     assert class_rows(model, 2, -1).dtype == torch.int64
 
 
-def test_clipping_keeps_the_picture_within_its_range():
+def test_clipping_keeps_the_image_within_its_range():
     x, sigma = torch.linspace(-4, 4, 8).reshape(8, 1), torch.full((8,), 0.5)
     clipped = Clamped(Gaussian(), -1.0, 1.0)
     assert torch.equal(clipped(x, sigma), Gaussian()(x, sigma).clamp(-1, 1))
@@ -253,7 +253,7 @@ class Plain(nn.Module):
 @pytest.mark.parametrize(
     ("classes", "words"),
     [
-        (torch.zeros(3, dtype=torch.long), r"4 pictures need \(4,\) whole numbers, got \(3,\)"),
+        (torch.zeros(3, dtype=torch.long), r"4 images need \(4,\) whole numbers, got \(3,\)"),
         (torch.zeros(4, 1, dtype=torch.long), r"got \(4, 1\)"),
         (torch.tensor(1), r"got \(\)"),
         (torch.zeros(4), "torch.float32"),

@@ -62,11 +62,11 @@ def test_denoiser_is_the_mean_of_clean_points_weighted_by_their_likelihood():
         assert error.abs().max() < 0.01  # measured 0.004
 
 
-def test_denoiser_takes_pictures_and_keeps_their_shape(points):
+def test_denoiser_takes_images_and_keeps_their_shape(points):
     mixture = float64_mixture()
-    pictures = points.reshape(-1, 2, 1, 1)
-    denoised = mixture(pictures, torch.full((len(points),), 0.5, dtype=torch.float64))
-    assert denoised.shape == pictures.shape
+    images = points.reshape(-1, 2, 1, 1)
+    denoised = mixture(images, torch.full((len(points),), 0.5, dtype=torch.float64))
+    assert denoised.shape == images.shape
     torch.testing.assert_close(denoised.flatten(1), mixture(points, 0.5))
 
 
@@ -105,12 +105,12 @@ def test_conditional_of_one_gaussian_is_the_schur_complement():
     precision = factor @ factor.T + torch.eye(4, dtype=torch.float64)
     joint = GaussianMixture(torch.ones(1), torch.arange(4.0).double()[None], precision.inverse()[None])
     values = torch.tensor([3.0, -1.0], dtype=torch.float64)
-    law = joint.conditional(torch.tensor([False, True, False, True]), values)
+    distribution = joint.conditional(torch.tensor([False, True, False, True]), values)
     inverse = precision[[0, 2]][:, [0, 2]].inverse()  # Λ_uu⁻¹ and μ_u − Λ_uu⁻¹ Λ_uo (v − μ_o)
     gap = values - torch.tensor([1.0, 3.0], dtype=torch.float64)
     mean = torch.tensor([0.0, 2.0], dtype=torch.float64) - inverse @ precision[[0, 2]][:, [1, 3]] @ gap
-    torch.testing.assert_close(law.covariances[0], inverse)
-    torch.testing.assert_close(law.means[0], mean)
+    torch.testing.assert_close(distribution.covariances[0], inverse)
+    torch.testing.assert_close(distribution.means[0], mean)
 
 
 def test_variances_stand_for_round_covariances():

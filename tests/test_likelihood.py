@@ -26,8 +26,8 @@ def test_a_gaussians_likelihood_is_its_density(trace):
     """Its Jacobian is a multiple of the identity, which ±1 probes see without error."""
     x = 0.7 + 0.5 * torch.randn(5, 1, 4, 4, generator=seeded())
     found = log_likelihood(Gaussian(), x, trace=trace, repeats=2, generator=seeded(1), **WIDE)
-    law = torch.distributions.Normal(0.7, math.hypot(0.5, 0.002))
-    exact = law.log_prob(x.double()).flatten(1).sum(1)
+    distribution = torch.distributions.Normal(0.7, math.hypot(0.5, 0.002))
+    exact = distribution.log_prob(x.double()).flatten(1).sum(1)
     torch.testing.assert_close(found.nats, exact, rtol=0, atol=16 * BIT * 1e-3)
     torch.testing.assert_close(found.bits, -exact / (16 * BIT), rtol=0, atol=1e-3)
     assert float(found.standard_error.max()) < 1e-6
@@ -47,7 +47,7 @@ def test_hutchinsons_estimate_lies_within_its_standard_error():
     found = log_likelihood(mixture, x, repeats=12, rtol=1e-3, atol=1e-3, generator=seeded(1), **WIDE)
     off = (found.bits - bits_of(mixture, x).double()) / found.standard_error
     assert float(found.standard_error.mean()) > 1e-3
-    assert float(off.abs().median()) < 1.2  # 0.7 of Student's law with 11 degrees
+    assert float(off.abs().median()) < 1.2  # 0.7 of Student's distribution with 11 degrees
     assert float(off.mean().abs()) < 0.5  # s.e. 0.14
     assert float(off.std()) == pytest.approx(1, abs=0.35)
 
@@ -75,16 +75,16 @@ def test_narrow_data_are_more_probable_than_wide_ones():
 def test_published_bits_keep_the_bias_of_a_prior_at_zero():
     """N(0, σ_max²) in place of N(m, σ_max²): −(m·x_T − m²/2)/σ_max² nats."""
     x = 3 + 0.5 * torch.randn(6, 1, 1, 2, generator=seeded())
-    law = {"generator": seeded(), "sigma_range": (0.002, 20.0), "dequantize": None, "trace": "exact"}
-    ours = log_likelihood(Gaussian(mean=3.0), x, **law)
-    published = log_likelihood(Gaussian(mean=3.0), x, centre=0.0, **law)
+    distribution = {"generator": seeded(), "sigma_range": (0.002, 20.0), "dequantize": None, "trace": "exact"}
+    ours = log_likelihood(Gaussian(mean=3.0), x, **distribution)
+    published = log_likelihood(Gaussian(mean=3.0), x, centre=0.0, **distribution)
     latent = 3 + (x - 3) * math.sqrt((0.25 + 400) / 0.25)
     bias = -(3 * latent - 4.5).flatten(1).sum(1).double() / 400
     torch.testing.assert_close(published.nats - ours.nats, bias, rtol=1e-2, atol=1e-3)
 
 
 def test_the_models_own_variance_counts_where_noise_drowns_little():
-    """Without it, as at a given centre, the law at σ_max is too narrow by s²/2σ_max² (z² − 1) nats."""
+    """Without it, as at a given centre, the distribution at σ_max is too narrow by s²/2σ_max² (z² − 1) nats."""
     x = 0.7 + 1.5 * torch.linspace(-1, 1, 7).reshape(-1, 1, 1, 1).expand(-1, 1, 4, 4)
     exact = torch.distributions.Normal(0.7, math.hypot(0.5, 0.002)).log_prob(x.double()).flatten(1).sum(1)
     off = {}
@@ -177,7 +177,7 @@ def test_what_cannot_be_asked_is_refused(how, words):
         log_likelihood(tiny_model(), torch.zeros(1, 1, 8, 8), generator=seeded(), **how)
 
 
-def test_pictures_that_do_not_fit_and_ranges_not_known_are_refused():
+def test_images_that_do_not_fit_and_ranges_not_known_are_refused():
     x = torch.zeros(1, 1, 8, 8)
     with pytest.raises(UserError, match="their shape is 1×3×8×8"):
         log_likelihood(tiny_model(), torch.zeros(1, 3, 8, 8), generator=seeded())

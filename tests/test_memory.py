@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import resource, torch
-from scorefield.memory import keep_freed
+from scorefield.kernels.malloc import keep_freed
 print(keep_freed() if {kept} else False)
 def step():
     a = torch.ones(10 << 20); b = a + 1; c = b * 2

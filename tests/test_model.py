@@ -69,7 +69,7 @@ def test_the_precisions_agree(precision):
         torch.testing.assert_close(model(x, sigma), exact, rtol=0, atol=atol)  # measured 0.02
 
 
-def test_denoised_and_noise_make_up_the_picture():
+def test_denoised_and_noise_make_up_the_image():
     model = tiny_model()
     x, sigma = torch.randn(3, 1, 8, 8, generator=seeded()), torch.tensor([0.05, 0.5, 5.0])
     with torch.no_grad():
@@ -110,7 +110,7 @@ def test_known_pixels_reach_the_network_clean_after_the_input_scaling():
     assert torch.equal(source, given.source)
 
 
-def test_without_a_mask_the_picture_is_shown_as_it_is():
+def test_without_a_mask_the_image_is_shown_as_it_is():
     network = Answers(torch.zeros(2, 1, 4, 4))
     x = torch.randn(2, 1, 4, 4, generator=seeded())
     ScoreModel(network, DataPrediction(), shape=(1, 4, 4))(x, torch.full((2,), 1e-9), condition(mask=False))
@@ -121,9 +121,7 @@ def test_without_a_mask_the_picture_is_shown_as_it_is():
 def test_a_residual_of_which_nothing_is_learned_yet_is_the_linear_posterior(seen):
     """For x0 = y + r, r ~ N(0, s²): E[x0 | x, y] = y + s²/(s² + σ²) (x − y), where the network gives 0."""
     s, y = 0.2, torch.randn(3, 1, 2, 2, generator=seeded(1))
-    model = ScoreModel(
-        Answers(torch.zeros(3, 1, 2, 2)), EDM(sigma_data=s, input=seen, residual=True), shape=(1, 2, 2)
-    )
+    model = ScoreModel(Answers(torch.zeros(3, 1, 2, 2)), EDM(sigma_data=s, input=seen, residual=True), shape=(1, 2, 2))
     x, sigma = torch.randn(3, 1, 2, 2, generator=seeded(2)), torch.tensor([0.01, 0.2, 5.0])
     weight = expand(s**2 / (s**2 + sigma**2), x)
     given = model.given(Condition(source=y))
@@ -138,9 +136,7 @@ def test_the_network_of_a_residual_sees_what_is_left_to_add_and_known_pixels_cle
     sigma = torch.tensor([0.2])
     condition = Condition(source=y, mask=torch.tensor([[[[1.0, 0.0]]]]))
     seen = torch.tensor([[[[0.4 / (0.2 * 2**0.5), 0.3]]]])
-    torch.testing.assert_close(
-        model(x, sigma, condition), y + 0.5 * (x - y) + 0.2 / 2**0.5 * torch.ones_like(x)
-    )
+    torch.testing.assert_close(model(x, sigma, condition), y + 0.5 * (x - y) + 0.2 / 2**0.5 * torch.ones_like(x))
     torch.testing.assert_close(network.shown[0], seen)
 
 
@@ -166,15 +162,15 @@ def test_a_model_given_a_condition_is_the_model_with_that_condition():
         assert not torch.allclose(bound(x, sigma), model(x, sigma, other))
 
 
-@pytest.mark.parametrize("ladder", [[80.0, 1.0, 0.002, 0.0], [80.05, 0.002], [1.0]])
-def test_a_ladder_within_the_models_levels_passes(ladder):
-    check_sigmas(tiny_model(), torch.tensor(ladder))
+@pytest.mark.parametrize("schedule", [[80.0, 1.0, 0.002, 0.0], [80.05, 0.002], [1.0]])
+def test_a_schedule_within_the_models_levels_passes(schedule):
+    check_sigmas(tiny_model(), torch.tensor(schedule))
 
 
-@pytest.mark.parametrize("ladder", [[81.0, 1.0], [80.0, 0.001], [1.0, 2.0], [0.0], [], [[1.0]]])
-def test_a_ladder_outside_or_none_at_all_is_refused(ladder):
+@pytest.mark.parametrize("schedule", [[81.0, 1.0], [80.0, 0.001], [1.0, 2.0], [0.0], [], [[1.0]]])
+def test_a_schedule_outside_or_none_at_all_is_refused(schedule):
     with pytest.raises(UserError, match="sigmas"):
-        check_sigmas(tiny_model(), torch.tensor(ladder))
+        check_sigmas(tiny_model(), torch.tensor(schedule))
 
 
 class Told(nn.Module):
@@ -212,15 +208,13 @@ def test_the_score_is_the_slope_of_the_log_density(family, form):
     assert found.abs().mean() > 0.01  # so that a wrong sign would show
 
 
-def test_a_density_of_pictures_is_one_number_each():
+def test_a_density_of_images_is_one_number_each():
     model = ScoreModel(lively(Energy(UNet(channels=1, widths=(8,)))), EDM(), shape=(1, 4, 4))
     x, sigma = torch.randn(3, 1, 4, 4, generator=seeded()), torch.tensor([0.1, 1.0, 9.0])
     assert model.log_density(x, sigma).shape == (3,)
 
 
-@pytest.mark.parametrize(
-    "model", [tiny_model(), ScoreField(MLP(features=2, width=8))], ids=["model", "field"]
-)
+@pytest.mark.parametrize("model", [tiny_model(), ScoreField(MLP(features=2, width=8))], ids=["model", "field"])
 def test_a_score_without_an_energy_has_no_density(model):
     with pytest.raises(UserError, match="no density"):
         model.log_density(torch.zeros(1, *getattr(model, "shape", (2,))), torch.ones(1))

@@ -8,7 +8,7 @@ import torch
 from oracles import Answers, Gaussian, float32_mixture, seeded
 from scorefield.errors import UserError
 from scorefield.model import Condition, ScoreModel
-from scorefield.objectives import denoising_score_matching, ladder_score_matching, output_weight
+from scorefield.objectives import denoising_score_matching, output_weight, schedule_score_matching
 from scorefield.parameterization import (
     EDM,
     NCSN,
@@ -46,9 +46,7 @@ def test_at_the_exact_denoiser_the_value_is_the_closed_form_minimum(sigma, p):
     # correlate with it and has the variance 4σ²/(s²+σ²).
     total = 0.25 + sigma**2
     assert mean_loss(Gaussian()) == pytest.approx(mean_power(0.25 / total), rel=0.02)  # measured 0.006
-    assert mean_loss(flipped(Gaussian())) == pytest.approx(
-        mean_power((0.25 + 4 * sigma**2) / total), rel=0.02
-    )
+    assert mean_loss(flipped(Gaussian())) == pytest.approx(mean_power((0.25 + 4 * sigma**2) / total), rel=0.02)
     assert mean_loss(flipped(Gaussian())) > mean_loss(Gaussian())
 
 
@@ -58,15 +56,11 @@ def test_the_minimum_over_linear_denoisers_is_the_true_one(sigma):
     level, x0 = torch.full((N,), sigma), clean()
 
     def loss(theta):
-        return denoising_score_matching(
-            lambda x, s: theta[0] * x + theta[1], x0, level, generator=seeded(2)
-        ).mean()
+        return denoising_score_matching(lambda x, s: theta[0] * x + theta[1], x0, level, generator=seeded(2)).mean()
 
     start = torch.tensor([0.2, -0.4])
     gradient = torch.func.grad(loss)(start)
-    hessian = torch.stack(
-        [torch.func.grad(loss)(start + e) - gradient for e in torch.eye(2)]
-    )  # exact for a parabola
+    hessian = torch.stack([torch.func.grad(loss)(start + e) - gradient for e in torch.eye(2)])  # exact for a parabola
     best = start - torch.linalg.solve(hessian, gradient)
     a = 0.25 / (0.25 + sigma**2)
     torch.testing.assert_close(best, torch.tensor([a, 0.7 * (1 - a)]), rtol=0, atol=0.015)
@@ -100,7 +94,7 @@ def test_the_gradient_vanishes_at_the_true_score_and_nowhere_else(sigma):
     assert max(abs(slope(flipped(mixture), d)) for d in directions) > 50  # measured 70, 163 and 200
 
 
-def test_each_picture_has_the_mean_over_its_own_pixels():
+def test_each_image_has_the_mean_over_its_own_pixels():
     x0 = torch.randn(3, 2, 4, 5, generator=seeded())
     sigma = torch.tensor([0.5, 1.0, 2.0])
     losses = denoising_score_matching(lambda x, s: torch.zeros_like(x), x0, sigma, p=2, generator=seeded())
@@ -118,9 +112,7 @@ def test_a_perfect_answer_costs_nothing_and_an_answer_of_the_input_costs_the_noi
 
 def test_one_seed_gives_one_value():
     x0, sigma = torch.zeros(4, 1, 2, 2), torch.ones(4)
-    first, same, other = (
-        denoising_score_matching(Gaussian(), x0, sigma, generator=seeded(s)) for s in (0, 0, 1)
-    )
+    first, same, other = (denoising_score_matching(Gaussian(), x0, sigma, generator=seeded(s)) for s in (0, 0, 1))
     assert torch.equal(first, same) and not torch.equal(first, other)
 
 
@@ -169,7 +161,7 @@ def test_weighted_loss_counts_the_error_of_the_raw_output(family):
     )
 
 
-def test_the_ladder_is_the_mean_of_its_rungs_with_the_papers_half_and_sums():
+def test_the_schedule_is_the_mean_of_its_levels_with_the_papers_half_and_sums():
     mixture, sigmas = float32_mixture(), torch.tensor([3.0, 1.0, 0.3])
     x0 = mixture.sample(8, generator=seeded(1)).reshape(8, 1, 1, 2)
     generator, expected = seeded(2), 0
@@ -177,16 +169,16 @@ def test_the_ladder_is_the_mean_of_its_rungs_with_the_papers_half_and_sums():
         n = torch.randn(x0.shape, generator=generator)
         s = mixture.score(x0 + sigma * n, sigma)
         expected = expected + sigma**2 * (s + n / sigma).square().sum((1, 2, 3)) / 2 / 3
-    losses = ladder_score_matching(mixture, x0, sigmas, generator=seeded(2))
+    losses = schedule_score_matching(mixture, x0, sigmas, generator=seeded(2))
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
     generator = seeded(2)
     per_pixel = [denoising_score_matching(mixture, x0, s.expand(8), generator=generator) for s in sigmas]
     torch.testing.assert_close(losses, torch.stack(per_pixel).mean(0))  # D/2 = 1
 
 
-def test_the_ladder_takes_other_weights():
+def test_the_schedule_takes_other_weights():
     x0, sigmas = torch.randn(4, 1, 2, 2, generator=seeded()), torch.tensor([2.0, 0.5])
-    flat = ladder_score_matching(Gaussian(), x0, sigmas, weight=torch.ones_like, generator=seeded(1))
+    flat = schedule_score_matching(Gaussian(), x0, sigmas, weight=torch.ones_like, generator=seeded(1))
     generator, expected = seeded(1), 0
     for sigma in sigmas:
         loss = denoising_score_matching(Gaussian(), x0, sigma.expand(4), generator=generator)
@@ -195,6 +187,6 @@ def test_the_ladder_takes_other_weights():
 
 
 @pytest.mark.parametrize("sigmas", [[1.0, 2.0], [1.0, 1.0], [1.0, 0.0], [1.0, -1.0], []])
-def test_a_ladder_that_has_a_rung_without_noise_or_does_not_fall_is_refused(sigmas):
+def test_a_schedule_that_has_a_level_without_noise_or_does_not_fall_is_refused(sigmas):
     with pytest.raises(UserError, match="sigmas"):
-        ladder_score_matching(Gaussian(), torch.zeros(1, 1, 2, 2), torch.tensor(sigmas), generator=seeded())
+        schedule_score_matching(Gaussian(), torch.zeros(1, 1, 2, 2), torch.tensor(sigmas), generator=seeded())

@@ -51,9 +51,7 @@ def test_help_takes_little_of_the_processor():
 def test_every_public_name_is_there():
     for name in dir(sf):
         assert getattr(sf, name) is not None
-    assert {"load", "sample", "restore", "score", "Trainer", "Recipe", "ScoreModel", "UserError"} <= {
-        *dir(sf)
-    }
+    assert {"load", "sample", "restore", "score", "Trainer", "Recipe", "ScoreModel", "UserError"} <= {*dir(sf)}
     assert sf.samplers.Heun.__module__ == "scorefield.samplers.ode"
     with pytest.raises(AttributeError, match="no attribute 'smaple'"):
         _ = sf.smaple

@@ -14,7 +14,6 @@ from oracles import Answers, float64_mixture, lively, seeded
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel, score
 from scorefield.networks import UNet
-from scorefield.noise import geometric, linear_beta, sigma_to_gamma, thinned, vp, vp_time
 from scorefield.parameterization import (
     EDM,
     NCSN,
@@ -27,9 +26,10 @@ from scorefield.parameterization import (
     to_card,
 )
 from scorefield.samplers import Heun
+from scorefield.schedules import geometric, linear_beta, sigma_to_gamma, thinned, vp, vp_time
 
 EPS = torch.finfo(torch.float32).eps
-LADDER = tuple(geometric(1e3, 1e-3, 25).tolist())
+SCHEDULE = tuple(geometric(1e3, 1e-3, 25).tolist())
 FAMILIES = {
     "edm": EDM(),
     "edm-unit": EDM(sigma_data=1.0),
@@ -37,11 +37,11 @@ FAMILIES = {
     "noise": NoisePrediction(),
     "data": DataPrediction(),
     "velocity": VelocityPrediction(),
-    "ncsn": NCSN(sigmas=LADDER),
+    "ncsn": NCSN(sigmas=SCHEDULE),
     "ncsnv2": NCSNv2(),
     "score": ScorePrediction(),
-    "noise-index": NoisePrediction(told="index", sigmas=LADDER),
-    "data-index": DataPrediction(told="index", sigmas=LADDER),
+    "noise-index": NoisePrediction(told="index", sigmas=SCHEDULE),
+    "data-index": DataPrediction(told="index", sigmas=SCHEDULE),
     "velocity-time": VelocityPrediction(told="time"),
 }
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -50,7 +50,7 @@ families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def truth():
     """Noisy points (R, B, 2), σ (R, B), D and (x − D)/σ in float64; x and σ are float32 numbers."""
     mixture, generator = float64_mixture(), seeded()
-    sigmas = torch.tensor(LADDER)
+    sigmas = torch.tensor(SCHEDULE)
     sigma = sigmas[:, None].expand(-1, 64).double()
     clean = mixture.sample(sigma.numel(), generator=generator).reshape(*sigma.shape, 2)
     noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
@@ -105,12 +105,10 @@ def test_noise_at_the_smallest_sigma_is_better_than_the_naive_difference(family)
     if family.kind != "data":
         assert error(model.noise(x.float(), level)) < 1e-6  # measured 2e-8 to 2e-7
         scored = score(model, x.float(), level)
-        torch.testing.assert_close(
-            scored.double(), -noise / sigma[:, None], rtol=1e-6, atol=1e-6 / LADDER[-1]
-        )
+        torch.testing.assert_close(scored.double(), -noise / sigma[:, None], rtol=1e-6, atol=1e-6 / SCHEDULE[-1])
 
 
-def test_the_wiener_input_is_the_best_linear_guess_at_the_picture():
+def test_the_wiener_input_is_the_best_linear_guess_at_the_image():
     # Of x = x0 + σ n with variances σ_d² and σ², a x is nearest to x0 in the mean for a = σ_d²/(σ_d² + σ²).
     sigma = torch.tensor([0.01, 0.3, 5.0])
     c = EDM(sigma_data=0.4, input="wiener")(sigma)
@@ -136,7 +134,7 @@ def test_coefficients_in_float32_are_good_to_a_few_roundings(family):
 
 
 @families
-def test_the_network_is_shown_the_scaled_picture_and_the_label(family):
+def test_the_network_is_shown_the_scaled_image_and_the_label(family):
     network = Answers(torch.zeros(3, 2))
     x, sigma = torch.tensor([[1.0, -2.0]] * 3), torch.tensor([0.5, 1.0, 4.0])
     ScoreModel(network, family, shape=(2,))(x, sigma)
@@ -184,7 +182,7 @@ def test_edm_keeps_input_and_target_at_unit_variance():
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
-def test_a_network_that_gives_what_its_paper_asks_for_gives_back_the_picture(family, target):
+def test_a_network_that_gives_what_its_paper_asks_for_gives_back_the_image(family, target):
     x0, n = torch.tensor([[0.3, -0.9]]), torch.tensor([[1.2, 0.4]])
     for sigma in (0.5, 2.0):
         model = ScoreModel(Answers(target(x0, n, sigma)), family, shape=(2,))
@@ -192,13 +190,13 @@ def test_a_network_that_gives_what_its_paper_asks_for_gives_back_the_picture(fam
         torch.testing.assert_close(model.noise(x0 + sigma * n, torch.tensor([sigma])), n)
 
 
-def test_ncsn_is_told_the_nearest_rung():
+def test_ncsn_is_told_the_nearest_level():
     c = NCSN(sigmas=(10.0, 1.0, 0.1))(torch.tensor([10.0, 1.0, 0.1, 0.9, 0.2]))
     assert c.label.tolist() == [0, 1, 2, 1, 2]
 
 
-class GaussianOnRungs(torch.nn.Module):
-    """The score of N(0, s²) at each rung, as NCSN learns it."""
+class GaussianOnLevels(torch.nn.Module):
+    """The score of N(0, s²) at each noise level, as NCSN learns it."""
 
     def __init__(self, sigmas, spread):
         super().__init__()
@@ -210,10 +208,10 @@ class GaussianOnRungs(torch.nn.Module):
 
 @pytest.mark.parametrize("spread", [0.01, 0.3, 1.0])
 @pytest.mark.parametrize("off", [0.8, 1.0, 1.25])
-def test_between_rungs_ncsn_keeps_the_nearest_rungs_noise(spread, off):
+def test_between_levels_ncsn_keeps_the_nearest_levels_noise(spread, off):
     # at σ = c σ_i the noise is (s² + c²σ_i²)/(c (s² + σ_i²)) of the truth; by its score, c times it
-    ladder = (1.7, 1.0, 0.6)
-    model = ScoreModel(GaussianOnRungs(ladder, spread), NCSN(sigmas=ladder), shape=(1,))
+    schedule = (1.7, 1.0, 0.6)
+    model = ScoreModel(GaussianOnLevels(schedule, spread), NCSN(sigmas=schedule), shape=(1,))
     x, sigma = torch.linspace(-3, 3, 7)[:, None], torch.full((7,), off)
     truth = sigma[:, None] * x / (spread**2 + off**2)
     share = (spread**2 + off**2) / (off * (spread**2 + 1))
@@ -223,7 +221,7 @@ def test_between_rungs_ncsn_keeps_the_nearest_rungs_noise(spread, off):
 
 
 @pytest.mark.parametrize("sigmas", [(1.0, 2.0), (1.0, 1.0), (1.0, 0.0), (1.0, -0.5), (math.nan,), ()])
-def test_rungs_that_are_no_ladder_are_refused(sigmas):
+def test_levels_that_are_no_schedule_are_refused(sigmas):
     with pytest.raises(UserError, match="sigmas"):
         NCSN(sigmas=sigmas)
     with pytest.raises(UserError, match="sigmas"):
@@ -249,13 +247,13 @@ VP_KINDS = pytest.mark.parametrize("kind", [NoisePrediction, DataPrediction, Vel
 
 @VP_KINDS
 def test_a_network_told_the_index_counts_from_the_least_noise(kind):
-    ladder = linear_beta()
-    told = kind(told="index", sigmas=tuple(ladder.tolist()))(ladder)
+    schedule = linear_beta()
+    told = kind(told="index", sigmas=tuple(schedule.tolist()))(schedule)
     assert told.label.tolist() == list(range(999, -1, -1))
 
 
 @VP_KINDS
-def test_between_rungs_only_the_label_is_rounded(kind):
+def test_between_levels_only_the_label_is_rounded(kind):
     off = torch.tensor([150.0, 9.0, 7.0, 1.9, 0.001])
     index = kind(told="index", sigmas=(16.0, 4.0, 1.0))(off)
     assert index.label.tolist() == [2, 2, 1, 0, 0]
@@ -278,10 +276,10 @@ def test_a_network_told_sigma_hears_sigma():
     ("settings", "complaint"),
     [
         ({"told": "indx"}, r"parameterization.told: no such label 'indx'.*Did you mean `index`"),
-        ({"told": "index"}, "sigmas: a network that is told a step's index needs the ladder"),
+        ({"told": "index"}, "sigmas: a network that is told a step's index needs the schedule"),
         ({"told": "index", "sigmas": (1.0, 2.0)}, "must fall"),
         ({"sigmas": (1.0, 1.0)}, "must fall"),
-        ({"told": "index", "sigmas": (1.0, 0.0)}, "own rungs are positive"),
+        ({"told": "index", "sigmas": (1.0, 0.0)}, "own noise levels are positive"),
     ],
 )
 @VP_KINDS
@@ -299,8 +297,8 @@ def test_a_card_from_before_labels_could_be_chosen_is_told_gamma(kind):
     again = from_card({"kind": kind.kind, "told": "index", "sigmas": sigmas})
     assert again == kind(told="index", sigmas=tuple(sigmas))
     model = ScoreModel(Answers(torch.zeros(1, 2)), again, shape=(2,))
-    assert model.ladder.tolist() == sigmas
-    assert ScoreModel(Answers(torch.zeros(1, 2)), kind(), shape=(2,)).ladder is None
+    assert model.schedule.tolist() == sigmas
+    assert ScoreModel(Answers(torch.zeros(1, 2)), kind(), shape=(2,)).schedule is None
 
 
 class SeenAsVE(torch.nn.Module):
@@ -320,19 +318,19 @@ class SeenAsVE(torch.nn.Module):
 
 
 def views():
-    """One network as a VP model and twice as a VE model: told σ, and told its place on the ladder."""
+    """One network as a VP model and twice as a VE model: told σ, and told its place on the schedule."""
     torch.manual_seed(0)
     network = lively(UNet(channels=1, widths=(8, 8))).eval()
-    ladder = linear_beta()
-    sigmas = tuple(ladder.tolist())
+    schedule = linear_beta()
+    sigmas = tuple(schedule.tolist())
     for told, label_of in {
-        "index": lambda sigma: 999 - (sigma[:, None] / ladder).log().abs().argmin(1).float(),
+        "index": lambda sigma: 999 - (sigma[:, None] / schedule).log().abs().argmin(1).float(),
         "time": lambda sigma: 999 * vp_time(sigma),
         "gamma": sigma_to_gamma,
     }.items():
         vp_view = NoisePrediction(told=told, sigmas=sigmas)
         by_sigma = SeenAsVE(network, lambda label: label, label_of)
-        by_place = SeenAsVE(network, lambda label: ladder[label.long()], label_of)
+        by_place = SeenAsVE(network, lambda label: schedule[label.long()], label_of)
         yield [
             ScoreModel(part, family, shape=(1, 8, 8)).eval()
             for part, family in [
@@ -363,10 +361,10 @@ def test_a_network_seen_as_vp_and_as_ve_is_one_denoiser(which):
 @pytest.mark.parametrize("which", range(3), ids=["index", "time", "gamma"])
 def test_a_network_seen_as_vp_and_as_ve_draws_the_same_samples(which):
     models = list(views())[which]
-    ladder = torch.cat([thinned(linear_beta(), 12), torch.zeros(1)])
-    x = ladder[0] * torch.randn(4, 1, 8, 8, generator=seeded())
+    schedule = torch.cat([thinned(linear_beta(), 12), torch.zeros(1)])
+    x = schedule[0] * torch.randn(4, 1, 8, 8, generator=seeded())
     with torch.no_grad():
-        drawn = [list(Heun().iterate(model, x, ladder, generator=seeded()))[-1].x for model in models]
+        drawn = [list(Heun().iterate(model, x, schedule, generator=seeded()))[-1].x for model in models]
     assert float(drawn[0].std()) > 100  # an untrained network takes little of the noise away
     torch.testing.assert_close(drawn[1], drawn[0], rtol=1e-5, atol=1e-3)  # measured 6e-5 at most
     torch.testing.assert_close(drawn[2], drawn[0], rtol=1e-5, atol=1e-3)  # measured 6e-5 at most

@@ -48,7 +48,7 @@ copies or substantial portions of the Software.
 THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
 IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
 FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
-AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DEGRADATIONS OR OTHER
 LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
 OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
 SOFTWARE.
@@ -92,7 +92,7 @@ GROUPS = (
 
 
 def emoji(folder: Path, groups: Path, side: int = 64) -> dict[str, tuple[Pixels, list[int]]]:
-    """One picture for each distinct emoji, split by base code point.
+    """One image for each distinct emoji, split by base code point.
 
     Skin tones, genders and families repeat their base, so they are left out; so are the country
     flags, which Microsoft does not publish. What stays: every single code point, the keycaps, and
@@ -101,10 +101,9 @@ def emoji(folder: Path, groups: Path, side: int = 64) -> dict[str, tuple[Pixels,
     named = json.loads(groups.read_text(encoding="utf-8"))
     group_of = {_code_points(map(ord, text)): entry["group"] for text, entry in named.items()}
     files = {
-        _code_points(int(c, 16) for c in re.split("[-_]", file.stem)): file
-        for file in sorted(folder.glob("*.webp"))
+        _code_points(int(c, 16) for c in re.split("[-_]", file.stem)): file for file in sorted(folder.glob("*.webp"))
     }
-    drawn: dict[bytes, tuple[int, ...]] = {}  # by pixels: one picture may serve two code points
+    drawn: dict[bytes, tuple[int, ...]] = {}  # by pixels: one image may serve two code points
     for code, file in sorted(files.items()):
         if code in group_of and _is_distinct(code):
             drawn.setdefault(_on_white(file, side).tobytes(), code)
@@ -140,10 +139,10 @@ def _label(group: str) -> int:
 
 
 def _on_white(file: Path, side: int) -> Pixels:
-    picture = Image.open(file).convert("RGBA")
-    canvas = Image.new("RGBA", (max(picture.size),) * 2, "white")
-    corner = tuple((c - p) // 2 for c, p in zip(canvas.size, picture.size, strict=True))
-    canvas.alpha_composite(picture, corner)
+    image = Image.open(file).convert("RGBA")
+    canvas = Image.new("RGBA", (max(image.size),) * 2, "white")
+    corner = tuple((c - p) // 2 for c, p in zip(canvas.size, image.size, strict=True))
+    canvas.alpha_composite(image, corner)
     return np.asarray(canvas.convert("RGB").resize((side, side), Image.Resampling.LANCZOS))
 
 
@@ -182,7 +181,7 @@ def write(name: str, card: dict, splits: dict[str, tuple[Pixels, list[int]]], co
 
 FASHION_CARD = {
     "title": "Fashion-MNIST, a tenth",
-    "summary": "grey pictures of clothing, 28×28, ten classes",
+    "summary": "grey images of clothing, 28×28, ten classes",
     "source": "https://github.com/zalandoresearch/fashion-mnist",
     "authors": "Han Xiao, Kashif Rasul, Roland Vollgraf (Zalando Research)",
     "reference": "Xiao et al. (2017), https://arxiv.org/abs/1708.07747",
@@ -204,7 +203,7 @@ EMOJI_CARD = {
     "licence": "MIT",
     "licence_file": "emoji.LICENSE",
     "copyright": "Copyright (c) Microsoft Corporation.",
-    "made": "One picture for each distinct emoji: no skin tones, genders, families or country flags. "
+    "made": "One image for each distinct emoji: no skin tones, genders, families or country flags. "
     "Alpha composited on white, 256 px reduced to 64 px by Lanczos, shuffled; a tenth of the base "
     "code points is the test split; lossless WebP sheets. Labels are the groups of Unicode's emoji "
     "list (flags joined to symbols). Made by tools/make_assets.py.",

@@ -16,17 +16,15 @@ MODELS = Path(__file__).parent.parent / "src" / "scorefield" / "assets" / "model
 
 def main() -> None:
     """Load, annotate, save."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("name")
     parser.add_argument("--about", required=True, help="what it draws, in a line")
     parser.add_argument("--licence", required=True, help="of the weights and of the data")
     parser.add_argument("--measures", required=True, help="how good it is, and on what that was measured")
-    parser.add_argument("--limits", default="It knows nothing but pictures like those it was trained on.")
+    parser.add_argument("--limits", default="It knows nothing but images like those it was trained on.")
     parser.add_argument("--half", action="store_true", help="weights of 16 bits: half the size of the file")
-    parser.add_argument("--steps", type=int, help="with which it mends best")
+    parser.add_argument("--steps", type=int, help="with which it restores best")
     parser.add_argument("--jpeg-up-to", type=int, help="quality of JPEG files beyond which it does harm")
     args = parser.parse_args()
     path = find(args.run)

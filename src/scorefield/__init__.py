@@ -3,8 +3,8 @@
     import scorefield as sf
 
     model = sf.load("fashion")
-    pictures = sf.sample(model, 16)
-    mended = sf.restore(model, "picture.png", "inpaint", candidates=4)
+    images = sf.sample(model, 16)
+    restored = sf.restore(model, "image.png", "inpaint", candidates=4)
 
 Names load when they are first used, so that `import scorefield` alone does not load torch.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         networks as networks,
     )
     from scorefield import (
-        noise as noise,
+        noise_distributions as noise_distributions,
     )
     from scorefield import (
         objectives as objectives,
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     )
     from scorefield import (
         samplers as samplers,
+    )
+    from scorefield import (
+        schedules as schedules,
     )
     from scorefield import (
         training as training,
@@ -66,7 +69,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = (
-    "checkpoint", "data", "degradations", "distributions", "evaluation", "likelihood", "networks", "noise",
+    "checkpoint", "data", "degradations", "distributions", "evaluation", "likelihood", "networks", "noise_distributions", "schedules",
     "objectives", "parameterization", "restoration", "samplers", "training",
 )  # fmt: skip
 _NAMES = {

@@ -42,7 +42,7 @@ def save(
         "shape": list(model.shape),
         "value_range": list(model.value_range),
         "sigma_range": list(model.sigma_range),
-        **(_mending(model) if model.tasks else {}),
+        **(_restoring(model) if model.tasks else {}),
         "notes": notes or {},
     }
     values = model.network.state_dict()
@@ -52,7 +52,7 @@ def save(
     return path
 
 
-def _mending(model: ScoreModel) -> dict[str, Any]:
+def _restoring(model: ScoreModel) -> dict[str, Any]:
     return {
         "tasks": list(model.tasks),
         "hole": model.hole,
@@ -68,9 +68,7 @@ def read_card(path: Path) -> dict[str, Any]:
         UserError: no such file, cut short, or not one of ours.
     """
     if not path.is_file():
-        raise UserError(
-            path, "no such checkpoint.", "Give a .safetensors file, a run folder or a model's name."
-        )
+        raise UserError(path, "no such checkpoint.", "Give a .safetensors file, a run folder or a model's name.")
     size = path.stat().st_size
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What is known of a picture before it is drawn."""
+"""What is known of an image before it is drawn."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ from scorefield.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What is known of a picture before it is drawn.
+    """What is known of an image before it is drawn.
 
     Args:
         source: (B, K, H, W), laid beside the network's input as further channels.
         mask: (B, 1, H, W), 1 where a pixel is to be filled. Elsewhere the network's input is `source`
             itself, clean, written in after the input scaling (Saharia et al. 2022, §4, inpainting).
-        classes: (B,), int64, the class of each picture, or one number for all; −1 where it is not told.
+        classes: (B,), int64, the class of each image, or one number for all; −1 where it is not told.
 
     Raises:
         UserError: a mask without a source.
@@ -28,28 +28,24 @@ class Condition:
 
     def __post_init__(self) -> None:
         if self.mask is not None and self.source is None:
-            raise UserError(
-                "mask", "tells what is known of a source, and there is none.", "Give it a source."
-            )
+            raise UserError("mask", "tells what is known of a source, and there is none.", "Give it a source.")
 
 
 def check_classes(count: int, classes: Tensor, n: int) -> None:
-    """See that a model of `count` classes can be told these of n pictures.
+    """See that a model of `count` classes can be told these of n images.
 
     Their values are looked at in the processor's own memory alone: to read them elsewhere would make it
     wait.
 
     Raises:
-        UserError: a model without classes, not one for each picture, or a class out of range.
+        UserError: a model without classes, not one for each image, or a class out of range.
     """
     if not count:
-        raise UserError(
-            "classes", "this model was trained without class labels.", "Train one with data.labels = true."
-        )
+        raise UserError("classes", "this model was trained without class labels.", "Train one with data.labels = true.")
     if classes.shape != (n,) or classes.is_floating_point() or classes.dtype == torch.bool:
         raise UserError(
             "classes",
-            f"{n} pictures need ({n},) whole numbers, got {tuple(classes.shape)} of {classes.dtype}.",
+            f"{n} images need ({n},) whole numbers, got {tuple(classes.shape)} of {classes.dtype}.",
         )
     if classes.device.type != "cpu":
         return

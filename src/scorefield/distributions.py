@@ -65,7 +65,7 @@ class GaussianMixture:
         return (joint.softmax(1)[..., None] * (self.means + shrunk)).sum(1).reshape(x.shape)
 
     def conditional(self, known: Tensor, values: Tensor) -> "GaussianMixture":
-        """The law of the other coordinates where those in `known` have `values`.
+        """The distribution of the other coordinates where those in `known` have `values`.
 
         Args:
             known: (D,), bool.

@@ -1,16 +1,16 @@
-"""The one error that a user can mend, told in one line: where, what, mend."""
+"""The one error that a user can restore, told in one line: where, what, restore."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """A mistake of input that the user can mend; the command line prints it and exits with 2.
+    """A mistake of input that the user can restore; the command line prints it and exits with 2.
 
     Args:
         where: the path, option or key that is wrong.
         what: what is wrong with it.
-        mend: what to do about it.
+        restore: what to do about it.
     """
 
     def __init__(self, where: object, what: str, mend: str = "") -> None:

@@ -1,4 +1,4 @@
-"""How probable a picture is: log p(x; σ_min) by the change of variables along the probability-flow ODE.
+"""How probable an image is: log p(x; σ_min) by the change of variables along the probability-flow ODE.
 
 Along a solution of dx/dσ = n(x; σ) the density changes by the flow's divergence (Chen et al. 2018, eq. 8;
 Song et al. 2021, eq. 39),
@@ -10,7 +10,7 @@ so that, with x_T where the solution through x is at σ_max,
     log p(x; σ_min) = log p(x_T; σ_max) + ∫ tr ∂n/∂x dσ      from σ_min to σ_max.
 
 It is solved, x and log p together, in the coordinates of `samplers.flow`, t = ln σ and u = x/√(1+σ²). Their
-divergence, D (σ tr ∂n/∂x /D − ρ²) for pictures of D numbers, is small where noise is all: what is integrated
+divergence, D (σ tr ∂n/∂x /D − ρ²) for images of D numbers, is small where noise is all: what is integrated
 is the log density of u per dimension, a number of about 1, to the same tolerance as u.
 
 **At σ_max** p(x; σ_max) is taken to be N(m, (σ_max² + s²) I). Published bits take m = 0 and s = 0, and are
@@ -49,8 +49,8 @@ from scorefield.errors import UserError, did_you_mean
 from scorefield.model import Denoiser, GivenModel, ScoreModel, full_precision, noise
 from scorefield.objectives.directions import draw_directions
 from scorefield.objectives.jacobian import exact_trace, pulled_back
-from scorefield.samplers.flow import RungeKutta, State, coordinates
-from scorefield.samplers.latents import check_pictures
+from scorefield.samplers.adaptive_ode import RungeKutta, State, coordinates
+from scorefield.samplers.inversion import check_images
 
 Trace = Literal["hutchinson", "exact"]
 
@@ -61,13 +61,13 @@ _DEQUANTIZE = ("uniform", None)
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """Log-likelihoods of pictures.
+    """Log-likelihoods of images.
 
     Args:
         bits: per dimension, (B,), float64.
         standard_error: of `bits`, over probes and dequantisation, (B,): 0 where nothing is random, NaN where
             one repeat tells nothing.
-        nats: log p(x; σ_min), in nats, of the whole picture in the model's coordinates, (B,), float64; the
+        nats: log p(x; σ_min), in nats, of the whole image in the model's coordinates, (B,), float64; the
             mean over repeats.
         evaluations: of the denoiser, each with its products.
     """
@@ -95,16 +95,16 @@ def log_likelihood(
     centre: Tensor | float | None = None,
     track: Callable[[float], None] | None = None,
 ) -> Likelihood:
-    """The module's log p(x; σ_min) and bits per dimension of each picture.
+    """The module's log p(x; σ_min) and bits per dimension of each image.
 
-    Solved by dopri5. Pictures share its steps, so that one depends on the others within the tolerance.
+    Solved by dopri5. Images share its steps, so that one depends on the others within the tolerance.
 
     Args:
         model: a model, bound or not, or a density.
-        x0: pictures, (B, C, H, W), in the model's value range; on the 256 levels of 8 bits if they are to be
+        x0: images, (B, C, H, W), in the model's value range; on the 256 levels of 8 bits if they are to be
             dequantised.
         trace: "exact" costs D products for each evaluation, "hutchinson" one for each projection.
-        projections: directions v, ±1, for each picture of Hutchinson's estimate.
+        projections: directions v, ±1, for each image of Hutchinson's estimate.
         dequantize: "uniform", or None for the density at the values as they are.
         repeats: so often with new U and v; once suffices where neither is random.
         generator: source of U, of v and of z.
@@ -118,7 +118,7 @@ def log_likelihood(
 
     Raises:
         UserError: an unknown trace or dequantisation, a number < 1, no noise levels or value range known,
-            pictures that do not fit, torchdiffeq missing, or a tolerance that can't be met.
+            images that do not fit, torchdiffeq missing, or a tolerance that can't be met.
     """
     _check(trace, dequantize, repeats)
     solver = RungeKutta(rtol=rtol, atol=atol)
@@ -154,7 +154,7 @@ def dequantized(x0: Tensor, value_range: tuple[float, float] | None, *, generato
     low, width = value_range[0], value_range[1] - value_range[0]
     levels = (x0 - low) * (255 / width)
     if bool((levels < -0.5).any() | (levels > 255.5).any()):
-        raise UserError("pictures", f"values outside of {low:g} … {low + width:g}, the model's value range.")
+        raise UserError("images", f"values outside of {low:g} … {low + width:g}, the model's value range.")
     u = torch.rand(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
     return low + (levels.round() + u) * (width / 256)
 
@@ -227,7 +227,7 @@ def _ranges(
     """The noise levels, and the value range if any is known; what was asked for wins."""
     owner = model.model if isinstance(model, GivenModel) else model
     if isinstance(owner, ScoreModel):
-        check_pictures(owner, x0)
+        check_images(owner, x0)
         sigmas, values = sigmas or owner.sigma_range, values or owner.value_range
     if sigmas is None:
         raise UserError("sigma_range", "the noise levels of a plain denoiser are not known.", "Give them.")

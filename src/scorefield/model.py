@@ -1,4 +1,4 @@
-"""A score model: a network, what its output means, and the pictures it is for.
+"""A score model: a network, what its output means, and the images it is for.
 
 The denoiser is the score in other clothes (Robbins 1956; Vincent 2011):
 
@@ -17,8 +17,8 @@ from scorefield.condition import Condition, check_classes
 from scorefield.errors import UserError
 from scorefield.networks.energy import HasEnergy
 from scorefield.networks.unet import HasClasses
-from scorefield.noise import check_ladder
-from scorefield.parameterization import Coefficients, HasLadder, Parameterization, of_residual
+from scorefield.parameterization import Coefficients, HasSchedule, Parameterization, of_residual
+from scorefield.schedules import check_schedule
 
 
 class Denoiser(Protocol):
@@ -82,14 +82,14 @@ class ScoreModel(nn.Module):
         network: maps (scale·x, label, source) to a tensor of x's shape; one that `HasClasses` is given the
             classes too, where a condition tells them.
         parameterization: what the network's output means.
-        shape: (C, H, W) of the pictures it was made for, or (D,) of points.
+        shape: (C, H, W) of the images it was made for, or (D,) of points.
         value_range: darkest and brightest value of a pixel as the model sees it.
         sigma_range: least and greatest σ that it knows.
         precision: number format inside the network. Outside, all is float32.
-        tasks: what a model of pictures given damaged ones was trained to mend, as "colorize"; empty for a
-            model of pictures alone.
+        tasks: what a model of images given degraded ones was trained to restore, as "colorize"; empty for a
+            model of images alone.
         hole: standard deviation of the noise that it is shown where nothing is known, or "smooth", a guess.
-        steps: with which such a model mends best, where that is known of it.
+        steps: with which such a model restores best, where that is known of it.
         jpeg_up_to: quality of the JPEG files, 1 to 100, from beyond which it would do harm.
     """
 
@@ -124,11 +124,11 @@ class ScoreModel(nn.Module):
         return next(self.network.parameters()).device
 
     @property
-    def ladder(self) -> Tensor | None:
-        """The rungs that the model was trained on, falling, (L,), float32; None where it learned every σ."""
+    def schedule(self) -> Tensor | None:
+        """The noise levels that the model was trained on, falling, (L,), float32; None where it learned every σ."""
         family = self.parameterization
-        rungs = family.sigmas if isinstance(family, HasLadder) else None
-        return None if rungs is None else torch.tensor(rungs)
+        levels = family.sigmas if isinstance(family, HasSchedule) else None
+        return None if levels is None else torch.tensor(levels)
 
     @property
     def classes(self) -> int:
@@ -139,15 +139,15 @@ class ScoreModel(nn.Module):
         """D(x; σ) = E[x0 | x].
 
         Args:
-            x: noisy pictures x0 + σn, (B, C, H, W), float32. H and W may differ from `shape`.
+            x: noisy images x0 + σn, (B, C, H, W), float32. H and W may differ from `shape`.
             sigma: (B,), float32.
-            condition: what is known of the pictures.
+            condition: what is known of the images.
 
         Returns:
             (B, C, H, W), float32.
 
         Raises:
-            UserError: classes that the model does not know, or not one for each picture.
+            UserError: classes that the model does not know, or not one for each image.
         """
         base = self._base(condition)
         z = x if base is None else x - base
@@ -180,7 +180,7 @@ class ScoreModel(nn.Module):
         return (c.noise_out / c.scale * scalar - c.noise_skip / 2 * x.square().flatten(1).sum(1)) / sigma
 
     def given(self, condition: Condition) -> "GivenModel":
-        """The denoiser of pictures of which `condition` is known.
+        """The denoiser of images of which `condition` is known.
 
         Raises:
             UserError: classes that the model does not know.
@@ -194,7 +194,7 @@ class ScoreModel(nn.Module):
         return GivenModel(model=self, condition=condition)
 
     def _base(self, condition: Condition | None) -> Tensor | None:
-        """The picture to which the network's answer is added, where it learned the residual."""
+        """The image to which the network's answer is added, where it learned the residual."""
         return condition.source if condition is not None and of_residual(self.parameterization) else None
 
     def _predict(self, z: Tensor, sigma: Tensor, condition: Condition | None) -> tuple[Coefficients, Tensor]:
@@ -210,7 +210,7 @@ class ScoreModel(nn.Module):
         return c, cast(Tensor, output).float()
 
     def _classes_told(self, condition: Condition | None, x: Tensor) -> tuple[Tensor, ...]:
-        """The network's further argument: the class of each picture, where any is told."""
+        """The network's further argument: the class of each image, where any is told."""
         classes = None if condition is None else condition.classes
         if classes is None:
             return ()
@@ -301,16 +301,16 @@ def _energy_of(network: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def check_sigmas(model: ScoreModel, sigmas: Tensor) -> None:
-    """See that the positive rungs lie within what the model knows.
+    """See that the positive noise levels lie within what the model knows.
 
     Raises:
-        UserError: no ladder, or a rung lies outside by more than a part in a thousand.
+        UserError: no schedule, or a noise level lies outside by more than a part in a thousand.
     """
     low, high = model.sigma_range
-    rungs = [s for s in check_ladder(sigmas) if s > 0]
-    if min(rungs) < low * 0.999 or max(rungs) > high * 1.001:
+    levels = [s for s in check_schedule(sigmas) if s > 0]
+    if min(levels) < low * 0.999 or max(levels) > high * 1.001:
         raise UserError(
             "sigmas",
-            f"the ladder runs from {max(rungs):g} to {min(rungs):g}; this model knows {high:g} to {low:g}.",
-            "Choose a ladder within.",
+            f"the schedule runs from {max(levels):g} to {min(levels):g}; this model knows {high:g} to {low:g}.",
+            "Choose a schedule within.",
         )

@@ -8,17 +8,17 @@ and the noise by two more, written out in closed form because (x − D)/σ would
 
     (x − D(x; σ)) / σ = noise_skip · x + noise_out · F.
 
-A network that mends may learn the residual, what is to be added to the damaged picture y: then all this holds
+A network that restores may learn the residual, what is to be added to the degraded image y: then all this holds
 for z = x − y and D(x; σ) − y. Where y is near x0, nothing of it has to pass through the network, which starts
 from D ≈ y, and what it does not know of y it does not spoil.
 
 Variance-preserving networks see x/√(1+σ²), and are told one of three things (`Told`):
 
     gamma   γ = 1/(1+σ²), as Palette's
-    index   the step t of a ladder, 0 at its least noise, as DDPM's; between two rungs, the nearest by ratio
+    index   the step t of a schedule, 0 at its least noise, as DDPM's; between two noise levels, the nearest by ratio
     time    999 t, t that of the VP equation with β from 0.1 to 20, as those of Song et al. (2021)
 
-The label alone is rounded to a rung: what else there is of σ stays exact.
+The label alone is rounded to a noise level: what else there is of σ stays exact.
 
 References:
     Song & Ermon (2019), https://arxiv.org/abs/1907.05600; (2020), https://arxiv.org/abs/2006.09011
@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.noise import check_ladder, nearest_rung, sigma_to_gamma, vp_time
+from scorefield.schedules import check_schedule, nearest_level, sigma_to_gamma, vp_time
 
 Told = Literal["gamma", "index", "time"]
 """What a variance-preserving network is told of σ; see the module."""
@@ -66,12 +66,12 @@ class Parameterization(Protocol):
 
 
 @runtime_checkable
-class HasLadder(Protocol):
-    """A parameterization that was trained on rungs, or may have been."""
+class HasSchedule(Protocol):
+    """A parameterization that was trained on noise levels, or may have been."""
 
     @property
     def sigmas(self) -> tuple[float, ...] | None:
-        """The rungs, falling."""
+        """The noise levels, falling."""
         ...
 
 
@@ -85,8 +85,8 @@ class EDM:
         sigma_data: σ_d.
         input: how the network sees x: "unit", as above, or "wiener", scale = σ_d/(σ²+σ_d²), by which x is the
             best linear guess at x0, over σ_d. Then what is noise alone fades from sight as σ grows, and a
-            network that is also given a damaged picture looks there.
-        residual: whether it learns what is to be added to the damaged picture; σ_d is then the spread of
+            network that is also given a degraded image looks there.
+        residual: whether it learns what is to be added to the degraded image; σ_d is then the spread of
             x0 − y.
     """
 
@@ -116,7 +116,7 @@ class NoisePrediction:
 
     Args:
         told: what the label is.
-        sigmas: the ladder that it was trained on, falling; needed where the label is its index.
+        sigmas: the schedule that it was trained on, falling; needed where the label is its index.
 
     Raises:
         UserError: `told` is none of the three, or `sigmas` are lacking, rise, repeat, or are not positive.
@@ -148,7 +148,7 @@ class DataPrediction:
 
     Args:
         told: what the label is.
-        sigmas: the ladder that it was trained on, falling; needed where the label is its index.
+        sigmas: the schedule that it was trained on, falling; needed where the label is its index.
 
     Raises:
         UserError: `told` is none of the three, or `sigmas` are lacking, rise, repeat, or are not positive.
@@ -182,7 +182,7 @@ class VelocityPrediction:
 
     Args:
         told: what the label is.
-        sigmas: the ladder that it was trained on, falling; needed where the label is its index.
+        sigmas: the schedule that it was trained on, falling; needed where the label is its index.
 
     Raises:
         UserError: `told` is none of the three, or `sigmas` are lacking, rise, repeat, or are not positive.
@@ -221,23 +221,21 @@ class ScorePrediction:
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
         one = torch.ones_like(sigma)
-        return Coefficients(
-            skip=one, out=sigma**2, noise_skip=0 * one, noise_out=-sigma, scale=one, label=sigma
-        )
+        return Coefficients(skip=one, out=sigma**2, noise_skip=0 * one, noise_out=-sigma, scale=one, label=sigma)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regression:
-    """The network gives the picture itself, and sees nothing of x but what is known of it.
+    """The network gives the image itself, and sees nothing of x but what is known of it.
 
     D(x; σ) = F(0, 0)
 
-    A network that is given a damaged picture is so Palette's baseline of the same name (Saharia et al. 2022,
-    §4): trained for p = 2 it tends to the mean of all answers. Whatever sampler goes down whatever ladder
-    ends at D; its own has one rung.
+    A network that is given a degraded image is so Palette's baseline of the same name (Saharia et al. 2022,
+    §4): trained for p = 2 it tends to the mean of all answers. Whatever sampler goes down whatever schedule
+    ends at D; its own has one noise level.
 
     Args:
-        residual: whether it learns what is to be added to the damaged picture, D = y + F.
+        residual: whether it learns what is to be added to the degraded image, D = y + F.
     """
 
     kind: ClassVar[str] = "regression"
@@ -245,7 +243,7 @@ class Regression:
 
     @property
     def sigmas(self) -> tuple[float, ...]:
-        """One rung, σ = 1."""
+        """One noise level, σ = 1."""
         return (1.0,)
 
     def __call__(self, sigma: Tensor) -> Coefficients:
@@ -263,18 +261,18 @@ class Regression:
 
 @dataclass(frozen=True, kw_only=True)
 class NCSN:
-    """The network is the score on a ladder and is told the rung's index (Song & Ermon 2019, §4.2).
+    """The network is the score on a schedule and is told the noise level's index (Song & Ermon 2019, §4.2).
 
-    D(x; σ) = x + σ σ_i F(x, i),   σ_i the rung nearest to σ by ratio
+    D(x; σ) = x + σ σ_i F(x, i),   σ_i the noise level nearest to σ by ratio
 
-    On a rung this is x + σ_i² F. Between two, what is kept of the rung is its noise of unit variance,
-    −σ_i F, and not its score F: where the data are narrow against σ, the noise is alike on all rungs while
+    On a noise level this is x + σ_i² F. Between two, what is kept of the noise level is its noise of unit variance,
+    −σ_i F, and not its score F: where the data are narrow against σ, the noise is alike on all noise levels while
     the score goes as 1/σ. For x0 ~ N(0, s²), s ≪ σ = c σ_i, the noise comes out c times too large, where by
     the score it would be c² times. The score does better only from about s = √3 σ on, where there is little
     noise to find.
 
     Args:
-        sigmas: the ladder, falling.
+        sigmas: the schedule, falling.
 
     Raises:
         UserError: `sigmas` rise, repeat, or are not positive.
@@ -284,18 +282,18 @@ class NCSN:
     sigmas: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        _check_rungs(self.sigmas)
+        _check_levels(self.sigmas)
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
         one = torch.ones_like(sigma)
-        rungs = _rungs(self.sigmas, sigma.device, sigma.dtype)
-        index = nearest_rung(rungs, sigma)
+        levels = _levels(self.sigmas, sigma.device, sigma.dtype)
+        index = nearest_level(levels, sigma)
         return Coefficients(
             skip=one,
-            out=sigma * rungs[index],
+            out=sigma * levels[index],
             noise_skip=0 * one,
-            noise_out=-rungs[index],
+            noise_out=-levels[index],
             scale=one,
             label=index.to(sigma.dtype),
         )
@@ -308,7 +306,7 @@ class NCSNv2:
     D(x; σ) = x + σ F(x)
 
     Args:
-        sigmas: the ladder it was trained on and is to be sampled on; the network knows no ladder.
+        sigmas: the schedule it was trained on and is to be sampled on; the network knows no schedule.
     """
 
     kind: ClassVar[str] = "ncsnv2"
@@ -317,9 +315,7 @@ class NCSNv2:
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
         one = torch.ones_like(sigma)
-        return Coefficients(
-            skip=one, out=sigma, noise_skip=0 * one, noise_out=-one, scale=one, label=sigma.log()
-        )
+        return Coefficients(skip=one, out=sigma, noise_skip=0 * one, noise_out=-one, scale=one, label=sigma.log())
 
 
 _KINDS = {
@@ -338,7 +334,7 @@ _KINDS = {
 
 
 def of_residual(parameterization: Parameterization) -> bool:
-    """Whether the network learns what is to be added to a damaged picture."""
+    """Whether the network learns what is to be added to a degraded image."""
     return isinstance(parameterization, EDM | Regression) and parameterization.residual
 
 
@@ -366,16 +362,16 @@ def from_card(card: dict[str, Any]) -> Parameterization:
 
 
 @lru_cache(maxsize=32)
-def _rungs(sigmas: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The rungs where they are needed, copied to a device once and not in every call."""
+def _levels(sigmas: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The noise levels where they are needed, copied to a device once and not in every call."""
     with torch.inference_mode(False):
         return torch.tensor(sigmas, device=device, dtype=dtype)
 
 
 def _index(sigma: Tensor, sigmas: tuple[float, ...] | None) -> Tensor:
     """DDPM's t, counted from the least noise."""
-    rungs = _rungs(sigmas or (), sigma.device, sigma.dtype)
-    return (len(rungs) - 1 - nearest_rung(rungs, sigma)).to(sigma.dtype)
+    levels = _levels(sigmas or (), sigma.device, sigma.dtype)
+    return (len(levels) - 1 - nearest_level(levels, sigma)).to(sigma.dtype)
 
 
 _LABELS: dict[str, Callable[[Tensor, tuple[float, ...] | None], Tensor]] = {
@@ -389,13 +385,11 @@ def _check_told(told: str, sigmas: tuple[float, ...] | None) -> None:
     if told not in _LABELS:
         raise UserError("parameterization.told", f"no such label {told!r}.", did_you_mean(told, _LABELS))
     if sigmas is not None:
-        _check_rungs(sigmas)
+        _check_levels(sigmas)
     elif told == "index":
-        raise UserError(
-            "sigmas", "a network that is told a step's index needs the ladder whose steps they are."
-        )
+        raise UserError("sigmas", "a network that is told a step's index needs the schedule whose steps they are.")
 
 
-def _check_rungs(sigmas: tuple[float, ...]) -> None:
-    if check_ladder(torch.tensor(sigmas))[-1] == 0:
-        raise UserError("sigmas", "a model's own rungs are positive; this ladder ends at 0.")
+def _check_levels(sigmas: tuple[float, ...]) -> None:
+    if check_schedule(torch.tensor(sigmas))[-1] == 0:
+        raise UserError("sigmas", "a model's own noise levels are positive; this schedule ends at 0.")

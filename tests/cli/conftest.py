@@ -26,7 +26,7 @@ class Outcome:
         """The one line of complaint on standard error, its last, once the code is seen to be this."""
         assert self.code == code, f"{self.code}\n{self.out}\n{self.err}"
         *before, last = self.err.splitlines()
-        assert all(re.search("ETA|pictures, |going on at", line) for line in before), self.err
+        assert all(re.search("ETA|images, |going on at", line) for line in before), self.err
         assert last.startswith("scorefield: ")
         return last
 
@@ -51,7 +51,7 @@ def _call():
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    """A labelled .npz of 8×8 pictures with a test split."""
+    """A labelled .npz of 8×8 images with a test split."""
     return write_set(tmp_path_factory.mktemp("data") / "ramps.npz")
 
 

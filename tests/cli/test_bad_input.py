@@ -28,9 +28,7 @@ def bomb(path):
     """A small PNG that promises 50,000 × 50,000 pixels."""
 
     def chunk(kind, content):
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
@@ -114,7 +112,7 @@ def test_a_debug_flag_shows_where_and_without_it_nothing_does(call, run, tmp_pat
 
 
 @pytest.mark.parametrize("verb", ["train", "inspect"])
-def test_folders_without_a_readable_picture_are_told(call, tiny, tmp_path, verb):
+def test_folders_without_a_readable_image_are_told(call, tiny, tmp_path, verb):
     empty = tmp_path / "empty"
     empty.mkdir()
     command = {
@@ -122,7 +120,7 @@ def test_folders_without_a_readable_picture_are_told(call, tiny, tmp_path, verb)
         "inspect": ("data", "inspect", empty),
     }[verb]
     assert str(empty) in call(*command).complaint()
-    (empty / "notes.txt").write_text("no picture")
+    (empty / "notes.txt").write_text("no image")
     (empty / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     bomb(empty / "bomb.png")
     assert str(empty) in call(*command).complaint()
@@ -138,7 +136,7 @@ def test_a_decompression_bomb_is_told_and_skipped_among_good_ones(call, run, shi
     assert "bomb.png" in told.out
 
 
-def test_a_color_picture_for_a_grey_model_is_told(call, run, tmp_path):
+def test_a_color_image_for_a_grey_model_is_told(call, run, tmp_path):
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
     line = call("inpaint", tmp_path / "red.png", "--model", run, "--out", tmp_path / "out").complaint()
     assert "3 channels" in line
@@ -154,7 +152,7 @@ def test_a_color_picture_for_a_grey_model_is_told(call, run, tmp_path):
         (".npy", b"\x93NUMPY"),
     ],
 )
-def test_damaged_arrays_are_told(call, tmp_path, suffix, content):
+def test_degraded_arrays_are_told(call, tmp_path, suffix, content):
     path = tmp_path / f"set{suffix}"
     path.write_bytes(content)
     assert str(path) in call("data", "inspect", path).complaint()

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from scorefield.cli.classes import class_numbers, guidance_interval
+from scorefield.cli.class_options import class_numbers, guidance_interval
 from scorefield.errors import UserError
 
 NAMES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
@@ -87,7 +87,7 @@ def drawn(call, tmp_path, model, *more):
     return np.load(out), json.loads(facts.read_text())
 
 
-def test_pictures_are_drawn_of_the_classes_asked_for(call, told, tmp_path):
+def test_images_are_drawn_of_the_classes_asked_for(call, told, tmp_path):
     _, plain = drawn(call, tmp_path, told)
     assert plain["classes"] is None
     _, facts = drawn(call, tmp_path, told, "--class", "2,0", "--guidance", 2, "--guidance-interval", "0.2:5")

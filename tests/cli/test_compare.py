@@ -37,7 +37,7 @@ def compared(call, run, other, data, tmp_path_factory):
 def test_tables_are_printed_whole(compared):
     told, _ = compared
     lines = told.out.splitlines()
-    assert re.match(r"12 of ramps, 24 pictures, [0-9a-f]{8}; σ of pixels", lines[0])
+    assert re.match(r"12 of ramps, 24 images, [0-9a-f]{8}; σ of pixels", lines[0])
     for title in (
         "Denoising loss E |(D − x0)/σ|² per pixel",
         "Sliced loss + 1",
@@ -47,11 +47,11 @@ def test_tables_are_printed_whole(compared):
     ):
         assert any(line.strip().startswith(title) for line in lines), told.out
     assert len(re.findall(r"^\s*mean .*±", told.out, re.M)) == 4
-    assert re.search(r"FD\[ramps-classifier-[0-9a-f]{4}\] .*real pictures.*real pictures", told.out)
+    assert re.search(r"FD\[ramps-classifier-[0-9a-f]{4}\] .*real images.*real images", told.out)
     assert re.search(r"GFLOP an evaluation +\S+ +\S+$", told.out, re.M)
 
 
-def test_numbers_pictures_and_sheets_are_written(compared):
+def test_numbers_images_and_sheets_are_written(compared):
     told, out = compared
     assert sorted(p.name for p in out.iterdir()) == [
         "comparison.json", "losses.png", "samples-changed.png", "samples-run.png"]  # fmt: skip
@@ -91,8 +91,8 @@ def test_one_model_alone_and_data_without_a_test_split(call, run, tmp_path):
         (["RUN", "RUN", "--data", "DATA"], ["named twice"]),
         (["RUN", "--data", "NONE"], ["no such file or folder"]),
         (["RUN", "--data", "DATA", "--split", "val"], ["no split `val`"]),
-        (["RUN", "--data", "DATA", "--ladder-of", "x"], ["'x' is not among the models", "Known: run"]),
-        (["RUN", "--data", "DATA", "--ladder-of", "RUN"], ["this model has none"]),
+        (["RUN", "--data", "DATA", "--schedule-of", "x"], ["'x' is not among the models", "Known: run"]),
+        (["RUN", "--data", "DATA", "--schedule-of", "RUN"], ["this model has none"]),
         (["RUN", "--data", "DATA", "--levels", "0"], ["--levels"]),
         (["RUN", "--data", "DATA", "-n", "1"], ["-n"]),
         (["RUN", "--data", "DATA", "--samples", "1"], ["--samples", "at least two"]),

@@ -1,4 +1,4 @@
-"""What the verbs make of pictures on the way in: crops, CIFAR, classes without pictures."""
+"""What the verbs make of images on the way in: crops, CIFAR, classes without images."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from .conftest import sets
 
 @pytest.fixture
 def photos(tmp_path):
-    """Six pictures of 12×16 whose middle 8×8 is black."""
+    """Six images of 12×16 whose middle 8×8 is black."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for k in range(6):
@@ -30,9 +30,7 @@ def test_inspect_and_train_crop_and_evaluate_does_as_the_training_did(call, tiny
     assert told.code == 0, told.err
     assert re.search(r"^shape +1×8×8$", told.out, re.M)
     assert json.loads(facts.read_text())["mean"] == [0.0]
-    made = call(
-        "train", tiny, "--data", photos, "--crop", 8, "--out", tmp_path / "run", *sets("training.steps=2")
-    )
+    made = call("train", tiny, "--data", photos, "--crop", 8, "--out", tmp_path / "run", *sets("training.steps=2"))
     assert made.code == 0, made.err
     assert "crop = 8" in (tmp_path / "run" / "recipe.toml").read_text()
     told = call("evaluate", tmp_path / "run", "--data", photos, "-n", 2, "--steps", 2)
@@ -41,7 +39,7 @@ def test_inspect_and_train_crop_and_evaluate_does_as_the_training_did(call, tiny
 
 
 @pytest.mark.parametrize("verb", ["inspect", "train"])
-def test_a_crop_that_no_picture_fills_is_told(call, tiny, photos, tmp_path, verb):
+def test_a_crop_that_no_image_fills_is_told(call, tiny, photos, tmp_path, verb):
     command = {
         "inspect": ["data", "inspect", photos],
         "train": ["train", tiny, "--data", photos, "--out", tmp_path / "run"],
@@ -52,16 +50,12 @@ def test_a_crop_that_no_picture_fills_is_told(call, tiny, photos, tmp_path, verb
 
 
 def test_a_size_beyond_the_crop_is_told(call, tiny, photos, tmp_path):
-    assert (
-        "less than the size 12×12" in call("data", "inspect", photos, "--crop", 8, "--size", 12).complaint()
-    )
-    line = call(
-        "train", tiny, "--data", photos, "--crop", 8, "--size", 12, "--out", tmp_path / "run"
-    ).complaint()
+    assert "less than the size 12×12" in call("data", "inspect", photos, "--crop", 8, "--size", 12).complaint()
+    line = call("train", tiny, "--data", photos, "--crop", 8, "--size", 12, "--out", tmp_path / "run").complaint()
     assert "size = 12 is more than crop = 8 leaves" in line
 
 
-def test_inspect_notes_classes_without_pictures(call, photos, tmp_path):
+def test_inspect_notes_classes_without_images(call, photos, tmp_path):
     pixels, labels = ramps(6)
     np.savez(tmp_path / "gap.npz", images=pixels, labels=np.where(labels == 1, 3, labels))
     told = call("data", "inspect", tmp_path / "gap.npz")
@@ -86,7 +80,7 @@ def test_inspect_shows_cifar_with_its_classes(call, tmp_path):
     told = call("data", "inspect", folder, "--json", tmp_path / "facts.json")
     assert told.code == 0, told.err
     facts = json.loads((tmp_path / "facts.json").read_text())
-    assert (facts["pictures"], facts["shape"]) == (50, "3×32×32")
+    assert (facts["images"], facts["shape"]) == (50, "3×32×32")
     assert facts["classes"] == dict.fromkeys(names, 5)
 
 
@@ -100,7 +94,7 @@ def test_the_pickled_cifar_and_nan_are_one_line_each(call, tiny, tmp_path):
         assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_goes_on_with_other_pictures_is_told(call, tiny, data, tmp_path):
+def test_a_run_that_goes_on_with_other_images_is_told(call, tiny, data, tmp_path):
     pixels, _ = ramps(20, seed=5)
     copy = tmp_path / "copy.npy"
     np.save(copy, pixels)
@@ -108,11 +102,11 @@ def test_a_run_that_goes_on_with_other_pictures_is_told(call, tiny, data, tmp_pa
     assert call(*command, *sets("training.steps=2")).code == 0
     np.save(copy, pixels[::-1].copy())
     line = call(*command, "--resume", "auto").complaint()
-    assert "its run began with pictures of digest" in line
+    assert "its run began with images of digest" in line
 
 
-def test_sampling_again_with_fewer_leaves_no_older_picture(call, run, tmp_path):
-    out = tmp_path / "pictures"
+def test_sampling_again_with_fewer_leaves_no_older_image(call, run, tmp_path):
+    out = tmp_path / "images"
     for n in (4, 2):
         told = call("sample", run, "-n", n, "--steps", 2, "--out", out, "--overwrite")
         assert told.code == 0, told.err
@@ -122,7 +116,7 @@ def test_sampling_again_with_fewer_leaves_no_older_picture(call, run, tmp_path):
 def test_a_recipe_with_automatic_noise_shows_the_numbers_that_it_found(call, tiny, data, tmp_path):
     told = call("train", tiny, "--data", data, "--out", tmp_path / "run", "--dry-run", *sets("noise=auto"))
     assert told.code == 0, told.err
-    assert 'kind = "rungs"' in told.out
+    assert 'kind = "levels"' in told.out
     assert '"auto"' not in told.out.partition("[training]")[0]
 
 

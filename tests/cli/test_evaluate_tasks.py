@@ -1,4 +1,4 @@
-"""`scorefield evaluate` of models that mend, as a user calls it."""
+"""`scorefield evaluate` of models that restore, as a user calls it."""
 
 import json
 
@@ -24,10 +24,10 @@ def photographs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """One that mends, its regression, one of colors alone, and one of pictures alone."""
+    """One that restores, its regression, one of colors alone, and one of images alone."""
     folder = tmp_path_factory.mktemp("models")
     made = {
-        "mends": (("dejpeg", "inpaint"), EDM(), 3),
+        "restores": (("dejpeg", "inpaint"), EDM(), 3),
         "regression": (("dejpeg", "inpaint"), Regression(), 3),
         "colors": (("colorize",), EDM(), 3),
         "alone": ((), EDM(), 0),
@@ -46,7 +46,7 @@ def models(tmp_path_factory):
 def evaluated(call, models, photographs, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluated") / "out"
     told = call(
-        "evaluate", models / "mends", "--data", photographs, "--task", "dejpeg", "--quality", 10, "--task",
+        "evaluate", models / "restores", "--data", photographs, "--task", "dejpeg", "--quality", 10, "--task",
         "inpaint:center", "-n", 6, "--steps", 2, "--candidates", 2, "--against", models / "regression",
         "--against", f"pigdm@2:{models / 'alone'}", "--against", "@1:", "--against", "tv", "--zoom", "0.5,1",
         "--out", out, "--json", out.parent / "e.json",
@@ -62,16 +62,16 @@ def test_tables_and_sheets_are_written(evaluated):
     facts = json.loads((out / "table.json").read_text(), parse_constant=pytest.fail)
     assert facts == json.loads((out.parent / "e.json").read_text())
     systems = [[row["name"] for row in case["rows"]] for case in facts["tables"]]
-    networks = ["mends", "regression", "pigdm@2:alone", "@1:mends"]
+    networks = ["restores", "regression", "pigdm@2:alone", "@1:restores"]
     assert systems == [[*networks, "tv", "input", "original"], [*networks, "input", "original"]]
     by_name = {row["name"]: row for row in facts["tables"][0]["rows"]}
     assert by_name["regression"]["evaluations"] == 1
-    assert "diversity MS-SSIM[1]" in by_name["mends"]["numbers"]
+    assert "diversity MS-SSIM[1]" in by_name["restores"]["numbers"]
     assert "diversity MS-SSIM[1]" not in by_name["regression"]["numbers"]
     with Image.open(out / "sheet-dejpeg-10.png") as sheet:
         assert sheet.width == 7 * (8 * 16 + 4) + 4
     text = (out / "table.md").read_text()
-    assert text.startswith("6 windows of 16×16 of 2 pictures of")
+    assert text.startswith("6 windows of 16×16 of 2 images of")
     assert "FD[random-conv] ↓" in text
     assert "PD[random-conv] ↓" in told.out
     assert "chosen on 32 windows" in text
@@ -81,7 +81,7 @@ def test_the_same_call_gives_the_same_numbers(call, models, photographs, tmp_pat
     found = []
     for name in ("a.json", "b.json"):
         told = call(
-            "evaluate", models / "mends", "--data", photographs, "--task", "dejpeg", "-n", 4, "--steps", 1,
+            "evaluate", models / "restores", "--data", photographs, "--task", "dejpeg", "-n", 4, "--steps", 1,
             "--against", "tv", "--json", tmp_path / name,
         )  # fmt: skip
         assert told.code == 0, told.err
@@ -90,7 +90,7 @@ def test_the_same_call_gives_the_same_numbers(call, models, photographs, tmp_pat
     assert found[0] == found[1]
 
 
-def test_labelled_pictures_are_judged_by_their_classes(call, data, tmp_path):
+def test_labelled_images_are_judged_by_their_classes(call, data, tmp_path):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = lively(UNet(channels=1, widths=(8, 8), source_channels=1))
@@ -100,31 +100,31 @@ def test_labelled_pictures_are_judged_by_their_classes(call, data, tmp_path):
                 "--json", tmp_path / "e.json")  # fmt: skip
     assert told.code == 0, told.err
     facts = json.loads((tmp_path / "e.json").read_text())
-    assert facts["pictures"].startswith("24 pictures of 8×8 of ramps, test")
+    assert facts["images"].startswith("24 images of 8×8 of ramps, test")
     numbers = facts["tables"][0]["rows"][0]["numbers"]
     assert any(name.startswith("accuracy[ramps-classifier-") for name in numbers)
-    assert "SSIM" not in numbers  # its window is larger than the pictures
+    assert "SSIM" not in numbers  # its window is larger than the images
     assert "PSNR" in numbers
 
 
 @pytest.mark.parametrize(
     ("model", "options", "told"),
     [
-        ("mends", ["--task", "colorize"], "mends: was not trained to colorize. It knows: dejpeg, inpaint."),
-        ("mends", ["--task", "dejpg"], "Did you mean `dejpeg`?"),
-        ("mends", ["--likelihood", 4], "--likelihood: means nothing here"),
-        ("mends", ["--crop", 8], "--crop: means nothing here"),
-        ("mends", ["--task", "inpaint", "--quality", 10], "--quality: belongs to dejpeg."),
-        ("mends", ["--zoom", "3"], "--zoom: cannot be '3'."),
-        ("mends", ["--against", "COLORS"], "colors: was trained for none of dejpeg, inpaint."),
-        ("mends", ["--against", "ALONE"], "alone: is a model of pictures alone"),
-        ("mends", ["--against", "nothing"], "nothing: no such model"),
-        ("mends", ["--task", "dejpeg", "--against", "opencv-ns"], "opencv-ns: serves inpaint, uncrop"),
-        ("mends", ["--size", 99], "none of its 2 pictures gives a window of 99"),
-        ("mends", ["-n", 1], "-n: an interval needs at least two pictures, got 1."),
-        ("mends", ["--out", "table.png"], "table.png: is no folder."),
-        ("mends", ["--features", "mobilenet"], "features: mobilenet has no weights."),
-        ("mends", ["--features", "lpips:a.pth"], "--features: LPIPS takes two files."),
+        ("restores", ["--task", "colorize"], "restores: was not trained to colorize. It knows: dejpeg, inpaint."),
+        ("restores", ["--task", "dejpg"], "Did you mean `dejpeg`?"),
+        ("restores", ["--likelihood", 4], "--likelihood: means nothing here"),
+        ("restores", ["--crop", 8], "--crop: means nothing here"),
+        ("restores", ["--task", "inpaint", "--quality", 10], "--quality: belongs to dejpeg."),
+        ("restores", ["--zoom", "3"], "--zoom: cannot be '3'."),
+        ("restores", ["--against", "COLORS"], "colors: was trained for none of dejpeg, inpaint."),
+        ("restores", ["--against", "ALONE"], "alone: is a model of images alone"),
+        ("restores", ["--against", "nothing"], "nothing: no such model"),
+        ("restores", ["--task", "dejpeg", "--against", "opencv-ns"], "opencv-ns: serves inpaint, uncrop"),
+        ("restores", ["--size", 99], "none of its 2 images gives a window of 99"),
+        ("restores", ["-n", 1], "-n: an interval needs at least two images, got 1."),
+        ("restores", ["--out", "table.png"], "table.png: is no folder."),
+        ("restores", ["--features", "mobilenet"], "features: mobilenet has no weights."),
+        ("restores", ["--features", "lpips:a.pth"], "--features: LPIPS takes two files."),
         ("alone", ["--task", "dejpeg"], "--task: means nothing here"),
         ("alone", ["--candidates", 2], "--candidates: means nothing here"),
         ("alone", ["--features", "random", "--features", "inception"], "--features: random, inception"),
@@ -140,6 +140,6 @@ def test_what_cannot_be_is_one_line(call, models, photographs, model, options, t
 def test_nothing_is_overwritten_unasked(call, models, photographs, evaluated):
     _, out = evaluated
     before = {path: path.read_bytes() for path in out.iterdir()}
-    again = call("evaluate", models / "mends", "--data", photographs, "--task", "dejpeg:10", "--out", out)
+    again = call("evaluate", models / "restores", "--data", photographs, "--task", "dejpeg:10", "--out", out)
     assert "already exists" in again.complaint()
     assert {path: path.read_bytes() for path in out.iterdir()} == before

@@ -19,9 +19,9 @@ def table(path):
 
 
 def opens(path):
-    with Image.open(path) as picture:
-        picture.load()
-        return picture.format == "PNG"
+    with Image.open(path) as image:
+        image.load()
+        return image.format == "PNG"
 
 
 def test_the_help_names_every_figure(call):
@@ -31,7 +31,7 @@ def test_the_help_names_every_figure(call):
     assert all(name in told.out for name in names)
 
 
-def test_low_density_writes_its_picture_and_its_numbers(call, tmp_path):
+def test_low_density_writes_its_image_and_its_numbers(call, tmp_path):
     told = call("figures", "low-density", "--out", tmp_path / "new", "--steps", 5)
     assert told.code == 0, told.err
     assert "relative error where p is least" in told.out
@@ -40,7 +40,7 @@ def test_low_density_writes_its_picture_and_its_numbers(call, tmp_path):
     assert len(table(tmp_path / "new" / "low-density.csv")) == 9
 
 
-def test_manifold_takes_pictures_of_ones_own(call, data, tmp_path):
+def test_manifold_takes_images_of_ones_own(call, data, tmp_path):
     told = call("figures", "manifold", "--out", tmp_path, "--data", data, "--size", 8, "--steps", 3)
     assert told.code == 0, told.err
     assert "loss per pixel without noise" in told.out

@@ -12,7 +12,7 @@ def test_a_checkpoint_becomes_a_model_that_shows_and_samples(call, tmp_path):
     out = tmp_path / "model.safetensors"
     told = call("models", "import", path, "--out", out, "--size", 8, "--json", tmp_path / "facts.json")
     assert told.code == 0, told.err
-    for words in ("NCSNv2, small", "3 rungs, 2 to 0.1", "last", str(out)):
+    for words in ("NCSNv2, small", "3 noise levels, 2 to 0.1", "last", str(out)):
         assert words in told.out
     assert json.loads((tmp_path / "facts.json").read_text())["width"] == 4
     shown = call("models", out)

@@ -16,14 +16,12 @@ def test_a_pipeline_is_taken_over_and_draws(call, tmp_path):
     save_ddpm(folder)
     told = call("models", "import", folder, "--out", out, "--json", tmp_path / "facts.json")
     assert told.code == 0, told.err
-    for words in ("UNet2DModel", "50 rungs", "1×8×8", "noise", str(out)):
+    for words in ("UNet2DModel", "50 noise levels", "1×8×8", "noise", str(out)):
         assert words in told.out
     assert json.loads((tmp_path / "facts.json").read_text())["parameters"] > 1000
     assert "diffusers" in call("models", out).out
     for name in (folder, out):
-        drawn = call(
-            "sample", name, "-n", 1, "--steps", 2, "--out", tmp_path / f"{name.name}.npy", "--device", "cpu"
-        )
+        drawn = call("sample", name, "-n", 1, "--steps", 2, "--out", tmp_path / f"{name.name}.npy", "--device", "cpu")
         assert drawn.code == 0, drawn.err
     first, second = ((tmp_path / name).read_bytes() for name in ("pipeline.npy", "model.safetensors.npy"))
     assert first == second
@@ -57,9 +55,7 @@ def test_what_is_no_pipeline_is_told_in_one_line(call, tmp_path):
     (folder / "unet" / "config.json").unlink()
     assert "config.json: no such file" in call("models", "import", folder, "--out", out).complaint()
     (tmp_path / "empty").mkdir()
-    assert (
-        "config.json: no such file" in call("models", "import", tmp_path / "empty", "--out", out).complaint()
-    )
+    assert "config.json: no such file" in call("models", "import", tmp_path / "empty", "--out", out).complaint()
     assert not out.exists()
 
 

@@ -1,4 +1,4 @@
-"""The verbs that mend pictures, as a user calls them."""
+"""The verbs that restore images, as a user calls them."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from PIL import Image
 
 from oracles import tiny_model
 from scorefield import checkpoint
-from scorefield.cli.mending import METHOD_WORDS
+from scorefield.cli.restore_options import METHOD_WORDS
 from scorefield.restoration import METHODS
 
 
@@ -21,11 +21,9 @@ def color(tmp_path_factory):
 
 @pytest.fixture
 def photo(tmp_path):
-    """A colored picture of 16 × 16."""
+    """A colored image of 16 × 16."""
     ramp = np.linspace(40, 210, 16).astype(np.uint8)
-    rgb = np.stack(
-        [np.tile(ramp, (16, 1)), np.tile(ramp[:, None], (1, 16)), np.full((16, 16), 90, np.uint8)], -1
-    )
+    rgb = np.stack([np.tile(ramp, (16, 1)), np.tile(ramp[:, None], (1, 16)), np.full((16, 16), 90, np.uint8)], -1)
     path = tmp_path / "photo.png"
     Image.fromarray(rgb).save(path)
     return path
@@ -48,7 +46,7 @@ def test_the_words_of_the_help_name_every_method():
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.learned])
-def test_every_method_for_models_of_pictures_can_be_named(call, color, photo, tmp_path, method):
+def test_every_method_for_models_of_images_can_be_named(call, color, photo, tmp_path, method):
     told = call("inpaint", photo, "--model", color, "--candidates", 1, "--method", method, "--steps", 5,
                 "--mask", "left", "--out", tmp_path / "out")  # fmt: skip
     assert told.code == 0, told.err
@@ -66,7 +64,7 @@ def test_colorize_gives_color(call, color, photo, tmp_path):
     ]  # fmt: skip
 
 
-def test_uncrop_keeps_the_picture_where_it_was(call, color, photo, tmp_path):
+def test_uncrop_keeps_the_image_where_it_was(call, color, photo, tmp_path):
     run(call, "uncrop", photo, "--sides", "top, left", "--amount", 0.25, model=color, out=tmp_path / "out")
     wide = pixels(tmp_path / "out" / "photo-1.png")
     assert wide.shape == (20, 20, 3)
@@ -82,12 +80,12 @@ def test_dejpeg_reads_the_file(call, color, photo, tmp_path):
 
 
 def test_restore_undoes_several_and_can_do_them_first(call, color, photo, tmp_path):
-    damage = ("--damage", "grey", "--damage", "downscale:2")
-    run(call, "restore", photo, *damage, "--simulate", model=color, out=tmp_path / "out")
+    degradation = ("--degradation", "grey", "--degradation", "downscale:2")
+    run(call, "restore", photo, *degradation, "--simulate", model=color, out=tmp_path / "out")
     assert pixels(tmp_path / "out" / "photo-1.png").shape == (16, 16, 3)
     with Image.open(photo) as image:
         image.convert("L").resize((8, 8), Image.Resampling.BOX).save(tmp_path / "left.png")
-    run(call, "restore", tmp_path / "left.png", *damage, model=color, out=tmp_path / "out")
+    run(call, "restore", tmp_path / "left.png", *degradation, model=color, out=tmp_path / "out")
     assert pixels(tmp_path / "out" / "left-1.png").shape == (16, 16, 3)
     simulated, real = (pixels(tmp_path / "out" / f"{name}-sheet.png").shape for name in ("photo", "left"))
     assert simulated[1] > real[1]  # the original stands last
@@ -101,7 +99,7 @@ def test_upscale_and_deblur(call, color, photo, tmp_path):
 
 
 def test_what_was_done_is_written_as_json(call, color, photo, tmp_path):
-    run(call, "restore", photo, "--damage", "blur:1", "--simulate", "--json", tmp_path / "r.json",
+    run(call, "restore", photo, "--degradation", "blur:1", "--simulate", "--json", tmp_path / "r.json",
         model=color, out=tmp_path / "out")  # fmt: skip
     (entry,) = json.loads((tmp_path / "r.json").read_text())
     assert entry["method"] == "null-space" and entry["error"] is None and len(entry["outputs"]) == 3
@@ -110,7 +108,7 @@ def test_what_was_done_is_written_as_json(call, color, photo, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["colorize", "PHOTO", "--model", "RUN"], ["model", "draws grey pictures"]),
+        (["colorize", "PHOTO", "--model", "RUN"], ["model", "draws grey images"]),
         (["colorize", "PHOTO", "--method", "pigmd"], ["no such method", "`pigdm`"]),
         (["colorize", "PHOTO", "--method", "repaint", "--sampler", "heun"], ["climbs", "heun"]),
         (["uncrop", "PHOTO", "--sides", "up"], ["no such side 'up'", "top"]),
@@ -120,14 +118,14 @@ def test_what_was_done_is_written_as_json(call, color, photo, tmp_path):
         (["dejpeg", "PHOTO", "--quality", "0"], ["jpeg", "1 to 100"]),
         (["deblur", "PHOTO", "--std", "-1"], ["blur", "above 0"]),
         (["upscale", "PHOTO", "--factor", "1"], ["--factor"]),
-        (["restore", "PHOTO"], ["Missing option '--damage'"]),
-        (["restore", "PHOTO", "--damage", "gery"], ["no such damage 'gery'", "`grey`"]),
-        (["restore", "PHOTO", "--damage", "jpeg:ten"], ["jpeg:ten", "no whole number"]),
-        (["restore", "PHOTO", "--damage", "grey"], ["photo.png", "3 channels", "after the damage it has 1"]),
-        (["restore", "PHOTO", "--damage", "downscale:3", "--simulate"], ["16×16", "divide by 3"]),
-        (["restore", "PHOTO", "--damage", "crop:9", "--simulate"], ["crop:9", "nothing of a picture"]),
-        (["restore", "PHOTO", "--damage", "blur:1", "--noise", "-1"], ["--noise"]),
-        (["restore", "PHOTO", "--damage", "blur:1", "--steps", "0"], ["steps"]),
+        (["restore", "PHOTO"], ["Missing option '--degradation'"]),
+        (["restore", "PHOTO", "--degradation", "gery"], ["no such degradation 'gery'", "`grey`"]),
+        (["restore", "PHOTO", "--degradation", "jpeg:ten"], ["jpeg:ten", "no whole number"]),
+        (["restore", "PHOTO", "--degradation", "grey"], ["photo.png", "3 channels", "after the degradation it has 1"]),
+        (["restore", "PHOTO", "--degradation", "downscale:3", "--simulate"], ["16×16", "divide by 3"]),
+        (["restore", "PHOTO", "--degradation", "crop:9", "--simulate"], ["crop:9", "nothing of an image"]),
+        (["restore", "PHOTO", "--degradation", "blur:1", "--noise", "-1"], ["--noise"]),
+        (["restore", "PHOTO", "--degradation", "blur:1", "--steps", "0"], ["steps"]),
         (["inpaint", "PHOTO", "--method", "dsp"], ["no such method", "`dps`"]),
     ],
     ids=" ".join,
@@ -162,4 +160,4 @@ def test_help_shows_an_example(call, verb):
     told = call(verb, "--help")
     assert told.code == 0
     assert f"scorefield {verb}" in " ".join(told.out.split())
-    assert sys.modules["scorefield.cli.mending"]
+    assert sys.modules["scorefield.cli.restore_options"]

@@ -1,4 +1,4 @@
-"""Runs over many pictures: what is done, skipped, named, and gone on with."""
+"""Runs over many images: what is done, skipped, named, and gone on with."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from PIL import Image
 from cli.test_bad_input import bomb
 from scorefield import checkpoint
 from scorefield.cli import answers, runs
-from scorefield.cli.inputs import find_pictures
+from scorefield.cli.inputs import find_images
 from scorefield.cli.manifest import Entry, Manifest
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel
@@ -25,23 +25,23 @@ TASKS = ("colorize", "inpaint", "uncrop", "dejpeg")
 
 
 @pytest.fixture(scope="module")
-def mender(tmp_path_factory):
-    """A file with an untrained model that mends."""
+def restorer(tmp_path_factory):
+    """A file with an untrained model that restores."""
     torch.manual_seed(0)
     network = UNet(channels=3, source_channels=3, widths=(8, 8))
     model = ScoreModel(network, EDM(), shape=(3, 16, 16), sigma_range=(0.01, 10.0), tasks=TASKS)
-    return checkpoint.save(model, tmp_path_factory.mktemp("mender") / "model.safetensors")
+    return checkpoint.save(model, tmp_path_factory.mktemp("restorer") / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
-def other(mender, tmp_path_factory):
+def other(restorer, tmp_path_factory):
     """A file with another model, that knows one task alone."""
-    model = checkpoint.load(mender)
+    model = checkpoint.load(restorer)
     model.tasks = ("colorize",)
     return checkpoint.save(model, tmp_path_factory.mktemp("other") / "model.safetensors")
 
 
-def picture(path, *, shade=90, size=(16, 16), **how):
+def image(path, *, shade=90, size=(16, 16), **how):
     """A ramp, written to `path`."""
     ramp = np.linspace(40, 210, size[0]).astype(np.uint8)
     rgb = np.stack([np.tile(ramp, (size[1], 1))] * 2 + [np.full((size[1], size[0]), shade, np.uint8)], -1)
@@ -52,10 +52,10 @@ def picture(path, *, shade=90, size=(16, 16), **how):
 
 @pytest.fixture
 def tree(tmp_path):
-    """A folder with three pictures on two floors."""
-    picture(tmp_path / "old" / "a.png")
-    picture(tmp_path / "old" / "sea" / "b.jpg", quality=20)
-    picture(tmp_path / "old" / "sea" / "deep" / "c.png", shade=30)
+    """A folder with three images on two floors."""
+    image(tmp_path / "old" / "a.png")
+    image(tmp_path / "old" / "sea" / "b.jpg", quality=20)
+    image(tmp_path / "old" / "sea" / "deep" / "c.png", shade=30)
     return tmp_path / "old"
 
 
@@ -72,10 +72,10 @@ def of(stem):
 
 
 @pytest.fixture
-def go(call, mender, tmp_path):
+def go(call, restorer, tmp_path):
     """Run a verb with few steps; its answers go to tmp_path / "out"."""
 
-    def run(verb, *arguments, code=0, out=tmp_path / "out", model=mender):
+    def run(verb, *arguments, code=0, out=tmp_path / "out", model=restorer):
         told = call(verb, *arguments, "--model", model, "--steps", 2, "--out", out)
         assert told.code == code, told.err
         return told
@@ -94,43 +94,41 @@ def test_a_trees_form_comes_again(go, tree, tmp_path):
     assert f"{tree / 'sea' / 'b.jpg'} -> {tmp_path / 'out' / 'sea'}" in told.out
 
 
-def test_pictures_that_differ_by_suffix_alone_are_told_apart(tmp_path):
+def test_images_that_differ_by_suffix_alone_are_told_apart(tmp_path):
     for name in ("a.png", "a.jpg", "b.png", "c/a.png"):
-        picture(tmp_path / "in" / name)
-    found = find_pictures([tmp_path / "in"], tmp_path / "out")
+        image(tmp_path / "in" / name)
+    found = find_images([tmp_path / "in"], tmp_path / "out")
     assert [one.stem for one in found] == ["a-jpg", "a-png", "b", "c/a"]
     assert [one.name for one in found] == ["a.jpg", "a.png", "b.png", "c/a.png"]
 
 
 def test_several_folders_keep_their_names_and_nothing_is_found_twice(tmp_path):
     for name in ("one/a.png", "two/a.png"):
-        picture(tmp_path / name)
-    found = find_pictures([tmp_path / "one", tmp_path / "two", tmp_path / "one" / "a.png"], tmp_path / "out")
+        image(tmp_path / name)
+    found = find_images([tmp_path / "one", tmp_path / "two", tmp_path / "one" / "a.png"], tmp_path / "out")
     assert [one.stem for one in found] == ["one/a", "two/a"]
 
 
-def test_answers_below_the_folder_of_pictures_are_no_pictures(go, tree):
+def test_answers_below_the_folder_of_images_are_no_images(go, tree):
     go("colorize", tree, out=tree / "done")
     told = go("colorize", tree, out=tree / "done")
-    assert "3 of 3 are mended already" in told.out
-    assert files(tree / "done") == sorted(
-        ["index.html", "manifest.jsonl", *of("a"), *of("sea/b"), *of("sea/deep/c")]
-    )
+    assert "3 of 3 are restored already" in told.out
+    assert files(tree / "done") == sorted(["index.html", "manifest.jsonl", *of("a"), *of("sea/b"), *of("sea/deep/c")])
 
 
 def test_answers_of_the_same_name_are_refused(tmp_path):
-    picture(tmp_path / "one" / "a.png")
-    picture(tmp_path / "two" / "a.png")
+    image(tmp_path / "one" / "a.png")
+    image(tmp_path / "two" / "a.png")
     with pytest.raises(UserError, match="would have the names of"):
-        find_pictures([tmp_path / "one" / "a.png", tmp_path / "two" / "a.png"], tmp_path / "out")
+        find_images([tmp_path / "one" / "a.png", tmp_path / "two" / "a.png"], tmp_path / "out")
 
 
 # --- the manifest --------------------------------------------------------------------------------
 
 
-def test_a_line_tells_all_that_was_done(go, call, mender, tmp_path):
-    path = picture(tmp_path / "small.jpg", quality=20)
-    told = call("dejpeg", path, "--model", mender, "--steps", 3, "--seed", 5, "--sampler", "ddim",
+def test_a_line_tells_all_that_was_done(go, call, restorer, tmp_path):
+    path = image(tmp_path / "small.jpg", quality=20)
+    told = call("dejpeg", path, "--model", restorer, "--steps", 3, "--seed", 5, "--sampler", "ddim",
                 "--candidates", 2, "--out", tmp_path / "out")  # fmt: skip
     assert told.code == 0, told.err
     (entry,) = lines(tmp_path / "out")
@@ -143,11 +141,11 @@ def test_a_line_tells_all_that_was_done(go, call, mender, tmp_path):
         "mtime_ns": path.stat().st_mtime_ns,
         "sha256": sha(path),
         "task": "dejpeg",
-        "settings": {"quality": None, "candidates": 2, "average": False, "steps": 3, "ladder": None,
+        "settings": {"quality": None, "candidates": 2, "average": False, "steps": 3, "schedule": None,
                      "tile": None, "format": None, "map": False},
         "seed": 5,
-        "model": str(mender),
-        "model_sha256": sha(mender),
+        "model": str(restorer),
+        "model_sha256": sha(restorer),
         "method": "learned",
         "sampler": "ddim",
         "outputs": ["small-1.png", "small-2.png", "small-sheet.png"],
@@ -179,14 +177,14 @@ def test_a_cut_line_is_no_line_and_does_not_spoil_the_next(tmp_path, entry):
     whole = (tmp_path / "manifest.jsonl").read_bytes()
     (tmp_path / "manifest.jsonl").write_bytes(whole + whole[:40])
     again = Manifest(out=tmp_path)
-    assert again.mended == {"a": entry}
+    assert again.restored == {"a": entry}
     again.append(replace(entry, stem="b"))
-    assert list(Manifest(out=tmp_path).mended) == ["a", "b"]
+    assert list(Manifest(out=tmp_path).restored) == ["a", "b"]
 
 
-def test_an_error_neither_counts_as_mended_nor_hides_what_was(tmp_path, entry):
+def test_an_error_neither_counts_as_restored_nor_hides_what_was(tmp_path, entry):
     Manifest(out=tmp_path).append(entry, replace(entry, error="no"), replace(entry, stem="b", error="no"))
-    assert Manifest(out=tmp_path).mended == {"a": entry}
+    assert Manifest(out=tmp_path).restored == {"a": entry}
 
 
 @pytest.mark.parametrize(
@@ -202,22 +200,22 @@ def test_an_error_neither_counts_as_mended_nor_hides_what_was(tmp_path, entry):
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_another_wish_is_not_the_same(entry, change):
-    assert entry.same_wish(replace(entry, model="elsewhere", input="/y/a.png", mtime_ns=5, seconds=3.0))
-    assert not entry.same_wish(replace(entry, **change))
+def test_another_request_is_not_the_same(entry, change):
+    assert entry.same_request(replace(entry, model="elsewhere", input="/y/a.png", mtime_ns=5, seconds=3.0))
+    assert not entry.same_request(replace(entry, **change))
 
 
-def test_the_ladder_of_the_paper_can_be_asked_for(go, tree, tmp_path):
-    go("colorize", tree / "a.png", "--ladder", "palette", "--sampler", "ddpm")
+def test_the_schedule_of_the_paper_can_be_asked_for(go, tree, tmp_path):
+    go("colorize", tree / "a.png", "--schedule", "palette", "--sampler", "ddpm")
     (entry,) = lines(tmp_path / "out")
-    assert entry["settings"]["ladder"] == "palette" and entry["evaluations"] >= 2
+    assert entry["settings"]["schedule"] == "palette" and entry["evaluations"] >= 2
 
 
-def test_what_a_format_cannot_keep_is_told_and_the_page_shows_what_browsers_can(call, mender, tmp_path):
+def test_what_a_format_cannot_keep_is_told_and_the_page_shows_what_browsers_can(call, restorer, tmp_path):
     deep = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     Image.fromarray(deep).save(tmp_path / "deep.tif")
     for name, out, words in (("tif", "same", []), ("jpg", "less", ["without 16 bits a channel"])):
-        told = call("inpaint", tmp_path / "deep.tif", "--mask", "left", "--model", mender, "--steps", 2,
+        told = call("inpaint", tmp_path / "deep.tif", "--mask", "left", "--model", restorer, "--steps", 2,
                     "--format", name, "--out", tmp_path / out)  # fmt: skip
         assert told.code == 0, told.err
         (entry,) = lines(tmp_path / out)
@@ -231,16 +229,16 @@ def test_what_a_format_cannot_keep_is_told_and_the_page_shows_what_browsers_can(
 
 
 def test_a_folder_may_hold_heic(tmp_path):
-    picture(tmp_path / "in" / "a.png")
+    image(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b.HEIC").write_bytes(b"")
-    assert [one.name for one in find_pictures([tmp_path / "in"], tmp_path / "out")] == ["a.png", "b.HEIC"]
+    assert [one.name for one in find_images([tmp_path / "in"], tmp_path / "out")] == ["a.png", "b.HEIC"]
 
 
 # --- going on ------------------------------------------------------------------------------------
 
 
 def spy(monkeypatch, *, stop_at=None):
-    """Count the pictures that are mended; at one of them, a signal."""
+    """Count the images that are restored; at one of them, a signal."""
     import scorefield as sf
 
     real, seen = sf.restore, []
@@ -266,7 +264,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(go, tree, tmp_path, monke
     seen = spy(monkeypatch)
     told = go("colorize", tree)
     assert seen == ["c"]
-    assert "2 of 3 are mended already, in this same way: skipped" in told.out
+    assert "2 of 3 are restored already, in this same way: skipped" in told.out
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before} == before
     assert files(tmp_path / "out" / "sea" / "deep") == of("c")
 
@@ -278,7 +276,7 @@ def test_a_kill_while_answers_are_written_leaves_nothing_half(go, tree, tmp_path
     whole = tmp_path / "whole"
     go("colorize", tree / "a.png", out=whole)
     out.mkdir()
-    hidden = out / ".mending-4194305"  # above the greatest process number of Linux
+    hidden = out / ".restoring-4194305"  # above the greatest process number of Linux
     hidden.mkdir()
     for name in of("a"):
         shutil.copy(whole / name, hidden)
@@ -296,7 +294,7 @@ def test_a_kill_while_answers_are_written_leaves_nothing_half(go, tree, tmp_path
 
 
 def test_a_folder_that_another_process_writes_into_is_left_alone(tmp_path):
-    theirs, ours = (tmp_path / f".mending-{number}" for number in (os.getppid(), os.getpid()))
+    theirs, ours = (tmp_path / f".restoring-{number}" for number in (os.getppid(), os.getpid()))
     theirs.mkdir()
     ours.mkdir()
     answers.sweep(tmp_path)
@@ -315,13 +313,13 @@ def test_what_failed_is_tried_again(go, tree, tmp_path, monkeypatch):
     assert seen == ["a"]
 
 
-def test_a_picture_that_was_touched_is_the_same_and_one_that_changed_is_not(go, tree, tmp_path, monkeypatch):
+def test_a_image_that_was_touched_is_the_same_and_one_that_changed_is_not(go, tree, tmp_path, monkeypatch):
     go("colorize", tree)
     os.utime(tree / "a.png")
     seen = spy(monkeypatch)
     go("colorize", tree)
     assert seen == []
-    picture(tree / "a.png", shade=7)
+    image(tree / "a.png", shade=7)
     line = go("colorize", tree, code=2).complaint()
     assert "a-" in line and "already exists" in line and "--overwrite" in line
     assert seen == []
@@ -329,12 +327,12 @@ def test_a_picture_that_was_touched_is_the_same_and_one_that_changed_is_not(go, 
     assert seen == ["a"]
 
 
-def test_another_wish_in_the_same_folder_is_refused_before_any_work(go, tree, tmp_path, monkeypatch):
+def test_another_request_in_the_same_folder_is_refused_before_any_work(go, tree, tmp_path, monkeypatch):
     go("colorize", tree)
     old = {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")}
     seen = spy(monkeypatch)
     line = go("colorize", tree, "--seed", 1, code=2).complaint()
-    assert "already exists, of other settings or another picture, and 2 like it" in line
+    assert "already exists, of other settings or another image, and 2 like it" in line
     assert "Choose another --out or pass --overwrite." in line
     assert {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")} == old
     assert seen == []
@@ -343,14 +341,14 @@ def test_another_wish_in_the_same_folder_is_refused_before_any_work(go, tree, tm
     assert (tmp_path / "out" / "a-1.png").read_bytes() != old["a-1.png"]
 
 
-def test_a_mask_that_changed_is_another_wish(go, tree, tmp_path):
+def test_a_mask_that_changed_is_another_request(go, tree, tmp_path):
     mask = tmp_path / "mask.png"
     for width in (8, 4):
         Image.fromarray(np.repeat([[255] * width + [0] * (16 - width)], 16, 0).astype(np.uint8)).save(mask)
         if width == 8:
             go("inpaint", tree / "a.png", "--mask", mask)
             told = go("inpaint", tree / "a.png", "--mask", mask)
-            assert "1 of 1 are mended already" in told.out
+            assert "1 of 1 are restored already" in told.out
     assert "already exists" in go("inpaint", tree / "a.png", "--mask", mask, code=2).complaint()
 
 
@@ -375,7 +373,7 @@ def test_an_index_of_someone_elses_is_kept(go, tree, tmp_path):
 
 
 def cut(path):
-    picture(path)
+    image(path)
     path.write_bytes(path.read_bytes()[:60])
 
 
@@ -392,7 +390,7 @@ def empty(path):
 @pytest.mark.parametrize(
     ("spoil", "words"), [(cut, "bad.png"), (cmyk, "CMYK"), (empty, "bad.png")], ids=["cut", "cmyk", "empty"]
 )
-def test_a_bad_picture_is_named_in_one_line_and_the_others_go_on(go, tree, tmp_path, spoil, words):
+def test_a_bad_image_is_named_in_one_line_and_the_others_go_on(go, tree, tmp_path, spoil, words):
     spoil(tree / "bad.png")
     told = go("inpaint", tree, code=2)
     (line,) = [line for line in told.err.splitlines() if "ETA" not in line]
@@ -403,13 +401,13 @@ def test_a_bad_picture_is_named_in_one_line_and_the_others_go_on(go, tree, tmp_p
 
 
 @pytest.mark.parametrize("verb", ["colorize", "dejpeg"])
-def test_a_decompression_bomb_is_a_bad_picture_like_others(go, tree, verb):
+def test_a_decompression_bomb_is_a_bad_image_like_others(go, tree, verb):
     told = go(verb, bomb(tree / "bomb.png"), tree / "a.png", code=2)
     (line,) = [line for line in told.err.splitlines() if "ETA" not in line]
     assert "bomb.png" in line and "decompression bomb" in line and "--debug" not in line
 
 
-def test_masks_of_a_folder_belong_to_pictures_of_their_names(go, tree, tmp_path):
+def test_masks_of_a_folder_belong_to_images_of_their_names(go, tree, tmp_path):
     masks = tmp_path / "masks"
     half = np.zeros((16, 16), np.uint8)
     half[:8] = 255
@@ -425,13 +423,13 @@ def test_masks_of_a_folder_belong_to_pictures_of_their_names(go, tree, tmp_path)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "sea" / "b-1.png"))[:, 8:], known)
 
 
-def test_a_mask_of_another_size_is_told_for_that_picture(go, tree, tmp_path):
-    picture(tree / "wide.png", size=(40, 16))
+def test_a_mask_of_another_size_is_told_for_that_image(go, tree, tmp_path):
+    image(tree / "wide.png", size=(40, 16))
     mask = tmp_path / "mask.png"
     Image.fromarray(np.repeat([[255] * 8 + [0] * 8], 16, 0).astype(np.uint8)).save(mask)
     told = go("inpaint", tree, "--mask", mask, code=2)
     (line,) = [line for line in told.err.splitlines() if "ETA" not in line]
-    assert "wide.png" in line and "the mask is 16×16, the picture 40×16" in line
+    assert "wide.png" in line and "the mask is 16×16, the image 40×16" in line
 
 
 @pytest.mark.parametrize(
@@ -441,27 +439,27 @@ def test_a_mask_of_another_size_is_told_for_that_picture(go, tree, tmp_path):
         (["inpaint", "TREE", "--mask", "BARE"], ["bare", "the folder is empty", "masks"]),
         (["inpaint", "TREE", "--mask", "nowhere.png"], ["nowhere.png", "no such mask"]),
         (["inpaint", "TREE", "--model", "OTHER"], ["did not learn to inpaint", "colorize"]),
-        (["colorize", "TREE", "--method", "pigdm"], ["pigdm is for models of pictures alone"]),
+        (["colorize", "TREE", "--method", "pigdm"], ["pigdm is for models of images alone"]),
         (["colorize", "TREE", "--format", "mp3"], ["--format", "`mp3`", "png"]),
         (["colorize", "TREE", "--map"], ["--map", "--candidates"]),
-        (["colorize", "TREE", "--out", "TREE"], ["is the folder of the pictures themselves"]),
+        (["colorize", "TREE", "--out", "TREE"], ["is the folder of the images themselves"]),
         (["colorize", "TREE", "--out", "FILE"], ["is a file, not a folder"]),
         (["colorize", "TREE", "--model", "BARE"], ["bare", "model.safetensors"]),
         (["colorize", "TREE", "--json", "FILE"], ["file.json", "already exists"]),
-        (["restore", "TREE", "--damage", "grey", "--damage", "noise:5"], ["did not learn to denoise"]),
-        (["colorize", "TREE", "--ladder", "step"], ["ladder", "step"]),
+        (["restore", "TREE", "--degradation", "grey", "--degradation", "noise:5"], ["did not learn to denoise"]),
+        (["colorize", "TREE", "--schedule", "step"], ["schedule", "step"]),
         (["upscale", "TREE", "--factor", "2"], ["did not learn to upscale"]),
     ],
     ids=" ".join,
 )
 def test_a_mistake_is_told_in_one_line_before_any_work(
-    call, mender, other, tree, tmp_path, arguments, words, monkeypatch
+    call, restorer, other, tree, tmp_path, arguments, words, monkeypatch
 ):
     (tmp_path / "bare").mkdir()
     (tmp_path / "file.json").write_text("mine")
     places = {"TREE": tree, "BARE": tmp_path / "bare", "OTHER": other, "FILE": tmp_path / "file.json"}
     given = [places.get(part, part) for part in arguments]
-    given += [] if "--model" in given else ["--model", mender]
+    given += [] if "--model" in given else ["--model", restorer]
     given += [] if "--out" in given else ["--out", tmp_path / "out"]
     seen = spy(monkeypatch)
     line = call(*given).complaint()
@@ -504,7 +502,7 @@ def test_a_full_disk_ends_the_run_and_what_was_written_is_whole(go, tree, tmp_pa
 # --- preview -------------------------------------------------------------------------------------
 
 
-def test_a_preview_is_red_where_the_mask_is_and_mends_nothing(call, tree, tmp_path):
+def test_a_preview_is_red_where_the_mask_is_and_restores_nothing(call, tree, tmp_path):
     told = call("inpaint", tree, "--mask", "left", "--preview", "--out", tmp_path / "out")
     assert told.code == 0, told.err
     assert files(tmp_path / "out") == ["a-preview.png", "sea/b-preview.png", "sea/deep/c-preview.png"]
@@ -525,7 +523,7 @@ def test_the_share_done_is_weighed_by_pixels(tmp_path):
     assert shares == [(0.375, "b.png (2/3)"), (0.75, "b.png (2/3)")]
 
 
-def test_the_page_shows_every_picture_that_was_mended(go, tree, tmp_path):
+def test_the_page_shows_every_image_that_was_restored(go, tree, tmp_path):
     go("colorize", tree)
     page = (tmp_path / "out" / "index.html").read_text()
     for stem in ("a", "sea/b", "sea/deep/c"):

@@ -10,13 +10,13 @@ from PIL import Image
 from scorefield import checkpoint
 from scorefield.cli.options import SAMPLER_WORDS
 from scorefield.model import ScoreModel
-from scorefield.noise import geometric
 from scorefield.parameterization import NCSN
+from scorefield.schedules import geometric
 
 
 @pytest.fixture(scope="module")
 def ncsn(run, tmp_path_factory):
-    """A model of three rungs."""
+    """A model of three noise levels."""
     base = checkpoint.load(run / "model.safetensors")
     family = NCSN(sigmas=tuple(geometric(1.0, 0.1, 3).tolist()))
     model = ScoreModel(base.network, family, shape=base.shape, value_range=(0.0, 1.0), sigma_range=(0.1, 1.0))
@@ -39,15 +39,13 @@ def facts_of(call, tmp_path, *arguments):
     return json.loads((tmp_path / "s.json").read_text()), np.load(tmp_path / "s.npy"), told.out
 
 
-def test_a_model_of_few_rungs_is_walked_down_them(call, ncsn, tmp_path):
+def test_a_model_of_few_levels_is_walked_down_them(call, ncsn, tmp_path):
     facts, _, out = facts_of(call, tmp_path, ncsn, "--sampler", "annealed-langevin")
-    assert facts["rungs"] == 3 and facts["evaluations"] == 300
+    assert facts["levels"] == 3 and facts["evaluations"] == 300
     assert facts["settings"] == {
         "step_size": pytest.approx(0.002), "steps_each": 100, "denoise": False, "convention": "paper"
     }  # fmt: skip
-    assert re.search(
-        r"^settings +step_size 0\.002, steps_each 100, denoise False, convention paper$", out, re.M
-    )
+    assert re.search(r"^settings +step_size 0\.002, steps_each 100, denoise False, convention paper$", out, re.M)
 
 
 def test_every_setting_reaches_the_sampler(call, ncsn, tmp_path):
@@ -101,16 +99,16 @@ def test_every_setting_reaches_the_sampler(call, ncsn, tmp_path):
         (["--set", "chrun=1"], "Did you mean `churn`?"),
         (["--set", "churn=lots"], "churn: need a number, got 'lots'"),
         (["--set", "eta=0.5"], "It belongs to dpm++-2m, dpm++-2m-sde, ddim"),
-        (["--ladder", "kerras"], "Did you mean `karras`?"),
-        (["--ladder", "own"], "no rungs of its own"),
-        (["--ladder", "5,6,0"], "a ladder must fall"),
-        (["--ladder", "5,1;x,0"], "'x' is no noise level"),
-        (["--ladder", "500,5,0"], "this model knows 80"),
-        (["--ladder", "50,5,0", "--steps", "9"], "number of rungs already"),
+        (["--schedule", "kerras"], "Did you mean `karras`?"),
+        (["--schedule", "own"], "no noise levels of its own"),
+        (["--schedule", "5,6,0"], "a schedule must fall"),
+        (["--schedule", "5,1;x,0"], "'x' is no noise level"),
+        (["--schedule", "500,5,0"], "this model knows 80"),
+        (["--schedule", "50,5,0", "--steps", "9"], "number of noise levels already"),
         (["--from", "nowhere.png"], "--sigma, its noise level, go together"),
         (["--sigma", "1"], "--sigma, its noise level, go together"),
         (["--from", "nowhere.png", "--sigma", "1"], "nowhere.png: no such file"),
-        (["--from", "COLOR", "--sigma", "1"], "the picture has 3 channels, the model draws 1"),
+        (["--from", "COLOR", "--sigma", "1"], "the image has 3 channels, the model draws 1"),
         (["--from", "GREY", "--sigma", "0"], "init_sigma: need a finite noise level above 0"),
         (["--from", "GREY", "--sigma", "1", "--size", "9"], "(1, 9, 9)"),
     ],
@@ -159,29 +157,29 @@ def test_settings_by_set_are_those_of_the_flags_which_win(call, ncsn, tmp_path):
     assert facts["settings"] == {"variance": "forward"} and "variance forward" in out
 
 
-def test_a_ladder_may_be_named_listed_or_the_models_own(call, ncsn, tmp_path):
+def test_a_schedule_may_be_named_listed_or_the_models_own(call, ncsn, tmp_path):
     told, words = {}, {}
-    for ladder in ("geometric", "own", "1,0.5,0.2,0"):
-        facts, _, words[ladder] = facts_of(call, tmp_path, ncsn, "--sampler", "ddim", "--ladder", ladder)
-        told[ladder] = (facts["ladder"], facts["rungs"], facts["settling_updates"])
+    for schedule in ("geometric", "own", "1,0.5,0.2,0"):
+        facts, _, words[schedule] = facts_of(call, tmp_path, ncsn, "--sampler", "ddim", "--schedule", schedule)
+        told[schedule] = (facts["schedule"], facts["levels"], facts["settling_updates"])
     assert told == {
         "geometric": ("geometric", 20, 10),
         "own": ("own", 3, 10),
         "1,0.5,0.2,0": ("given", 3, 10),
     }
-    assert re.search(r"^ladder +own, σ 1 to 0\.1, then 0$", words["own"], re.M)
+    assert re.search(r"^schedule +own, σ 1 to 0\.1, then 0$", words["own"], re.M)
 
 
-def test_levels_off_the_models_rungs_are_told(call, ncsn, tmp_path):
+def test_levels_off_the_models_levels_are_told(call, ncsn, tmp_path):
     off = call("sample", ncsn, "-n", 1, "--out", tmp_path / "a.png", "--json", tmp_path / "a.json")
-    factor = json.loads((tmp_path / "a.json").read_text())["off_ladder"]
-    assert 1.5 < factor < 10**0.25 * 1.001  # three rungs, √10 apart
-    assert f"up to {factor:.3g} times off the nearest of the model's 3 rungs" in off.err
-    on = call("sample", ncsn, "-n", 1, "--ladder", "own", "--out", tmp_path / "b.png")
+    factor = json.loads((tmp_path / "a.json").read_text())["off_schedule"]
+    assert 1.5 < factor < 10**0.25 * 1.001  # three noise levels, √10 apart
+    assert f"up to {factor:.3g} times off the nearest of the model's 3 noise levels" in off.err
+    on = call("sample", ncsn, "-n", 1, "--schedule", "own", "--out", tmp_path / "b.png")
     assert on.code == 0 and "times off" not in on.err
 
 
-def test_a_picture_may_be_begun_with(call, run, tmp_path):
+def test_a_image_may_be_begun_with(call, run, tmp_path):
     pixels = np.tile(np.linspace(40, 210, 8).astype(np.uint8), (8, 1))
     Image.fromarray(pixels).save(tmp_path / "grey.png")
     away = []
@@ -194,7 +192,7 @@ def test_a_picture_may_be_begun_with(call, run, tmp_path):
     assert away == sorted(away) and away[0] < 3
 
 
-def test_a_picture_may_be_kept_within_its_values(call, run, tmp_path):
+def test_a_image_may_be_kept_within_its_values(call, run, tmp_path):
     facts, clamped, _ = facts_of(call, tmp_path, run, "--clamp", "--steps", 5)
     _, free, _ = facts_of(call, tmp_path, run, "--steps", 5)
     assert facts["clamp"] is True and clamped.shape == free.shape

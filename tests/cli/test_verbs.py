@@ -29,7 +29,7 @@ def pixels(path):
 
 @pytest.fixture
 def shirt(tmp_path):
-    """A grey picture of the run's size."""
+    """A grey image of the run's size."""
     path = tmp_path / "shirt.png"
     Image.fromarray(ramps(1)[0][0, :, :, 0]).save(path)
     return path
@@ -100,7 +100,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(call, run, t
     assert a == b != c
 
 
-def test_every_kind_of_output_holds_the_same_pictures(call, run, tmp_path):
+def test_every_kind_of_output_holds_the_same_images(call, run, tmp_path):
     for out in ("all.npy", "all.npz", "each", "grid.png"):
         told = call("sample", run, "-n", 3, "--steps", 2, "--out", tmp_path / out)
         assert told.code == 0, told.err
@@ -148,7 +148,7 @@ def test_only_the_masks_white_is_filled(call, run, shirt, tmp_path, invert):
     assert not np.array_equal(answers[0], answers[1])
 
 
-def test_a_bad_picture_among_good_ones_is_named_and_the_others_go_on(call, run, shirt, tmp_path):
+def test_a_bad_image_among_good_ones_is_named_and_the_others_go_on(call, run, shirt, tmp_path):
     (tmp_path / "cut.png").write_bytes(shirt.read_bytes()[:60])
     told = call("inpaint", tmp_path / "cut.png", shirt, tmp_path / "none.png", "--model", run, "--steps", 10,
                 "--out", tmp_path / "out", "--json", tmp_path / "r.json")  # fmt: skip
@@ -164,10 +164,10 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_others_go_on(call, run, 
 
 
 @pytest.mark.parametrize("kind", ["16-bit", "palette", "alpha", "turned"])
-def test_pictures_of_every_kind_are_mended_in_their_own_size(call, run, tmp_path, kind):
+def test_images_of_every_kind_are_restored_in_their_own_size(call, run, tmp_path, kind):
     grey = np.full((10, 6), 90, dtype=np.uint8)
     path = tmp_path / "odd.png"
-    picture = {
+    image = {
         "16-bit": lambda: Image.fromarray(grey.astype(np.uint16) * 257),
         "palette": lambda: Image.fromarray(grey).convert("P"),
         "alpha": lambda: Image.merge("LA", [Image.fromarray(grey), Image.new("L", (6, 10), 128)]),
@@ -176,7 +176,7 @@ def test_pictures_of_every_kind_are_mended_in_their_own_size(call, run, tmp_path
     exif = Image.Exif()
     if kind == "turned":
         exif[0x0112] = 6
-    picture.save(path, exif=exif)
+    image.save(path, exif=exif)
     told = call("inpaint", path, "--model", run, "--mask", "left", "--steps", 10, "--candidates", 1,
                 "--out", tmp_path / "out")  # fmt: skip
     assert told.code == 0, told.err
@@ -199,7 +199,7 @@ def test_evaluate_measures_on_the_features_of_the_datas_own_labels(call, run, da
     assert report.features.startswith("ramps-classifier-")
     assert f"FD[{report.features}]" in told.out  # brackets are no markup
     assert f"inception-type[{report.features}]" in told.out
-    assert re.fullmatch(r"ramps, 24 pictures, [0-9a-f]{8}", report.reference)
+    assert re.fullmatch(r"ramps, 24 images, [0-9a-f]{8}", report.reference)
     assert all(map(math.isfinite, (report.frechet, report.frechet_floor, *report.kernel, report.copies)))
     assert (tmp_path / "near.png").is_file()
 
@@ -230,14 +230,14 @@ def test_models_lists_what_comes_along_and_shows_a_card(call, run, tmp_path, mon
 def test_inspect_counts_what_is_there_and_lists_what_was_left_out(call, tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()
-    for k, picture in enumerate(ramps(3, 12)[0]):
-        Image.fromarray(picture[:, :, 0]).save(folder / f"{k}.png")
+    for k, image in enumerate(ramps(3, 12)[0]):
+        Image.fromarray(image[:, :, 0]).save(folder / f"{k}.png")
     Image.new("RGB", (12, 16), "red").save(folder / "red.png")
     (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:70])
     told = call("data", "inspect", folder, "--size", 12, "--out", tmp_path / "sheet.png",
                 "--json", tmp_path / "facts.json")  # fmt: skip
     assert told.code == 0, told.err
-    assert re.search(r"^pictures +4$", told.out, re.M)
+    assert re.search(r"^images +4$", told.out, re.M)
     assert re.search(r"^shape +3×12×12$", told.out, re.M)
     assert "cut.png" in told.out
     facts = json.loads((tmp_path / "facts.json").read_text())

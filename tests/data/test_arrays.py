@@ -65,9 +65,7 @@ def test_idx_images_without_labels_have_none(tmp_path):
 def test_an_idx_of_bad_magic_is_told(tmp_path):
     path = write_idx(tmp_path)
     path.write_bytes(b"\x00\x00\x0d\x03" + path.read_bytes()[4:])
-    with pytest.raises(
-        UserError, match=r"is no IDX file of images: it starts with 00 00 0d 03, not 00 00 08 03"
-    ):
+    with pytest.raises(UserError, match=r"is no IDX file of images: it starts with 00 00 0d 03, not 00 00 08 03"):
         open_images(tmp_path)
 
 
@@ -80,9 +78,7 @@ def test_labels_in_place_of_images_are_told(tmp_path):
 def test_a_truncated_idx_is_told(tmp_path):
     path = write_idx(tmp_path)
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(
-        UserError, match=r"truncated or damaged \(6 × 5 × 4 = 120 bytes promised, 113 found\)"
-    ):
+    with pytest.raises(UserError, match=r"truncated or damaged \(6 × 5 × 4 = 120 bytes promised, 113 found\)"):
         open_images(tmp_path)
 
 
@@ -124,17 +120,13 @@ def test_an_npz_with_splits_and_labels(tmp_path):
 
 def test_an_npz_without_images_lists_what_it_holds(tmp_path):
     np.savez(tmp_path / "set.npz", weights=np.zeros(3), bias=np.zeros(2))
-    with pytest.raises(
-        UserError, match=r"has no array of images; it holds weights \[3\], bias \[2\]\. Name it"
-    ):
+    with pytest.raises(UserError, match=r"has no array of images; it holds weights \[3\], bias \[2\]\. Name it"):
         open_images(tmp_path / "set.npz")
 
 
 def test_labels_of_another_length_are_told(tmp_path):
     np.savez(tmp_path / "set.npz", images=PIXELS, labels=LABELS[:4])
-    with pytest.raises(
-        UserError, match=r"set\.npz\[labels\]: its shape \[4\] of uint8 is not that of labels"
-    ):
+    with pytest.raises(UserError, match=r"set\.npz\[labels\]: its shape \[4\] of uint8 is not that of labels"):
         open_images(tmp_path / "set.npz")
 
 
@@ -222,9 +214,7 @@ def test_values_that_are_not_finite_are_told(tmp_path, kind, value):
     pixels = np.full((3, 4, 4), 0.5, kind)
     pixels[1, 2, 3] = value
     np.save(tmp_path / "set.npy", pixels)
-    with pytest.raises(
-        UserError, match=r"set\.npy: has values that are NaN or infinite\. Leave those images"
-    ):
+    with pytest.raises(UserError, match=r"set\.npy: has values that are NaN or infinite\. Leave those images"):
         open_images(tmp_path / "set.npy")
 
 

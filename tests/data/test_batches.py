@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scorefield.data.datasets import Batches
-from scorefield.data.images import to_uint8
+from scorefield.data.image import to_uint8
 
 
 def numbered(n, side=4):

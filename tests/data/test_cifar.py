@@ -28,7 +28,7 @@ def batch(labels, **options):
 
 @pytest.fixture
 def ten(tmp_path):
-    """A CIFAR-10 of four pictures a file, and what is in it: its folder, pixels and labels by split."""
+    """A CIFAR-10 of four images a file, and what is in it: its folder, pixels and labels by split."""
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
     pixels, labels = {"train": [], "test": []}, {"train": [], "test": []}
@@ -54,9 +54,7 @@ def packed(folder, path, inside="cifar-10-batches-bin"):
 @pytest.mark.parametrize("form", ["folder", "its parent", "archive"])
 def test_the_binary_version_is_read_byte_for_byte(tmp_path, ten, form):
     folder, pixels, labels = ten
-    data = {"folder": folder, "its parent": tmp_path}.get(form) or packed(
-        folder, tmp_path / "cifar-10-binary.tar.gz"
-    )
+    data = {"folder": folder, "its parent": tmp_path}.get(form) or packed(folder, tmp_path / "cifar-10-binary.tar.gz")
     assert splits(data) == ("train", "test")
     for split in ("train", "test"):
         opened = open_images(data, split=split)
@@ -68,7 +66,7 @@ def test_the_binary_version_is_read_byte_for_byte(tmp_path, ten, form):
         open_images(data, split="val")
 
 
-def test_pictures_come_cut_reduced_grey_and_limited_like_any_others(ten):
+def test_images_come_cut_reduced_grey_and_limited_like_any_others(ten):
     folder = ten[0]
     assert open_images(folder, size=8, channels=1, limit=3).images.shape == (3, 1, 8, 8)
     assert open_images(folder, crop=20).shape == (3, 20, 20)
@@ -104,7 +102,7 @@ def test_a_label_beyond_the_classes_is_told(ten):
     data = bytearray(path.read_bytes())
     data[3073] = 10
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"data_batch_2\.bin: is damaged or no CIFAR-10: it has a label 10"):
+    with pytest.raises(UserError, match=r"data_batch_2\.bin: is degraded or no CIFAR-10: it has a label 10"):
         open_images(ten[0])
 
 
@@ -147,9 +145,7 @@ def test_the_pickled_version_is_refused_by_the_name_of_the_right_one(tmp_path, i
         folder, tmp_path / f"{inside.replace('batches-py', 'python')}.tar.gz", inside
     )
     for call in (open_images, splits):
-        with pytest.raises(
-            UserError, match=r"is the Python version of CIFAR.*cifar-10-binary\.tar\.gz"
-        ) as told:
+        with pytest.raises(UserError, match=r"is the Python version of CIFAR.*cifar-10-binary\.tar\.gz") as told:
             call(data)
         assert "\n" not in str(told.value)
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from scorefield.data import folders
+from scorefield.data import folder as folders
 from scorefield.data.datasets import open_images, splits
-from scorefield.data.folders import open_folder
-from scorefield.data.imageset import Skipped
+from scorefield.data.folder import open_folder
+from scorefield.data.image_set import Skipped
 from scorefield.errors import UserError
 
 
@@ -129,9 +129,7 @@ def test_images_smaller_than_the_size_are_skipped_and_listed(tmp_path):
 
 def test_when_all_are_too_small_the_error_says_so(tmp_path):
     write(tmp_path / "low.png")
-    with pytest.raises(
-        UserError, match=r"none of its 1 images can be used \(low\.png: smaller than 32×32\).*--size"
-    ):
+    with pytest.raises(UserError, match=r"none of its 1 images can be used \(low\.png: smaller than 32×32\).*--size"):
         open_images(tmp_path, size=32)
 
 
@@ -206,9 +204,7 @@ def test_a_large_folder_is_mapped_from_the_cache_and_not_decoded_again(tmp_path,
     (tmp_path / "set/a/0.png").write_bytes(b"junk")
 
     def opened(memory):
-        return open_folder(
-            tmp_path / "set", size=(16, 16), channels=None, limit=None, track=None, memory=memory
-        )
+        return open_folder(tmp_path / "set", size=(16, 16), channels=None, limit=None, track=None, memory=memory)
 
     plain, first = opened(2**30), opened(0)
     monkeypatch.setattr(folders, "decode", lambda *a, **k: pytest.fail("decoded again"))
@@ -232,8 +228,8 @@ def test_writing_to_a_mapped_set_leaves_the_cache_alone(tmp_path):
     assert torch.equal(open_folder(tmp_path / "set", **arguments).images, before)
 
 
-@pytest.mark.parametrize("change", ["content", "new file", "damaged cache"])
-def test_a_changed_folder_or_damaged_cache_is_decoded_anew(tmp_path, change):
+@pytest.mark.parametrize("change", ["content", "new file", "degraded cache"])
+def test_a_changed_folder_or_degraded_cache_is_decoded_anew(tmp_path, change):
     folder = tmp_path / "set"
     arguments = {"size": None, "channels": None, "limit": None, "track": None, "memory": 0}
     one = write(folder / "1.png", color=1)
@@ -246,10 +242,7 @@ def test_a_changed_folder_or_damaged_cache_is_decoded_anew(tmp_path, change):
     else:
         next((tmp_path / ".cache/images").glob("*.json")).write_text("{")
     opened = open_folder(folder, **arguments)
-    assert (
-        opened.images[:, 0, 0, 0].tolist()
-        == {"content": [2], "new file": [1, 2], "damaged cache": [1]}[change]
-    )
+    assert opened.images[:, 0, 0, 0].tolist() == {"content": [2], "new file": [1, 2], "degraded cache": [1]}[change]
 
 
 def test_too_little_disk_for_the_cache_is_told_before_decoding(tmp_path, monkeypatch):
@@ -263,7 +256,7 @@ def test_too_little_disk_for_the_cache_is_told_before_decoding(tmp_path, monkeyp
 
 
 def test_a_crop_is_the_middle_square_and_then_reduced_as_pillow_does(tmp_path):
-    """The aligned pictures of CelebA are 178×218: the crop of 140 leaves out 19 left and 39 above."""
+    """The aligned images of CelebA are 178×218: the crop of 140 leaves out 19 left and 39 above."""
     pixels = np.random.default_rng(0).integers(0, 256, (218, 178, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "face.png")
     square = Image.fromarray(pixels[39:179, 19:159])
@@ -273,13 +266,13 @@ def test_a_crop_is_the_middle_square_and_then_reduced_as_pillow_does(tmp_path):
     assert np.array_equal(opened.images[0].permute(1, 2, 0), np.asarray(reduced))
 
 
-def test_a_crop_of_a_jpeg_is_cut_from_the_whole_picture(tmp_path):
+def test_a_crop_of_a_jpeg_is_cut_from_the_whole_image(tmp_path):
     """Decoding at a fraction of the size, as for reducing alone, would cut another part."""
     y, x = np.mgrid[:512, :512]
     Image.fromarray(((x + y) // 4).astype(np.uint8)).save(tmp_path / "big.jpg", quality=95)
     opened = open_images(tmp_path, crop=64, size=8)
-    with Image.open(tmp_path / "big.jpg") as picture:
-        middle = np.asarray(picture)[224:288, 224:288].astype(float)
+    with Image.open(tmp_path / "big.jpg") as image:
+        middle = np.asarray(image)[224:288, 224:288].astype(float)
     assert abs(opened.images.float().mean().item() - middle.mean()) < 1
     assert opened.images.min() > middle.min() - 5
 
@@ -291,9 +284,7 @@ def test_images_too_small_for_the_crop_are_skipped_and_counted(tmp_path):
     assert opened.shape == (1, 16, 16)
     assert opened.skipped == (Skipped(path="low.png", reason="too small for a crop of 32"),)
     (tmp_path / "big.png").unlink()
-    with pytest.raises(
-        UserError, match=r"none of its 1 images .*too small for a crop of 32\)\. Pass a smaller"
-    ):
+    with pytest.raises(UserError, match=r"none of its 1 images .*too small for a crop of 32\)\. Pass a smaller"):
         open_images(tmp_path, crop=32)
 
 
@@ -306,9 +297,7 @@ def test_images_of_different_sizes_become_one_by_a_crop(tmp_path):
 def test_each_crop_has_its_own_place_in_the_cache(tmp_path):
     noise(tmp_path / "set/1.png")
     whole, cut, small = (
-        open_folder(
-            tmp_path / "set", size=(16, 16), crop=crop, channels=None, limit=None, track=None, memory=0
-        ).images
+        open_folder(tmp_path / "set", size=(16, 16), crop=crop, channels=None, limit=None, track=None, memory=0).images
         for crop in (None, 32, 16)
     )
     assert not torch.equal(whole, cut)

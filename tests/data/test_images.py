@@ -5,21 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from scorefield.data.images import fit, read_image, to_float, to_pil, to_tensor, to_uint8
+from scorefield.data.image import fit, read_image, to_float, to_pil, to_tensor, to_uint8
 from scorefield.errors import UserError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
-def saved(path, picture, **options):
-    picture.save(path, **options)
+def saved(path, image, **options):
+    image.save(path, **options)
     return path
 
 
 def halves(left=RED, right=BLUE, size=(8, 4)):
-    picture = Image.new("RGB", size, left)
-    picture.paste(right, (size[0] // 2, 0, *size))
-    return picture
+    image = Image.new("RGB", size, left)
+    image.paste(right, (size[0] // 2, 0, *size))
+    return image
 
 
 # --- modes ---------------------------------------------------------------------------------------
@@ -31,11 +31,11 @@ def halves(left=RED, right=BLUE, size=(8, 4)):
 )
 def test_exif_orientation_puts_the_first_corner_where_the_standard_says(tmp_path, orientation, corner):
     # Exif 2.3, tag 0x0112: where the stored row 0, column 0 belongs; 5 to 8 exchange the axes.
-    picture = Image.new("RGB", (8, 4))
-    picture.putpixel((0, 0), RED)
+    image = Image.new("RGB", (8, 4))
+    image.putpixel((0, 0), RED)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    read = read_image(saved(tmp_path / "a.png", picture, exif=exif))
+    read = read_image(saved(tmp_path / "a.png", image, exif=exif))
     assert read.size == ((8, 4) if orientation < 5 else (4, 8))
     at = {"left": 0, "right": read.width - 1}, {"top": 0, "bottom": read.height - 1}
     vertical, horizontal = corner.split()
@@ -84,18 +84,18 @@ def test_a_colour_palette_becomes_rgb_and_a_grey_one_grey(tmp_path):
 
 
 def test_alpha_is_composited_on_white(tmp_path):
-    picture = Image.new("RGBA", (2, 1), (0, 100, 200, 0))
-    picture.putpixel((1, 0), (0, 100, 200, 51))  # α = 1/5
-    read = read_image(saved(tmp_path / "a.png", picture))
+    image = Image.new("RGBA", (2, 1), (0, 100, 200, 0))
+    image.putpixel((1, 0), (0, 100, 200, 51))  # α = 1/5
+    read = read_image(saved(tmp_path / "a.png", image))
     assert read.mode == "RGB"
     assert read.getpixel((0, 0)) == (255, 255, 255)
     assert read.getpixel((1, 0)) == pytest.approx((204, 224, 244), abs=1)
 
 
 def test_grey_with_alpha_stays_grey_on_white(tmp_path):
-    picture = Image.new("LA", (2, 1), (0, 0))
-    picture.putpixel((1, 0), (0, 255))
-    read = read_image(saved(tmp_path / "a.png", picture))
+    image = Image.new("LA", (2, 1), (0, 0))
+    image.putpixel((1, 0), (0, 255))
+    read = read_image(saved(tmp_path / "a.png", image))
     assert (read.mode, np.asarray(read).tolist()) == ("L", [[255, 0]])
 
 
@@ -106,9 +106,9 @@ def test_a_transparent_palette_entry_is_white(tmp_path):
 
 
 def test_one_bit_becomes_black_and_white(tmp_path):
-    picture = Image.new("1", (2, 1))
-    picture.putpixel((1, 0), 1)
-    read = read_image(saved(tmp_path / "b.png", picture))
+    image = Image.new("1", (2, 1))
+    image.putpixel((1, 0), 1)
+    read = read_image(saved(tmp_path / "b.png", image))
     assert (read.mode, np.asarray(read).tolist()) == ("L", [[0, 255]])
 
 
@@ -136,13 +136,13 @@ def test_a_truncated_file_is_told_with_its_name(tmp_path, kind):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     path = saved(tmp_path / f"half.{kind}", noise)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match=rf"half\.{kind}: is .*(truncated|damaged)") as told:
+    with pytest.raises(UserError, match=rf"half\.{kind}: is .*(truncated|degraded)") as told:
         read_image(path)
     assert "\n" not in str(told.value)
 
 
 def test_a_file_that_is_no_image_is_told(tmp_path):
-    (tmp_path / "notes.png").write_text("not a picture")
+    (tmp_path / "notes.png").write_text("not an image")
     with pytest.raises(UserError, match=r"notes\.png: is not an image that can be read"):
         read_image(tmp_path / "notes.png")
 
@@ -172,10 +172,10 @@ def test_a_bomb_beyond_pillows_own_bound_is_the_same_kind_of_error(tmp_path):
 
 
 def test_fit_cuts_the_centre_to_the_aspect():
-    picture = Image.new("RGB", (30, 10), RED)
-    picture.paste(GREEN, (10, 0, 20, 10))
-    assert np.array_equal(np.asarray(fit(picture, (10, 10), 3)), np.full((10, 10, 3), GREEN))
-    tall = picture.transpose(Image.Transpose.ROTATE_90)
+    image = Image.new("RGB", (30, 10), RED)
+    image.paste(GREEN, (10, 0, 20, 10))
+    assert np.array_equal(np.asarray(fit(image, (10, 10), 3)), np.full((10, 10, 3), GREEN))
+    tall = image.transpose(Image.Transpose.ROTATE_90)
     assert np.array_equal(np.asarray(fit(tall, (10, 10), 3)), np.full((10, 10, 3), GREEN))
 
 
@@ -186,8 +186,8 @@ def test_fit_keeps_the_mean_of_a_fine_pattern_so_it_is_antialiased():
 
 
 def test_fit_leaves_an_image_of_the_right_size_alone():
-    picture = halves(size=(6, 4))
-    assert np.array_equal(np.asarray(fit(picture, (4, 6), 3)), np.asarray(picture))
+    image = halves(size=(6, 4))
+    assert np.array_equal(np.asarray(fit(image, (4, 6), 3)), np.asarray(image))
 
 
 def test_fit_converts_between_grey_and_rgb_by_luma():
@@ -198,7 +198,7 @@ def test_fit_converts_between_grey_and_rgb_by_luma():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_tensor_and_picture_invert_each_other(channels):
+def test_tensor_and_image_invert_each_other(channels):
     pixels = torch.randint(256, (channels, 5, 7), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     assert torch.equal(to_tensor(to_pil(pixels)), pixels)
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-from scorefield.data import original as module
-from scorefield.data.depth import in_8_bits, in_16_bits
-from scorefield.data.original import Original
+from scorefield.data import photo as module
+from scorefield.data.bit_depth import in_8_bits, in_16_bits
+from scorefield.data.photo import Original
 from scorefield.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -103,7 +103,7 @@ def test_sixteen_bits_and_alpha_come_back_with_exif_and_profile(tmp_path, suffix
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".jpg", ".avif", ".heic"])
-def test_exif_and_profile_come_back_and_the_picture_stands_upright(tmp_path, suffix):
+def test_exif_and_profile_come_back_and_the_image_stands_upright(tmp_path, suffix):
     array = smooth()
     path = written(tmp_path / f"a{suffix}", array, exif=exif(6).tobytes(), icc_profile=SRGB)
     first = Original.read(path)
@@ -181,7 +181,7 @@ def test_every_mode_gives_what_pillow_shows(mode, size, seed, tmp_path_factory):
     assert (read.levels == shown[..., : 1 if grey else 3]).all()
     assert (read.alpha is None) == (mode not in ("LA", "PA", "RGBA"))
     assert read.alpha is None or (read.alpha == shown[..., 3]).all()
-    assert read.picture.size == size
+    assert read.image.size == size
     assert tuple(read.pixels.shape) == (1 if grey else 3, size[1], size[0])
 
 
@@ -205,12 +205,12 @@ def test_a_clear_color_is_alpha_and_stays_beneath_it(tmp_path, mode, clear):
     assert read.alpha.tolist() == [[0, 65535 if mode == "I;16" else 255]]
 
 
-def test_of_an_animation_the_first_picture_is_taken_and_that_is_said(tmp_path):
+def test_of_an_animation_the_first_image_is_taken_and_that_is_said(tmp_path):
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue", "lime")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     read = Original.read(tmp_path / "a.gif")
     assert read.levels[0, 0].tolist() == [255, 0, 0]
-    assert read.notes == ("holds 3 pictures: the first one is taken",)
+    assert read.notes == ("holds 3 images: the first one is taken",)
 
 
 def test_without_opencv_sixteen_bit_color_is_read_as_eight_and_that_is_said(tmp_path, monkeypatch):
@@ -243,7 +243,7 @@ def bad(tmp_path, name):
         case "cut.png":
             path.write_bytes(good.getvalue()[:-2000])
         case "words.png":
-            path.write_text("not a picture")
+            path.write_text("not an image")
         case "empty.jpg":
             path.touch()
         case "cmyk.jpg":
@@ -263,12 +263,12 @@ def bad(tmp_path, name):
     ("name", "words"),
     [
         ("missing.png", "no such file"),
-        ("folder", "is a folder, not a picture"),
+        ("folder", "is a folder, not an image"),
         ("cut.png", "is truncated or damaged"),
         ("deep-cut.png", "is truncated or damaged"),
         ("words.png", "is not an image that can be read"),
         ("empty.jpg", "is not an image that can be read"),
-        ("cmyk.jpg", r"is a CMYK picture\. Convert it to RGB first"),
+        ("cmyk.jpg", r"is a CMYK image\. Convert it to RGB first"),
         ("float.tif", r"has float pixels\. Convert it"),
         ("long.tif", "integer pixels span 70000…70000; expected 16 bits"),
     ],
@@ -309,7 +309,7 @@ def test_what_a_format_cannot_keep_is_told_and_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".avif"])
-def test_damaged_exif_tags_never_keep_a_picture_from_being_written(tmp_path, suffix):
+def test_degraded_exif_tags_never_keep_a_image_from_being_written(tmp_path, suffix):
     words, ratio = (b"\x01\x0f\x00\x02\x00\x00\x00\x08", b"\x01\x0f\x00\x05\x00\x00\x00\x01")
     assert words in exif().tobytes()
     block = exif().tobytes().replace(words, ratio)  # the maker's name said to be a number

@@ -14,7 +14,7 @@ def save(path, size=(6, 4)):
 
 
 @pytest.mark.parametrize("layout", [("before", "after"), ("input", "target")])
-def test_pictures_of_one_name_are_a_pair_whatever_their_suffix(tmp_path, layout):
+def test_images_of_one_name_are_a_pair_whatever_their_suffix(tmp_path, layout):
     befores = [save(tmp_path / layout[0] / name) for name in ("sub/b.png", "a.jpg")]
     afters = [save(tmp_path / layout[1] / name) for name in ("sub/b.png", "a.png")]
     pairs = read_pairs(tmp_path)
@@ -24,7 +24,7 @@ def test_pictures_of_one_name_are_a_pair_whatever_their_suffix(tmp_path, layout)
     assert {pair.size for pair in pairs} == {(4, 6)}
 
 
-def test_a_picture_without_partner_is_named(tmp_path):
+def test_a_image_without_partner_is_named(tmp_path):
     for name in ("before/a.png", "after/a.png", "after/b.png"):
         save(tmp_path / name)
     with pytest.raises(UserError, match=r"after/b\.png: has no partner of that name in before/\.$"):
@@ -63,6 +63,6 @@ def test_what_is_no_folder_of_pairs_is_told(tmp_path):
 def test_a_file_that_cannot_be_read_is_told(tmp_path):
     save(tmp_path / "before/a.png")
     (tmp_path / "after").mkdir()
-    (tmp_path / "after/a.png").write_bytes(b"no picture")
+    (tmp_path / "after/a.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"after/a\.png: is not an image"):
         read_pairs(tmp_path)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scorefield.data.datasets import open_images
-from scorefield.data.sheets import grid, save_animation, save_image, save_images
+from scorefield.data.grids import grid, save_animation, save_image, save_images
 from scorefield.errors import UserError
 
 
@@ -22,10 +22,10 @@ def random_images(n=5, c=3, h=6, w=4):
     st.integers(0, 3),
     st.none() | st.integers(1, 3),
 )
-def test_a_grid_of_anything_is_a_picture(shape, columns, pad, scale):
-    picture = grid(torch.zeros(shape, dtype=torch.uint8), columns=columns, pad=pad, scale=scale)
-    assert picture.mode in ("L", "RGB")
-    assert min(picture.size) >= 1
+def test_a_grid_of_anything_is_a_image(shape, columns, pad, scale):
+    image = grid(torch.zeros(shape, dtype=torch.uint8), columns=columns, pad=pad, scale=scale)
+    assert image.mode in ("L", "RGB")
+    assert min(image.size) >= 1
 
 
 def test_tiles_stand_in_rows_on_white_with_their_pixels_unchanged():
@@ -52,15 +52,15 @@ def test_small_images_are_enlarged_and_large_sheets_bounded():
 
 
 def test_an_empty_tensor_has_no_grid():
-    with pytest.raises(ValueError, match="no picture in a tensor of shape"):
+    with pytest.raises(ValueError, match="no image in a tensor of shape"):
         grid(torch.zeros(0, 1, 4, 4, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".tif"])
-def test_pictures_are_written_without_loss(tmp_path, suffix):
-    picture = grid(random_images(), scale=1)
-    path = save_image(picture, tmp_path / f"a{suffix}")
-    assert np.array_equal(np.asarray(Image.open(path).convert("RGB")), np.asarray(picture))
+def test_images_are_written_without_loss(tmp_path, suffix):
+    image = grid(random_images(), scale=1)
+    path = save_image(image, tmp_path / f"a{suffix}")
+    assert np.array_equal(np.asarray(Image.open(path).convert("RGB")), np.asarray(image))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
@@ -124,7 +124,7 @@ def test_a_written_set_has_the_documented_form(tmp_path):
     assert Image.open(save_images(images, tmp_path / "a.png")).size == grid(images).size
 
 
-def test_a_smaller_set_leaves_none_of_a_larger_ones_pictures_and_nothing_of_anyone_elses(tmp_path):
+def test_a_smaller_set_leaves_none_of_a_larger_ones_images_and_nothing_of_anyone_elses(tmp_path):
     folder = tmp_path / "folder"
     save_images(random_images(n=7), folder)
     others = ["mine.png", "0003.png", "00003.jpg", "00003-old.png", "notes.txt"]
@@ -132,7 +132,5 @@ def test_a_smaller_set_leaves_none_of_a_larger_ones_pictures_and_nothing_of_anyo
         (folder / name).write_bytes(b"mine")
     images = random_images(n=3, c=1)
     save_images(images, folder)
-    assert sorted(p.name for p in folder.iterdir()) == sorted(
-        ["00000.png", "00001.png", "00002.png", *others]
-    )
+    assert sorted(p.name for p in folder.iterdir()) == sorted(["00000.png", "00001.png", "00002.png", *others])
     assert all((folder / name).read_bytes() == b"mine" for name in others)

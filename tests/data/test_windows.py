@@ -6,11 +6,11 @@ import torch
 
 from oracles import ramp, seeded
 from scorefield.data.batches import Batches
-from scorefield.data.windows import open_windows
+from scorefield.data.crops import open_windows
 from scorefield.errors import UserError
 
 
-def test_a_window_at_full_size_is_a_square_of_the_picture(tmp_path):
+def test_a_window_at_full_size_is_a_square_of_the_image(tmp_path):
     ramp(tmp_path / "a.png", 90, 60)
     windows = open_windows(tmp_path, 16, zoom=(1.0, 1.0))
     (cut,) = windows.cut(torch.tensor([0]), generator=seeded())
@@ -40,7 +40,7 @@ def test_zoom_is_log_uniform_between_its_ends(tmp_path):
     ramp(tmp_path / "a.png", 250, 250)
     windows = open_windows(tmp_path, 16, zoom=(0.1, 1.0))
     cuts = windows.cut(torch.zeros(400, dtype=torch.long), generator=seeded()).float()
-    slope = (cuts[:, 0, 8, 13] - cuts[:, 0, 8, 3]) / 10  # columns of the picture to a pixel of the window
+    slope = (cuts[:, 0, 8, 13] - cuts[:, 0, 8, 3]) / 10  # columns of the image to a pixel of the window
     assert float(slope.log().mean()) == pytest.approx(np.log(10) / 2, abs=0.1)
     assert float(slope.min()) >= 0.95
     assert float(slope.max()) <= 10.5
@@ -56,10 +56,10 @@ def test_a_batch_is_a_function_of_seed_and_step(tmp_path):
     assert first.shape == (4, 3, 16, 16)
 
 
-def test_pictures_too_large_to_keep_are_decoded_each_time(tmp_path):
+def test_images_too_large_to_keep_are_decoded_each_time(tmp_path):
     ramp(tmp_path / "a.png", 60, 50)
     kept, decoded = open_windows(tmp_path, 16), open_windows(tmp_path, 16, memory=10)
-    assert decoded.pictures is None
+    assert decoded.images is None
     cut = [w.cut(torch.tensor([0]), generator=seeded(5)) for w in (kept, decoded)]
     assert torch.equal(*cut)
 
@@ -77,8 +77,8 @@ def test_pairs_are_cut_at_one_place(tmp_path):
     ("make", "told"),
     [
         (lambda root: None, "holds no images|empty"),
-        (lambda root: ramp(root / "a.png", 9, 9), "none of its 1 pictures gives a window of 16"),
-        (lambda root: (root / "a.png").write_bytes(b"no picture"), "none of its 1 pictures"),
+        (lambda root: ramp(root / "a.png", 9, 9), "none of its 1 images gives a window of 16"),
+        (lambda root: (root / "a.png").write_bytes(b"no image"), "none of its 1 images"),
     ],
 )
 def test_a_folder_without_windows_is_told(tmp_path, make, told):
@@ -99,7 +99,7 @@ def test_a_pair_without_its_partner_is_told(tmp_path):
 def test_small_and_broken_files_are_left_out_and_listed(tmp_path):
     ramp(tmp_path / "a.png", 60, 50)
     ramp(tmp_path / "small.png", 60, 10)
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     windows = open_windows(tmp_path, 16)
     assert len(windows) == 1
     assert {skipped.path.rsplit("/")[-1] for skipped in windows.skipped} == {"small.png", "broken.png"}

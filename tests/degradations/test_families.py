@@ -1,4 +1,4 @@
-"""Other laws of damage: an encoder's, noise, marks, sizes and blurs, and one of several."""
+"""Other distributions of degradation: an encoder's, noise, marks, sizes and blurs, and one of several."""
 
 import io
 import math
@@ -53,15 +53,15 @@ RANDOM = {
 }
 
 
-def picture(b=1, c=3, h=64, w=64, seed=0):
+def image(b=1, c=3, h=64, w=64, seed=0):
     """Smooth and in range, (b, c, h, w)."""
     x = torch.randn(b, c, h, w, generator=seeded(seed))
     return (Blur(std=2.0)(x) * 4).clamp(-1, 1)
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_a_seed_repeats_an_operator_and_an_operator_repeats_its_damage(name):
-    x = picture()
+def test_a_seed_repeats_an_operator_and_an_operator_repeats_its_degradation(name):
+    x = image()
     one, same, *others = (RANDOM[name].draw(x.shape, generator=seeded(seed)) for seed in (3, 3, *range(9)))
     assert torch.equal(one(x), one(x))
     assert torch.equal(one(x), same(x))
@@ -74,11 +74,11 @@ def test_a_seed_repeats_an_operator_and_an_operator_repeats_its_damage(name):
     st.integers(2, 12),
     st.integers(0, 99),
 )
-def test_what_was_seen_is_damaged_to_itself(name, rows, columns, seed):
-    x = picture(2, h=4 * rows, w=4 * columns, seed=seed)
-    damage = RANDOM[name].draw(x.shape, generator=seeded(seed))
-    y = damage(x)
-    torch.testing.assert_close(damage(damage.pinv(y)), y, atol=1e-4, rtol=0)
+def test_what_was_seen_is_degraded_to_itself(name, rows, columns, seed):
+    x = image(2, h=4 * rows, w=4 * columns, seed=seed)
+    degradation = RANDOM[name].draw(x.shape, generator=seeded(seed))
+    y = degradation(x)
+    torch.testing.assert_close(degradation(degradation.pinv(y)), y, atol=1e-4, rtol=0)
 
 
 # --- the encoder ---------------------------------------------------------------------------------
@@ -86,20 +86,16 @@ def test_what_was_seen_is_damaged_to_itself(name, rows, columns, seed):
 
 @pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
 @pytest.mark.parametrize("value_range", [(-1.0, 1.0), (0.0, 1.0)])
-@pytest.mark.parametrize(
-    ("channels", "quality", "size"), [(3, 5, (64, 64)), (1, 30, (33, 50)), (3, 75, (9, 8))]
-)
-def test_an_encoded_picture_is_what_pillow_writes_and_reads(
-    channels, quality, size, subsampling, value_range
-):
+@pytest.mark.parametrize(("channels", "quality", "size"), [(3, 5, (64, 64)), (1, 30, (33, 50)), (3, 75, (9, 8))])
+def test_an_encoded_image_is_what_pillow_writes_and_reads(channels, quality, size, subsampling, value_range):
     levels = torch.randint(0, 256, (2, channels, *size), generator=seeded(1), dtype=torch.uint8)
     low, high = value_range
     y = EncodedJPEG(quality=quality, subsampling=subsampling, value_range=value_range)(
         levels / 255 * (high - low) + low
     )
     assert y.dtype == torch.float32
-    for picture_, seen in zip(levels, y, strict=True):
-        array = picture_[0].numpy() if channels == 1 else picture_.permute(1, 2, 0).contiguous().numpy()
+    for image_, seen in zip(levels, y, strict=True):
+        array = image_[0].numpy() if channels == 1 else image_.permute(1, 2, 0).contiguous().numpy()
         file = io.BytesIO()
         Image.fromarray(array).save(file, "JPEG", quality=quality, subsampling=subsampling)
         expected = np.asarray(Image.open(file)).reshape(*size, channels)
@@ -108,7 +104,7 @@ def test_an_encoded_picture_is_what_pillow_writes_and_reads(
 
 
 def test_the_encoder_halves_chroma_as_pillow_does_unasked():
-    x = picture()
+    x = image()
     array = ((x[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     file = io.BytesIO()
     Image.fromarray(array).save(file, "JPEG", quality=20)
@@ -117,19 +113,19 @@ def test_the_encoder_halves_chroma_as_pillow_does_unasked():
 
 
 def test_the_encoder_and_the_operator_without_bytes_agree_to_a_few_levels():
-    x = picture(c=1) / 2
+    x = image(c=1) / 2
     far = (EncodedJPEG(quality=10)(x) - JPEG(quality=10)(x)).abs().mean() * 127.5
     assert float(far) < 0.8  # measured 0.49: bytes are rounded and clamped
 
 
 def test_gradients_pass_straight_through_the_encoder():
-    x, v = picture(), torch.randn(1, 3, 64, 64, generator=seeded())
+    x, v = image(), torch.randn(1, 3, 64, 64, generator=seeded())
     torch.testing.assert_close(adjoint(EncodedJPEG(quality=10), x, v), v)
     again = x.clone().requires_grad_()
     assert torch.equal(EncodedJPEG(quality=10)(again), EncodedJPEG(quality=10)(x))
 
 
-def test_qualities_follow_their_law():
+def test_qualities_follow_their_distribution():
     generator, n = seeded(), 4000
     seen = Counter(RandomJPEG().draw((1, 3, 64, 64), generator=generator).quality for _ in range(n))
     assert set(seen) == set(range(5, 31))
@@ -140,9 +136,9 @@ def test_qualities_follow_their_law():
 
 
 def test_what_an_encoder_is_told_reaches_it():
-    law = RandomJPEG(quality=(9, 9), subsampling="4:4:4", value_range=(0.0, 1.0))
+    distribution = RandomJPEG(quality=(9, 9), subsampling="4:4:4", value_range=(0.0, 1.0))
     expected = EncodedJPEG(quality=9, subsampling="4:4:4", value_range=(0.0, 1.0))
-    assert law.draw((1, 3, 8, 8), generator=seeded()) == expected
+    assert distribution.draw((1, 3, 8, 8), generator=seeded()) == expected
 
 
 # --- noise ---------------------------------------------------------------------------------------
@@ -174,28 +170,28 @@ def test_strengths_are_spread_over_their_range():
 
 
 def test_the_identity_leaves_all_as_it_is():
-    x = picture()
+    x = image()
     assert torch.equal(Identity()(x), x) and torch.equal(Identity().pinv(x), x)
 
 
 # --- marks ---------------------------------------------------------------------------------------
 
 
-def test_marks_lie_between_the_picture_and_their_value():
-    damage = Scratched(
+def test_marks_lie_between_the_image_and_their_value():
+    degradation = Scratched(
         opacity=torch.tensor([0.0, 0.25, 1.0]).reshape(1, 1, 1, 3),
         value=torch.tensor([9.0, 1.0, -1.0]).reshape(1, 1, 1, 3),
     )
     x = torch.zeros(1, 1, 1, 3) + 0.5
-    assert damage(x).flatten().tolist() == pytest.approx([0.5, 0.75 * 0.5 + 0.25, -1.0])
-    assert damage.pinv(damage(x)).flatten().tolist() == pytest.approx([0.5, 0.5, -1.0])
+    assert degradation(x).flatten().tolist() == pytest.approx([0.5, 0.75 * 0.5 + 0.25, -1.0])
+    assert degradation.pinv(degradation(x)).flatten().tolist() == pytest.approx([0.5, 0.5, -1.0])
 
 
 @pytest.mark.parametrize("size", [(64, 64), (256, 200)])
 @pytest.mark.parametrize("value_range", [(-1.0, 1.0), (0.0, 1.0)])
 def test_marks_are_few_thin_bright_and_dark(size, value_range):
-    generator, law = seeded(), Scratches(value_range=value_range)
-    drawn = [law.draw((1, 3, *size), generator=generator) for _ in range(60)]
+    generator, distribution = seeded(), Scratches(value_range=value_range)
+    drawn = [distribution.draw((1, 3, *size), generator=generator) for _ in range(60)]
     opacity = torch.cat([d.opacity for d in drawn])
     assert opacity.shape == (60, 1, *size)
     assert float(opacity.min()) >= 0 and float(opacity.max()) <= 1
@@ -212,12 +208,12 @@ def test_marks_are_few_thin_bright_and_dark(size, value_range):
 
 
 def test_a_factor_is_one_that_divides():
-    generator, law = seeded(), RandomDownscale(factors=(2, 3, 5))
-    seen = Counter(law.draw((1, 3, 12, 18), generator=generator).factor for _ in range(1000))
+    generator, distribution = seeded(), RandomDownscale(factors=(2, 3, 5))
+    seen = Counter(distribution.draw((1, 3, 12, 18), generator=generator).factor for _ in range(1000))
     assert set(seen) == {2, 3}
     assert seen[2] / 1000 == pytest.approx(0.5, abs=0.05)
     with pytest.raises(UserError, match=r"7×9 divides by none of \(2, 3, 5\)"):
-        law.draw((1, 3, 7, 9), generator=generator)
+        distribution.draw((1, 3, 7, 9), generator=generator)
 
 
 @pytest.mark.parametrize(
@@ -225,8 +221,8 @@ def test_a_factor_is_one_that_divides():
 )
 def test_families_are_drawn_by_their_weights(weights, shares):
     generator = seeded()
-    law = OneOf(families=(Grey(), Blur(std=1.0), RandomDownscale(factors=(2,))), weights=weights)
-    seen = Counter(type(law.draw((1, 3, 8, 8), generator=generator)) for _ in range(4000))
+    distribution = OneOf(families=(Grey(), Blur(std=1.0), RandomDownscale(factors=(2,))), weights=weights)
+    seen = Counter(type(distribution.draw((1, 3, 8, 8), generator=generator)) for _ in range(4000))
     for kind, share in zip((Grey, Blur, Downscale), shares, strict=True):
         assert seen[kind] / 4000 == pytest.approx(share, abs=0.03)
 
@@ -255,19 +251,19 @@ def test_what_cannot_be_drawn_is_told(make, told):
         make()
 
 
-def test_the_time_that_damage_takes():
+def test_the_time_that_degradation_takes():
     """Printed, not judged: pytest -s shows it."""
-    x, generator = picture(), seeded()
+    x, generator = image(), seeded()
     for name, family in RANDOM.items():
         start = time.process_time()
         for _ in range(30):
-            damage = family.draw(x.shape, generator=generator)
-            seen = shown(damage, damage(x), generator=generator)
+            degradation = family.draw(x.shape, generator=generator)
+            seen = shown(degradation, degradation(x), generator=generator)
         print(f"{name}: {(time.process_time() - start) / 30 * 1e3:.2f} ms for 64×64")
         assert seen.source.shape == x.shape and seen.fill.shape == (1, 1, 64, 64)
 
 
-def test_a_mask_drawn_for_one_picture_damages_a_batch():
-    x = picture(4)
-    assert isinstance(damage := Brush().draw((1, 3, 64, 64), generator=seeded()), Mask)
-    assert damage(x).shape == x.shape
+def test_a_mask_drawn_for_one_image_degradations_a_batch():
+    x = image(4)
+    assert isinstance(degradation := Brush().draw((1, 3, 64, 64), generator=seeded()), Mask)
+    assert degradation(x).shape == x.shape

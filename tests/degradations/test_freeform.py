@@ -1,4 +1,4 @@
-"""Strokes, rectangles and frames: the laws of holes that Palette learns from."""
+"""Strokes, rectangles and frames: the distributions of holes that Palette learns from."""
 
 import math
 from collections import Counter
@@ -106,7 +106,7 @@ def test_a_stroke_goes_zigzag_and_both_ways():
     assert min(starts) < 128 < max(starts)  # to the left and to the right
 
 
-def test_strokes_grow_with_the_picture():
+def test_strokes_grow_with_the_image():
     small, large = (float(drawn(Brush(), (n, n), 300).mean()) for n in (64, 192))
     assert small == pytest.approx(large, rel=0.15)  # measured 0.166 and 0.158
 
@@ -118,7 +118,7 @@ def test_strokes_cover_as_much_as_asked():
         Brush(cover=(0.99, 1.0), strokes=(1, 1)).draw((1, 3, 16, 16), generator=seeded())
 
 
-def test_uncropping_takes_one_side_or_all_four_alike_and_half_the_picture():
+def test_uncropping_takes_one_side_or_all_four_alike_and_half_the_image():
     fills = drawn(Uncropping(), (40, 64), 2000)
     assert float((fills.mean((1, 2)) - 0.5).abs().max()) < 0.02
     gone = torch.stack([f.all(1).all(1) for f in (fills[:, :1], fills[:, -1:])], 1)  # top, bottom
@@ -149,6 +149,6 @@ def test_a_frame_is_even_all_around():
         (lambda: Uncropping(share=1.0), "uncropping: a share"),
     ],
 )
-def test_a_law_that_cannot_be_is_told(make, told):
+def test_a_distribution_that_cannot_be_is_told(make, told):
     with pytest.raises(UserError, match=told):
         make()

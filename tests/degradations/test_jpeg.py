@@ -1,4 +1,4 @@
-"""JPEG in tensors against Pillow's encoder and decoder, and the laws it keeps."""
+"""JPEG in tensors against Pillow's encoder and decoder, and the distributions it keeps."""
 
 import io
 from pathlib import Path
@@ -11,7 +11,7 @@ from PIL import Image
 
 from oracles import seeded
 from scorefield.data.datasets import open_images
-from scorefield.data.images import fit, read_image, to_float, to_pil, to_tensor, to_uint8
+from scorefield.data.image import fit, read_image, to_float, to_pil, to_tensor, to_uint8
 from scorefield.degradations import JPEG, Blur, Turned, adjoint, read_jpeg
 from scorefield.degradations.jpeg import standard_tables
 from scorefield.errors import UserError
@@ -20,8 +20,8 @@ PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "photos" / "test"
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 
 
-def picture(channels=3, size=64, seed=0):
-    """A smooth colored picture, uint8 (C, H, W)."""
+def image(channels=3, size=64, seed=0):
+    """A smooth colored image, uint8 (C, H, W)."""
     x = Blur(std=3.0)(torch.randn(1, channels, size, size, generator=seeded(seed)))[0]
     return to_uint8(0.6 * x / x.abs().max() + 0.1, (-1.0, 1.0))
 
@@ -53,16 +53,16 @@ def test_the_tables_are_those_that_pillow_writes(quality):
 
 @pytest.mark.parametrize("subsampling", SUBSAMPLINGS)
 @pytest.mark.parametrize("quality", [5, 30, 90])
-def test_a_smooth_picture_is_what_pillow_makes_of_it(quality, subsampling):
+def test_a_smooth_image_is_what_pillow_makes_of_it(quality, subsampling):
     # measured 0.2 to 0.7 of 255 levels, and up to 2.1 where the decoder smooths the chroma that it enlarges
-    assert difference(picture(), quality, subsampling) < (1 if subsampling == "4:4:4" else 2.5)
+    assert difference(image(), quality, subsampling) < (1 if subsampling == "4:4:4" else 2.5)
 
 
 @pytest.mark.parametrize("quality", [5, 30, 90])
-def test_a_grey_picture_is_what_pillow_makes_of_it_almost_to_the_byte(quality):
-    assert difference(picture(1), quality, "4:4:4") < 0.3  # measured 0.02 to 0.2
+def test_a_grey_image_is_what_pillow_makes_of_it_almost_to_the_byte(quality):
+    assert difference(image(1), quality, "4:4:4") < 0.3  # measured 0.02 to 0.2
     # of one channel alone: sides that are no whole blocks are continued as libjpeg continues them
-    assert difference(picture(1)[:, :27, :45], quality, "4:4:4") < 0.3
+    assert difference(image(1)[:, :27, :45], quality, "4:4:4") < 0.3
 
 
 def test_clothes_are_what_pillow_makes_of_them():
@@ -88,23 +88,21 @@ def test_photographs_are_what_pillow_makes_of_them(subsampling, bound):
     st.integers(1, 3),
     st.sampled_from([(-1.0, 1.0), (0.0, 1.0)]),
 )
-def test_twice_is_once_where_the_sides_are_whole_blocks(
-    quality, subsampling, channels, rows, columns, values
-):
+def test_twice_is_once_where_the_sides_are_whole_blocks(quality, subsampling, channels, rows, columns, values):
     low, high = values
     x = low + (high - low) * torch.rand(2, channels, 16 * rows, 16 * columns, generator=seeded(quality))
-    damage = JPEG(quality=quality, subsampling=subsampling, value_range=values)
-    y = damage(x)
+    degradation = JPEG(quality=quality, subsampling=subsampling, value_range=values)
+    y = degradation(x)
     assert y.shape == x.shape
-    assert float((damage(damage.pinv(y)) - y).abs().max()) < 1e-4 * (high - low)
+    assert float((degradation(degradation.pinv(y)) - y).abs().max()) < 1e-4 * (high - low)
     assert not torch.allclose(y, x, atol=1e-3)
 
 
 def test_blocks_over_the_edge_come_back_nearly():
-    pixels = to_float(picture(size=32)[:, :28, :28], (-1.0, 1.0))[None]
-    damage = JPEG(quality=20)
-    y = damage(pixels)
-    assert float((damage(y) - y).abs().mean()) * 127.5 < 2  # measured 0.6 levels
+    pixels = to_float(image(size=32)[:, :28, :28], (-1.0, 1.0))[None]
+    degradation = JPEG(quality=20)
+    y = degradation(pixels)
+    assert float((degradation(y) - y).abs().mean()) * 127.5 < 2  # measured 0.6 levels
 
 
 def test_the_value_range_says_where_black_and_white_are():
@@ -134,39 +132,39 @@ def test_gradients_pass_straight_through_the_rounding():
 @pytest.mark.parametrize(("number", "subsampling"), list(enumerate(SUBSAMPLINGS)))
 def test_a_file_tells_how_it_was_made(tmp_path, quality, number, subsampling):
     path = tmp_path / "p.jpg"
-    to_pil(picture()).save(path, quality=quality, subsampling=number)
+    to_pil(image()).save(path, quality=quality, subsampling=number)
     assert read_jpeg(path) == JPEG(quality=quality, subsampling=subsampling)
-    to_pil(picture(1)).save(path, quality=quality)
+    to_pil(image(1)).save(path, quality=quality)
     assert read_jpeg(path, (0.0, 1.0)) == JPEG(quality=quality, subsampling="4:4:4", value_range=(0.0, 1.0))
 
 
 def test_tables_of_ones_own_are_read_from_the_file_and_used(tmp_path):
     own = [[7] * 64, [30] * 64]
-    to_pil(picture()).save(tmp_path / "p.jpg", qtables=own, subsampling=0)
+    to_pil(image()).save(tmp_path / "p.jpg", qtables=own, subsampling=0)
     read = read_jpeg(tmp_path / "p.jpg")
     assert read.tables == (tuple(own[0]), tuple(own[1]))
-    pixels, back = picture(), to_tensor(read_image(tmp_path / "p.jpg"))
+    pixels, back = image(), to_tensor(read_image(tmp_path / "p.jpg"))
     mine = to_uint8(read(to_float(pixels, (-1.0, 1.0))[None])[0], (-1.0, 1.0))
     assert float((mine.float() - back).abs().mean()) < 1.2
 
 
 def test_a_decoded_file_is_brought_onto_what_the_operator_gives(tmp_path):
-    pixels = picture()
+    pixels = image()
     to_pil(pixels).save(tmp_path / "p.jpg", quality=10)
-    damage, x = read_jpeg(tmp_path / "p.jpg"), to_float(pixels, (-1.0, 1.0))[None]
-    snapped = damage(to_float(to_tensor(read_image(tmp_path / "p.jpg")), (-1.0, 1.0))[None])
-    assert float((snapped - damage(x)).abs().mean()) * 127.5 < 0.6  # measured 0.3 levels
+    degradation, x = read_jpeg(tmp_path / "p.jpg"), to_float(pixels, (-1.0, 1.0))[None]
+    snapped = degradation(to_float(to_tensor(read_image(tmp_path / "p.jpg")), (-1.0, 1.0))[None])
+    assert float((snapped - degradation(x)).abs().mean()) * 127.5 < 0.6  # measured 0.3 levels
 
 
-def test_a_picture_that_is_stored_turned_was_damaged_so(tmp_path):
+def test_a_image_that_is_stored_turned_was_degraded_so(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    to_pil(picture()[:, :37, :58]).save(tmp_path / "p.jpg", quality=10, exif=exif)
-    damage = read_jpeg(tmp_path / "p.jpg")
-    assert damage == Turned(degradation=JPEG(quality=10), orientation=6)
+    to_pil(image()[:, :37, :58]).save(tmp_path / "p.jpg", quality=10, exif=exif)
+    degradation = read_jpeg(tmp_path / "p.jpg")
+    assert degradation == Turned(degradation=JPEG(quality=10), orientation=6)
     back = to_float(to_tensor(read_image(tmp_path / "p.jpg")), (-1.0, 1.0))[None]
     assert back.shape[-2:] == (58, 37)
-    near, far = (float((a(back) - back).abs().mean()) for a in (damage, JPEG(quality=10)))
+    near, far = (float((a(back) - back).abs().mean()) for a in (degradation, JPEG(quality=10)))
     assert near < 0.6 * far  # along the blocks as they lie
 
 
@@ -187,7 +185,7 @@ def test_mistakes_are_told(make, told):
 
 
 def test_files_that_tell_nothing_are_named(tmp_path):
-    to_pil(picture()).save(tmp_path / "p.png")
+    to_pil(image()).save(tmp_path / "p.png")
     with pytest.raises(UserError, match=r"p\.png: is no JPEG file.*--quality"):
         read_jpeg(tmp_path / "p.png")
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")

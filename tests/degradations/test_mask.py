@@ -17,15 +17,15 @@ sizes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(2, 24), st.i
 
 
 @given(sizes, st.sampled_from([*FAMILIES, None]))
-def test_what_went_through_the_damage_once_goes_through_its_inverse_unchanged(shape, family):
+def test_what_went_through_the_degradation_once_goes_through_its_inverse_unchanged(shape, family):
     x = torch.randn(shape, generator=seeded())
     if family is None:
-        damage = Mask(fill=(torch.rand(shape[0], 1, *shape[2:], generator=seeded(1)) > 0.5).float())
+        degradation = Mask(fill=(torch.rand(shape[0], 1, *shape[2:], generator=seeded(1)) > 0.5).float())
     else:
-        damage = family.draw(shape, generator=seeded())
-    y = damage(x)
-    assert torch.equal(damage(damage.pinv(y)), y)
-    assert torch.equal(damage(x), y)
+        degradation = family.draw(shape, generator=seeded())
+    y = degradation(x)
+    assert torch.equal(degradation(degradation.pinv(y)), y)
+    assert torch.equal(degradation(x), y)
 
 
 @given(sizes, st.sampled_from(FAMILIES))
@@ -37,8 +37,8 @@ def test_a_family_fills_something_and_keeps_something_of_any_size(shape, family)
 
 def test_the_pixels_under_the_mask_are_gone_and_the_others_are_kept():
     x = torch.randn(2, 3, 4, 4, generator=seeded())
-    damage = CenterBox().draw(x.shape, generator=seeded())
-    y, hole = damage(x), damage.fill.bool().expand_as(x)
+    degradation = CenterBox().draw(x.shape, generator=seeded())
+    y, hole = degradation(x), degradation.fill.bool().expand_as(x)
     assert torch.equal(y[~hole], x[~hole]) and not bool(y[hole].any())
 
 
@@ -70,20 +70,20 @@ def test_an_unknown_side_is_named():
         Side(side="up").draw((1, 1, 4, 4), generator=seeded())
 
 
-def picture(path, rows, mode="L"):
+def image(path, rows, mode="L"):
     Image.fromarray(np.array(rows, np.uint8)).convert(mode).save(path)
     return path
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "1", "P"])
 def test_white_is_filled_and_black_is_kept(tmp_path, mode):
-    path = picture(tmp_path / "m.png", [[255, 0, 0], [0, 255, 255]], mode)
+    path = image(tmp_path / "m.png", [[255, 0, 0], [0, 255, 255]], mode)
     assert read_mask(path, (2, 3)).fill.tolist() == [[[[1, 0, 0], [0, 1, 1]]]]
     assert read_mask(path, (2, 3), invert=True).fill.tolist() == [[[[0, 1, 1], [1, 0, 0]]]]
 
 
 def test_greys_split_at_the_middle(tmp_path):
-    assert read_mask(picture(tmp_path / "m.png", [[0, 127, 128, 255]]), (1, 4)).fill.flatten().tolist() == [
+    assert read_mask(image(tmp_path / "m.png", [[0, 127, 128, 255]]), (1, 4)).fill.flatten().tolist() == [
         0,
         0,
         1,
@@ -92,22 +92,22 @@ def test_greys_split_at_the_middle(tmp_path):
 
 
 @pytest.mark.parametrize("factor", [2, 5])
-def test_a_mask_of_another_size_is_brought_to_the_pictures(tmp_path, factor):
+def test_a_mask_of_another_size_is_brought_to_the_images(tmp_path, factor):
     small = np.kron(np.eye(2, 3), np.ones((2, 2)))
-    large = picture(tmp_path / "large.png", 255 * np.kron(small, np.ones((factor, factor))))
+    large = image(tmp_path / "large.png", 255 * np.kron(small, np.ones((factor, factor))))
     assert torch.equal(read_mask(large, (4, 6)).fill[0, 0], torch.from_numpy(small).float())
-    tiny = picture(tmp_path / "tiny.png", 255 * np.eye(2, 3))
+    tiny = image(tmp_path / "tiny.png", 255 * np.eye(2, 3))
     assert torch.equal(read_mask(tiny, (4, 6)).fill[0, 0], torch.from_numpy(small).float())
 
 
 def test_a_mask_of_another_aspect_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"the mask is 8×8, the picture 30×20"):
-        read_mask(picture(tmp_path / "m.png", 255 * np.eye(8)), (20, 30))
+    with pytest.raises(UserError, match=r"the mask is 8×8, the image 30×20"):
+        read_mask(image(tmp_path / "m.png", 255 * np.eye(8)), (20, 30))
 
 
 @pytest.mark.parametrize(("level", "told"), [(255, "all white"), (0, "all black")])
 def test_a_mask_of_one_colour_is_refused(tmp_path, level, told):
-    path = picture(tmp_path / "m.png", np.full((4, 4), level))
+    path = image(tmp_path / "m.png", np.full((4, 4), level))
     with pytest.raises(UserError, match=told):
         read_mask(path, (4, 4))
     with pytest.raises(UserError, match="all black" if told == "all white" else "all white"):
@@ -115,7 +115,7 @@ def test_a_mask_of_one_colour_is_refused(tmp_path, level, told):
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "m.png").write_bytes(b"no picture")
+    (tmp_path / "m.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"m\.png"):
         read_mask(tmp_path / "m.png", (4, 4))
     with pytest.raises(UserError, match="no such file"):

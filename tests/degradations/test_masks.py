@@ -15,7 +15,7 @@ from scorefield.degradations import (
     alpha_mask,
     mask_preview,
     named_mask,
-    parse_damage,
+    parse_degradation,
     read_mask,
 )
 from scorefield.errors import UserError
@@ -52,18 +52,18 @@ def test_a_mask_file_that_is_transparent_all_over_is_refused(tmp_path):
         read_mask(layered(tmp_path / "m.png", 0, np.zeros((2, 3))), (2, 3))
 
 
-@pytest.mark.parametrize("given", ["file", "picture"])
-def test_the_transparency_of_a_picture_is_its_mask(tmp_path, given):
+@pytest.mark.parametrize("given", ["file", "image"])
+def test_the_transparency_of_a_image_is_its_mask(tmp_path, given):
     alpha = np.array([[0, 128, 255], [255, 127, 3]])
     path = layered(tmp_path / "p.png", [[1, 50, 90], [200, 7, 30]], alpha)
-    picture = path if given == "file" else Image.open(path)
+    image = path if given == "file" else Image.open(path)
     expected = [[1, 0, 0], [0, 1, 1]]
-    assert alpha_mask(picture).fill[0, 0].tolist() == expected
-    assert named_mask("alpha", (2, 3), picture=picture).fill[0, 0].tolist() == expected
-    assert alpha_mask(picture, invert=True).fill[0, 0].tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert alpha_mask(image).fill[0, 0].tolist() == expected
+    assert named_mask("alpha", (2, 3), image=image).fill[0, 0].tolist() == expected
+    assert alpha_mask(image, invert=True).fill[0, 0].tolist() == [[0, 1, 1], [1, 0, 0]]
 
 
-def test_transparency_is_turned_upright_with_its_picture(tmp_path):
+def test_transparency_is_turned_upright_with_its_image(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter with the clock
     path = layered(tmp_path / "p.png", 0, 255 * (1 - HOLE), exif=exif)
@@ -71,12 +71,12 @@ def test_transparency_is_turned_upright_with_its_picture(tmp_path):
 
 
 @pytest.mark.parametrize(("level", "told"), [(255, "all black"), (0, "all white")])
-def test_a_picture_whose_transparency_says_nothing_is_told(tmp_path, level, told):
+def test_a_image_whose_transparency_says_nothing_is_told(tmp_path, level, told):
     with pytest.raises(UserError, match=told):
         alpha_mask(layered(tmp_path / "p.png", 90, np.full((2, 3), level)))
 
 
-def test_a_picture_without_transparency_is_told(tmp_path):
+def test_a_image_without_transparency_is_told(tmp_path):
     Image.new("RGB", (3, 2)).save(tmp_path / "p.png")
     with pytest.raises(UserError, match=r"p\.png: has no transparency.*mask file"):
         alpha_mask(tmp_path / "p.png")
@@ -99,7 +99,7 @@ def test_a_seed_after_the_name_draws_another_mask():
     assert torch.equal(named_mask("brush:7", (32, 48)).fill, drawn)
     assert not torch.equal(named_mask("brush", (32, 48)).fill, drawn)
     assert torch.equal(named_mask("brush:0", (32, 48)).fill, named_mask("brush", (32, 48)).fill)
-    assert torch.equal(parse_damage("mask:brush:7").operator((3, 32, 48), RANGE).fill, drawn)
+    assert torch.equal(parse_degradation("mask:brush:7").operator((3, 32, 48), RANGE).fill, drawn)
     for wrong in ("brush:x", "brush:-1", "brsh"):
         with pytest.raises(UserError, match="no such mask"):
             named_mask(wrong, (32, 48))
@@ -107,15 +107,13 @@ def test_a_seed_after_the_name_draws_another_mask():
 
 def test_scratches_and_noise_have_names():
     drawn = Scratches().draw((1, 3, 32, 48), generator=seeded(7))
-    made = parse_damage("scratches:7").operator((3, 32, 48), RANGE)
+    made = parse_degradation("scratches:7").operator((3, 32, 48), RANGE)
     assert isinstance(made, Scratched) and torch.equal(made.opacity, drawn.opacity)
-    noisy = parse_damage("noise:25")
+    noisy = parse_degradation("noise:25")
     assert noisy.noise == 25 and noisy.operator((3, 32, 48), RANGE) == Identity()
-    assert parse_damage("grey").noise == 0
-    assert parse_damage(["grey", "noise:25"]).noise == 25
-    assert (
-        parse_damage(["grey", "noise:25"]).operator((3, 8, 8), RANGE)(torch.zeros(1, 3, 8, 8)).shape[1] == 1
-    )
+    assert parse_degradation("grey").noise == 0
+    assert parse_degradation(["grey", "noise:25"]).noise == 25
+    assert parse_degradation(["grey", "noise:25"]).operator((3, 8, 8), RANGE)(torch.zeros(1, 3, 8, 8)).shape[1] == 1
 
 
 @pytest.mark.parametrize(
@@ -131,14 +129,14 @@ def test_scratches_and_noise_have_names():
 )
 def test_what_cannot_be_meant_is_told(text, told):
     with pytest.raises(UserError, match=told):
-        parse_damage(text)
+        parse_degradation(text)
 
 
-def test_a_preview_is_red_over_the_hole_and_the_picture_elsewhere():
-    picture = Image.fromarray(np.full((2, 3), 100, np.uint8))
-    seen = np.asarray(mask_preview(picture, torch.from_numpy(HOLE).float()[None, None]))
+def test_a_preview_is_red_over_the_hole_and_the_image_elsewhere():
+    image = Image.fromarray(np.full((2, 3), 100, np.uint8))
+    seen = np.asarray(mask_preview(image, torch.from_numpy(HOLE).float()[None, None]))
     assert seen[0, 1].tolist() == [100, 100, 100]
     assert seen[0, 0].tolist() == pytest.approx([0.6 * 255 + 0.4 * 100, 40, 40], abs=1)
-    assert np.asarray(mask_preview(picture, torch.ones(2, 3), opacity=1.0))[1, 1].tolist() == [255, 0, 0]
-    with pytest.raises(UserError, match=r"its shape is \(1, 1, 3, 2\), the picture's 2×3"):
-        mask_preview(picture, torch.ones(1, 1, 3, 2))
+    assert np.asarray(mask_preview(image, torch.ones(2, 3), opacity=1.0))[1, 1].tolist() == [255, 0, 0]
+    with pytest.raises(UserError, match=r"its shape is \(1, 1, 3, 2\), the image's 2×3"):
+        mask_preview(image, torch.ones(1, 1, 3, 2))

@@ -1,4 +1,4 @@
-"""Damage by name, and the size a picture had before it."""
+"""Degradation by name, and the size an image had before it."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from scorefield.degradations import (
     Mask,
     Side,
     crop_margins,
-    parse_damage,
+    parse_degradation,
 )
 from scorefield.errors import UserError
 
@@ -23,7 +23,7 @@ RANGE = (-1.0, 1.0)
 
 
 def operator(text, shape=(3, 16, 24)):
-    return parse_damage(text).operator(shape, RANGE)
+    return parse_degradation(text).operator(shape, RANGE)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_mask_is_named_or_a_file(tmp_path):
 
 
 def test_the_range_of_values_reaches_jpeg():
-    assert parse_damage("jpeg:10").operator((3, 8, 8), (0.0, 1.0)) == JPEG(quality=10, value_range=(0.0, 1.0))
+    assert parse_degradation("jpeg:10").operator((3, 8, 8), (0.0, 1.0)) == JPEG(quality=10, value_range=(0.0, 1.0))
 
 
 def test_each_of_several_is_made_for_what_the_one_before_leaves():
@@ -69,16 +69,16 @@ def test_each_of_several_is_made_for_what_the_one_before_leaves():
     ["grey", "downscale:2", "crop:1,2,3,4", ["crop:2", "downscale:4", "blur:1"], ["downscale:2", "crop:1"]],
 )
 def test_the_size_before_is_the_size_that_leads_there(texts):
-    damage = parse_damage(texts)
-    size = damage.before((4, 8))
-    assert damage.operator((3, *size), RANGE)(torch.zeros(1, 3, *size)).shape[-2:] == (4, 8)
+    degradation = parse_degradation(texts)
+    size = degradation.before((4, 8))
+    assert degradation.operator((3, *size), RANGE)(torch.zeros(1, 3, *size)).shape[-2:] == (4, 8)
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("gery", r"no such damage 'gery'\. Did you mean `grey`"),
-        ("", "no such damage"),
+        ("gery", r"no such degradation 'gery'\. Did you mean `grey`"),
+        ("", "no such degradation"),
         ([], "none is named.*jpeg"),
         ("grey:2", "nothing to set"),
         ("jpeg", "'' is no whole number.*jpeg:10"),
@@ -97,11 +97,11 @@ def test_the_size_before_is_the_size_that_leads_there(texts):
 )
 def test_what_cannot_be_meant_is_told(text, told):
     with pytest.raises(UserError, match=told):
-        parse_damage(text)
+        parse_degradation(text)
 
 
-def test_a_picture_that_would_be_gone_is_told():
-    with pytest.raises(UserError, match="nothing of a picture of 16×24 would be left"):
+def test_a_image_that_would_be_gone_is_told():
+    with pytest.raises(UserError, match="nothing of an image of 16×24 would be left"):
         operator("crop:8")
     with pytest.raises(UserError, match="does not divide by 5"):
         operator(["downscale:5", "grey"])

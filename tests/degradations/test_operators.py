@@ -1,4 +1,4 @@
-"""What every operator of damage must keep to: linearity, its adjoint, and A A⁺ A = A."""
+"""What every operator of degradation must keep to: linearity, its adjoint, and A A⁺ A = A."""
 
 import math
 
@@ -31,7 +31,7 @@ def mask(h, w):
 
 
 def linear(h, w):
-    """Every linear operator, for pictures of (h, w), both multiples of 4."""
+    """Every linear operator, for images of (h, w), both multiples of 4."""
     crop = Crop(top=1, left=0, height=h - 2, width=w - 3, size=(h, w))
     return {
         "mask": mask(h, w),
@@ -57,40 +57,42 @@ def norm(x):
 
 @given(sizes, st.sampled_from(NAMES))
 def test_linear_operators_are_linear(size, name):
-    damage, (x, z) = linear(*size)[name], torch.randn(2, 2, 3, *size, generator=seeded())
-    torch.testing.assert_close(damage(2 * x - 3 * z), 2 * damage(x) - 3 * damage(z), atol=1e-5, rtol=1e-5)
+    degradation, (x, z) = linear(*size)[name], torch.randn(2, 2, 3, *size, generator=seeded())
+    torch.testing.assert_close(
+        degradation(2 * x - 3 * z), 2 * degradation(x) - 3 * degradation(z), atol=1e-5, rtol=1e-5
+    )
 
 
 @given(sizes, st.sampled_from(NAMES))
 def test_the_adjoint_of_an_operator_is_its_transpose(size, name):
-    damage, x = linear(*size)[name], torch.randn(2, 3, *size, generator=seeded())
-    y = damage(x)
+    degradation, x = linear(*size)[name], torch.randn(2, 3, *size, generator=seeded())
+    y = degradation(x)
     v = torch.randn(y.shape, generator=seeded(1))
-    back = adjoint(damage, torch.zeros_like(x), v)
+    back = adjoint(degradation, torch.zeros_like(x), v)
     assert float((y * v).sum()) == pytest.approx(float((x * back).sum()), abs=1e-3 * norm(y))
 
 
 @given(sizes, st.sampled_from(NAMES))
-def test_what_the_pseudo_inverse_gives_is_damaged_to_what_was_seen(size, name):
-    damage, x = linear(*size)[name], torch.randn(2, 3, *size, generator=seeded())
-    y = damage(x)
-    back = damage.pinv(y)
+def test_what_the_pseudo_inverse_gives_is_degraded_to_what_was_seen(size, name):
+    degradation, x = linear(*size)[name], torch.randn(2, 3, *size, generator=seeded())
+    y = degradation(x)
+    back = degradation.pinv(y)
     assert back.shape == x.shape
-    assert norm(damage(back) - y) <= 2e-4 * norm(y)  # compositions 1e-4, all others rounding
+    assert norm(degradation(back) - y) <= 2e-4 * norm(y)  # compositions 1e-4, all others rounding
 
 
 @given(sizes, st.sampled_from(["mask", "grey", "crop", "downscale", "blur", "turned"]))
 def test_the_pseudo_inverse_is_the_one_of_moore_and_penrose(size, name):
-    # A⁺A is symmetric, which says that A⁺ gives the least of all pictures that fit
-    damage, (x, z) = linear(*size)[name], torch.randn(2, 1, 3, *size, generator=seeded())
-    seen = damage.pinv(damage(x))
+    # A⁺A is symmetric, which says that A⁺ gives the least of all images that fit
+    degradation, (x, z) = linear(*size)[name], torch.randn(2, 1, 3, *size, generator=seeded())
+    seen = degradation.pinv(degradation(x))
     assert float((seen * z).sum()) == pytest.approx(
-        float((x * damage.pinv(damage(z))).sum()), abs=1e-3 * norm(x)
+        float((x * degradation.pinv(degradation(z))).sum()), abs=1e-3 * norm(x)
     )
-    torch.testing.assert_close(damage.pinv(damage(seen)), seen, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(degradation.pinv(degradation(seen)), seen, atol=1e-4, rtol=1e-4)
 
 
-def test_grey_is_the_luma_and_grey_pictures_are_their_own():
+def test_grey_is_the_luma_and_grey_images_are_their_own():
     x = torch.tensor([1.0, 0.5, -1.0]).reshape(1, 3, 1, 1)
     assert float(Grey()(x)) == pytest.approx(0.299 + 0.587 / 2 - 0.114)
     assert float(Grey()(torch.full((1, 3, 1, 1), 0.3))) == pytest.approx(0.3)
@@ -113,7 +115,7 @@ def test_smaller_is_the_mean_of_squares():
     assert Downscale(factor=2).pinv(torch.tensor([[[[4.0]]]])).flatten().tolist() == [4.0] * 4
 
 
-def test_blur_is_the_gaussian_mean_of_a_picture_mirrored_at_its_edges():
+def test_blur_is_the_gaussian_mean_of_a_image_mirrored_at_its_edges():
     std, n = 0.6, 12  # little enough blur that no singular value is cut: the least is 0.17
     x = torch.randn(1, 1, n, n, generator=seeded(), dtype=torch.float64)
     j = torch.arange(-3, 4, dtype=torch.float64)
@@ -136,7 +138,7 @@ def test_what_a_blur_left_too_weak_is_not_in_it_at_all():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_damage_sees_the_picture_as_it_was_stored(orientation):
+def test_a_turned_degradation_sees_the_image_as_it_was_stored(orientation):
     # Pillow's own rule for EXIF
     from PIL import Image, ImageOps
 
@@ -146,9 +148,7 @@ def test_a_turned_damage_sees_the_picture_as_it_was_stored(orientation):
     image.info["exif"] = exif.tobytes()
     image.getexif()[0x0112] = orientation
     turned = ImageOps.exif_transpose(image)
-    upright = (
-        torch.tensor(list(turned.get_flattened_data())).reshape(1, 1, turned.height, turned.width).float()
-    )
+    upright = torch.tensor(list(turned.get_flattened_data())).reshape(1, 1, turned.height, turned.width).float()
     half = Mask(fill=torch.eye(5, 4).reshape(1, 1, 5, 4))
     left = Turned(degradation=half, orientation=orientation)(upright)
     image = Image.fromarray((stored * (1 - torch.eye(5, 4).to(torch.uint8))).numpy())
@@ -160,7 +160,7 @@ def test_a_turned_damage_sees_the_picture_as_it_was_stored(orientation):
 # --- several -------------------------------------------------------------------------------------
 
 
-def test_several_damages_happen_in_their_order():
+def test_several_degradations_happen_in_their_order():
     x = torch.randn(2, 3, 8, 8, generator=seeded())
     first, second = Blur(std=1.0), Mask(fill=torch.eye(8).reshape(1, 1, 8, 8))
     assert torch.equal(Composed(parts=(first, second))(x), second(first(x)))
@@ -172,28 +172,30 @@ def test_where_the_chain_fails_least_squares_come_nearer():
     x = Blur(std=2.0)(torch.randn(1, 3, 32, 32, generator=seeded()))
     for parts in ((CenterBox().draw(x.shape, generator=seeded()), Blur(std=1.5)),
                   (Blur(std=1.5), CenterBox().draw(x.shape, generator=seeded()))):  # fmt: skip
-        damage = Composed(parts=parts)
-        y = damage(x)
+        degradation = Composed(parts=parts)
+        y = degradation(x)
         chain = parts[0].pinv(parts[1].pinv(y))
-        far, near = (norm(damage(back) - y) / norm(y) for back in (chain, damage.pinv(y)))
+        far, near = (norm(degradation(back) - y) / norm(y) for back in (chain, degradation.pinv(y)))
         assert near < far / 4  # measured 0.001 and 0.019, 0.003 and 0.05
 
 
-def test_least_squares_give_the_least_picture_and_each_of_a_batch_its_own():
-    damage = Composed(parts=(mask(8, 8), Downscale(factor=2)))
-    rows = torch.stack([damage(e.reshape(1, 1, 8, 8)).flatten() for e in torch.eye(64)], 1)
+def test_least_squares_give_the_least_image_and_each_of_a_batch_its_own():
+    degradation = Composed(parts=(mask(8, 8), Downscale(factor=2)))
+    rows = torch.stack([degradation(e.reshape(1, 1, 8, 8)).flatten() for e in torch.eye(64)], 1)
     x = torch.randn(3, 1, 8, 8, generator=seeded())
-    expected = (torch.linalg.pinv(rows.double()) @ damage(x).double().flatten(1).T).T
-    torch.testing.assert_close(damage.pinv(damage(x)).flatten(1), expected.float(), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(damage.pinv(damage(x))[1:2], damage.pinv(damage(x[1:2])), atol=1e-4, rtol=1e-4)
+    expected = (torch.linalg.pinv(rows.double()) @ degradation(x).double().flatten(1).T).T
+    torch.testing.assert_close(degradation.pinv(degradation(x)).flatten(1), expected.float(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        degradation.pinv(degradation(x))[1:2], degradation.pinv(degradation(x[1:2])), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_jpeg_at_the_end_keeps_to_the_chain():
     x = torch.rand(1, 3, 32, 32, generator=seeded()) * 2 - 1
-    damage = Composed(parts=(Grey(), JPEG(quality=10)))
-    y = damage(x)
-    assert torch.equal(damage.pinv(y), Grey().pinv(y))
-    assert norm(damage(damage.pinv(y)) - y) < 1e-5 * norm(y)
+    degradation = Composed(parts=(Grey(), JPEG(quality=10)))
+    y = degradation(x)
+    assert torch.equal(degradation.pinv(y), Grey().pinv(y))
+    assert norm(degradation(degradation.pinv(y)) - y) < 1e-5 * norm(y)
 
 
 # --- what is known -------------------------------------------------------------------------------
@@ -208,8 +210,8 @@ def test_known_pixels_are_found_without_asking_what_the_operator_is():
     expected[:, 2:] = True
     expected[0, 2] = False
     assert torch.equal(known, expected.expand(1, 3, 4, 4)) and torch.equal(gone, ~known)
-    for damage in (Grey(), Blur(std=1.0), JPEG(quality=100), Downscale(factor=2)):
-        assert not bool(known_pixels(damage, (1, 3, 16, 16))[0].any())
+    for degradation in (Grey(), Blur(std=1.0), JPEG(quality=100), Downscale(factor=2)):
+        assert not bool(known_pixels(degradation, (1, 3, 16, 16))[0].any())
 
 
 # --- mistakes ------------------------------------------------------------------------------------
@@ -219,7 +221,7 @@ def test_known_pixels_are_found_without_asking_what_the_operator_is():
     ("make", "told"),
     [
         (lambda: Grey(weights=(1.0, 1.0, 1.0)), "must sum to 1"),
-        (lambda: Grey()(torch.zeros(1, 1, 2, 2)), "made for 3 channels, the picture has 1"),
+        (lambda: Grey()(torch.zeros(1, 1, 2, 2)), "made for 3 channels, the image has 1"),
         (lambda: Crop(top=0, left=3, height=2, width=2, size=(4, 4)), "not within 4×4"),
         (lambda: Crop(top=0, left=0, height=0, width=2, size=(4, 4)), "not within"),
         (lambda: Crop(top=0, left=0, height=2, width=2, size=(4, 4))(torch.zeros(1, 1, 5, 4)), "made for"),
@@ -230,7 +232,7 @@ def test_known_pixels_are_found_without_asking_what_the_operator_is():
         (lambda: Blur(std=math.nan), "above 0"),
         (lambda: Blur(std=math.inf), "at most 1000"),
         (lambda: Blur(std=1.0, threshold=0.0), "between 0 and 1"),
-        (lambda: Composed(parts=()), "no damage at all"),
+        (lambda: Composed(parts=()), "no degradation at all"),
         (lambda: Turned(degradation=Grey(), orientation=9), "1 to 8, got 9"),
         (lambda: Observation(y=torch.zeros(1), degradation=Grey(), noise=-1.0), "0 or more"),
         (lambda: Observation(y=torch.zeros(1), degradation=Grey(), noise=math.nan), "0 or more"),
@@ -249,6 +251,6 @@ def test_what_is_not_random_draws_itself(family):
 @pytest.mark.parametrize("side", ["left", "bottom"])
 def test_masks_compose_too(side):
     part = Side(side=side).draw((1, 3, 8, 8), generator=seeded())
-    damage = Composed(parts=(part, CenterBox().draw((1, 3, 8, 8), generator=seeded())))
+    degradation = Composed(parts=(part, CenterBox().draw((1, 3, 8, 8), generator=seeded())))
     x = torch.randn(1, 3, 8, 8, generator=seeded())
-    assert torch.equal(damage(damage.pinv(damage(x))), damage(x))
+    assert torch.equal(degradation(degradation.pinv(degradation(x))), degradation(x))

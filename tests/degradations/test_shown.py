@@ -1,4 +1,4 @@
-"""How damaged pictures are shown to a network that mends them."""
+"""How degraded images are shown to a network that restores them."""
 
 from dataclasses import dataclass
 
@@ -35,8 +35,8 @@ ALL = torch.ones(2, 1, 32, 48)
 CROP = Crop(top=3, left=5, height=20, width=30, size=(32, 48))
 
 
-def see(damage, x=X, seed=1):
-    return shown(damage, damage(x), generator=seeded(seed))
+def see(degradation, x=X, seed=1):
+    return shown(degradation, degradation(x), generator=seeded(seed))
 
 
 def check_noise(values):
@@ -58,7 +58,7 @@ def test_a_hole_is_filled_with_standard_noise_and_the_rest_is_untouched():
     check_hole(see(mask), mask.fill.bool())
 
 
-def test_pictures_of_a_batch_have_their_own_holes_and_noise():
+def test_images_of_a_batch_have_their_own_holes_and_noise():
     fill = torch.zeros(2, 1, 32, 48)
     fill[0, :, :20], fill[1, :, 10:] = 1, 1
     seen = see(Mask(fill=fill))
@@ -93,7 +93,7 @@ def test_grey_is_repeated_in_every_channel():
 
 
 @pytest.mark.parametrize(
-    "damage",
+    "degradation",
     [
         JPEG(quality=10),
         EncodedJPEG(quality=10),
@@ -103,14 +103,14 @@ def test_grey_is_repeated_in_every_channel():
         Identity(),
     ],
 )
-def test_what_is_damaged_everywhere_is_shown_as_it_is(damage):
-    seen = see(damage)
-    assert torch.equal(seen.source, damage(X))
+def test_what_is_degraded_everywhere_is_shown_as_it_is(degradation):
+    seen = see(degradation)
+    assert torch.equal(seen.source, degradation(X))
     assert torch.equal(seen.fill, ALL)
 
 
 @pytest.mark.parametrize("factor", [2, 4])
-def test_a_small_picture_is_enlarged_as_pillow_does(factor):
+def test_a_small_image_is_enlarged_as_pillow_does(factor):
     seen, small = see(Downscale(factor=factor)), Downscale(factor=factor)(X)
     for source, y in zip(seen.source.flatten(0, 1), small.flatten(0, 1), strict=True):
         expected = Image.fromarray(y.numpy()).resize((48, 32), Image.Resampling.BICUBIC)
@@ -119,18 +119,18 @@ def test_a_small_picture_is_enlarged_as_pillow_does(factor):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_picture_is_shown_upright(orientation):
+def test_a_turned_image_is_shown_upright(orientation):
     fill = torch.zeros(1, 1, 32, 48)
-    fill[..., :8, :40] = 1  # of the stored picture, so turned it is another
+    fill[..., :8, :40] = 1  # of the stored image, so turned it is another
     turned = orientation >= 5
     x = X.transpose(-2, -1) if turned else X
-    damage = Turned(degradation=Mask(fill=fill), orientation=orientation)
-    hole = damage(torch.ones_like(x))[:1, :1] == 0
+    degradation = Turned(degradation=Mask(fill=fill), orientation=orientation)
+    hole = degradation(torch.ones_like(x))[:1, :1] == 0
     assert int(hole.sum()) == 8 * 40
-    check_hole(see(damage, x), hole, x)
+    check_hole(see(degradation, x), hole, x)
 
 
-def test_of_several_damages_known_is_what_all_of_them_know():
+def test_of_several_degradations_known_is_what_all_of_them_know():
     mask = CenterBox(share=0.5).draw((1, 3, 20, 30), generator=seeded())
     seen = see(Composed(parts=(CROP, mask)))
     hole = torch.ones(1, 1, 32, 48, dtype=torch.bool)
@@ -138,7 +138,7 @@ def test_of_several_damages_known_is_what_all_of_them_know():
     check_hole(seen, hole)
 
 
-def test_a_hole_made_before_other_damage_is_still_noise():
+def test_a_hole_made_before_other_degradation_is_still_noise():
     mask = CenterBox(share=0.5).draw((1, 3, 32, 48), generator=seeded())
     seen = see(Composed(parts=(mask, Downscale(factor=2), Grey())))
     assert torch.equal(seen.fill, ALL)
@@ -147,7 +147,7 @@ def test_a_hole_made_before_other_damage_is_still_noise():
     assert seen.source.shape == X.shape and known.any()
 
 
-def test_a_crop_of_a_small_grey_picture_has_the_size_of_the_whole():
+def test_a_crop_of_a_small_grey_image_has_the_size_of_the_whole():
     small = Crop(top=1, left=2, height=8, width=9, size=(16, 24))
     seen = see(Composed(parts=(Grey(), Downscale(factor=2), small)))
     assert seen.source.shape == X.shape
@@ -156,7 +156,7 @@ def test_a_crop_of_a_small_grey_picture_has_the_size_of_the_whole():
 
 @dataclass(frozen=True)
 class Mirrored:
-    """A user's own operator: the picture, mirrored."""
+    """A user's own operator: the image, mirrored."""
 
     def __call__(self, x):
         return x.flip(-1)
@@ -167,7 +167,7 @@ class Mirrored:
 
 @dataclass(frozen=True)
 class Row:
-    """A user's own operator: one row is left of each picture."""
+    """A user's own operator: one row is left of each image."""
 
     rows: int
 
@@ -218,12 +218,12 @@ def test_a_smooth_guess_solves_laplaces_equation_from_the_rim():
     assert float((filled - plane).abs().max()) < 0.02  # of a span of 0.93; measured 0.013
 
 
-def test_a_picture_that_is_a_hole_all_over_is_grey():
+def test_a_image_that_is_a_hole_all_over_is_grey():
     assert not smooth_fill(torch.ones(1, 3, 9, 7), torch.ones(1, 1, 9, 7)).any()
 
 
 @pytest.mark.parametrize("hole", [0.0, 0.5, "smooth"])
-def test_holes_show_what_is_asked_for_and_damage_all_over_is_left(hole):
+def test_holes_show_what_is_asked_for_and_degradation_all_over_is_left(hole):
     x = torch.rand(1, 3, 16, 16, generator=seeded())
     fill = torch.zeros(1, 1, 16, 16)
     fill[..., 4:9, 5:12] = 1

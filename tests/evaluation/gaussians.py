@@ -1,4 +1,4 @@
-"""Pictures of independent Gaussian pixels, for which every loss is known."""
+"""Images of independent Gaussian pixels, for which every loss is known."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ MEAN, STD = 0.5, 0.15
 
 
 def data(n, *, seed=0, side=4):
-    """Pictures in which every pixel is N(MEAN, STD²), (n, 1, side, side)."""
+    """Images in which every pixel is N(MEAN, STD²), (n, 1, side, side)."""
     return MEAN + STD * torch.randn(n, 1, side, side, generator=seeded(seed))
 
 

@@ -1,4 +1,4 @@
-"""Bits per dimension of a set of pictures."""
+"""Bits per dimension of a set of images."""
 
 import math
 
@@ -6,24 +6,24 @@ import pytest
 import torch
 
 from oracles import seeded, tiny_model
-from scorefield.data.images import to_float
+from scorefield.data.image import to_float
 from scorefield.errors import UserError
 from scorefield.evaluation.bits import bits_per_dimension
 from scorefield.likelihood import log_likelihood
-from training.toys import pictures
+from training.toys import images
 
 pytest.importorskip("torchdiffeq")
 
 
-def test_the_mean_and_its_error_are_those_of_the_pictures():
-    told, model, test = [], tiny_model(), pictures(24)
+def test_the_mean_and_its_error_are_those_of_the_images():
+    told, model, test = [], tiny_model(), images(24)
     found = bits_per_dimension(
         model, test, n=5, rtol=1e-2, batch=2, track=lambda words, share: told.append((words, share))
     )
     assert found.n == len(found.each) == 5
     assert found.mean == pytest.approx(sum(found.each) / 5)
     assert found.standard_error == pytest.approx(float(torch.tensor(found.each).std()) / math.sqrt(5))
-    assert found.data.startswith("ramps, 24 pictures, ")
+    assert found.data.startswith("ramps, 24 images, ")
     assert "±" in found.rows()["bits per dimension"]
     shares = [share for _, share in told]
     assert shares == sorted(shares)
@@ -32,7 +32,7 @@ def test_the_mean_and_its_error_are_those_of_the_pictures():
 
 
 def test_it_is_log_likelihood_in_full_precision():
-    model, test = tiny_model(), pictures(3)
+    model, test = tiny_model(), images(3)
     model.precision = torch.bfloat16
     found = bits_per_dimension(model, test, n=9, rtol=1e-2, seed=4)
     assert model.precision == torch.bfloat16
@@ -43,8 +43,8 @@ def test_it_is_log_likelihood_in_full_precision():
     assert found.evaluations == same.evaluations
 
 
-def test_pictures_that_cannot_be_measured_are_refused():
-    with pytest.raises(UserError, match="its pictures are 3×8×8, the model draws 1×8×8"):
-        bits_per_dimension(tiny_model(), pictures(channels=3), n=4)
-    with pytest.raises(UserError, match="a standard error needs at least two pictures, got 1"):
-        bits_per_dimension(tiny_model(), pictures(), n=1)
+def test_images_that_cannot_be_measured_are_refused():
+    with pytest.raises(UserError, match="its images are 3×8×8, the model draws 1×8×8"):
+        bits_per_dimension(tiny_model(), images(channels=3), n=4)
+    with pytest.raises(UserError, match="a standard error needs at least two images, got 1"):
+        bits_per_dimension(tiny_model(), images(), n=1)

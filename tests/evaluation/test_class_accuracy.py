@@ -5,13 +5,13 @@ import torch
 
 from oracles import lively, tiny_model
 from scorefield.errors import UserError
-from scorefield.evaluation import reference
 from scorefield.evaluation import report as module
 from scorefield.evaluation.report import evaluate
+from scorefield.metrics import reference
 from scorefield.model import ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM
-from training.toys import pictures
+from training.toys import images
 
 
 def class_model(classes=3):
@@ -21,8 +21,8 @@ def class_model(classes=3):
 
 
 def drawing(shift):
-    """A sampler that gives a training picture of the class asked for, moved on by `shift`."""
-    train, asked = pictures(), []
+    """A sampler that gives a training image of the class asked for, moved on by `shift`."""
+    train, asked = images(), []
 
     def draw(model, n, *, classes, **_):
         asked.append(classes)
@@ -36,12 +36,12 @@ def drawing(shift):
 def test_the_share_of_samples_of_the_class_asked_for(monkeypatch, shift, expected):
     draw, asked = drawing(shift)
     monkeypatch.setattr(module, "sample", draw)
-    report, _ = evaluate(class_model(), pictures(), pictures(24), n=30)
+    report, _ = evaluate(class_model(), images(), images(24), n=30)
     ours, real = report.class_accuracy
     assert real > 0.95  # the ramps are easily told apart
     assert ours == pytest.approx(expected, abs=0.05)
-    assert report.rows()["class accuracy"].startswith(f"{ours:.3f}  (real pictures: {real:.3f}")
-    assert asked[0].bincount(minlength=3).tolist() == [10, 10, 10]  # the shares of the test pictures, 8 each
+    assert report.rows()["class accuracy"].startswith(f"{ours:.3f}  (real images: {real:.3f}")
+    assert asked[0].bincount(minlength=3).tolist() == [10, 10, 10]  # the shares of the test images, 8 each
     assert not torch.equal(asked[0][:3], asked[0].sort().values[:3])
 
 
@@ -51,23 +51,21 @@ def test_the_share_of_samples_of_the_class_asked_for(monkeypatch, shift, expecte
     ids=["no classes", "no labels", "other classes"],
 )
 def test_without_common_classes_there_is_no_such_share(model, labelled):
-    report, _ = evaluate(model, pictures(labelled=labelled), pictures(24, labelled=labelled), n=4, steps=2)
+    report, _ = evaluate(model, images(labelled=labelled), images(24, labelled=labelled), n=4, steps=2)
     assert report.class_accuracy is None
     assert "class accuracy" not in report.rows()
 
 
 def test_a_judge_of_other_classes_gives_none():
-    report, _ = evaluate(class_model(), pictures(), pictures(24), n=4, steps=2, features="random")
+    report, _ = evaluate(class_model(), images(), images(24), n=4, steps=2, features="random")
     assert report.class_accuracy is None
 
 
 def test_guidance_reaches_the_sampler_and_mistakes_are_told_before_any_work(monkeypatch):
-    plain, guided = (
-        evaluate(class_model(), pictures(), pictures(24), n=8, steps=4, guidance=w)[0] for w in (1.0, 4.0)
-    )
+    plain, guided = (evaluate(class_model(), images(), images(24), n=8, steps=4, guidance=w)[0] for w in (1.0, 4.0))
     assert plain.frechet != guided.frechet
     monkeypatch.setattr(reference, "choose_features", lambda *_: pytest.fail("worked"))
     with pytest.raises(UserError, match="guidance: needs a class"):
-        evaluate(tiny_model(), pictures(), pictures(24), n=4, guidance=2.0)
+        evaluate(tiny_model(), images(), images(24), n=4, guidance=2.0)
     with pytest.raises(UserError, match="interval: of guidance must rise"):
-        evaluate(class_model(), pictures(), pictures(24), n=4, guidance=2.0, interval=(2.0, 1.0))
+        evaluate(class_model(), images(), images(24), n=4, guidance=2.0, interval=(2.0, 1.0))

@@ -1,4 +1,4 @@
-"""Classical tools on pictures whose answer is known."""
+"""Classical tools on images whose answer is known."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from scorefield.errors import UserError
 from scorefield.evaluation import classical
 from scorefield.evaluation.classical import (
     CLASSICAL,
-    Damaged,
+    Degraded,
     mean_chroma,
     non_local,
     opencv_inpaint,
@@ -29,8 +29,8 @@ def box(side=16, n=1):
     return hole
 
 
-def damaged(seen, originals):
-    return Damaged(seen=seen, hole=torch.zeros(len(seen), 1, *seen.shape[2:]).bool(), originals=originals)
+def degraded(seen, originals):
+    return Degraded(seen=seen, hole=torch.zeros(len(seen), 1, *seen.shape[2:]).bool(), originals=originals)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -59,13 +59,13 @@ def test_total_variation_is_as_little_as_that_of_scikit_image():
     assert energy(total_variation(g, 12.0), 12) <= energy(theirs, 12) * 1.006  # ours is rounded to 8 bits
 
 
-def test_the_strength_is_the_best_on_training_pictures():
+def test_the_strength_is_the_best_on_training_images():
     clean = step(n=4, side=24)
     noisy = (clean + 5 * torch.randn(clean.shape, generator=seeded(1))).clamp(0, 255).to(torch.uint8)
-    mend, words = CLASSICAL["tv"].fitted(damaged(noisy, clean))
+    mend, words = CLASSICAL["tv"].fitted(degraded(noisy, clean))
     strengths = {s: classical.psnr(total_variation(noisy, s), clean).mean() for s in classical.STRENGTHS}
     best = max(strengths, key=lambda s: strengths[s])
-    assert f"strength {best:g}, the best of 10 on 4 training pictures" in words
+    assert f"strength {best:g}, the best of 10 on 4 training images" in words
     assert torch.equal(mend(noisy, noisy[:, :1] > 300), total_variation(noisy, best))
     assert 1 < best < 28
 
@@ -74,10 +74,10 @@ def test_edges_are_repeated_to_every_side():
     x = torch.arange(36, dtype=torch.uint8).reshape(1, 1, 6, 6)
     hole = torch.ones(1, 1, 6, 6, dtype=torch.bool)
     hole[..., 2:4, 1:4] = False
-    mended = replicated(x, hole)
-    assert mended[0, 0, 0].tolist() == [13, 13, 14, 15, 15, 15]
-    assert mended[0, 0, 5].tolist() == [19, 19, 20, 21, 21, 21]
-    assert torch.equal(mended[~hole], x[~hole])
+    restored = replicated(x, hole)
+    assert restored[0, 0, 0].tolist() == [13, 13, 14, 15, 15, 15]
+    assert restored[0, 0, 5].tolist() == [19, 19, 20, 21, 21, 21]
+    assert torch.equal(restored[~hole], x[~hole])
     with pytest.raises(UserError, match="no rectangle"):
         replicated(step(), box())
 
@@ -89,8 +89,8 @@ def test_mean_chroma_keeps_luma():
     luma = originals.float().mean((0, 2, 3)) @ torch.tensor([0.299, 0.587, 0.114])
     torch.testing.assert_close(chroma, originals.float().mean((0, 2, 3)) - luma)
     grey = torch.full((1, 3, 9, 9), 100, dtype=torch.uint8)
-    mended = CLASSICAL["mean-chroma"].fitted(damaged(grey, originals))[0](grey, grey[:, :1] > 300)
-    torch.testing.assert_close(mended[0, :, 0, 0].float(), 100 + chroma, atol=0.51, rtol=0)
+    restored = CLASSICAL["mean-chroma"].fitted(degraded(grey, originals))[0](grey, grey[:, :1] > 300)
+    torch.testing.assert_close(restored[0, :, 0, 0].float(), 100 + chroma, atol=0.51, rtol=0)
 
 
 @pytest.mark.parametrize("method", ["telea", "ns"])
@@ -101,11 +101,11 @@ def test_opencv_fills_a_ramp_nearly_as_it_was(method, channels):
     ramp[:, 0] = ramp[:, 0].flip(-1)  # the channels keep their order
     hole = box(n=2)
     spoiled = torch.where(hole, 255, ramp)
-    mended = opencv_inpaint(spoiled, hole, method=method)
-    assert mended.shape == ramp.shape
+    restored = opencv_inpaint(spoiled, hole, method=method)
+    assert restored.shape == ramp.shape
     kept = ~hole.expand_as(ramp)
-    assert torch.equal(mended[kept], ramp[kept])
-    assert (mended.float() - ramp.float()).abs().max() < 25
+    assert torch.equal(restored[kept], ramp[kept])
+    assert (restored.float() - ramp.float()).abs().max() < 25
 
 
 def test_non_local_means_takes_noise_away():
@@ -122,4 +122,4 @@ def test_without_opencv_one_line_says_how_to_get_it(monkeypatch):
 
     monkeypatch.setattr(classical, "import_module", missing)
     with pytest.raises(UserError, match=r"opencv: is not installed\. pip install 'scorefield\[photos\]'"):
-        CLASSICAL["opencv-ns"].fitted(damaged(step(), step()))
+        CLASSICAL["opencv-ns"].fitted(degraded(step(), step()))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.evaluation.classifier import (
+from scorefield.metrics.classifier import (
     Classifier,
     load_classifier,
     save_classifier,
@@ -68,9 +68,7 @@ def test_pixels_are_standardized_by_the_training_set():
     classifier = train_classifier(images, labels, class_count=3, epochs=1, seed=0)
     pixels = images.double()
     torch.testing.assert_close(classifier.mean.flatten().double(), pixels.mean((0, 2, 3)), rtol=1e-4, atol=0)
-    torch.testing.assert_close(
-        classifier.deviation.flatten().double(), pixels.std((0, 2, 3)), rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(classifier.deviation.flatten().double(), pixels.std((0, 2, 3)), rtol=1e-4, atol=0)
 
 
 def test_what_was_saved_is_what_is_loaded(tmp_path):

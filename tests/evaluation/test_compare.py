@@ -9,20 +9,20 @@ from gaussians import MEAN, STD, GaussianNetwork, best, data, fisher
 from torch import nn
 
 from oracles import Gaussian, tiny_model
-from scorefield.data.imageset import ImageSet
+from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.evaluation import compare as module
 from scorefield.evaluation.compare import choose_levels, compare, gflops
-from scorefield.evaluation.reference import choose_features, prepare
+from scorefield.metrics.reference import choose_features, prepare
 from scorefield.model import ScoreModel
 from scorefield.parameterization import EDM, NCSN, DataPrediction
-from training.toys import pictures
+from training.toys import images
 
 SIDE = 8
 
 
 def gaussian_set(n=600):
-    """Independent pixels of one law, rounded to 8 bits."""
+    """Independent pixels of one distribution, rounded to 8 bits."""
     images = (255 * data(n, seed=3, side=SIDE).clamp(0, 1)).round().to(torch.uint8)
     return ImageSet(images=images, labels=None, name="gauss", source="made here")
 
@@ -59,9 +59,7 @@ def test_losses_are_the_closed_forms_in_units_of_pixels(compared):
 def test_differences_are_of_fisher_divergences_and_paired(compared):
     exact, signed, wrong = compared.entries
     assert exact.denoising_difference is None and exact.sliced_difference is None
-    assert all(
-        abs(e.mean) < 1e-4 for e in signed.denoising_difference.levels
-    )  # the same model in other units
+    assert all(abs(e.mean) < 1e-4 for e in signed.denoising_difference.levels)  # the same model in other units
     for i, sigma in enumerate(compared.sigmas):
         expected = fisher(Gaussian(0.55, 0.22), sigma)
         for kind in ("denoising", "sliced"):
@@ -71,7 +69,7 @@ def test_differences_are_of_fisher_divergences_and_paired(compared):
             assert found.half < apart
 
 
-def test_the_mean_over_levels_is_the_mean_of_each_picture(compared):
+def test_the_mean_over_levels_is_the_mean_of_each_image(compared):
     entry = compared.entries[2]
     assert entry.denoising.mean.mean == pytest.approx(sum(e.mean for e in entry.denoising.levels) / 3)
     assert entry.denoising.mean.half < max(e.half for e in entry.denoising.levels)
@@ -80,13 +78,13 @@ def test_the_mean_over_levels_is_the_mean_of_each_picture(compared):
 def test_the_comparison_is_stamped_and_plain(compared):
     facts = json.loads(json.dumps(compared.to_dict()))
     assert facts["n"] == 500
-    assert facts["data"] == f"gauss, 600 pictures, {gaussian_set().digest()[:8]}"
+    assert facts["data"] == f"gauss, 600 images, {gaussian_set().digest()[:8]}"
     assert facts["entries"][0]["report"] is None
     assert set(facts["entries"][1]["denoising_difference"]["levels"][0]) == {"mean", "half"}
 
 
 def test_samples_are_measured_against_one_reference_with_progress_to_one():
-    train, test = pictures(), pictures(24)
+    train, test = images(), images(24)
     reference = prepare(train, test, n=6)
     told = []
     models = {"a": tiny_model(), "b": tiny_model(value_range=(0.0, 1.0))}
@@ -95,16 +93,14 @@ def test_samples_are_measured_against_one_reference_with_progress_to_one():
                            track=lambda *now: told.append(now))  # fmt: skip
     assert found.n == 10
     assert models["a"].precision == torch.bfloat16
-    assert {name: tuple(images.shape) for name, images in drawn.items()} == dict.fromkeys("ab", (6, 1, 8, 8))
+    assert {name: tuple(batch.shape) for name, batch in drawn.items()} == dict.fromkeys("ab", (6, 1, 8, 8))
     for entry in found.entries:
         assert entry.report.features.startswith("ramps-classifier-")
         assert math.isfinite(entry.report.frechet) and entry.report.evaluations == 3
         assert entry.parameters == sum(p.numel() for p in models["a"].parameters())
     shares = [share for _, share in told]
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
-    assert {words for words, _ in told} == {
-        f"{name}: {what}" for name in "ab" for what in ("losses", "samples")
-    }
+    assert {words for words, _ in told} == {f"{name}: {what}" for name in "ab" for what in ("losses", "samples")}
 
 
 def test_the_losses_are_of_the_network_in_full_precision(monkeypatch):
@@ -115,14 +111,12 @@ def test_the_losses_are_of_the_network_in_full_precision(monkeypatch):
     )
     model = tiny_model()
     model.precision = torch.bfloat16
-    compare({"a": model}, pictures(), n=4, sigmas=(0.5,), projections=0)
+    compare({"a": model}, images(), n=4, sigmas=(0.5,), projections=0)
     assert seen == [torch.float32]
 
 
 def test_without_projections_there_is_no_sliced_loss():
-    found, drawn = compare(
-        {"a": tiny_model(), "b": tiny_model()}, pictures(), n=4, sigmas=(0.5,), projections=0
-    )
+    found, drawn = compare({"a": tiny_model(), "b": tiny_model()}, images(), n=4, sigmas=(0.5,), projections=0)
     assert all(entry.sliced is None and entry.sliced_difference is None for entry in found.entries)
     assert drawn == {}
 
@@ -143,38 +137,34 @@ def test_operations_are_counted_as_products_and_sums():
 
 def test_what_cannot_be_compared_is_told_before_any_work(monkeypatch):
     monkeypatch.setattr(module, "level_losses", lambda *_, **__: pytest.fail("worked"))
-    model, held_out = tiny_model(), pictures()
+    model, held_out = tiny_model(), images()
     with pytest.raises(UserError, match="models: none to compare"):
         compare({}, held_out)
-    with pytest.raises(UserError, match="ramps: its pictures are 1×12×12, mine draws 1×8×8"):
-        compare({"mine": model}, pictures(24, 12))
-    with pytest.raises(UserError, match="at least two pictures, got 1"):
-        compare({"mine": model}, pictures(1))
+    with pytest.raises(UserError, match="ramps: its images are 1×12×12, mine draws 1×8×8"):
+        compare({"mine": model}, images(24, 12))
+    with pytest.raises(UserError, match="at least two images, got 1"):
+        compare({"mine": model}, images(1))
     with pytest.raises(UserError, match="Did you mean `heun`"):
         compare({"mine": model}, held_out, sampler="huen")
-    with pytest.raises(
-        UserError, match=r"σ = 90 of pixels in \[0, 1\] is not in 0.001 … 40, what mine knows"
-    ):
+    with pytest.raises(UserError, match=r"σ = 90 of pixels in \[0, 1\] is not in 0.001 … 40, what mine knows"):
         compare({"mine": model}, held_out, sigmas=(90.0, 1.0))
     with pytest.raises(UserError, match="levels: there are none"):
         compare({"mine": model}, held_out, sigmas=())
 
 
-def test_a_ladder_is_that_of_a_model_compared():
-    rungs = ScoreModel(OneConvolution(), NCSN(sigmas=(1.0, 0.5)), shape=(1, 8, 8), value_range=(0.0, 1.0),
+def test_a_schedule_is_that_of_a_model_compared():
+    levels = ScoreModel(OneConvolution(), NCSN(sigmas=(1.0, 0.5)), shape=(1, 8, 8), value_range=(0.0, 1.0),
                        sigma_range=(0.5, 1.0))  # fmt: skip
-    models = {"unet": tiny_model(), "ncsn": rungs}
-    assert choose_levels(models, ladder_of="ncsn") == pytest.approx((1.0, 0.5))
+    models = {"unet": tiny_model(), "ncsn": levels}
+    assert choose_levels(models, schedule_of="ncsn") == pytest.approx((1.0, 0.5))
     assert choose_levels(models) == pytest.approx((1.0, 0.5))
     with pytest.raises(UserError, match="not among the models compared. Known: unet, ncsn"):
-        choose_levels(models, ladder_of="nscn")
+        choose_levels(models, schedule_of="nscn")
 
 
-def test_a_class_without_pictures_cannot_judge():
-    whole = pictures()
-    gap = ImageSet(
-        images=whole.images, labels=whole.labels, name="ramps", source="", class_names=tuple("abcd")
-    )
-    with pytest.raises(UserError, match=r"ramps: no picture of class 'd'.*--features random"):
+def test_a_class_without_images_cannot_judge():
+    whole = images()
+    gap = ImageSet(images=whole.images, labels=whole.labels, name="ramps", source="", class_names=tuple("abcd"))
+    with pytest.raises(UserError, match=r"ramps: no image of class 'd'.*--features random"):
         choose_features(gap, None, lambda *_: None)
     assert choose_features(gap, "random", lambda *_: None).name == "random-conv"

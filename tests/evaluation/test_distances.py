@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.evaluation.distances import (
+from scorefield.metrics.distances import (
     energy_distance,
     frechet_distance,
     frechet_from_statistics,
@@ -99,9 +99,7 @@ def plain_kernel_distance(a: Tensor, b: Tensor) -> float:
         return (float(x @ y) / len(x) + 1) ** 3
 
     def within(s: Tensor) -> float:
-        return (
-            sum(k(x, y) for i, x in enumerate(s) for j, y in enumerate(s) if i != j) / len(s) / (len(s) - 1)
-        )
+        return sum(k(x, y) for i, x in enumerate(s) for j, y in enumerate(s) if i != j) / len(s) / (len(s) - 1)
 
     return within(a) + within(b) - 2 * sum(k(x, y) for x in a for y in b) / len(a) / len(b)
 
@@ -111,10 +109,8 @@ def test_kernel_distance_is_its_definition_over_all_pairs():
     assert kernel_distance(a, b)[0] == pytest.approx(plain_kernel_distance(a, b), rel=1e-11)
 
 
-def test_kernel_distance_is_unbiased_for_one_law():
-    values = torch.tensor(
-        [kernel_distance(normal(10, 4, seed=s), normal(10, 4, seed=s + 500))[0] for s in range(300)]
-    )
+def test_kernel_distance_is_unbiased_for_one_distribution():
+    values = torch.tensor([kernel_distance(normal(10, 4, seed=s), normal(10, 4, seed=s + 500))[0] for s in range(300)])
     assert values.mean().abs() < 3 * values.std() / 300**0.5  # a biased estimate is off by 40 of these
     assert (values < 0).any()
 
@@ -172,7 +168,7 @@ def test_energy_distance_is_its_definition_in_blocks():
     assert energy_distance(a, a, chunk=7) == pytest.approx(0, abs=1e-12)
 
 
-def test_energy_distance_of_one_law_falls_as_one_over_n():
+def test_energy_distance_of_one_distribution_falls_as_one_over_n():
     near, far = (
         sum(energy_distance(normal(n, 2, seed=s), normal(n, 2, seed=s + 99)) for s in range(20)) / 20
         for n in (400, 100)

@@ -1,4 +1,4 @@
-"""Features carry a name, are trained once, and tell good pictures from bad ones."""
+"""Features carry a name, are trained once, and tell good images from bad ones."""
 
 import time
 import zipfile
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.errors import UserError
-from scorefield.evaluation import features as module
-from scorefield.evaluation.distances import frechet_distance, kernel_distance
-from scorefield.evaluation.features import (
+from scorefield.metrics import features as module
+from scorefield.metrics.distances import frechet_distance, kernel_distance
+from scorefield.metrics.features import (
     RandomFeatures,
     classifier_features,
     load_features,
@@ -68,7 +68,7 @@ def test_other_pixels_or_labels_train_another_classifier(quick, tmp_path):
     assert len(list(tmp_path.iterdir())) == 3 and len(names) == 2
 
 
-def test_a_damaged_file_is_trained_again_with_a_word(quick, tmp_path):
+def test_a_degraded_file_is_trained_again_with_a_word(quick, tmp_path):
     images, labels = stripes(120)
     first = classifier_features(images, labels, name="s", cache=tmp_path)
     (path,) = tmp_path.iterdir()
@@ -89,9 +89,7 @@ def test_features_do_not_depend_on_the_batch_and_probabilities_sum_to_one(quick,
     images, labels = stripes(120)
     kept = classifier_features(images, labels, name="s", cache=tmp_path)
     together, alone = kept(images[:5]), [kept(x) for x in images[:5].split(1)]
-    torch.testing.assert_close(
-        together.features, torch.cat([x.features for x in alone]), rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(together.features, torch.cat([x.features for x in alone]), rtol=1e-4, atol=1e-5)
     assert together.probabilities is not None
     torch.testing.assert_close(together.probabilities.sum(1), torch.ones(5))
     assert together.features.dtype == torch.float32 and together.features.shape == (5, 128)
@@ -223,25 +221,25 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> tuple[Tensor, Tensor]:
+def images() -> tuple[Tensor, Tensor]:
     return dead_leaves(250, seed=0), dead_leaves(250, seed=1)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_random_features_rank_damage_by_its_strength(pictures, seed):
-    _, other = pictures
+def test_random_features_rank_degradation_by_its_strength(images, seed):
+    _, other = images
     extract = random_features(3, seed=seed)
     noise = torch.randn(other.shape, generator=torch.Generator().manual_seed(2))
-    ladders = {
+    schedules = {
         "blur": [blurred(other, s) for s in (0.7, 1.0, 2.0)] + [other.mean((2, 3), keepdim=True) + 0 * other],
         "noise": [other + s * noise for s in (0.05, 0.1, 0.2)],
         "grey": [other.mean(1, keepdim=True) + 0 * other],
     }
-    real, same = (extract(to_bytes(x)).features for x in pictures)
-    for damaged in ladders.values():
-        rungs = [extract(to_bytes(x)).features for x in damaged]
+    real, same = (extract(to_bytes(x)).features for x in images)
+    for degraded in schedules.values():
+        levels = [extract(to_bytes(x)).features for x in degraded]
         for measure in (frechet_distance, lambda a, b: kernel_distance(a, b)[0]):
-            distances = [1.5 * abs(measure(same, real)), *(measure(x, real) for x in rungs)]
+            distances = [1.5 * abs(measure(same, real)), *(measure(x, real) for x in levels)]
             assert all(a < b for a, b in pairwise(distances)), distances
 
 

@@ -7,11 +7,11 @@ import torch
 
 from oracles import seeded
 from scorefield.errors import UserError
-from scorefield.evaluation.fidelity import WEIGHTS, ms_ssim, ms_ssim_name, psnr, scales_for, ssim
+from scorefield.metrics.fidelity import WEIGHTS, ms_ssim, ms_ssim_name, psnr, scales_for, ssim
 
 
 def smooth_and_noisy(n=2, channels=3, height=48, width=40, noise=20.0, seed=0):
-    """Smooth pictures, and the same with noise."""
+    """Smooth images, and the same with noise."""
     generator = seeded(seed)
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     phase = torch.arange(n * channels).reshape(n, channels, 1, 1)
@@ -39,12 +39,12 @@ def test_ssim_of_two_constants_is_their_luminance_term():
     assert float(ms_ssim(a, b)) == pytest.approx(expected**share, abs=3e-5)
 
 
-def test_ssim_is_one_for_equal_pictures_and_symmetric():
+def test_ssim_is_one_for_equal_images_and_symmetric():
     a, b = smooth_and_noisy()
     torch.testing.assert_close(ssim(a, a), torch.ones(2))
     torch.testing.assert_close(ms_ssim(b, b), torch.ones(2))
     torch.testing.assert_close(ssim(a, b), ssim(b, a))
-    assert (ssim(a, 255 - a) < 0).all()  # an inverted picture varies the other way
+    assert (ssim(a, 255 - a) < 0).all()  # an inverted image varies the other way
     assert (ms_ssim(a, 255 - a) == 0).all()
 
 
@@ -76,7 +76,7 @@ def test_ssim_is_that_of_scikit_image():
 
 
 def test_ms_ssim_is_that_of_torchmetrics_but_for_its_mirrored_edges():
-    # Theirs lets the window of the coarsest scale reach beyond the edge, where the picture is mirrored.
+    # Theirs lets the window of the coarsest scale reach beyond the edge, where the image is mirrored.
     functional = pytest.importorskip("torchmetrics.functional.image")
     a, b = smooth_and_noisy(height=400, width=384, noise=40)
     theirs = functional.multiscale_structural_similarity_index_measure(
@@ -113,9 +113,7 @@ def test_ms_ssim_is_the_product_of_means_of_its_scales():
     assert float(ms_ssim(a, b)) == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("side", "scales"), [(10, 0), (11, 1), (22, 2), (64, 3), (88, 4), (175, 4), (176, 5)]
-)
+@pytest.mark.parametrize(("side", "scales"), [(10, 0), (11, 1), (22, 2), (64, 3), (88, 4), (175, 4), (176, 5)])
 def test_so_many_scales_fit(side, scales):
     assert scales_for((side, 300)) == scales
     if scales == 5:
@@ -130,5 +128,5 @@ def test_what_cannot_be_compared_is_told():
         ssim(a.float(), b)
     with pytest.raises(UserError, match=r"9×9 is less than the window"):
         ssim(a[..., :9, :9], b[..., :9, :9])
-    with pytest.raises(UserError, match="5 for pictures of 40×48, which have 1 to 2.*176"):
+    with pytest.raises(UserError, match="5 for images of 40×48, which have 1 to 2.*176"):
         ms_ssim(a, b, scales=5)

@@ -12,12 +12,12 @@ import torch
 
 from oracles import seeded
 from scorefield.errors import UserError
-from scorefield.evaluation import inception_weights as module
-from scorefield.evaluation.distances import frechet_distance, inception_score, kernel_distance, kernel_parts
-from scorefield.evaluation.inception import Inception, InceptionFeatures, inception_features, resize
-from scorefield.evaluation.inception_weights import STANDARD
-from scorefield.evaluation.reference import choose_features, titles
-from training.toys import pictures
+from scorefield.metrics import inception_weights as module
+from scorefield.metrics.distances import frechet_distance, inception_score, kernel_distance, kernel_parts
+from scorefield.metrics.inception import Inception, InceptionFeatures, inception_features, resize
+from scorefield.metrics.inception_weights import STANDARD
+from scorefield.metrics.reference import choose_features, titles
+from training.toys import images
 
 
 def random_weights(network):
@@ -80,7 +80,7 @@ def test_the_resize_is_tensorflows_with_neither_half_pixels_nor_aligned_corners(
             assert torch.allclose(out[..., i, j], top * (1 - dy) + bottom * dy, atol=1e-3)
 
 
-def test_the_resize_keeps_pictures_of_the_networks_own_size():
+def test_the_resize_keeps_images_of_the_networks_own_size():
     x = some(1, 3, 299, 299).float()
     assert torch.equal(resize(x), x)
 
@@ -91,9 +91,7 @@ def test_the_resize_keeps_pictures_of_the_networks_own_size():
 def test_the_network_has_the_published_weights_names_and_shapes(network):
     weights = published_names(network)
     assert sum(name.endswith("conv.weight") for name in weights) == 94
-    assert (
-        sum(p.numel() for p in network.parameters()) == 23_834_568 + 8 * 2049
-    )  # torchvision's, 1008 classes
+    assert sum(p.numel() for p in network.parameters()) == 23_834_568 + 8 * 2049  # torchvision's, 1008 classes
     for name, shape in {
         "Conv2d_1a_3x3.conv.weight": (32, 3, 3, 3),
         "Mixed_5b.branch5x5_2.conv.weight": (64, 48, 5, 5),
@@ -108,7 +106,7 @@ def test_the_network_has_the_published_weights_names_and_shapes(network):
 
 
 def test_features_and_logits_are_torch_fidelitys_on_weights_of_a_fixed_stream(network):
-    """Numbers from torch-fidelity 0.4.0's own network with these weights, on these pictures."""
+    """Numbers from torch-fidelity 0.4.0's own network with these weights, on these images."""
     with torch.inference_mode():
         features, logits = network(some(2, 3, 32, 40))
     found = (features[0, :3].tolist(), features.double().norm(dim=1).tolist(),
@@ -234,7 +232,7 @@ def test_a_file_that_is_none_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read as weights"):
         module.read(tmp_path / "w.pth", EXPECTED)
     with pytest.raises(UserError, match="no such file"):
-        choose_features(pictures(), f"inception:{tmp_path / 'none.pth'}", lambda *_: None)
+        choose_features(images(), f"inception:{tmp_path / 'none.pth'}", lambda *_: None)
 
 
 @pytest.fixture
@@ -264,7 +262,7 @@ def test_what_is_not_the_published_file_is_not_kept(shelf):
     assert list((shelf / "cache" / "features").iterdir()) == []
 
 
-def test_a_damaged_copy_is_fetched_again(shelf):
+def test_a_degraded_copy_is_fetched_again(shelf):
     path = module.published()
     path.write_bytes(b"half")
     assert module.published().read_bytes() == b"weights" * 999

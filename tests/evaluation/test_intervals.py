@@ -7,8 +7,8 @@ import torch
 
 from oracles import seeded
 from scorefield.errors import UserError
-from scorefield.evaluation.distances import frechet_distance
-from scorefield.evaluation.intervals import bootstrap, jackknife
+from scorefield.metrics.distances import frechet_distance
+from scorefield.metrics.intervals import bootstrap, jackknife
 
 
 def test_the_bootstrap_of_a_mean_is_that_of_normal_theory():
@@ -45,9 +45,7 @@ def test_a_bootstrap_is_repeated_by_its_seed_and_holds_constants():
 def test_the_jackknife_of_a_mean_is_students_interval():
     # Leaving one of 20 out in turn gives exactly s/√n for a mean.
     values = torch.randn(20, generator=seeded(3), dtype=torch.float64)
-    mean, twice = jackknife(
-        lambda rows: torch.stack([values[rows].mean(), 2 * values[rows].mean()]), torch.arange(20)
-    )
+    mean, twice = jackknife(lambda rows: torch.stack([values[rows].mean(), 2 * values[rows].mean()]), torch.arange(20))
     half = 2.093 * float(values.std()) / math.sqrt(20)
     assert mean.high - mean.value == pytest.approx(half, rel=1e-3)
     assert twice.high - twice.value == pytest.approx(2 * half, rel=1e-3)

@@ -1,4 +1,4 @@
-"""Score-matching losses on Gaussian pictures, where every number is known."""
+"""Score-matching losses on Gaussian images, where every number is known."""
 
 import math
 
@@ -13,8 +13,8 @@ from scorefield.evaluation.losses import (
     InPixels,
     common_levels,
     estimate,
-    ladder_levels,
     level_losses,
+    schedule_levels,
     student,
 )
 from scorefield.model import ScoreModel
@@ -27,9 +27,9 @@ EXACT, WRONG = Gaussian(MEAN, STD), Gaussian(0.55, 0.22)
 
 @pytest.fixture(scope="module")
 def measured():
-    pictures = data(3000)
+    images = data(3000)
     return {
-        name: level_losses(model, pictures, SIGMAS, seed=1, batch=1000)
+        name: level_losses(model, images, SIGMAS, seed=1, batch=1000)
         for name, model in (("exact", EXACT), ("wrong", WRONG))
     }
 
@@ -120,9 +120,9 @@ def model(mean=MEAN, std=STD, *, value_range=(0.0, 1.0), sigma_range=(0.01, 2.0)
 
 @pytest.mark.parametrize("value_range", [(0.0, 1.0), (-1.0, 1.0), (-3.0, 5.0)])
 def test_the_losses_do_not_depend_on_the_models_range_of_pixels(value_range):
-    pictures = data(40)
-    plain = level_losses(EXACT, pictures, SIGMAS)
-    scaled = level_losses(InPixels(model=model(value_range=value_range)), pictures, SIGMAS)
+    images = data(40)
+    plain = level_losses(EXACT, images, SIGMAS)
+    scaled = level_losses(InPixels(model=model(value_range=value_range)), images, SIGMAS)
     assert torch.allclose(scaled.denoising, plain.denoising, rtol=1e-3, atol=1e-5)
     assert torch.allclose(scaled.sliced, plain.sliced, rtol=1e-3, atol=1e-4)
 
@@ -134,10 +134,10 @@ def test_a_model_that_sees_no_noise_has_loss_one():
 
 
 def test_nan_is_told_where_it_is():
-    pictures = data(5)
-    pictures[3, 0, 1, 1] = math.nan
+    images = data(5)
+    images[3, 0, 1, 1] = math.nan
     with pytest.raises(UserError, match="1 of 5 hold NaN"):
-        level_losses(EXACT, pictures, (0.1,))
+        level_losses(EXACT, images, (0.1,))
     with pytest.raises(UserError, match=r"NaN or infinity at σ = 0\.1"):
         level_losses(lambda x, sigma: x * math.nan, data(5), (0.1,), projections=0)
 
@@ -153,15 +153,15 @@ def test_levels_lie_where_every_model_knows_them_in_units_of_pixels():
     assert common_levels([wide], 2) == pytest.approx([40, 0.001])
 
 
-def test_a_ladder_gives_the_levels_where_a_model_has_one():
-    ladder = NCSN(sigmas=(1.0, 0.5, 0.25, 0.125, 0.06))
-    rungs = model(parameterization=ladder, sigma_range=(0.06, 1.0))
+def test_a_schedule_gives_the_levels_where_a_model_has_one():
+    schedule = NCSN(sigmas=(1.0, 0.5, 0.25, 0.125, 0.06))
+    levels = model(parameterization=schedule, sigma_range=(0.06, 1.0))
     other = model(value_range=(-1.0, 1.0), sigma_range=(0.2, 80.0))  # from 0.1 of pixels
-    assert common_levels([other, rungs]) == pytest.approx([1.0, 0.5, 0.25, 0.125])
-    assert common_levels([rungs], 3) == pytest.approx([1.0, 0.25, 0.06])
-    assert ladder_levels(rungs, [rungs, other]) == pytest.approx([1.0, 0.5, 0.25, 0.125])
-    halved = model(parameterization=ladder, value_range=(-1.0, 1.0), sigma_range=(0.06, 1.0))
-    assert ladder_levels(halved, [halved]) == pytest.approx([0.5, 0.25, 0.125, 0.0625, 0.03])
+    assert common_levels([other, levels]) == pytest.approx([1.0, 0.5, 0.25, 0.125])
+    assert common_levels([levels], 3) == pytest.approx([1.0, 0.25, 0.06])
+    assert schedule_levels(levels, [levels, other]) == pytest.approx([1.0, 0.5, 0.25, 0.125])
+    halved = model(parameterization=schedule, value_range=(-1.0, 1.0), sigma_range=(0.06, 1.0))
+    assert schedule_levels(halved, [halved]) == pytest.approx([0.5, 0.25, 0.125, 0.0625, 0.03])
 
 
 def test_levels_that_cannot_be_are_told():
@@ -171,9 +171,9 @@ def test_levels_that_cannot_be_are_told():
     with pytest.raises(UserError, match="need at least one"):
         common_levels([low], 0)
     with pytest.raises(UserError, match="has none"):
-        ladder_levels(model(parameterization=EDM()), [low])
-    with pytest.raises(UserError, match="no rung lies within"):
-        ladder_levels(model(parameterization=NCSN(sigmas=(1.0, 0.5))), [low])
+        schedule_levels(model(parameterization=EDM()), [low])
+    with pytest.raises(UserError, match="no noise level lies within"):
+        schedule_levels(model(parameterization=NCSN(sigmas=(1.0, 0.5))), [low])
 
 
 def test_estimates_are_told_to_two_digits_of_their_interval():

@@ -4,20 +4,20 @@ import pytest
 import torch
 
 from oracles import seeded
-from scorefield.data.imageset import ImageSet
+from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.evaluation.cases import parse_case
-from scorefield.evaluation.distances import kernel_distance
-from scorefield.evaluation.diversity import consecutive, first_with_rest
-from scorefield.evaluation.features import random_features
-from scorefield.evaluation.fidelity import psnr
-from scorefield.evaluation.intervals import Interval
-from scorefield.evaluation.mended import MOST_PSNR, Judges, measure
-from scorefield.evaluation.perceptual import accuracy, agreement, feature_distance
-from scorefield.evaluation.side_by_side import compare_mending
-from scorefield.evaluation.systems import Input, mending, read_name
-from scorefield.evaluation.tables import Mended, is_lower_better, markdown, picture_sheet
+from scorefield.evaluation.restored import MOST_PSNR, Judges, measure
+from scorefield.evaluation.side_by_side import compare_restoring
+from scorefield.evaluation.systems import Input, read_name, restoring
+from scorefield.evaluation.tables import Restored, image_sheet, is_lower_better, markdown
 from scorefield.evaluation.trial import Windows, make_trial
+from scorefield.metrics.distances import kernel_distance
+from scorefield.metrics.diversity import consecutive, first_with_rest
+from scorefield.metrics.features import random_features
+from scorefield.metrics.fidelity import psnr
+from scorefield.metrics.intervals import Interval
+from scorefield.metrics.perceptual import accuracy, agreement, feature_distance
 from scorefield.model import ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM
@@ -25,9 +25,9 @@ from scorefield.parameterization import EDM
 
 def some_windows(n=12, side=16):
     noise = torch.rand(n, 3, side // 4, side // 4, generator=seeded(0))
-    images = torch.nn.functional.interpolate(noise, (side, side), mode="bilinear").mul(255).to(torch.uint8)
-    pictures = ImageSet(images=images, labels=None, name="blobs", source="made here")
-    return Windows(set=pictures, groups=torch.arange(n) // 2, words=f"{n} blobs")
+    values = torch.nn.functional.interpolate(noise, (side, side), mode="bilinear").mul(255).to(torch.uint8)
+    images = ImageSet(images=values, labels=None, name="blobs", source="made here")
+    return Windows(set=images, groups=torch.arange(n) // 2, words=f"{n} blobs")
 
 
 class Fixed:
@@ -120,8 +120,8 @@ def test_agreement_asks_for_the_originals_class_and_accuracy_for_the_label():
     assert feature_distance(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]])).tolist() == [5.0]
 
 
-def test_a_kernel_distance_of_pairs_is_zero_in_the_mean_for_a_copy_of_equal_law():
-    # a and b of one law, correlated pair by pair: pairs left in make it negative, left out it is unbiased.
+def test_a_kernel_distance_of_pairs_is_zero_in_the_mean_for_a_copy_of_equal_distribution():
+    # a and b of one distribution, correlated pair by pair: pairs left in make it negative, left out it is unbiased.
     def distance(seed, *, paired):
         shared = torch.randn(40, 3, generator=seeded(seed))
         a, b = (shared + 0.3 * torch.randn(40, 3, generator=seeded(1000 * k + seed)) for k in (1, 2))
@@ -147,7 +147,7 @@ def conditional(tasks=("dejpeg", "inpaint"), side=16):
 
 def test_a_network_answers_alike_for_one_seed_and_keeps_what_is_known():
     trial = make_trial(parse_case("inpaint:center"), some_windows())
-    system = mending("tiny", conditional(), steps=2)
+    system = restoring("tiny", conditional(), steps=2)
     one, again, other = (system.mend(trial, slice(2, 5), seed=seed) for seed in (1, 1, 2))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
@@ -157,9 +157,9 @@ def test_a_network_answers_alike_for_one_seed_and_keeps_what_is_known():
 
 
 @pytest.mark.parametrize("text", ["inpaint:center", "dejpeg:10", "colorize"])
-def test_pictures_larger_than_the_model_are_mended_as_a_users_are(text):
+def test_images_larger_than_the_model_are_restored_as_a_users_are(text):
     trial = make_trial(parse_case(text), some_windows(2, side=32))
-    system = mending("tiny", conditional(("dejpeg", "inpaint", "colorize")), steps=1)
+    system = restoring("tiny", conditional(("dejpeg", "inpaint", "colorize")), steps=1)
     one, again, other = (system.mend(trial, slice(0, 2), seed=seed) for seed in (1, 1, 2))
     assert one.shape == trial.originals.shape
     assert torch.equal(one, again)
@@ -171,8 +171,8 @@ def test_pictures_larger_than_the_model_are_mended_as_a_users_are(text):
 def test_several_cases_in_one_call_with_the_tools_of_each(tmp_path):
     windows = some_windows(8)
     told = []
-    report, sheets = compare_mending(
-        [mending("tiny", conditional(), steps=2), mending("other", conditional(("inpaint",)), steps=3)],
+    report, sheets = compare_restoring(
+        [restoring("tiny", conditional(), steps=2), restoring("other", conditional(("inpaint",)), steps=3)],
         [parse_case("inpaint:center"), parse_case("dejpeg:10")],
         windows,
         training=lambda: some_windows(4),
@@ -195,11 +195,11 @@ def test_several_cases_in_one_call_with_the_tools_of_each(tmp_path):
 
 def test_a_system_that_serves_nothing_is_told():
     def compared(*systems, tools=None):
-        compare_mending(
+        compare_restoring(
             systems, [parse_case("dejpeg:10")], some_windows(4), training=lambda: some_windows(4), tools=tools
         )
 
-    able, unable = mending("able", conditional()), mending("unable", conditional(("colorize",)))
+    able, unable = restoring("able", conditional()), restoring("unable", conditional(("colorize",)))
     with pytest.raises(UserError, match=r"unable: was not trained to dejpeg\. It knows: colorize"):
         compared(unable)
     with pytest.raises(UserError, match="unable: was trained for none of dejpeg"):
@@ -221,9 +221,9 @@ def test_names_of_systems_are_read():
     with pytest.raises(UserError, match="no number of steps"):
         read_name("pigdm@few:x")
     with pytest.raises(UserError, match=r"Write e\.g\. pigdm:alone"):
-        mending("alone", conditional(()))
-    with pytest.raises(UserError, match="pigdm takes a model of pictures alone"):
-        mending("tiny", conditional(), method="pigdm")
+        restoring("alone", conditional(()))
+    with pytest.raises(UserError, match="pigdm takes a model of images alone"):
+        restoring("tiny", conditional(), method="pigdm")
 
 
 def test_arrows_point_to_the_good():
@@ -233,13 +233,13 @@ def test_arrows_point_to_the_good():
 
 
 def test_a_report_is_plain_data(table):
-    report = Mended(pictures="p", training="", candidates=1, seed=0, tables=())
+    report = Restored(images="p", training="", candidates=1, seed=0, tables=())
     assert report.to_dict()["tables"] == ()
     assert Interval(value=1.0, low=-1.0, high=2.0).excludes_zero is False
 
 
 def test_the_sheet_has_a_column_for_each_system_under_its_name(trial):
     names = ["a", "a very long name that is broken into lines"]
-    sheet = picture_sheet(trial.seen, [trial.seen, trial.originals], trial.originals, names, rows=[0, 3])
+    sheet = image_sheet(trial.seen, [trial.seen, trial.originals], trial.originals, names, rows=[0, 3])
     assert sheet.width == 4 * (8 * 16 + 4) + 4
     assert sheet.height > 2 * (8 * 16 + 4) + 4 + 18

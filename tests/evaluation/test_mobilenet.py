@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from oracles import seeded
 from scorefield.errors import UserError
-from scorefield.evaluation.lpips import AlexNet, read_lpips
-from scorefield.evaluation.mobilenet import MobileNetV2, mobilenet_features, normalized
-from scorefield.evaluation.reference import choose_features, titles
-from training.toys import pictures
+from scorefield.metrics.lpips import AlexNet, read_lpips
+from scorefield.metrics.mobilenet import MobileNetV2, mobilenet_features, normalized
+from scorefield.metrics.reference import choose_features, titles
+from training.toys import images
 
 REAL = Path(os.environ.get("SCOREFIELD_MOBILENET", "/nowhere"))
 """torchvision's file, where there is one."""
@@ -85,7 +85,7 @@ def test_features_are_those_of_the_network_written_out(weights):
     torch.testing.assert_close(found.probabilities, logits.softmax(1), atol=1e-4, rtol=1e-3)
 
 
-def test_a_picture_of_224_goes_in_as_it_is_and_grey_as_three_channels():
+def test_a_image_of_224_goes_in_as_it_is_and_grey_as_three_channels():
     images = pixels(1, 224, channels=1)
     seen = normalized(images)
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -96,7 +96,7 @@ def test_a_picture_of_224_goes_in_as_it_is_and_grey_as_three_channels():
 
 def test_the_name_holds_the_digest_and_a_distance_is_no_fid(weights):
     path, _ = weights
-    features = choose_features(pictures(channels=3), f"mobilenet:{path}", lambda words, share: None)
+    features = choose_features(images(channels=3), f"mobilenet:{path}", lambda words, share: None)
     assert features.name.startswith("mobilenet-")
     assert len(features.name) == len("mobilenet-") + 4
     assert titles(features.name)[0] == f"FD[{features.name}]"
@@ -114,7 +114,7 @@ def test_weights_of_something_else_are_told(tmp_path, weights):
     with pytest.raises(UserError, match="no such file"):
         mobilenet_features(tmp_path / "none.pth")
     with pytest.raises(UserError, match="mobilenet:FILE"):
-        choose_features(pictures(channels=3), "mobilenet", lambda words, share: None)
+        choose_features(images(channels=3), "mobilenet", lambda words, share: None)
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="torchvision's file is not there")
@@ -149,9 +149,9 @@ def test_lpips_is_the_weighted_distance_of_unit_features(two_files):
 
     def layers(images):
         x = images.double() / 127.5 - 1
-        x = (x - torch.tensor([-0.030, -0.088, -0.188]).reshape(3, 1, 1)) / torch.tensor(
-            [0.458, 0.448, 0.450]
-        ).reshape(3, 1, 1)
+        x = (x - torch.tensor([-0.030, -0.088, -0.188]).reshape(3, 1, 1)) / torch.tensor([0.458, 0.448, 0.450]).reshape(
+            3, 1, 1
+        )
         for i, (index, stride, pad) in enumerate([(0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1)]):
             if i in (1, 2):
                 x = F.max_pool2d(x, 3, 2)

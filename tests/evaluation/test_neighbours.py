@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scorefield.errors import UserError
-from scorefield.evaluation.neighbours import nearest
+from scorefield.metrics.neighbours import nearest
 
 
 def plain(queries: torch.Tensor, reference: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,9 +35,7 @@ def test_rows_nearer_than_the_rounding_of_a_matrix_product_are_told_apart():
     reference = base + 1e-9 * (order[:, None] + 1) * step
     indices, distances = nearest(base, torch.cat([reference, 5 + reference]), k=3)
     assert indices[0].tolist() == [int((order == i).nonzero()) for i in range(3)]
-    torch.testing.assert_close(
-        distances[0], 1e-9 * torch.arange(1, 4).double() * step.norm(), rtol=1e-5, atol=0
-    )
+    torch.testing.assert_close(distances[0], 1e-9 * torch.arange(1, 4).double() * step.norm(), rtol=1e-5, atol=0)
 
 
 def test_a_copy_is_at_distance_exactly_zero():

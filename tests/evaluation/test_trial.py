@@ -1,10 +1,10 @@
-"""Cases, windows, and what a damage leaves of them."""
+"""Cases, windows, and what a degradation leaves of them."""
 
 import pytest
 import torch
 
 from oracles import ramp
-from scorefield.data.images import to_float, to_uint8
+from scorefield.data.image import to_float, to_uint8
 from scorefield.degradations import JPEG, EncodedJPEG, Identity, Mask, shown
 from scorefield.errors import UserError
 from scorefield.evaluation.cases import jpeg_cases, parse_case
@@ -38,7 +38,7 @@ def test_windows_are_fixed_by_the_seed_and_know_their_photograph(photographs, wi
     assert torch.equal(windows.set.images, again.set.images)
     assert not torch.equal(windows.set.images, other.set.images)
     assert windows.groups.tolist() == [0, 1, 2, 0, 1, 2]
-    assert windows.words.startswith("6 windows of 16×16 of 3 pictures of photographs")
+    assert windows.words.startswith("6 windows of 16×16 of 3 images of photographs")
     assert "test, reduced to 0.5–1, " in windows.words
     assert windows.set.images.shape == (6, 3, 16, 16)
 
@@ -48,7 +48,7 @@ def test_few_windows_are_of_as_many_photographs(photographs):
     assert len(set(two.groups.tolist())) == 2
 
 
-def test_a_set_of_pictures_of_one_size_gives_itself(tmp_path):
+def test_a_set_of_images_of_one_size_gives_itself(tmp_path):
     data = write_set(tmp_path / "ramps.npz")
     found = open_test_windows(str(data), 8, n=500, split="test", channels=1)
     assert len(found) == 24
@@ -76,7 +76,7 @@ def test_every_system_is_given_the_same_bytes(windows, text):
     assert torch.equal(whole.left, again.left)
     if text in ("inpaint", "uncrop", "dejpeg", "denoise:20", "descratch"):
         assert not torch.equal(whole.left, other.left)
-    # in another value range, and a few at a time, it is the same picture
+    # in another value range, and a few at a time, it is the same image
     for value_range in ((-1.0, 1.0), (0.0, 1.0)):
         parts = [whole.observation(rows, value_range) for rows in (slice(0, 4), slice(4, 6))]
         y = torch.cat([part.y for part in parts])
@@ -88,7 +88,7 @@ def test_every_system_is_given_the_same_bytes(windows, text):
             assert torch.equal(to_uint8(view.source, value_range)[known], whole.originals[rows][known])
 
 
-def test_a_hole_is_grey_and_beside_it_is_the_picture(windows):
+def test_a_hole_is_grey_and_beside_it_is_the_image(windows):
     trial = make_trial(parse_case("inpaint:center"), windows)
     hole = trial.hole.expand_as(trial.seen)
     assert torch.equal(trial.hole, trial.fill)
@@ -151,7 +151,7 @@ def test_what_cannot_be_meant_is_told(text, told):
         parse_case(text)
 
 
-def test_one_picture_is_too_few(tmp_path):
+def test_one_image_is_too_few(tmp_path):
     ramp(tmp_path / "a.png", 40, 40)
-    with pytest.raises(UserError, match="at least two pictures, got 1"):
+    with pytest.raises(UserError, match="at least two images, got 1"):
         open_test_windows(str(tmp_path), 16, n=1, split="train", channels=3)

@@ -15,17 +15,17 @@ from scorefield.samplers import plan
 def test_what_is_kept_is_the_start_the_end_of_each_level_and_the_result():
     model = exact_model(float32_mixture())
     kept = follow(model, Anneal(samples=400, levels=4, steps=300))
-    rungs = plan(model, "annealed-langevin", 300).sigmas
-    assert kept[0].sigma == pytest.approx(float(rungs[0]))
-    assert kept[1].sigma == pytest.approx(float(rungs[rungs <= 4][0]))  # twice the width of −1…1
-    assert kept[-2].sigma == pytest.approx(float(rungs[-1]))
+    levels = plan(model, "annealed-langevin", 300).sigmas
+    assert kept[0].sigma == pytest.approx(float(levels[0]))
+    assert kept[1].sigma == pytest.approx(float(levels[levels <= 4][0]))  # twice the width of −1…1
+    assert kept[-2].sigma == pytest.approx(float(levels[-1]))
     assert [step.sigma for step in kept] == sorted((step.sigma for step in kept), reverse=True)
     _, covariance = mixture_moments(float32_mixture(), kept[1].sigma)
     spread = kept[1].x.flatten(1).T.cov().trace()
-    assert float(spread / covariance.trace()) == pytest.approx(1, abs=0.25)  # 400 chains, 60 rungs
+    assert float(spread / covariance.trace()) == pytest.approx(1, abs=0.25)  # 400 chains, 60 noise levels
 
 
-def test_of_a_short_ladder_every_rung_is_shown():
+def test_of_a_short_schedule_every_level_is_shown():
     model = exact_model(float32_mixture())
     model.sigma_range = (0.01, 1.0)
     kept = follow(model, Anneal(samples=2, levels=50, steps=20))
@@ -37,9 +37,9 @@ def test_the_figure_and_its_table(tmp_path, channels):
     pytest.importorskip("matplotlib")
     model = tiny_model(channels)
     anneal(model, tmp_path, Anneal(samples=3, levels=4, steps=40))
-    with Image.open(tmp_path / "anneal.png") as picture:
-        assert picture.width > picture.height
-        assert (picture.width, picture.height) > (6 * 84, 3 * 84)
+    with Image.open(tmp_path / "anneal.png") as image:
+        assert image.width > image.height
+        assert (image.width, image.height) > (6 * 84, 3 * 84)
     with (tmp_path / "anneal.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["level", "sigma", "evaluations", "mean", "std", "denoised_to_result"]
@@ -48,7 +48,7 @@ def test_the_figure_and_its_table(tmp_path, channels):
     assert float(rows[-1]["denoised_to_result"]) < float(rows[0]["denoised_to_result"])
 
 
-def test_the_same_seed_gives_the_same_pictures():
+def test_the_same_seed_gives_the_same_images():
     model = tiny_model()
     first, second = (follow(model, Anneal(samples=2, steps=10), seed=5)[-1].x for _ in range(2))
     assert torch.equal(first, second)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from oracles import tiny_model
 from scorefield.errors import UserError
-from scorefield.figures.canvas import claim, pictures_for, tiles, write_csv
+from scorefield.figures.drawing import claim, images_for, tiles, write_csv
 from training.toys import write_set
 
 pytest.importorskip("matplotlib")
@@ -28,10 +28,10 @@ def test_a_table_is_read_back_as_it_was(tmp_path):
 def test_every_tile_stands_in_its_place_pixel_for_pixel(tmp_path, channels):
     """Tiles of one grey each: row i, column k has the grey 40 i + 10 k."""
     greys = 40 * torch.arange(2)[:, None] + 10 * torch.arange(3)
-    pictures = greys[..., None, None, None].expand(2, 3, channels, 28, 28).to(torch.uint8)
-    path = tiles(pictures, tmp_path / "t.png", columns=["", "", ""], apart=(1,))
-    with Image.open(path) as picture:
-        seen = np.asarray(picture.convert("RGB")).astype(int)
+    images = greys[..., None, None, None].expand(2, 3, channels, 28, 28).to(torch.uint8)
+    path = tiles(images, tmp_path / "t.png", columns=["", "", ""], apart=(1,))
+    with Image.open(path) as image:
+        seen = np.asarray(image.convert("RGB")).astype(int)
     runs = [v for v in seen[seen.shape[0] // 4].mean(1).tolist() if v != 255]
     assert len(runs) == 3 * 84
     assert runs[::84] == [0, 10, 20]
@@ -40,9 +40,9 @@ def test_every_tile_stands_in_its_place_pixel_for_pixel(tmp_path, channels):
 
 
 def test_labels_widen_the_margin(tmp_path):
-    pictures = torch.zeros(2, 2, 1, 8, 8, dtype=torch.uint8)
-    plain = tiles(pictures, tmp_path / "a.png", columns=["", ""])
-    told = tiles(pictures, tmp_path / "b.png", columns=["one", "two\nlines"], rows=["a long label", "b"])
+    images = torch.zeros(2, 2, 1, 8, 8, dtype=torch.uint8)
+    plain = tiles(images, tmp_path / "a.png", columns=["", ""])
+    told = tiles(images, tmp_path / "b.png", columns=["one", "two\nlines"], rows=["a long label", "b"])
     with Image.open(plain) as a, Image.open(told) as b:
         assert b.width > a.width + 40
         assert b.height > a.height + 20
@@ -57,10 +57,10 @@ def test_what_is_there_is_claimed_only_on_demand(tmp_path):
         claim(tmp_path / "a.png", "b.png", overwrite=False)
 
 
-def test_larger_pictures_are_shrunk_and_others_refused(tmp_path):
+def test_larger_images_are_shrunk_and_others_refused(tmp_path):
     model = tiny_model(1, size=8)
-    assert pictures_for(model, str(write_set(tmp_path / "l.npz", side=16))).shape == (1, 8, 8)
+    assert images_for(model, str(write_set(tmp_path / "l.npz", side=16))).shape == (1, 8, 8)
     with pytest.raises(UserError, match=r"6×6.*1×8×8.*--model"):
-        pictures_for(model, str(write_set(tmp_path / "s.npz", side=6)))
+        images_for(model, str(write_set(tmp_path / "s.npz", side=6)))
     with pytest.raises(UserError, match=r"3×8×8, the model draws 1×8×8"):
-        pictures_for(model, str(write_set(tmp_path / "c.npz", channels=3)))
+        images_for(model, str(write_set(tmp_path / "c.npz", channels=3)))

@@ -8,16 +8,16 @@ from PIL import Image
 
 from scorefield import hub
 from scorefield.errors import UserError
-from scorefield.figures.demo import demo
+from scorefield.figures.tour import demo
 from scorefield.training import read_recipe
 from training.toys import SETTINGS, write_set
 
-module = sys.modules["scorefield.figures.demo"]
+module = sys.modules["scorefield.figures.tour"]
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    """The tour's recipe and ladders, shortened."""
+    """The tour's recipe and schedules, shortened."""
     pytest.importorskip("matplotlib")
     draw, mend = module.sample, module.restore
     monkeypatch.setattr(
@@ -28,24 +28,24 @@ def quick(monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_page_holds_every_picture_and_every_number(quick, tmp_path, channels):
+def test_the_page_holds_every_image_and_every_number(quick, tmp_path, channels):
     told = []
     data = write_set(tmp_path / "a <b> 'c'.npz", channels=channels)
     tour = demo(tmp_path / "tour", data=str(data), train_seconds=60, show=lambda *now: told.append(now))
     page = tour.page.read_text(encoding="utf-8")
-    words = re.sub(r"data:image/(png|gif);base64,[A-Za-z0-9+/=]+", "picture", page)
+    words = re.sub(r"data:image/(png|gif);base64,[A-Za-z0-9+/=]+", "image", page)
     assert page.count("data:image/") == 7
-    assert not re.search(r"https?://|//[a-z]|src=\"(?!picture)|href=|url\(|@import|<script", words)
+    assert not re.search(r"https?://|//[a-z]|src=\"(?!image)|href=|url\(|@import|<script", words)
     assert "$" not in words
     assert "a &lt;b&gt; &#x27;c&#x27;" in words
     assert "a <b>" not in words
     assert "48 in" in re.sub(r"\s+", " ", words)
     assert tour.images == 15 * 8
-    assert {part for part, *_ in told} == {"Training", "Sampling", "Mending", "Done"}
+    assert {part for part, *_ in told} == {"Training", "Sampling", "Restoring", "Done"}
     assert all(0 <= share <= 1 for _, share, _ in told)
-    for name in ("samples.png", "inpainting.png", "damaged.png", "mended.png", "loss.png", "trace.gif"):
-        with Image.open(tmp_path / "tour" / name) as picture:
-            picture.load()
+    for name in ("samples.png", "inpainting.png", "degraded.png", "restored.png", "loss.png", "trace.gif"):
+        with Image.open(tmp_path / "tour" / name) as image:
+            image.load()
     with Image.open(tmp_path / "tour" / "inpainting.png") as sheet:
         assert sheet.height > sheet.width  # eight rows of six
     assert hub.find(tmp_path / "tour" / "run").is_file()

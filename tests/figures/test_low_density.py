@@ -54,8 +54,8 @@ def test_the_figure_and_its_table(tmp_path):
     told = []
     settings = LowDensity(iterations=60, batch=16, width=16, points=41)
     made = low_density(tmp_path, settings, show=lambda share, words: told.append(share))
-    with Image.open(tmp_path / "low-density.png") as picture:
-        assert picture.width > picture.height > 400
+    with Image.open(tmp_path / "low-density.png") as image:
+        assert image.width > image.height > 400
     with (tmp_path / "low-density.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 9

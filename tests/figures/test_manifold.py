@@ -1,4 +1,4 @@
-"""The sliced loss of pictures, with noise on them and without."""
+"""The sliced loss of images, with noise on them and without."""
 
 import csv
 import math
@@ -16,7 +16,7 @@ module = sys.modules["scorefield.figures.manifold"]
 
 
 def flat(n=64):
-    """Pictures of one grey each: they lie on a line."""
+    """Images of one grey each: they lie on a line."""
     greys = torch.arange(n) * 255 // (n - 1)
     return greys[:, None, None, None].expand(n, 1, 8, 8).to(torch.uint8).contiguous()
 
@@ -37,7 +37,7 @@ def test_the_network_takes_any_size(channels, height, width):
 
 
 class Pull(nn.Module):
-    """s(x) = −k (x − mean x), which pulls a picture to the line of flat ones; k is learned."""
+    """s(x) = −k (x − mean x), which pulls an image to the line of flat ones; k is learned."""
 
     def __init__(self, channels, width):
         super().__init__()
@@ -48,10 +48,10 @@ class Pull(nn.Module):
 
 
 def test_without_noise_the_loss_falls_for_ever_and_with_noise_it_meets_its_bound(monkeypatch):
-    """Flat pictures of D = 64 pixels: per pixel the loss is (−k + ½ k² σ²)(1 − 1/D).
+    """Flat images of D = 64 pixels: per pixel the loss is (−k + ½ k² σ²)(1 − 1/D).
 
     Adam moves k by about its rate each time, so without noise the loss ends at −(1 + 200·0.1); with noise it
-    settles at k = 1/σ², that is at −(1 − 1/D)/2σ². Within 5 %, from 16 pictures and one v each.
+    settles at k = 1/σ², that is at −(1 − 1/D)/2σ². Within 5 %, from 16 images and one v each.
     """
     monkeypatch.setattr(module, "Autoencoder", Pull)
     settings = Manifold(iterations=200, batch=16, learning_rate=0.1, sigma=0.5)
@@ -75,8 +75,8 @@ def test_the_figure_and_its_table(tmp_path):
     told = []
     settings = Manifold(data=str(data), iterations=6, batch=4, width=8)
     made = manifold(tmp_path, settings, show=lambda share, words: told.append(share))
-    with Image.open(tmp_path / "manifold.png") as picture:
-        assert picture.width > picture.height
+    with Image.open(tmp_path / "manifold.png") as image:
+        assert image.width > image.height
     with (tmp_path / "manifold.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["iteration"]) for row in rows] == list(range(1, 7))

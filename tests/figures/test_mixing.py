@@ -30,13 +30,9 @@ def chains():
 def test_a_point_is_counted_to_the_mode_that_it_is_likelier_of():
     """log ⅕N₁ = log ⅘N₂ where x₁ + x₂ = −0.1 log 4."""
     edge = -math.log(4) / 10
-    points = torch.tensor(
-        [[edge / 2 - 0.01, edge / 2], [edge / 2 + 0.01, edge / 2], [-5.0, -5.0], [5.0, 5.0]]
-    )
+    points = torch.tensor([[edge / 2 - 0.01, edge / 2], [edge / 2 + 0.01, edge / 2], [-5.0, -5.0], [5.0, 5.0]])
     joint = mixture()._joint(points, 0.0)[0]
-    assert (
-        in_small_mode(points).tolist() == (joint[:, 0] > joint[:, 1]).tolist() == [True, False, True, False]
-    )
+    assert in_small_mode(points).tolist() == (joint[:, 0] > joint[:, 1]).tolist() == [True, False, True, False]
 
 
 def test_exact_samples_have_the_true_weight(chains):
@@ -74,14 +70,14 @@ def test_annealed_it_recovers_the_weight(chains, which):
     assert weight(chains[which].x) < weight(chains[1].x) - 0.15
 
 
-def test_the_ladder_of_the_appendix_ends_at_noise_of_one(chains):
+def test_the_schedule_of_the_appendix_ends_at_noise_of_one(chains):
     """At σ = 1 a mode's variance is 1 + 1, over 1 − r/4·½ of the discrete chain with r = 0.1."""
     large = chains[2].x[~in_small_mode(chains[2].x)]
     spread = math.sqrt(2 / (1 - 0.1 / 8))
     assert float((large - 5).square().mean().sqrt()) == pytest.approx(spread, rel=0.08)
 
 
-def test_the_ladder_of_the_text_runs_away_with_the_step_of_the_appendix(chains):
+def test_the_schedule_of_the_text_runs_away_with_the_step_of_the_appendix(chains):
     assert (chains[4].step_size, chains[4].sigmas) == (0.1, (10.0, 0.1))
     assert math.isnan(chains[4].row()["weight"])
     assert chains[3].step_size == pytest.approx(0.001)
@@ -90,8 +86,8 @@ def test_the_ladder_of_the_text_runs_away_with_the_step_of_the_appendix(chains):
 def test_the_figure_and_its_table(tmp_path):
     pytest.importorskip("matplotlib")
     made = mixing(tmp_path, Mixing(samples=60, langevin_steps=30, steps=10, levels=4))
-    with Image.open(tmp_path / "mixing.png") as picture:
-        assert picture.format == "PNG"
+    with Image.open(tmp_path / "mixing.png") as image:
+        assert image.format == "PNG"
     with (tmp_path / "mixing.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["method"] for row in rows] == ["exact samples", "Langevin", *["annealed Langevin"] * 3]

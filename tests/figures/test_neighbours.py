@@ -1,4 +1,4 @@
-"""Samples beside their nearest training pictures."""
+"""Samples beside their nearest training images."""
 
 import csv
 
@@ -9,12 +9,12 @@ from PIL import Image
 from oracles import tiny_model
 from scorefield.errors import UserError
 from scorefield.evaluation import random_features
-from scorefield.figures.neighbours import Neighbours, find, neighbours
-from training.toys import pictures
+from scorefield.figures.nearest import Neighbours, find, neighbours
+from training.toys import images
 
 
 def test_a_planted_copy_is_found_at_distance_zero_in_both_spaces():
-    train, judge = pictures(), random_features(1)
+    train, judge = images(), random_features(1)
     samples = torch.cat([train.images[[31, 7]], 255 - train.images[:1]])
     held_out = torch.flip(train.images[:20], (-1,))
     for space in find(samples, train, held_out, judge, k=3):
@@ -25,15 +25,15 @@ def test_a_planted_copy_is_found_at_distance_zero_in_both_spaces():
 
 
 def test_distances_of_pixels_are_those_of_values_from_0_to_1():
-    train = pictures()
+    train = images()
     flat = torch.full((1, 1, 8, 8), 100, dtype=torch.uint8)
     pixels, _ = find(flat, train, train.images[:5], random_features(1), k=1)
     near = train.images[pixels.indices[0, 0]].double()
     assert float(pixels.distances[0, 0]) == pytest.approx(float(((near - 100) / 255).norm()), rel=1e-9)
 
 
-def test_a_training_picture_that_is_held_out_is_not_its_own_neighbour():
-    train = pictures()
+def test_a_training_image_that_is_held_out_is_not_its_own_neighbour():
+    train = images()
     pixels, _ = find(train.images[:1], train, train.images[:9], random_features(1), k=1)
     assert pixels.usual > 0.05
 
@@ -41,22 +41,20 @@ def test_a_training_picture_that_is_held_out_is_not_its_own_neighbour():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_figures_and_their_table(tmp_path, channels):
     pytest.importorskip("matplotlib")
-    train = pictures(channels=channels)
+    train = images(channels=channels)
     settings = Neighbours(samples=3, neighbours=4, steps=2)
     neighbours(tiny_model(channels), train, train, random_features(channels), tmp_path, settings)
     for name in ("pixels", "features"):
-        with Image.open(tmp_path / f"neighbours-{name}.png") as picture:
-            assert picture.width > 5 * 80
-            assert picture.height > 3 * 80
+        with Image.open(tmp_path / f"neighbours-{name}.png") as image:
+            assert image.width > 5 * 80
+            assert image.height > 3 * 80
     with (tmp_path / "neighbours.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["space", "sample", "rank", "training_picture", "distance", "held_out_distance"]
+    assert list(rows[0]) == ["space", "sample", "rank", "training_image", "distance", "held_out_distance"]
     assert len(rows) == 2 * 3 * 4
     assert {row["space"] for row in rows} == {"pixels", "random-conv"}
 
 
-def test_more_neighbours_than_pictures_are_refused(tmp_path):
+def test_more_neighbours_than_images_are_refused(tmp_path):
     with pytest.raises(UserError, match="49 of 48"):
-        neighbours(
-            tiny_model(), pictures(), pictures(), random_features(1), tmp_path, Neighbours(neighbours=49)
-        )
+        neighbours(tiny_model(), images(), images(), random_features(1), tmp_path, Neighbours(neighbours=49))

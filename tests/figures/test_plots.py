@@ -20,9 +20,9 @@ def log(path, rows):
 def test_the_loss_is_drawn_as_a_png_or_svg(tmp_path, rows):
     pytest.importorskip("matplotlib")
     path = loss_curve(log(tmp_path / "log.csv", rows), tmp_path / "loss.png")
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        assert picture.width > picture.height > 100
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.width > image.height > 100
     drawn = loss_curve(log(tmp_path / "log.csv", rows), tmp_path / "loss.svg")
     assert drawn.read_text().startswith("<?xml")
 

@@ -1,4 +1,4 @@
-"""One noise level against a ladder."""
+"""One noise level against a schedule."""
 
 import csv
 
@@ -10,7 +10,7 @@ from scorefield.evaluation import random_features
 from scorefield.figures.single_sigma import PAPER, SingleSigma
 from scorefield.figures.single_sigma import single_sigma as draw
 from scorefield.training import read_recipe
-from training.toys import pictures
+from training.toys import images
 
 TINY = (
     'parameterization={kind="ncsnv2"}',
@@ -22,7 +22,7 @@ TINY = (
 
 def single_sigma(out, settings, **more):
     """Of the ramps, judged by random features."""
-    return draw(pictures(), pictures(24), random_features(1), out, settings, **more)
+    return draw(images(), images(24), random_features(1), out, settings, **more)
 
 
 @pytest.fixture
@@ -34,24 +34,24 @@ def settings():
 def test_the_figure_its_table_and_both_runs(settings, tmp_path):
     out, told = tmp_path / "out", []
     made = single_sigma(out, settings, show=lambda share, words: told.append(share))
-    with Image.open(out / "single-sigma.png") as picture:
-        assert picture.height > 6 * 80
+    with Image.open(out / "single-sigma.png") as image:
+        assert image.height > 6 * 80
     with (out / "single-sigma.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["pictures"] for row in rows] == [
-        "training pictures", "one level, σ = 0.01", "3 levels, σ 1 → 0.01",
+    assert [row["images"] for row in rows] == [
+        "training images", "one level, σ = 0.01", "3 levels, σ 1 → 0.01",
     ]  # fmt: skip
     assert list(rows[0]) == [
-        "pictures", "n", "features", "frechet", "kernel", "kernel_spread", "pixel_mean", "pixel_std",
+        "images", "n", "features", "frechet", "kernel", "kernel_spread", "pixel_mean", "pixel_std",
         "iterations", "updates", "step_size",
     ]  # fmt: skip
     assert len(made.numbers) == 3
     assert told == sorted(told)
-    one, ladder = (read_recipe(out / f"single-sigma-{name}" / "recipe.toml") for name in ("one", "ladder"))
-    assert one.noise_law().sigmas == pytest.approx((0.01001, 0.01))
-    assert ladder.noise_law().sigmas == pytest.approx((1, 0.1, 0.01))
-    same = {"noise": ladder.noise}
-    assert one.model_copy(update=same) == ladder
+    one, schedule = (read_recipe(out / f"single-sigma-{name}" / "recipe.toml") for name in ("one", "schedule"))
+    assert one.noise_distribution().sigmas == pytest.approx((0.01001, 0.01))
+    assert schedule.noise_distribution().sigmas == pytest.approx((1, 0.1, 0.01))
+    same = {"noise": schedule.noise}
+    assert one.model_copy(update=same) == schedule
 
 
 def test_the_same_command_goes_on_and_another_is_refused(settings, tmp_path):

@@ -1,4 +1,4 @@
-"""The animation of the way from noise to pictures."""
+"""The animation of the way from noise to images."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def step(index, *, value=0.0, sigma=1.0, n=2, channels=1):
 
 
 def levels(frame):
-    """The grey of the middle of the first noisy and the first denoised picture."""
+    """The grey of the middle of the first noisy and the first denoised image."""
     values = np.asarray(frame)
     half = (values.shape[1] - 12) // 2
     return int(values[10, 10]), int(values[10, half + 12 + 10])
@@ -36,7 +36,7 @@ def test_few_frames_are_kept_among_them_the_first_and_the_last(steps):
     assert len(seen) == steps or len(seen) >= 5
 
 
-def test_a_noisy_picture_is_shown_at_unit_spread_beside_what_the_model_makes_of_it():
+def test_a_noisy_image_is_shown_at_unit_spread_beside_what_the_model_makes_of_it():
     """x = 0.6·√(1+σ²) at σ = 3 is shown as 0.6; D as it is."""
     trace = Trace((-1.0, 1.0))
     x = torch.full((1, 1, 4, 4), 0.6 * 10**0.5)

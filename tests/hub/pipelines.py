@@ -6,8 +6,8 @@ from oracles import lively, seeded
 from scorefield.hub.export import export_diffusers
 from scorefield.model import ScoreModel
 from scorefield.networks import UNet
-from scorefield.noise import linear_beta
 from scorefield.parameterization import NoisePrediction
+from scorefield.schedules import linear_beta
 
 PLAIN = {
     "sample_size": 8,
@@ -46,21 +46,21 @@ def save_ddpm(folder, *, settings=PLAIN, **scheduler):
     import diffusers
 
     network = unet(settings)
-    law = diffusers.DDPMScheduler(**{"num_train_timesteps": 50, "beta_end": 0.2, **scheduler})
-    diffusers.DDPMPipeline(network, law).save_pretrained(folder)
-    return network, law
+    distribution = diffusers.DDPMScheduler(**{"num_train_timesteps": 50, "beta_end": 0.2, **scheduler})
+    diffusers.DDPMPipeline(network, distribution).save_pretrained(folder)
+    return network, distribution
 
 
 def ours(*, widths=(8, 16), groups=4, size=8, channels=1, family=NoisePrediction, sigmas=None, **settings):
     """A model of ours that is told the step, with lively weights."""
     torch.manual_seed(0)
     network = lively(UNet(channels=channels, widths=widths, groups=groups, **settings))
-    ladder = tuple((linear_beta(1e-3, 0.2, 50) if sigmas is None else sigmas).tolist())
+    schedule = tuple((linear_beta(1e-3, 0.2, 50) if sigmas is None else sigmas).tolist())
     return ScoreModel(
         network,
-        family(told="index", sigmas=ladder),
+        family(told="index", sigmas=schedule),
         shape=(channels, size, size),
-        sigma_range=(ladder[-1], ladder[0]),
+        sigma_range=(schedule[-1], schedule[0]),
     ).eval()
 
 
@@ -70,5 +70,5 @@ def exported(folder, **settings):
     return model, export_diffusers(model, folder)
 
 
-def pictures(n=2, *, channels=1, size=8, seed=0):
+def images(n=2, *, channels=1, size=8, seed=0):
     return torch.randn(n, channels, size, size, generator=seeded(seed))

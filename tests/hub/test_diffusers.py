@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import scorefield as sf
-from hub.pipelines import PLAIN, SKIPPING, exported, ours, pictures, save_ddpm, unet
+from hub.pipelines import PLAIN, SKIPPING, exported, images, ours, save_ddpm, unet
 from oracles import seeded, tiny_model
 from scorefield import checkpoint
 from scorefield.errors import UserError
@@ -17,8 +17,8 @@ from scorefield.hub import export_diffusers, find, import_diffusers
 from scorefield.hub.schedules import read_schedule, write_schedule
 from scorefield.model import Condition
 from scorefield.networks import from_card, to_card
-from scorefield.noise import cosine, linear_beta
 from scorefield.parameterization import DataPrediction, NoisePrediction, ScorePrediction, VelocityPrediction
+from scorefield.schedules import cosine, linear_beta
 
 diffusers = pytest.importorskip("diffusers")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -49,12 +49,12 @@ def folder(saved, tmp_path):
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
 @torch.no_grad()
 def test_a_ddpm_pipeline_denoises_by_its_network_and_its_schedule(tmp_path, prediction):
-    network, law = save_ddpm(tmp_path, prediction_type=prediction)
+    network, distribution = save_ddpm(tmp_path, prediction_type=prediction)
     model = import_diffusers(tmp_path)
     assert (model.shape, model.value_range) == ((1, 8, 8), (-1.0, 1.0))
     for step in (0, 7, 49):
-        signal = law.alphas_cumprod[step].double()  # ᾱ
-        x_vp = pictures()
+        signal = distribution.alphas_cumprod[step].double()  # ᾱ
+        x_vp = images()
         given = network(x_vp, step).sample
         x0 = {
             "epsilon": (x_vp - (1 - signal).sqrt() * given) / signal.sqrt(),
@@ -69,13 +69,13 @@ def test_a_ddpm_pipeline_denoises_by_its_network_and_its_schedule(tmp_path, pred
 @torch.no_grad()
 def test_a_ve_pipeline_gives_the_score_of_pixels_from_0_to_1(tmp_path):
     network = unet(SKIPPING)
-    law = diffusers.ScoreSdeVeScheduler(sigma_min=0.02, sigma_max=50.0)
-    diffusers.DDPMPipeline(network, law).save_pretrained(tmp_path)
+    distribution = diffusers.ScoreSdeVeScheduler(sigma_min=0.02, sigma_max=50.0)
+    diffusers.DDPMPipeline(network, distribution).save_pretrained(tmp_path)
     model = import_diffusers(tmp_path)
     assert (model.shape, model.value_range, model.sigma_range) == ((3, 8, 8), (0.0, 1.0), (0.02, 50.0))
     assert model.parameterization == ScorePrediction()
     for sigma in (0.02, 1.3, 50.0):
-        x, levels = 3 * pictures(channels=3), torch.tensor([sigma, sigma])
+        x, levels = 3 * images(channels=3), torch.tensor([sigma, sigma])
         score = network(x, levels).sample
         torch.testing.assert_close(sf.score(model, x, levels), score, rtol=1e-5, atol=1e-6 / sigma)
         torch.testing.assert_close(model(x, levels), x + sigma**2 * score, rtol=1e-5, atol=1e-5)
@@ -98,10 +98,10 @@ def test_a_karras_ve_pipeline_asks_about_half_the_noise():
         {"trained_betas": [0.1, 0.2, 0.3, 0.05]},
     ],
 )
-def test_the_ladder_is_their_schedule_to_the_last_bit(settings):
-    law = diffusers.DDPMScheduler(**settings)
+def test_the_schedule_is_their_schedule_to_the_last_bit(settings):
+    distribution = diffusers.DDPMScheduler(**settings)
     schedule = read_schedule({"_class_name": "DDPMScheduler", **settings}, "x")
-    signal = law.alphas_cumprod
+    signal = distribution.alphas_cumprod
     sigmas = ((1 - signal) / signal).sqrt().flip(0)
     assert schedule.parameterization.sigmas == tuple(sigmas.tolist())
     assert schedule.sigma_range == (float(sigmas[-1]), float(sigmas[0]))
@@ -109,24 +109,25 @@ def test_the_ladder_is_their_schedule_to_the_last_bit(settings):
     assert labels.tolist() == list(range(len(sigmas)))[::-1]  # t = 0 is the least noise
 
 
-def test_a_schedule_without_signal_at_its_end_has_a_finite_ladder():
+def test_a_schedule_without_signal_at_its_end_has_a_finite_schedule():
     settings = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
-    law = diffusers.DDIMScheduler(**settings)
-    assert float(law.alphas_cumprod[-1]) == 0
+    distribution = diffusers.DDIMScheduler(**settings)
+    assert float(distribution.alphas_cumprod[-1]) == 0
     found = read_schedule({"_class_name": "DDIMScheduler", **settings}, "x").parameterization.sigmas
-    theirs = ((1 - law.alphas_cumprod) / law.alphas_cumprod).sqrt().flip(0)
+    theirs = ((1 - distribution.alphas_cumprod) / distribution.alphas_cumprod).sqrt().flip(0)
     torch.testing.assert_close(torch.tensor(found[1:]), theirs[1:], rtol=1e-3, atol=0)  # by β in float32
     assert found[0] == pytest.approx(2 * found[1], rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "name", ["HeunDiscreteScheduler", "DDIMScheduler", "PNDMScheduler", "UniPCMultistepScheduler"]
-)
+@pytest.mark.parametrize("name", ["HeunDiscreteScheduler", "DDIMScheduler", "PNDMScheduler", "UniPCMultistepScheduler"])
 def test_each_schedulers_own_defaults_are_known(name):
-    law = getattr(diffusers, name)()
+    distribution = getattr(diffusers, name)()
     found = read_schedule({"_class_name": name}, "x").parameterization.sigmas
     torch.testing.assert_close(
-        torch.tensor(found), ((1 - law.alphas_cumprod) / law.alphas_cumprod).sqrt().flip(0), rtol=1e-6, atol=0
+        torch.tensor(found),
+        ((1 - distribution.alphas_cumprod) / distribution.alphas_cumprod).sqrt().flip(0),
+        rtol=1e-6,
+        atol=0,
     )
 
 
@@ -146,13 +147,13 @@ def test_a_folder_of_2022_with_all_in_one_place_and_old_names_is_read(saved, tmp
     assert any(".proj_attn." in name for name in weights)
     save_file(weights, tmp_path / WEIGHTS)
     change(tmp_path / "scheduler_config.json", prediction_type=None)  # there was but one
-    x, sigma = pictures(), torch.tensor([0.5, 2.0])
+    x, sigma = images(), torch.tensor([0.5, 2.0])
     assert torch.equal(import_diffusers(tmp_path)(x, sigma), import_diffusers(whole)(x, sigma))
 
 
 @torch.no_grad()
 def test_the_networks_folder_alone_finds_the_scheduler_beside_it(saved):
-    x, sigma = pictures(), torch.tensor([0.5, 2.0])
+    x, sigma = images(), torch.tensor([0.5, 2.0])
     assert torch.equal(import_diffusers(saved[0] / "unet")(x, sigma), import_diffusers(saved[0])(x, sigma))
 
 
@@ -165,7 +166,7 @@ def test_a_pipeline_loads_by_name_and_a_name_on_the_hub_is_fetched(saved, monkey
         return str(saved[0])
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
-    x, sigma = pictures(), torch.tensor([0.5, 2.0])
+    x, sigma = images(), torch.tensor([0.5, 2.0])
     here = sf.load(saved[0], device="cpu", precision=torch.float32)
     there = sf.load("hf:some-one/tiny.ddpm@v1", device="cpu", precision=torch.float32)
     assert torch.equal(here(x, sigma), there(x, sigma))
@@ -177,7 +178,7 @@ def test_a_pipeline_loads_by_name_and_a_name_on_the_hub_is_fetched(saved, monkey
 def test_the_second_half_of_a_network_with_a_variance_is_left_out(tmp_path):
     network, _ = save_ddpm(tmp_path, settings=PLAIN | {"out_channels": 2}, variance_type="learned_range")
     model = import_diffusers(tmp_path)
-    x, sigma = pictures(), torch.full((2,), model.sigma_range[1])
+    x, sigma = images(), torch.full((2,), model.sigma_range[1])
     given = network(x / (1 + sigma[0] ** 2).sqrt(), 49).sample[:, :1]
     error = model(x, sigma) - (x - sigma[0] * given)
     assert float(error.abs().max()) < 4e-6 * float(sigma[0])  # of the network, which σ multiplies
@@ -186,7 +187,7 @@ def test_the_second_half_of_a_network_with_a_variance_is_left_out(tmp_path):
 @torch.no_grad()
 def test_any_size_goes_in_and_further_channels_lie_beside_x():
     network = from_card({"kind": "diffusers", "config": PLAIN | {"in_channels": 3}}).eval()
-    x, source = pictures(size=7)[..., :5], pictures(channels=2, size=7)[..., :5]
+    x, source = images(size=7)[..., :5], images(channels=2, size=7)[..., :5]
     output = network(x, torch.tensor([3.0, 4.0]), source)
     assert output.shape == x.shape
     even = torch.cat([x, source], 1)[..., [0, 1, 2, 3, 4, 5, 6, 6], :][..., [0, 1, 2, 3, 4, 4]]
@@ -199,7 +200,7 @@ def test_an_imported_model_goes_through_our_checkpoint(saved, tmp_path):
     model = import_diffusers(saved[0])
     again = checkpoint.load(checkpoint.save(model, tmp_path / "model.safetensors"))
     assert again.parameterization == model.parameterization
-    x, sigma = pictures(), torch.tensor([0.5, 2.0])
+    x, sigma = images(), torch.tensor([0.5, 2.0])
     assert torch.equal(again(x, sigma), model(x, sigma))
     assert json.dumps(to_card(model.network))  # plain data
 
@@ -233,7 +234,7 @@ def test_diffusers_loads_what_we_write_and_computes_the_same(tmp_path, form):
     model, written = exported(tmp_path / "pipeline", **form)
     pipeline = diffusers.DDPMPipeline.from_pretrained(written)
     channels = model.shape[0]
-    x, steps = pictures(channels=channels), torch.tensor([3, 31])
+    x, steps = images(channels=channels), torch.tensor([3, 31])
     own, theirs = model.network(x, steps.float()), pipeline.unet(x, steps).sample
     assert float(own.std()) > 0.01
     torch.testing.assert_close(theirs, own, rtol=1e-5, atol=1e-5 * float(own.abs().max()))
@@ -385,7 +386,7 @@ def test_settings_that_cannot_be_read_are_named(folder, file, values, words):
     assert "\n" not in str(told.value)
 
 
-def test_a_ladder_of_the_ve_equation_must_rise():
+def test_a_schedule_of_the_ve_equation_must_rise():
     with pytest.raises(UserError, match="0 < sigma_min < sigma_max"):
         read_schedule({"_class_name": "ScoreSdeVeScheduler", "sigma_min": 2, "sigma_max": 1}, "x")
 

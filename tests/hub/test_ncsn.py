@@ -54,13 +54,7 @@ class Authors:
 
     def weight(self, name, *shape, about=0.0):
         if name not in self.weights:
-            spread = (
-                0.3
-                if about
-                else (2 / torch.tensor(shape[1:]).prod().item()) ** 0.5
-                if len(shape) > 1
-                else 0.3
-            )
+            spread = 0.3 if about else (2 / torch.tensor(shape[1:]).prod().item()) ** 0.5 if len(shape) > 1 else 0.3
             self.weights[name] = about + spread * torch.randn(shape, generator=self.generator)
         return self.weights[name]
 
@@ -69,73 +63,71 @@ class Authors:
         added = self.weight(f"{name}.bias", out) if bias else None
         return conv2d(x, weight, added, padding=dilation * (size // 2), dilation=dilation)
 
-    def norm(self, name, x, rung):
+    def norm(self, name, x, level):
         c = x.shape[1]
         if self.levels is None:
-            gamma, alpha, beta = (
-                self.weight(f"{name}.{part}", c)[None] for part in ("gamma", "alpha", "beta")
-            )
+            gamma, alpha, beta = (self.weight(f"{name}.{part}", c)[None] for part in ("gamma", "alpha", "beta"))
         else:
             table = self.weight(f"{name}.embed.weight", self.levels, (3 if self.means else 2) * c, about=1.0)
-            gamma, *alpha, beta = table[rung].split(c, 1)
+            gamma, *alpha, beta = table[level].split(c, 1)
             alpha = alpha[0] if alpha else torch.zeros_like(gamma)
         means = x.mean((2, 3))
         means = (means - means.mean(1, keepdim=True)) / (means.var(1, keepdim=True) + 1e-5).sqrt()
         h = instance_norm(x) + (means * alpha)[..., None, None]
         return gamma[..., None, None] * h + beta[..., None, None]
 
-    def inner(self, name, x, rung):
-        return x if self.levels is None else self.norm(name, x, rung)
+    def inner(self, name, x, level):
+        return x if self.levels is None else self.norm(name, x, level)
 
-    def residual(self, name, x, rung, out, dilation, halves, change):
+    def residual(self, name, x, level, out, dilation, halves, change):
         d, c = dilation or 1, x.shape[1]
         pooled = ".conv" if halves else ""
-        h = self.conv(f"{name}.conv1", elu(self.norm(f"{name}.normalize1", x, rung)), c, dilation=d)
-        h = elu(self.norm(f"{name}.normalize2", h, rung))
+        h = self.conv(f"{name}.conv1", elu(self.norm(f"{name}.normalize1", x, level)), c, dilation=d)
+        h = elu(self.norm(f"{name}.normalize2", h, level))
         h = self.conv(f"{name}.conv2{pooled}", h, out, dilation=d)
         if change:
             x = self.conv(f"{name}.shortcut{pooled}", x, out, 3 if dilation else 1, dilation=d)
         return avg_pool2d(x + h, 2) if halves else x + h
 
-    def units(self, name, x, rung, count):
+    def units(self, name, x, level, count):
         for i in range(1, count + 1):
             before = x
             for j in (1, 2):
-                h = elu(self.inner(f"{name}.{i}_{j}_norm", x, rung))
+                h = elu(self.inner(f"{name}.{i}_{j}_norm", x, level))
                 x = self.conv(f"{name}.{i}_{j}_conv", h, x.shape[1], bias=False)
             x = x + before
         return x
 
-    def refine(self, name, xs, rung, out, *, end):
-        hs = [self.units(f"{name}.adapt_convs.{i}", x, rung, 2) for i, x in enumerate(xs)]
+    def refine(self, name, xs, level, out, *, end):
+        hs = [self.units(f"{name}.adapt_convs.{i}", x, level, 2) for i, x in enumerate(xs)]
         h, size = hs[0], hs[0].shape[-2:]
         if len(hs) > 1:
             hs = [
-                self.conv(f"{name}.msf.convs.{i}", self.inner(f"{name}.msf.norms.{i}", h, rung), out)
+                self.conv(f"{name}.msf.convs.{i}", self.inner(f"{name}.msf.norms.{i}", h, level), out)
                 for i, h in enumerate(hs)
             ]
             h = sum(interpolate(h, size=size, mode="bilinear", align_corners=True) for h in hs)
         path = h = elu(h)
         for i in range(2):
-            path = self.inner(f"{name}.crp.norms.{i}", path, rung)
+            path = self.inner(f"{name}.crp.norms.{i}", path, level)
             path = max_pool2d(path, 5, 1, 2) if self.levels is None else avg_pool2d(path, 5, 1, 2)
             path = self.conv(f"{name}.crp.convs.{i}", path, out, bias=False)
             h = h + path
-        return self.units(f"{name}.output_convs", h, rung, 3 if end else 1)
+        return self.units(f"{name}.output_convs", h, level, 3 if end else 1)
 
-    def __call__(self, x, rung):
+    def __call__(self, x, level):
         """The score times σ for NCSNv2, the score for NCSN."""
         h = self.conv("begin_conv", 2 * x - 1, self.width)
         layers, widths = [], [self.width * width for width in WIDTHS[self.form]]
         for (name, (dilation, halves)), out in zip(DOWN[self.form].items(), widths, strict=True):
-            h = self.residual(f"{name}.0", h, rung, out, dilation, halves, name != "res1")
-            h = self.residual(f"{name}.1", h, rung, out, dilation, False, False)
+            h = self.residual(f"{name}.0", h, level, out, dilation, halves, name != "res1")
+            h = self.residual(f"{name}.1", h, level, out, dilation, False, False)
             layers.append(h)
         below = []
         outs = [widths[0], *widths[:-1]]
         for name, layer, out in zip(UP[self.form], reversed(layers), reversed(outs), strict=True):
-            below = [self.refine(name, [layer, *below], rung, out, end=name == UP[self.form][-1])]
-        return self.conv("end_conv", elu(self.norm("normalizer", below[0], rung)), self.channels)
+            below = [self.refine(name, [layer, *below], level, out, end=name == UP[self.form][-1])]
+        return self.conv("end_conv", elu(self.norm("normalizer", below[0], level)), self.channels)
 
 
 def saved(tmp_path, content, name="checkpoint.pth", **how):
@@ -162,15 +154,15 @@ def test_the_imported_model_gives_the_scores_of_the_network_it_came_from(form, l
     net = Authors(form, levels=levels, means=means, channels=3)
     content = [weights_of(net, sigmas=None if levels else SIGMAS, prefix="module."), {"state": {}}]
     model = import_ncsn(saved(tmp_path, content)).model
-    x, rung = torch.rand(3, 3, 16, 16, generator=seeded()), torch.tensor([0, 2, 1])
-    sigma = torch.tensor(model.parameterization.sigmas)[rung]
+    x, level = torch.rand(3, 3, 16, 16, generator=seeded()), torch.tensor([0, 2, 1])
+    sigma = torch.tensor(model.parameterization.sigmas)[level]
     with torch.no_grad():
-        want = net(x, rung) / (1 if levels else sigma[:, None, None, None])
+        want = net(x, level) / (1 if levels else sigma[:, None, None, None])
         got = score(model, x, sigma)
     assert float((got - want).norm()) < 1e-5 * float(want.norm())
 
 
-def test_ncsns_ladder_is_geometric_with_as_many_rungs_as_its_tables(tmp_path):
+def test_ncsns_schedule_is_geometric_with_as_many_levels_as_its_tables(tmp_path):
     path = saved(tmp_path, [weights_of(Authors(**V1)), {}])
     model = import_ncsn(path).model
     assert isinstance(model.parameterization, NCSN)
@@ -181,7 +173,7 @@ def test_ncsns_ladder_is_geometric_with_as_many_rungs_as_its_tables(tmp_path):
     assert other.parameterization.sigmas == pytest.approx((4.0, 0.4, 0.04)) and other.shape == (1, 16, 16)
 
 
-def test_ncsnv2s_ladder_is_the_one_in_the_file(tmp_path):
+def test_ncsnv2s_schedule_is_the_one_in_the_file(tmp_path):
     path = saved(tmp_path, [weights_of(Authors(**V2), sigmas=SIGMAS), {}])
     model = import_ncsn(path).model
     assert isinstance(model.parameterization, NCSNv2)
@@ -192,9 +184,7 @@ def test_ncsnv2s_ladder_is_the_one_in_the_file(tmp_path):
 
 def test_the_average_is_taken_unless_the_last_weights_are_asked_for(tmp_path):
     last, average = Authors(**V2), Authors(**V2, seed=1)
-    path = saved(
-        tmp_path, [weights_of(last, sigmas=SIGMAS, prefix="module."), {}, 3, 100, dict(average.weights)]
-    )
+    path = saved(tmp_path, [weights_of(last, sigmas=SIGMAS, prefix="module."), {}, 3, 100, dict(average.weights)])
     found, raw = import_ncsn(path), import_ncsn(path, raw=True)
     assert (found.weights, raw.weights) == ("average", "last")
     assert torch.equal(found.model.network.first.weight, average.weights["begin_conv.weight"])
@@ -216,10 +206,10 @@ def test_rescaled_means_pixels_from_minus_one_to_one(tmp_path):
     net = Authors(**V1)
     model = import_ncsn(saved(tmp_path, [weights_of(net)]), rescaled=True).model
     assert model.value_range == (-1.0, 1.0)
-    x, rung = torch.rand(2, 1, 16, 16, generator=seeded()), torch.tensor([1, 1])
+    x, level = torch.rand(2, 1, 16, 16, generator=seeded()), torch.tensor([1, 1])
     with torch.no_grad():
         got = score(model, 2 * x - 1, torch.full((2,), 0.1))
-        assert float((got - net(x, rung)).norm()) < 1e-5 * float(got.norm())
+        assert float((got - net(x, level)).norm()) < 1e-5 * float(got.norm())
 
 
 def test_an_imported_model_is_saved_and_loaded_like_any_other(tmp_path):
@@ -234,7 +224,7 @@ def test_an_imported_model_is_saved_and_loaded_like_any_other(tmp_path):
 def test_what_was_found_is_told(tmp_path):
     facts = import_ncsn(saved(tmp_path, [weights_of(Authors("deeper", levels=3, means=False))])).facts
     assert facts["network"] == "NCSN, deeper" and facts["width"] == 4 and facts["channels"] == 1
-    assert facts["ladder"] == "3 rungs, 1 to 0.01" and facts["weights"] == "last"
+    assert facts["schedule"] == "3 noise levels, 1 to 0.01" and facts["weights"] == "last"
     assert facts["parameters"] == sum(w.numel() for w in Authors("deeper", means=False).weights.values())
 
 
@@ -314,16 +304,16 @@ def test_code_in_a_file_does_not_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({}, "no ladder.*--sigma-max, --sigma-min and --levels"),
+        ({}, "no schedule.*--sigma-max, --sigma-min and --levels"),
         ({"levels": 3}, "both --sigma-max and --sigma-min"),
         ({"levels": 3, "sigma_max": 1.0, "sigma_min": 2.0}, "0 < sigma_min < sigma_max"),
     ],
 )
-def test_a_ladder_that_is_lacking_or_rises_is_named(settings, match, tmp_path):
+def test_a_schedule_that_is_lacking_or_rises_is_named(settings, match, tmp_path):
     refused(saved(tmp_path, dict(Authors(**V2).weights)), match, **settings)
 
 
-def test_a_ladder_in_the_file_that_rises_is_refused(tmp_path):
+def test_a_schedule_in_the_file_that_rises_is_refused(tmp_path):
     refused(saved(tmp_path, [weights_of(Authors(**V2), sigmas=SIGMAS.flip(0))]), "must fall")
 
 

@@ -11,20 +11,20 @@ from itertools import pairwise
 import pytest
 import torch
 
-from hub.pipelines import PLAIN, SKIPPING, exported, pictures, unet
+from hub.pipelines import PLAIN, SKIPPING, exported, images, unet
 from oracles import seeded
-from scorefield.denoisers import Clamped
+from scorefield.guidance import Clamped
 from scorefield.hub.schedules import read_schedule
 from scorefield.model import ScoreModel
 from scorefield.networks.foreign import Diffusers
 from scorefield.samplers.ancestral import DDIM, Ancestral
-from scorefield.samplers.exponential import DPMSolver2M
+from scorefield.samplers.multistep import DPMSolver2M
 from scorefield.samplers.ode import Euler, Heun
 
 diffusers = pytest.importorskip("diffusers")
 
-LAW = {"num_train_timesteps": 40, "beta_start": 2e-3, "beta_end": 0.3}  # σ from 0.04 to 26
-FREE = LAW | {"clip_sample": False}
+DISTRIBUTION = {"num_train_timesteps": 40, "beta_start": 2e-3, "beta_end": 0.3}  # σ from 0.04 to 26
+FREE = DISTRIBUTION | {"clip_sample": False}
 STEPS = 8
 FLOAT32 = 3e-6  # measured 2e-7 to 8e-7
 BY_BETA = 1e-5  # measured 2e-7 to 3.4e-6, the more the smaller the steps
@@ -37,24 +37,22 @@ def model_of(settings, name, network=PLAIN):
     wrapped.unet.load_state_dict(unet(network).state_dict())
     schedule = read_schedule({"_class_name": name, **settings}, name)
     shape = (network["in_channels"], 8, 8)
-    return ScoreModel(
-        wrapped, schedule.parameterization, shape=shape, sigma_range=schedule.sigma_range
-    ).eval()
+    return ScoreModel(wrapped, schedule.parameterization, shape=shape, sigma_range=schedule.sigma_range).eval()
 
 
-def theirs(model, law, x, **options):
+def theirs(model, distribution, x, **options):
     """Their state after each call of `step`."""
     states = []
-    for step in law.timesteps:
-        output = model.network.unet(law.scale_model_input(x, step), step).sample
-        x = law.step(output, step, x, **options).prev_sample
+    for step in distribution.timesteps:
+        output = model.network.unet(distribution.scale_model_input(x, step), step).sample
+        x = distribution.step(output, step, x, **options).prev_sample
         states.append(x)
     return states
 
 
-def ladder(law):
+def schedule(distribution):
     """σ at their time steps, and 0."""
-    signal = law.alphas_cumprod[law.timesteps.long()]
+    signal = distribution.alphas_cumprod[distribution.timesteps.long()]
     return torch.cat([((1 - signal) / signal).sqrt(), torch.zeros(1)])
 
 
@@ -75,7 +73,7 @@ def apart(ours, others, sigmas, *, shrunk):
 
 def start(sigmas, channels=1):
     """X in our coordinate and in theirs."""
-    x = pictures(channels=channels) * (1 + sigmas[0] ** 2).sqrt()
+    x = images(channels=channels) * (1 + sigmas[0] ** 2).sqrt()
     return x, x / (1 + sigmas[0] ** 2).sqrt()
 
 
@@ -85,24 +83,24 @@ def start(sigmas, channels=1):
 @torch.no_grad()
 def test_ancestral_steps_are_those_of_the_ddpm_scheduler(prediction, variance, ours, steps):
     settings = FREE | {"prediction_type": prediction, "variance_type": variance}
-    law = diffusers.DDPMScheduler(**settings)
-    law.set_timesteps(steps)
-    model, sigmas = model_of(settings, "DDPMScheduler"), ladder(law)
+    distribution = diffusers.DDPMScheduler(**settings)
+    distribution.set_timesteps(steps)
+    model, sigmas = model_of(settings, "DDPMScheduler"), schedule(distribution)
     x, shrunk = start(sigmas)
     mine = walk(model, Ancestral(variance=ours), x, sigmas)
-    other = theirs(model, law, shrunk, generator=seeded(1))
+    other = theirs(model, distribution, shrunk, generator=seeded(1))
     assert apart(mine, other, sigmas, shrunk=True) < BY_BETA
 
 
 @torch.no_grad()
 def test_a_clipped_denoiser_is_their_clip_sample():
-    settings = LAW | {"clip_sample": True, "clip_sample_range": 0.3}
-    law = diffusers.DDPMScheduler(**settings)
-    law.set_timesteps(STEPS)
-    model, sigmas = model_of(settings, "DDPMScheduler"), ladder(law)
+    settings = DISTRIBUTION | {"clip_sample": True, "clip_sample_range": 0.3}
+    distribution = diffusers.DDPMScheduler(**settings)
+    distribution.set_timesteps(STEPS)
+    model, sigmas = model_of(settings, "DDPMScheduler"), schedule(distribution)
     x, shrunk = start(sigmas)
     clipped = walk(Clamped(model, -0.3, 0.3), Ancestral(), x, sigmas)
-    other = theirs(model, law, shrunk, generator=seeded(1))
+    other = theirs(model, distribution, shrunk, generator=seeded(1))
     assert float((clipped[-1] - walk(model, Ancestral(), x, sigmas)[-1]).abs().max()) > 0.1
     assert apart(clipped, other, sigmas, shrunk=True) < BY_BETA
 
@@ -110,46 +108,48 @@ def test_a_clipped_denoiser_is_their_clip_sample():
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @torch.no_grad()
 def test_ddim_steps_are_those_of_the_ddim_scheduler(eta):
-    law = diffusers.DDIMScheduler(**FREE)
-    law.set_timesteps(STEPS)
-    model, sigmas = model_of(FREE, "DDIMScheduler"), ladder(law)
+    distribution = diffusers.DDIMScheduler(**FREE)
+    distribution.set_timesteps(STEPS)
+    model, sigmas = model_of(FREE, "DDIMScheduler"), schedule(distribution)
     x, shrunk = start(sigmas)
     mine = walk(model, DDIM(eta=eta), x, sigmas)
-    other = theirs(model, law, shrunk, eta=eta, generator=seeded(1))
+    other = theirs(model, distribution, shrunk, eta=eta, generator=seeded(1))
     assert apart(mine, other, sigmas, shrunk=True) < FLOAT32
 
 
 @torch.no_grad()
 def test_ddim_clips_alike_once_they_clip_the_noise_too():
-    law = diffusers.DDIMScheduler(**LAW, clip_sample_range=0.3)
-    law.set_timesteps(STEPS)
-    model, sigmas = model_of(LAW, "DDIMScheduler"), ladder(law)
+    distribution = diffusers.DDIMScheduler(**DISTRIBUTION, clip_sample_range=0.3)
+    distribution.set_timesteps(STEPS)
+    model, sigmas = model_of(DISTRIBUTION, "DDIMScheduler"), schedule(distribution)
     x, shrunk = start(sigmas)
     mine = walk(Clamped(model, -0.3, 0.3), DDIM(), x, sigmas)
-    other = theirs(model, law, shrunk, use_clipped_model_output=True)
+    other = theirs(model, distribution, shrunk, use_clipped_model_output=True)
     assert apart(mine, other, sigmas, shrunk=True) < FLOAT32
 
 
 @torch.no_grad()
 def test_euler_steps_are_those_of_the_euler_scheduler():
-    law = diffusers.EulerDiscreteScheduler(**LAW, timestep_spacing="trailing")
-    law.set_timesteps(STEPS)
-    model, sigmas = model_of(LAW, "EulerDiscreteScheduler"), law.sigmas
-    torch.testing.assert_close(sigmas, ladder(law), rtol=1e-6, atol=0)
+    distribution = diffusers.EulerDiscreteScheduler(**DISTRIBUTION, timestep_spacing="trailing")
+    distribution.set_timesteps(STEPS)
+    model, sigmas = model_of(DISTRIBUTION, "EulerDiscreteScheduler"), distribution.sigmas
+    torch.testing.assert_close(sigmas, schedule(distribution), rtol=1e-6, atol=0)
     x, _ = start(sigmas)
     mine = walk(model, Euler(), x, sigmas)
-    assert apart(mine, theirs(model, law, x), sigmas, shrunk=False) < FLOAT32
+    assert apart(mine, theirs(model, distribution, x), sigmas, shrunk=False) < FLOAT32
 
 
 @torch.no_grad()
 def test_heun_steps_are_those_of_the_heun_scheduler():
-    law = diffusers.HeunDiscreteScheduler(**LAW, timestep_spacing="trailing")
-    law.set_timesteps(STEPS)
-    model = model_of(LAW, "HeunDiscreteScheduler")
-    sigmas = torch.cat([law.sigmas[:1], law.sigmas[1::2]])  # they name a rung for each of its two evaluations
+    distribution = diffusers.HeunDiscreteScheduler(**DISTRIBUTION, timestep_spacing="trailing")
+    distribution.set_timesteps(STEPS)
+    model = model_of(DISTRIBUTION, "HeunDiscreteScheduler")
+    sigmas = torch.cat(
+        [distribution.sigmas[:1], distribution.sigmas[1::2]]
+    )  # they name a noise level for each of its two evaluations
     x, _ = start(sigmas)
     mine = walk(model, Heun(), x, sigmas)
-    states = theirs(model, law, x)
+    states = theirs(model, distribution, x)
     assert apart(mine, states[1::2] + states[-1:], sigmas, shrunk=False) < FLOAT32
 
 
@@ -158,14 +158,14 @@ def test_heun_steps_are_those_of_the_heun_scheduler():
 @torch.no_grad()
 def test_dpm_solver_steps_are_those_of_the_multistep_scheduler(algorithm, eta, steps):
     """Its second order by midpoint; the first step, and the last one to 0, are of first order in both."""
-    law = diffusers.DPMSolverMultistepScheduler(
-        **LAW, timestep_spacing="trailing", algorithm_type=algorithm, solver_order=2, solver_type="midpoint"
+    distribution = diffusers.DPMSolverMultistepScheduler(
+        **DISTRIBUTION, timestep_spacing="trailing", algorithm_type=algorithm, solver_order=2, solver_type="midpoint"
     )
-    law.set_timesteps(steps)
-    model, sigmas = model_of(LAW, "DPMSolverMultistepScheduler"), law.sigmas
+    distribution.set_timesteps(steps)
+    model, sigmas = model_of(DISTRIBUTION, "DPMSolverMultistepScheduler"), distribution.sigmas
     x, shrunk = start(sigmas)
     mine = walk(model, DPMSolver2M(eta=eta), x, sigmas)
-    other = theirs(model, law, shrunk, generator=seeded(1))
+    other = theirs(model, distribution, shrunk, generator=seeded(1))
     assert apart(mine, other, sigmas, shrunk=True) < FLOAT32
 
 
@@ -173,18 +173,18 @@ def test_dpm_solver_steps_are_those_of_the_multistep_scheduler(algorithm, eta, s
 def test_reverse_diffusion_steps_are_those_of_the_ve_scheduler():
     """With `sampling_eps` 0, at which they tell the network the σ that they step from."""
     settings = {"sigma_min": 0.05, "sigma_max": 20.0}
-    law = diffusers.ScoreSdeVeScheduler(**settings, sampling_eps=0.0)
-    law.set_timesteps(5)
-    law.set_sigmas(5)
+    distribution = diffusers.ScoreSdeVeScheduler(**settings, sampling_eps=0.0)
+    distribution.set_timesteps(5)
+    distribution.set_sigmas(5)
     model = model_of(settings, "ScoreSdeVeScheduler", SKIPPING)
-    sigmas = torch.cat([law.discrete_sigmas.flip(0), torch.zeros(1)])
-    torch.testing.assert_close(law.sigmas, sigmas[:-1])
-    x = 20 * pictures(channels=3)
+    sigmas = torch.cat([distribution.discrete_sigmas.flip(0), torch.zeros(1)])
+    torch.testing.assert_close(distribution.sigmas, sigmas[:-1])
+    x = 20 * images(channels=3)
     mine = walk(model, Ancestral(variance="reverse-diffusion"), x, sigmas)
     noise, others = seeded(1), []
-    for step, sigma in zip(law.timesteps, law.sigmas, strict=True):
+    for step, sigma in zip(distribution.timesteps, distribution.sigmas, strict=True):
         output = model.network.unet(x, sigma.expand(len(x))).sample
-        told = law.step_pred(output, step, x, generator=noise)
+        told = distribution.step_pred(output, step, x, generator=noise)
         x = told.prev_sample
         others.append(x)
     others[-1] = told.prev_sample_mean  # what their pipeline shows
@@ -192,13 +192,13 @@ def test_reverse_diffusion_steps_are_those_of_the_ve_scheduler():
 
 
 @torch.no_grad()
-def test_a_pipeline_of_ours_draws_our_own_pictures(tmp_path):
+def test_a_pipeline_of_ours_draws_our_own_images(tmp_path):
     model, folder = exported(tmp_path / "pipeline")
     pipeline = diffusers.DDPMPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     drawn = pipeline(batch_size=2, num_inference_steps=50, generator=seeded(1), output_type="np").images
     generator = seeded(1)
-    sigmas = torch.cat([model.ladder, torch.zeros(1)])
+    sigmas = torch.cat([model.schedule, torch.zeros(1)])
     assert all(s > t for s, t in pairwise(sigmas.tolist()))
     x = torch.randn(2, 1, 8, 8, generator=generator) * (1 + sigmas[0] ** 2).sqrt()
     *_, last = Ancestral().iterate(Clamped(model, -1, 1), x, sigmas, generator=generator)

@@ -66,7 +66,7 @@ def test_every_weight_learns_by_the_field():
     assert all(bool((p.grad != 0).any()) for p in network.parameters())
 
 
-def test_a_field_of_pictures_starts_at_zero_and_takes_any_size():
+def test_a_field_of_images_starts_at_zero_and_takes_any_size():
     network = Energy(UNet(channels=1, widths=(8, 8), attention=(1,)))
     x = torch.randn(2, 1, 5, 7, generator=seeded())
     assert torch.equal(network(x, torch.zeros(2)), torch.zeros_like(x))
@@ -158,16 +158,12 @@ def test_an_energy_learns_a_density_by_the_explicit_objective(form):
     least = -mixture.score(x).square().sum(1).mean() / 2  # J at the truth
     assert least < last < 0.5 * least < first  # measured −4.6, −2.9 (inner) or −3.8 (distance), −2.3, −0.5
     learned = model.log_density(x, torch.zeros(2000)).detach()
-    assert (
-        float(torch.corrcoef(torch.stack([mixture.log_density(x), learned]))[0, 1]) > 0.7
-    )  # measured 0.78 and above
+    assert float(torch.corrcoef(torch.stack([mixture.log_density(x), learned]))[0, 1]) > 0.7  # measured 0.78 and above
 
 
 def test_an_energy_learns_by_denoising():
     torch.manual_seed(0)
     model, mixture = ScoreModel(Energy(MLP(features=2, width=32)), EDM(), shape=(2,)), float32_mixture()
     x0, sigma = mixture.sample(256, generator=seeded(1)), torch.linspace(0.1, 2, 256)
-    first, last = fit(
-        model, lambda generator: denoising_score_matching(model, x0, sigma, generator=generator), 60
-    )
+    first, last = fit(model, lambda generator: denoising_score_matching(model, x0, sigma, generator=generator), 60)
     assert last < 0.8 * first  # measured 0.76 and 0.54

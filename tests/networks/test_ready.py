@@ -5,21 +5,21 @@ import torch
 from torch.nn.functional import conv2d, interpolate
 
 from oracles import lively, seeded
+from scorefield.kernels.prepacked import Conv3x3, lay, ready
 from scorefield.networks import UNet
-from scorefield.networks.ready import Conv3x3, lay, ready
 
 
 def conv(into, out):
     return lively(Conv3x3(into, out))
 
 
-def picture(*shape, **form):
+def image(*shape, **form):
     return lay(torch.randn(*shape, generator=seeded(), **form))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 5, 4, 7), (1, 8, 6, 6)], ids=str)
 def test_a_doubling_convolution_is_the_convolution_of_repeated_pixels(shape):
-    layer, x = conv(shape[1], 4).double(), picture(*shape, dtype=torch.float64).requires_grad_()
+    layer, x = conv(shape[1], 4).double(), image(*shape, dtype=torch.float64).requires_grad_()
     plain = conv2d(interpolate(x, scale_factor=2.0), layer.weight, layer.bias, padding=1)
     torch.testing.assert_close(layer.doubled(x), plain, rtol=1e-12, atol=1e-12)
     for value in (x, layer.weight):
@@ -33,7 +33,7 @@ def test_a_doubling_convolution_is_the_convolution_of_repeated_pixels(shape):
 @pytest.mark.parametrize("shape", [(2, 8, 8, 6), (1, 96, 32, 32), (8, 96, 16, 5), (1, 3, 33, 2)], ids=str)
 def test_kept_weights_convolve_as_before(shape, bias, dilation):
     layer = lively(Conv3x3(shape[1], 96, dilation=dilation, bias=bias))
-    x = picture(*shape)
+    x = image(*shape)
     with torch.no_grad():
         plain, twice = layer(x), layer.doubled(x)
         with ready(layer):
@@ -43,7 +43,7 @@ def test_kept_weights_convolve_as_before(shape, bias, dilation):
 
 
 def test_half_precision_is_kept_too():
-    layer, x = conv(8, 8), picture(2, 8, 5, 5)
+    layer, x = conv(8, 8), image(2, 8, 5, 5)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         plain, twice = layer(x), layer.doubled(x)
         with ready(layer):
@@ -56,7 +56,7 @@ def test_another_size_or_precision_is_made_anew():
     layer = conv(4, 4)
     with torch.no_grad(), ready(layer):
         for size in (5, 9, 5):
-            x = picture(1, 4, size, size)
+            x = image(1, 4, size, size)
             expected = conv2d(x, layer.weight, layer.bias, padding=1)
             torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
             with torch.autocast("cpu", torch.bfloat16):
@@ -64,7 +64,7 @@ def test_another_size_or_precision_is_made_anew():
 
 
 def test_what_was_kept_is_forgotten_at_the_end_even_of_a_failure():
-    layer, x = conv(4, 4), picture(1, 4, 5, 5)
+    layer, x = conv(4, 4), image(1, 4, 5, 5)
     with torch.no_grad():
         with pytest.raises(KeyError), ready(layer), ready(layer):
             layer(x)
@@ -76,7 +76,7 @@ def test_what_was_kept_is_forgotten_at_the_end_even_of_a_failure():
 
 
 def test_an_inner_use_leaves_the_outer_one_its_copies():
-    layer, x = conv(4, 4), picture(1, 4, 5, 5)
+    layer, x = conv(4, 4), image(1, 4, 5, 5)
     with torch.no_grad(), ready(layer):
         with ready(layer):
             layer(x)
@@ -92,9 +92,7 @@ def test_gradients_go_through_as_ever():
 
 
 def test_a_whole_network_is_the_same_when_ready():
-    network = lively(
-        UNet(channels=3, source_channels=3, widths=(8, 16), resample="residual", middle="attention")
-    )
+    network = lively(UNet(channels=3, source_channels=3, widths=(8, 16), resample="residual", middle="attention"))
     x, source = torch.randn(2, 2, 3, 11, 9, generator=seeded())
     with torch.no_grad():
         plain = network(x, torch.tensor([0.2, 0.9]), source)

@@ -13,8 +13,9 @@ from oracles import lively, seeded
 from scorefield import score
 from scorefield.errors import UserError
 from scorefield.hub import import_ncsn
-from scorefield.networks import RefineNet, from_card, rows, to_card
-from scorefield.networks.instance_norm import InstanceNorm, normalize
+from scorefield.kernels import winograd as rows
+from scorefield.kernels.instance_norm import InstanceNorm, normalize
+from scorefield.networks import RefineNet, from_card, to_card
 from scorefield.networks.refine_layers import HalvingConv, max5x5, mean5x5, resize
 
 
@@ -50,7 +51,7 @@ def test_ncsns_network_for_mnist_has_its_number_of_parameters():
         ("deepest", 2, True, 40),
     ],
 )
-def test_every_form_gives_pictures_of_the_size_it_got(form, levels, means, side):
+def test_every_form_gives_images_of_the_size_it_got(form, levels, means, side):
     net = network(form=form, levels=levels, means=means, channels=3)
     x = noise(2, 3, side, side + net.multiple)
     with torch.no_grad():
@@ -111,7 +112,7 @@ def test_centring_sees_the_unit_interval_as_minus_one_to_one():
         torch.testing.assert_close(net(x, LABEL), plain(2 * x - 1, LABEL))
 
 
-def test_pictures_do_not_hear_each_other_however_many_go_through_at_once(monkeypatch):
+def test_images_do_not_hear_each_other_however_many_go_through_at_once(monkeypatch):
     net, x, label = network(), noise(5, 1, 8, 8), torch.tensor([0.0, 1, 2, 1, 0])
     with torch.no_grad():
         together = net(x, label)
@@ -125,7 +126,7 @@ def test_pictures_do_not_hear_each_other_however_many_go_through_at_once(monkeyp
 
 
 def plain_norm(x, gamma, alpha, beta):
-    """Song & Ermon (2019), App. A.1, one channel of one picture after the other."""
+    """Song & Ermon (2019), App. A.1, one channel of one image after the other."""
     y = torch.empty_like(x)
     for b in range(len(x)):
         means = torch.stack([channel.mean() for channel in x[b]])
@@ -160,11 +161,11 @@ def test_instance_norm_is_its_equation_and_so_are_its_gradients(laid, active):
 
 def test_without_means_the_norm_is_instance_norm_scaled_and_shifted():
     norm = InstanceNorm(5, 3, means=False)
-    x, rung = noise(2, 5, 6, 4), torch.tensor([2, 0])
-    gamma, beta = (part[..., None, None] for part in norm.table[rung].split(5, 1))
+    x, level = noise(2, 5, 6, 4), torch.tensor([2, 0])
+    gamma, beta = (part[..., None, None] for part in norm.table[level].split(5, 1))
     want = gamma * torch.nn.functional.instance_norm(x) + beta
     for given in (x, rows.lay(x)):
-        torch.testing.assert_close(norm(given, rung), want, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(norm(given, level), want, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 4])
@@ -328,16 +329,14 @@ def theirs(repository, module, kind, **model):
         ("ncsnv2", "models.ncsnv2", "NCSNv2Deepest", 32),
     ],
 )
-def test_with_the_authors_weights_it_is_the_authors_function(
-    repository, module, kind, side, tmp_path, monkeypatch
-):
+def test_with_the_authors_weights_it_is_the_authors_function(repository, module, kind, side, tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "_NARROWEST", 16)
     monkeypatch.setattr(rows, "_FEWEST", 1)
     net = theirs(repository, module, kind, side=side)
     torch.save([net.state_dict(), {}], tmp_path / "checkpoint.pth")
     model = import_ncsn(tmp_path / "checkpoint.pth", size=side).model
-    x, rung = torch.rand(4, 1, side, side, generator=seeded()), torch.tensor([0, 1, 2, 3])
+    x, level = torch.rand(4, 1, side, side, generator=seeded()), torch.tensor([0, 1, 2, 3])
     with torch.no_grad():
-        want = net(x, rung)
-        got = score(model, x, torch.tensor(model.parameterization.sigmas)[rung])
+        want = net(x, level)
+        got = score(model, x, torch.tensor(model.parameterization.sigmas)[level])
     assert float((got - want).norm()) < 1e-5 * float(want.norm())

@@ -6,13 +6,13 @@ from torch.nn.functional import conv2d, linear, pixel_shuffle, pixel_unshuffle, 
 
 from oracles import lively, seeded
 from scorefield.errors import UserError
+from scorefield.kernels.prepacked import ready
 from scorefield.networks import ResUNet, from_card, to_card
-from scorefield.networks.ready import ready
 
 FORM = {"channels": 3, "source_channels": 3, "widths": (8, 16), "blocks": (2, 1)}
 
 
-def picture(*shape, seed=0):
+def image(*shape, seed=0):
     return torch.randn(*shape, generator=seeded(seed))
 
 
@@ -43,14 +43,14 @@ def described(weights, x, source, label, *, widths, blocks):
 
 def test_it_is_the_network_of_its_description():
     network = lively(ResUNet(**FORM, attention=False))
-    x, source, label = (picture(*s) for s in ((2, 3, 8, 12), (2, 3, 8, 12), (2,)))
+    x, source, label = (image(*s) for s in ((2, 3, 8, 12), (2, 3, 8, 12), (2,)))
     expected = described(dict(network.named_parameters()), x, source, label, widths=(8, 16), blocks=(2, 1))
     torch.testing.assert_close(network(x, label, source), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_it_starts_at_zero_and_its_card_builds_it_again():
     network = ResUNet(**FORM)
-    x, label = picture(1, 3, 8, 8), torch.zeros(1)
+    x, label = image(1, 3, 8, 8), torch.zeros(1)
     assert not network(x, label, x).any()
     again = from_card(to_card(network))
     again.load_state_dict(lively(network).state_dict())
@@ -60,7 +60,7 @@ def test_it_starts_at_zero_and_its_card_builds_it_again():
 @pytest.mark.parametrize("size", [(1, 1), (5, 9), (16, 8)])
 def test_any_size_goes(size):
     network = ResUNet(**FORM)
-    x = picture(2, 3, *size)
+    x = image(2, 3, *size)
     assert network(x, torch.zeros(2), x).shape == x.shape
 
 
@@ -71,15 +71,13 @@ def test_little_that_is_lacking_is_answered_by_little():
         for name, weight in network.named_parameters():
             if name.endswith("bias") or ".tell." in name:
                 weight.zero_()
-    x, label = picture(1, 3, 8, 8), torch.zeros(1)
-    torch.testing.assert_close(
-        network(0.01 * x, label, 0.01 * x), 0.01 * network(x, label, x), rtol=1e-4, atol=1e-7
-    )
+    x, label = image(1, 3, 8, 8), torch.zeros(1)
+    torch.testing.assert_close(network(0.01 * x, label, 0.01 * x), 0.01 * network(x, label, x), rtol=1e-4, atol=1e-7)
 
 
 def test_weights_that_are_kept_give_the_same():
     network = lively(ResUNet(**FORM))
-    x, label = picture(1, 3, 16, 16), torch.zeros(1)
+    x, label = image(1, 3, 16, 16), torch.zeros(1)
     with torch.no_grad(), ready(network):
         kept = network(x, label, x)
     torch.testing.assert_close(kept, network(x, label, x), rtol=1e-4, atol=1e-5)

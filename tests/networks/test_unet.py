@@ -1,4 +1,4 @@
-"""The U-Net takes any picture, starts at nothing, and hears all that it is told."""
+"""The U-Net takes any image, starts at nothing, and hears all that it is told."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_every_pixel_is_seen_and_every_pixel_is_drawn(height, width, patch):
 
 
 @pytest.mark.parametrize(("height", "width", "patch"), [(7, 9, 1), (5, 3, 2)])
-def test_an_odd_picture_is_one_whose_lower_and_right_edge_were_repeated(height, width, patch):
+def test_an_odd_image_is_one_whose_lower_and_right_edge_were_repeated(height, width, patch):
     network = lively(unet(patch=patch))
     x = torch.randn(1, 1, height, width, generator=seeded())
     rows = torch.arange(network.multiple * 2).clamp_max(height - 1)
@@ -81,7 +81,7 @@ def test_a_few_steps_from_a_fresh_start_move_every_weight():
     assert [n for n, p in network.named_parameters() if torch.equal(p, before[n])] == []
 
 
-def test_the_label_matters_and_each_picture_has_its_own():
+def test_the_label_matters_and_each_image_has_its_own():
     network, x = lively(unet()), torch.randn(1, 1, 8, 8, generator=seeded()).expand(2, -1, -1, -1)
     with torch.no_grad():
         both = network(x, torch.tensor([0.0, 1.0]))
@@ -89,7 +89,7 @@ def test_the_label_matters_and_each_picture_has_its_own():
         torch.testing.assert_close(both[1:], network(x[1:], torch.tensor([1.0])), rtol=1e-4, atol=1e-5)
 
 
-def test_a_source_is_laid_beside_the_picture():
+def test_a_source_is_laid_beside_the_image():
     network = lively(unet(source_channels=2))
     x, label = torch.randn(1, 1, 6, 6, generator=seeded()), torch.zeros(1)
     one, other = torch.zeros(1, 2, 6, 6), torch.ones(1, 2, 6, 6)
@@ -98,7 +98,7 @@ def test_a_source_is_laid_beside_the_picture():
         assert network(x, label, one).shape == x.shape
 
 
-def test_attention_carries_a_far_pixel_across_the_picture():
+def test_attention_carries_a_far_pixel_across_the_image():
     x = torch.zeros(1, 1, 24, 24, requires_grad=True)
 
     def reach(attention):
@@ -134,9 +134,7 @@ def test_heads_divide_any_width(width):
 
 
 def test_a_card_builds_the_same_network_again():
-    network = unet(
-        channels=3, source_channels=1, blocks=2, attention=(1,), patch=2, head_width=4, dropout=0.1
-    )
+    network = unet(channels=3, source_channels=1, blocks=2, attention=(1,), patch=2, head_width=4, dropout=0.1)
     card = json.loads(json.dumps(to_card(network)))
     again = from_card(card)
     assert to_card(again) == card

@@ -18,7 +18,7 @@ FORM = {
 }  # fmt: skip
 
 
-def picture(*shape, seed=0):
+def image(*shape, seed=0):
     return torch.randn(*shape, generator=seeded(seed))
 
 
@@ -77,12 +77,10 @@ def published(weights, x, gamma, *, widths, blocks, attention, head_width, group
 @pytest.mark.parametrize("attention", [(), (1, 2)], ids=str)
 def test_it_computes_the_published_function(attention):
     network = lively(UNet(**{**FORM, "attention": attention}))
-    x, source, gamma = picture(2, 3, 16, 8), picture(2, 3, 16, 8, seed=1), torch.tensor([0.3, 0.98])
+    x, source, gamma = image(2, 3, 16, 8), image(2, 3, 16, 8, seed=1), torch.tensor([0.3, 0.98])
     settings = {key: FORM[key] for key in ("widths", "blocks", "head_width", "groups")}
     with torch.no_grad():
-        expected = published(
-            network.state_dict(), torch.cat([x, source], 1), gamma, attention=attention, **settings
-        )
+        expected = published(network.state_dict(), torch.cat([x, source], 1), gamma, attention=attention, **settings)
         torch.testing.assert_close(network(x, gamma, source), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -103,14 +101,12 @@ def test_palettes_recipe_builds_the_published_size():
 
 def test_each_form_has_a_card_and_takes_any_size():
     for form in ({"resample": "residual"}, {"middle": "attention"}, {"attention_pieces": 2}, FORM):
-        network = lively(
-            UNet(**{"channels": 3, "source_channels": 3, "widths": (8, 8, 16), "attention": (2,), **form})
-        )
+        network = lively(UNet(**{"channels": 3, "source_channels": 3, "widths": (8, 8, 16), "attention": (2,), **form}))
         card = json.loads(json.dumps(to_card(network)))
         again = from_card(card)
         again.load_state_dict(network.state_dict())
         assert to_card(again) == card
-        x, source = picture(2, 3, 13, 9), picture(2, 3, 13, 9, seed=1)
+        x, source = image(2, 3, 13, 9), image(2, 3, 13, 9, seed=1)
         with torch.no_grad():
             output = network(x, torch.zeros(2), source)
             assert torch.equal(again.eval()(x, torch.zeros(2), source), output)
@@ -119,9 +115,7 @@ def test_each_form_has_a_card_and_takes_any_size():
 
 def test_the_gradient_reaches_every_weight_of_the_published_form():
     network = lively(UNet(**FORM))
-    network(
-        picture(2, 3, 8, 8), torch.tensor([0.3, 0.9]), picture(2, 3, 8, 8, seed=1)
-    ).square().sum().backward()
+    network(image(2, 3, 8, 8), torch.tensor([0.3, 0.9]), image(2, 3, 8, 8, seed=1)).square().sum().backward()
     silent = [n for n, p in network.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
     assert silent == []
 
@@ -134,9 +128,7 @@ def test_checkpointing_changes_no_number_and_calls_every_block_twice():
         calls = []
         network.middle.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         torch.manual_seed(1)  # of dropout
-        loss = (
-            network(picture(2, 3, 8, 8), torch.tensor([0.3, 0.9]), picture(2, 3, 8, 8, seed=1)).square().sum()
-        )
+        loss = network(image(2, 3, 8, 8), torch.tensor([0.3, 0.9]), image(2, 3, 8, 8, seed=1)).square().sum()
         loss.backward()
         networks.append((loss, [p.grad for p in network.parameters()], len(calls)))
     (loss, grads, once), (again, same, twice) = networks
@@ -148,12 +140,10 @@ def test_attention_in_pieces_is_attention_of_each_piece():
     whole = lively(Attention(8, 4, pieces=1))
     parts = lively(Attention(8, 4, pieces=2))
     parts.load_state_dict(whole.state_dict())
-    whole.norm = parts.norm = torch.nn.Identity()  # whose means are those of the whole picture
-    x = picture(2, 8, 4, 6)
+    whole.norm = parts.norm = torch.nn.Identity()  # whose means are those of the whole image
+    x = image(2, 8, 4, 6)
     with torch.no_grad():
-        expected = torch.cat(
-            [torch.cat([whole(part) for part in row.chunk(2, 3)], 3) for row in x.chunk(2, 2)], 2
-        )
+        expected = torch.cat([torch.cat([whole(part) for part in row.chunk(2, 3)], 3) for row in x.chunk(2, 2)], 2)
         torch.testing.assert_close(parts(x), expected, rtol=1e-5, atol=1e-5)
         assert not torch.allclose(whole(x), expected, atol=1e-2)
 

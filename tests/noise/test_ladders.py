@@ -1,4 +1,4 @@
-"""Ladders against few-line formulas, the moments of their equations, and the papers' numbers."""
+"""Schedules against few-line formulas, the moments of their equations, and the papers' numbers."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scorefield.errors import UserError
-from scorefield.noise import (
+from scorefield.schedules import (
     capped,
-    check_ladder,
+    check_schedule,
     cosine,
     geometric,
     linear_beta,
@@ -36,22 +36,22 @@ def products(first, last, steps):
     return np.cumprod(1 - betas)
 
 
-@pytest.mark.parametrize("ladder", FALLING.values(), ids=FALLING)
-def test_every_ladder_falls_in_float32_and_ends_above_zero(ladder):
-    assert ladder.dtype == torch.float32
-    assert check_ladder(ladder)[-1] > 0
+@pytest.mark.parametrize("schedule", FALLING.values(), ids=FALLING)
+def test_every_schedule_falls_in_float32_and_ends_above_zero(schedule):
+    assert schedule.dtype == torch.float32
+    assert check_schedule(schedule)[-1] > 0
 
 
-def test_ddpms_ladder_is_the_papers():
-    ladder = linear_beta()
-    assert len(ladder) == 1000
-    assert float(ladder[0]) == pytest.approx(157.4, abs=0.05)  # γ_T = 4.04e-5
-    assert float(ladder[-1]) == pytest.approx((1e-4 / (1 - 1e-4)) ** 0.5, rel=1e-6)  # γ_1 = 1 − β_1
+def test_ddpms_schedule_is_the_papers():
+    schedule = linear_beta()
+    assert len(schedule) == 1000
+    assert float(schedule[0]) == pytest.approx(157.4, abs=0.05)  # γ_T = 4.04e-5
+    assert float(schedule[-1]) == pytest.approx((1e-4 / (1 - 1e-4)) ** 0.5, rel=1e-6)  # γ_1 = 1 − β_1
     gamma = products(1e-4, 0.02, 1000)
-    np.testing.assert_allclose(ladder.double().flip(0), np.sqrt(1 / gamma - 1).astype(float), rtol=1e-6)
+    np.testing.assert_allclose(schedule.double().flip(0), np.sqrt(1 / gamma - 1).astype(float), rtol=1e-6)
 
 
-def test_palettes_ladders_are_as_far_apart_as_published():
+def test_palettes_schedules_are_as_far_apart_as_published():
     training, inference = palette_training(), palette_inference()
     assert (len(training), len(inference)) == (2000, 1000)
     assert float(training[0]) == pytest.approx(151, abs=0.5)
@@ -64,19 +64,19 @@ def test_palettes_ladders_are_as_far_apart_as_published():
 
 
 @given(st.integers(2, 4000), st.floats(0, 0.05))
-def test_the_cosine_ladder_keeps_what_equation_17_says(steps, offset):
-    ladder = cosine(steps, offset=offset).double().flip(0)
+def test_the_cosine_schedule_keeps_what_equation_17_says(steps, offset):
+    schedule = cosine(steps, offset=offset).double().flip(0)
     angles = (np.arange(steps + 1) / steps + offset) / (1 + offset) * np.pi / 2
     gamma = np.cos(angles) ** 2 / np.cos(angles[0]) ** 2
     expected = np.tan(np.arccos(np.sqrt(gamma[1:-1])))  # σ = √((1−γ)/γ)
-    np.testing.assert_allclose(ladder[:-1], expected, rtol=1e-6)
-    kept = 1 / (1 + ladder[-1] ** 2)  # the last β would be 1, and is cut to 0.999
+    np.testing.assert_allclose(schedule[:-1], expected, rtol=1e-6)
+    kept = 1 / (1 + schedule[-1] ** 2)  # the last β would be 1, and is cut to 0.999
     assert float(kept) == pytest.approx(0.001 * gamma[-2], rel=1e-5)
 
 
-def test_the_cosine_ladder_has_the_published_numbers():
-    ladder = cosine(1000).double()
-    gamma = 1 / (1 + ladder**2)
+def test_the_cosine_schedule_has_the_published_numbers():
+    schedule = cosine(1000).double()
+    gamma = 1 / (1 + schedule**2)
     assert float(gamma[500]) == pytest.approx(0.4938, abs=1e-4)  # t = 500, half way: near one half
     assert float(1 - gamma[-1]) == pytest.approx(4.13e-5, rel=0.01)  # β_1
 
@@ -102,11 +102,11 @@ def moments(extra, *, beta_min=0.1, beta_max=20.0, steps=4000):
 
 
 @pytest.mark.parametrize(
-    ("ladder", "extra"), [(vp, lambda b: 1.0), (sub_vp, lambda b: 1 - np.exp(-2 * b))], ids=["vp", "sub-vp"]
+    ("schedule", "extra"), [(vp, lambda b: 1.0), (sub_vp, lambda b: 1 - np.exp(-2 * b))], ids=["vp", "sub-vp"]
 )
-def test_the_equations_ladders_have_the_moments_of_their_equations(ladder, extra):
+def test_the_equations_schedules_have_the_moments_of_their_equations(schedule, extra):
     t, sigma = moments(extra)  # Song et al. 2021, eqs. 11 and 12
-    ours = ladder(4000, end=1 / 4000).double().flip(0)
+    ours = schedule(4000, end=1 / 4000).double().flip(0)
     np.testing.assert_allclose(ours[40:], sigma[40:], rtol=1e-5)
     np.testing.assert_allclose(ours, sigma, rtol=2e-2)  # at t = 1/4000 a step of RK4 is not fine enough
     assert t[-1] == 1
@@ -118,7 +118,7 @@ def test_vp_and_sub_vp_start_at_the_same_noise_and_sub_vp_is_below():
     assert float(vp(10)[-1]) == pytest.approx((1e-4 + 9.95e-6) ** 0.5, rel=1e-4)  # √B at small t
 
 
-def test_ddpms_ladder_becomes_the_equations_in_the_limit_of_many_steps():
+def test_ddpms_schedule_becomes_the_equations_in_the_limit_of_many_steps():
     def apart(steps):
         ends = linear_beta(0.1 / steps, 20 / steps, steps), vp(steps, end=1 / steps)
         return float((ends[0][0] / ends[1][0]).log().abs())
@@ -128,11 +128,11 @@ def test_ddpms_ladder_becomes_the_equations_in_the_limit_of_many_steps():
 
 
 @given(st.floats(1e-3, 10), st.floats(1.01, 1e4), st.integers(2, 200))
-def test_the_log_snr_ladder_is_even_in_log_snr_and_then_zero(low, factor, steps):
-    ladder = log_snr(low * factor, low, steps)
-    assert len(ladder) == steps + 1 and ladder[-1] == 0
-    assert torch.equal(ladder[:-1], geometric(low * factor, low, steps))
-    steps_of = (-2 * ladder[:-1].double().log()).diff()
+def test_the_log_snr_schedule_is_even_in_log_snr_and_then_zero(low, factor, steps):
+    schedule = log_snr(low * factor, low, steps)
+    assert len(schedule) == steps + 1 and schedule[-1] == 0
+    assert torch.equal(schedule[:-1], geometric(low * factor, low, steps))
+    steps_of = (-2 * schedule[:-1].double().log()).diff()
     np.testing.assert_allclose(steps_of, 2 * np.log(factor) / (steps - 1), rtol=1e-4, atol=1e-6)
 
 
@@ -153,6 +153,6 @@ def test_the_log_snr_ladder_is_even_in_log_snr_and_then_zero(low, factor, steps)
         lambda: log_snr(1.0, 2.0, 5),
     ],
 )
-def test_settings_that_make_no_ladder_are_refused(wrong):
+def test_settings_that_make_no_schedule_are_refused(wrong):
     with pytest.raises(UserError, match="need"):
         wrong()

@@ -1,4 +1,4 @@
-"""σ ↔ γ ↔ t, ladders as users write them, and how far off a ladder a level lies."""
+"""σ ↔ γ ↔ t, schedules as users write them, and how far off a schedule a level lies."""
 
 import math
 
@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scorefield.errors import UserError
-from scorefield.noise import (
-    check_ladder,
+from scorefield.schedules import (
+    check_schedule,
     gamma_to_sigma,
     linear_beta,
-    off_ladder,
-    read_ladder,
+    off_schedule,
+    read_schedule,
     sigma_to_gamma,
     sub_vp_sigma,
     sub_vp_time,
@@ -56,36 +56,36 @@ def test_time_of_a_sigma_in_float32_is_good_to_a_few_roundings():
     np.testing.assert_allclose(sub_vp_time(sigma), sub_vp_time(sigma.double()), rtol=1e-6)
 
 
-@pytest.mark.parametrize("ladder", [[3.0, 2.0, 5.0, 4.0, 0.0], [1.0, 2.0], [2.0]])
-def test_a_ladder_that_may_climb_may_climb(ladder):
-    assert check_ladder(torch.tensor(ladder), climbs=True) == ladder
+@pytest.mark.parametrize("schedule", [[3.0, 2.0, 5.0, 4.0, 0.0], [1.0, 2.0], [2.0]])
+def test_a_schedule_that_may_climb_may_climb(schedule):
+    assert check_schedule(torch.tensor(schedule), climbs=True) == schedule
 
 
 @pytest.mark.parametrize(
-    "ladder",
+    "schedule",
     [[2.0, 2.0], [2.0, 1.0, 1.0, 0.0], [2.0, 0.0, 1.0], [0.0, 1.0], [2.0, math.inf], [-1.0, 2.0], []],
 )
-def test_what_is_no_climbing_ladder_is_refused(ladder):
+def test_what_is_no_climbing_schedule_is_refused(schedule):
     with pytest.raises(UserError, match="sigmas"):
-        check_ladder(torch.tensor(ladder), climbs=True)
+        check_schedule(torch.tensor(schedule), climbs=True)
 
 
 falling = st.lists(st.floats(2**-13, 2**13, width=32), min_size=1, max_size=30, unique=True).map(
-    lambda rungs: sorted(rungs, reverse=True)
+    lambda levels: sorted(levels, reverse=True)
 )
 
 
 @given(falling, st.booleans(), st.sampled_from([",", ", ", " ", "; ", "\n", " ,\t"]))
-def test_a_ladder_reads_back_as_it_was_written(rungs, to_zero, between):
-    rungs = rungs + [0.0] * to_zero
-    assert read_ladder(between.join(map(repr, rungs))).tolist() == rungs
-    assert read_ladder(rungs).tolist() == rungs
+def test_a_schedule_reads_back_as_it_was_written(levels, to_zero, between):
+    levels = levels + [0.0] * to_zero
+    assert read_schedule(between.join(map(repr, levels))).tolist() == levels
+    assert read_schedule(levels).tolist() == levels
 
 
-def test_a_ladder_may_come_in_brackets_and_as_whole_numbers():
-    assert torch.equal(read_ladder("80,20,5,1,0.1,0"), torch.tensor([80, 20, 5, 1, 0.1, 0]))
-    assert torch.equal(read_ladder(" [80, 20, 1e-1] "), torch.tensor([80, 20, 0.1]))
-    assert torch.equal(read_ladder([80, 20]), torch.tensor([80.0, 20.0]))
+def test_a_schedule_may_come_in_brackets_and_as_whole_numbers():
+    assert torch.equal(read_schedule("80,20,5,1,0.1,0"), torch.tensor([80, 20, 5, 1, 0.1, 0]))
+    assert torch.equal(read_schedule(" [80, 20, 1e-1] "), torch.tensor([80, 20, 0.1]))
+    assert torch.equal(read_schedule([80, 20]), torch.tensor([80.0, 20.0]))
 
 
 @pytest.mark.parametrize(
@@ -94,41 +94,41 @@ def test_a_ladder_may_come_in_brackets_and_as_whole_numbers():
         ("80,fast,1", "'fast' is no noise level. Write falling numbers"),
         ("80,,1,x", "'x' is no noise level"),
         ("", "'' is no noise level"),
-        ([], "a ladder is a row of noise levels"),
+        ([], "a schedule is a row of noise levels"),
         ([80, None], "None is no noise level"),
-        ("1,2", "must fall from rung to rung"),
-        ("2,1,1", "must fall from rung to rung"),
-        ("1.00000001,1", "must fall from rung to rung"),  # one number in float32
+        ("1,2", "must fall from noise level to noise level"),
+        ("2,1,1", "must fall from noise level to noise level"),
+        ("1.00000001,1", "must fall from noise level to noise level"),  # one number in float32
         ("2,-1", "finite and positive"),
         ("1e60,1", "finite and positive"),
         ("nan", "finite and positive"),
         ("0", "finite and positive"),
     ],
 )
-def test_what_is_no_ladder_is_told_in_a_line(given, complaint):
+def test_what_is_no_schedule_is_told_in_a_line(given, complaint):
     with pytest.raises(UserError, match=complaint) as error:
-        read_ladder(given)
+        read_schedule(given)
     assert "\n" not in str(error.value)
 
 
 @given(st.text("0123456789.,;e-+ nai\n[]x", max_size=40))
-def test_any_text_is_a_ladder_or_a_users_mistake(text):
+def test_any_text_is_a_schedule_or_a_users_mistake(text):
     try:
-        rungs = read_ladder(text)
+        levels = read_schedule(text)
     except UserError:
         return
-    assert check_ladder(rungs)
+    assert check_schedule(levels)
 
 
 @given(st.floats(0.5, 2))
-def test_how_far_off_a_ladder_is_a_ratio(factor):
-    ladder = torch.tensor([100.0, 10.0, 1.0])
+def test_how_far_off_a_schedule_is_a_ratio(factor):
+    schedule = torch.tensor([100.0, 10.0, 1.0])
     asked = torch.tensor([100.0 * factor, 10.0, 1.0, 0.0])
-    assert off_ladder(ladder, asked) == pytest.approx(max(factor, 1 / factor), rel=1e-5)
+    assert off_schedule(schedule, asked) == pytest.approx(max(factor, 1 / factor), rel=1e-5)
 
 
-def test_levels_on_the_ladder_are_no_factor_off():
-    ladder = linear_beta()
-    assert off_ladder(ladder, ladder[::7]) == 1.0
-    assert off_ladder(ladder, torch.tensor([0.0])) == 1.0
-    assert off_ladder(torch.tensor([4.0, 1.0]), torch.tensor([2.0])) == pytest.approx(2)
+def test_levels_on_the_schedule_are_no_factor_off():
+    schedule = linear_beta()
+    assert off_schedule(schedule, schedule[::7]) == 1.0
+    assert off_schedule(schedule, torch.tensor([0.0])) == 1.0
+    assert off_schedule(torch.tensor([4.0, 1.0]), torch.tensor([2.0])) == pytest.approx(2)

@@ -1,4 +1,4 @@
-"""Ladders cut, thinned and climbing, against the papers' schedules walked step by step."""
+"""Schedules cut, thinned and climbing, against the papers' schedules walked step by step."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scorefield.errors import UserError
-from scorefield.noise import capped, check_ladder, climbing, geometric, karras, thinned
+from scorefield.schedules import capped, check_schedule, climbing, geometric, karras, thinned
 
 
 def walked(levels, jump, times):
@@ -27,30 +27,30 @@ def walked(levels, jump, times):
 
 @given(st.integers(2, 60), st.integers(1, 12), st.integers(1, 6), st.booleans())
 def test_climbing_walks_as_the_paper(levels, jump, times, to_zero):
-    ladder = torch.arange(levels, 0, -1).float()
-    ladder = torch.cat([ladder, torch.zeros(1)]) if to_zero else ladder
+    schedule = torch.arange(levels, 0, -1).float()
+    schedule = torch.cat([schedule, torch.zeros(1)]) if to_zero else schedule
     if levels <= jump:
-        with pytest.raises(UserError, match="needs more rungs"):
-            climbing(ladder, jump=jump, times=times)
+        with pytest.raises(UserError, match="needs more noise levels"):
+            climbing(schedule, jump=jump, times=times)
         return
     expected = [float(place + 1) for place in walked(levels, jump, times)]
-    got = climbing(ladder, jump=jump, times=times)
+    got = climbing(schedule, jump=jump, times=times)
     assert got.tolist() == expected + [0.0] * to_zero
-    assert check_ladder(got, climbs=True)
+    assert check_schedule(got, climbs=True)
 
 
 def test_the_papers_schedule_takes_as_many_steps_as_published():
-    ladder = climbing(karras(80, 0.002, 250))  # 250 rungs, jumps of 10, 10 times (Lugmayr et al. 2022, §5)
-    falls = sum(t < s for s, t in pairwise(ladder.tolist()))
-    climbs = sum(t > s for s, t in pairwise(ladder.tolist()))
+    schedule = climbing(karras(80, 0.002, 250))  # 250 noise levels, jumps of 10, 10 times (Lugmayr et al. 2022, §5)
+    falls = sum(t < s for s, t in pairwise(schedule.tolist()))
+    climbs = sum(t > s for s, t in pairwise(schedule.tolist()))
     assert (falls, climbs) == (2410, 24 * 9)
-    assert falls + 10 * climbs == 4570  # theirs climb rung by rung
-    assert ladder[-1] == 0 and ladder[0] == 80
+    assert falls + 10 * climbs == 4570  # theirs climb noise level by noise level
+    assert schedule[-1] == 0 and schedule[0] == 80
 
 
-def test_once_down_each_stretch_is_the_ladder_itself():
-    ladder = karras(80, 0.002, 25)
-    assert torch.equal(climbing(ladder, jump=10, times=1), ladder)
+def test_once_down_each_stretch_is_the_schedule_itself():
+    schedule = karras(80, 0.002, 25)
+    assert torch.equal(climbing(schedule, jump=10, times=1), schedule)
 
 
 @pytest.mark.parametrize("settings", [{"jump": 0}, {"times": 0}, {"jump": 25}])
@@ -59,28 +59,28 @@ def test_a_jump_that_cannot_be_is_refused(settings):
         climbing(karras(80, 0.002, 25), **settings)
 
 
-def test_a_ladder_that_climbs_cannot_climb_again():
+def test_a_schedule_that_climbs_cannot_climb_again():
     with pytest.raises(UserError, match="must fall"):
         climbing(climbing(karras(80, 0.002, 25)))
 
 
-def test_a_capped_ladder_keeps_what_lies_below():
-    ladder = torch.tensor([8.0, 4.0, 2.0, 0.0])
-    assert capped(ladder, 4.0).tolist() == [4, 2, 0]
-    assert capped(ladder, 3.9).tolist() == [2, 0]
-    assert capped(ladder, 100).tolist() == ladder.tolist()
-    with pytest.raises(UserError, match="sigma_max: 1 lies below all rungs; the last is 2"):
-        capped(ladder, 1.0)
+def test_a_capped_schedule_keeps_what_lies_below():
+    schedule = torch.tensor([8.0, 4.0, 2.0, 0.0])
+    assert capped(schedule, 4.0).tolist() == [4, 2, 0]
+    assert capped(schedule, 3.9).tolist() == [2, 0]
+    assert capped(schedule, 100).tolist() == schedule.tolist()
+    with pytest.raises(UserError, match="sigma_max: 1 lies below all noise levels; the last is 2"):
+        capped(schedule, 1.0)
 
 
 @given(st.integers(2, 400), st.integers(1, 500))
-def test_a_thinned_ladder_keeps_its_ends_and_its_evenness(levels, count):
-    ladder = geometric(100, 0.01, levels)
-    thin = thinned(ladder, count)
+def test_a_thinned_schedule_keeps_its_ends_and_its_evenness(levels, count):
+    schedule = geometric(100, 0.01, levels)
+    thin = thinned(schedule, count)
     assert len(thin) == max(2, min(count, levels))
-    assert (thin[0], thin[-1]) == (ladder[0], ladder[-1])
-    assert check_ladder(thin)
-    assert bool(torch.isin(thin, ladder).all())
+    assert (thin[0], thin[-1]) == (schedule[0], schedule[-1])
+    assert check_schedule(thin)
+    assert bool(torch.isin(thin, schedule).all())
     gaps = thin.log().diff()
     if len(thin) > 2:
-        assert float(gaps.max() - gaps.min()) < 1.01 * float((ladder[0] / ladder[1]).log()) + 1e-3
+        assert float(gaps.max() - gaps.min()) < 1.01 * float((schedule[0] / schedule[1]).log()) + 1e-3

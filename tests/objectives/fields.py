@@ -65,10 +65,10 @@ def seeded_each(function, **settings):
 
 
 SLICED = {
-    f"{law}-{'reduced' if reduced else 'plain'}": seeded_each(
-        objectives.sliced_score_matching, law=law, variance_reduced=reduced, projections=2
+    f"{distribution}-{'reduced' if reduced else 'plain'}": seeded_each(
+        objectives.sliced_score_matching, distribution=distribution, variance_reduced=reduced, projections=2
     )
-    for law in ("rademacher", "gaussian", "sphere")
+    for distribution in ("rademacher", "gaussian", "sphere")
     for reduced in (True, False)
 }
 OF_SCORES = {
@@ -78,13 +78,11 @@ OF_SCORES = {
     **SLICED,
     "finite-difference": seeded_each(objectives.finite_difference_score_matching, step=0.02),
 }
-OF_DENSITIES = {
-    "finite-difference-density": seeded_each(objectives.finite_difference_density_matching, step=0.02)
-}
+OF_DENSITIES = {"finite-difference-density": seeded_each(objectives.finite_difference_density_matching, step=0.02)}
 
 
 def noisy(n, level, *, shape=(1, 1, 2)):
-    """A mixture, n points of it with noise as pictures of two pixels, and their σ."""
+    """A mixture, n points of it with noise as images of two pixels, and their σ."""
     mixture = float64_mixture()
     clean = mixture.sample(n, generator=seeded(1)).reshape(n, *shape)
     noise = torch.randn(clean.shape, generator=seeded(2), dtype=clean.dtype)

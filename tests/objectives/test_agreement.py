@@ -10,7 +10,7 @@ import torch
 
 from objectives.fields import OF_DENSITIES, OF_SCORES, Bent, BentDensity, noisy
 from oracles import seeded
-from scorefield.objectives import denoising_score_matching, ladder_score_matching, sliced_score_matching
+from scorefield.objectives import denoising_score_matching, schedule_score_matching, sliced_score_matching
 
 N = 10_000
 ALL = {**OF_SCORES, **OF_DENSITIES}
@@ -72,19 +72,19 @@ def test_the_gradient_pulls_a_score_that_is_too_weak_or_too_strong_back(name):
 
 
 @pytest.mark.parametrize("bend", BENDS)
-def test_the_gradient_over_a_ladder_vanishes_at_the_true_score(bend):
+def test_the_gradient_over_a_schedule_vanishes_at_the_true_score(bend):
     mixture, x0, _ = noisy(N, 0.0)
     sigmas = torch.tensor([3.0, 1.0, 0.4])
 
-    def ladder(scale):
+    def schedule(scale):
         t = torch.zeros(N, dtype=x0.dtype, requires_grad=True)
         model = Bent(mixture, scale=scale, bend=BENDS[bend][0], t=t)
-        losses = ladder_score_matching(model, x0, sigmas, generator=seeded(3))
+        losses = schedule_score_matching(model, x0, sigmas, generator=seeded(3))
         return errors_from_zero(torch.autograd.grad(losses.sum(), t)[0])
 
-    assert abs(ladder(1.0)) < 4
+    assert abs(schedule(1.0)) < 4
     if bend == "scale":
-        assert ladder(0.7) > 5 and ladder(1.4) < -5
+        assert schedule(0.7) > 5 and schedule(1.4) < -5
 
 
 def test_denoising_differs_from_the_explicit_objective_by_what_the_model_does_not_change():
@@ -107,7 +107,7 @@ def test_several_projections_lessen_the_variance_as_their_number():
 
     def variance(projections):
         losses = sliced_score_matching(
-            Bent(mixture), x, sigma, projections=projections, law="gaussian", generator=seeded(4)
+            Bent(mixture), x, sigma, projections=projections, distribution="gaussian", generator=seeded(4)
         )
         return float((losses - exact).square().mean().detach())
 

@@ -42,19 +42,19 @@ def test_the_exact_trace_is_the_laplacian_of_a_mixtures_log_density(level):
     torch.testing.assert_close(losses - half_square(s), laplacian, rtol=1e-9, atol=1e-9)
 
 
-def picture_model(wrap=lambda network: network, *, source=0):
+def image_model(wrap=lambda network: network, *, source=0):
     torch.manual_seed(0)
     network = UNet(channels=1, source_channels=source, widths=(8, 8), attention=(1,), head_width=4)
     return ScoreModel(wrap(lively(network)), EDM(), shape=(1, 4, 4)).eval()
 
 
-def pictures(n=2):
+def images(n=2):
     return torch.randn(n, 1, 4, 4, generator=seeded()), torch.linspace(0.4, 1.5, n)
 
 
 @pytest.mark.parametrize("wrap", [lambda network: network, Energy], ids=["score", "energy"])
-def test_the_trace_of_a_picture_network_is_that_of_its_whole_jacobian(wrap):
-    model, (x, sigma) = picture_model(wrap), pictures()
+def test_the_trace_of_a_image_network_is_that_of_its_whole_jacobian(wrap):
+    model, (x, sigma) = image_model(wrap), images()
     losses = explicit_score_matching(model, x, sigma)
     for i in range(len(x)):
         whole = torch.autograd.functional.jacobian(
@@ -66,7 +66,7 @@ def test_the_trace_of_a_picture_network_is_that_of_its_whole_jacobian(wrap):
 
 
 def test_chunks_and_memory_change_neither_the_value_nor_the_gradient():
-    model, (x, sigma) = picture_model(), pictures()
+    model, (x, sigma) = image_model(), images()
 
     def measure(**settings):
         model.zero_grad()
@@ -87,7 +87,7 @@ def test_chunks_and_memory_change_neither_the_value_nor_the_gradient():
 
 
 def test_a_memory_bound_lets_go_of_the_graphs():
-    model, (x, sigma) = picture_model(), pictures()
+    model, (x, sigma) = image_model(), images()
 
     def held(**settings):
         kept = {}
@@ -134,8 +134,8 @@ def test_the_gradient_in_the_weights_matches_central_differences(name, wrap):
     assert slope == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("law", ["rademacher", "gaussian", "sphere"])
-def test_directions_have_the_identity_as_their_second_moment(law):
+@pytest.mark.parametrize("distribution", ["rademacher", "gaussian", "sphere"])
+def test_directions_have_the_identity_as_their_second_moment(distribution):
     # s(x) = A x: vᵀAv has the mean tr A and (vᵀs)² the mean ‖s‖²
     matrix = torch.tensor([[2.0, 1.0, -3.0], [0.5, -1.0, 0.0], [4.0, -2.0, 3.0]], dtype=torch.float64)
 
@@ -148,22 +148,22 @@ def test_directions_have_the_identity_as_their_second_moment(law):
     s = x[:1] @ matrix.T
     for reduced in (True, False):
         losses = sliced_score_matching(
-            Linear(), x, torch.zeros(n), law=law, variance_reduced=reduced, generator=seeded(7)
+            Linear(), x, torch.zeros(n), distribution=distribution, variance_reduced=reduced, generator=seeded(7)
         )
         error = losses.detach() - matrix.trace() - half_square(s)
         assert abs(float(error.mean() / (error.std() / math.sqrt(n)))) < 4
         assert float(error.std() / math.sqrt(n)) < 0.02 * float(matrix.trace() + half_square(s))
 
 
-@pytest.mark.parametrize("law", ["rademacher", "sphere"])
-def test_where_the_jacobian_is_the_identity_directions_of_fixed_length_are_exact(law):
+@pytest.mark.parametrize("distribution", ["rademacher", "sphere"])
+def test_where_the_jacobian_is_the_identity_directions_of_fixed_length_are_exact(distribution):
     class Minus:
         def score(self, x, sigma):
             return -x
 
     x = torch.randn(6, 2, 3, generator=seeded(), dtype=torch.float64)
     exact = half_square(x) - 6
-    losses = hutchinson_score_matching(Minus(), x, torch.zeros(6), law=law, generator=seeded())
+    losses = hutchinson_score_matching(Minus(), x, torch.zeros(6), distribution=distribution, generator=seeded())
     torch.testing.assert_close(losses, exact)
 
 
@@ -175,7 +175,7 @@ def order(error):
 def test_finite_differences_of_scores_are_of_second_order():
     mixture, x, sigma = noisy(200, 0.3)
     # the same seed draws the same directions
-    exact = sliced_score_matching(mixture, x, sigma, law="sphere", generator=seeded(8))
+    exact = sliced_score_matching(mixture, x, sigma, distribution="sphere", generator=seeded(8))
 
     def error(step):
         near = finite_difference_score_matching(mixture, x, sigma, step=step, generator=seeded(8))
@@ -187,9 +187,7 @@ def test_finite_differences_of_scores_are_of_second_order():
 
 def test_finite_differences_of_densities_are_of_second_order():
     mixture, x, sigma = noisy(200, 0.3)
-    exact = sliced_score_matching(
-        mixture, x, sigma, law="sphere", variance_reduced=False, generator=seeded(8)
-    )
+    exact = sliced_score_matching(mixture, x, sigma, distribution="sphere", variance_reduced=False, generator=seeded(8))
 
     def error(step):
         density = BentDensity(mixture)
@@ -203,7 +201,7 @@ def test_finite_differences_of_densities_are_of_second_order():
 @pytest.mark.parametrize("name", OF_SCORES)
 def test_a_model_given_a_condition_has_objectives_too(name):
     torch.manual_seed(0)
-    model, (x, sigma) = picture_model(source=1), pictures()
+    model, (x, sigma) = image_model(source=1), images()
     hole = torch.zeros(2, 1, 4, 4)
     hole[..., :2] = 1
     given = model.given(Condition(source=torch.randn(2, 1, 4, 4, generator=seeded(9)), mask=hole))
@@ -226,7 +224,7 @@ def test_a_constant_score_has_no_trace(name):
 
 
 def test_without_gradients_the_losses_carry_no_graph():
-    model, (x, sigma) = picture_model(), pictures()
+    model, (x, sigma) = image_model(), images()
     for name, objective in OF_SCORES.items():
         with torch.no_grad():
             assert not objective(model, x, sigma).requires_grad, name
@@ -234,7 +232,7 @@ def test_without_gradients_the_losses_carry_no_graph():
 
 
 def test_numbers_of_one_image_do_not_reach_another():
-    model, (x, sigma) = picture_model(), pictures(3)
+    model, (x, sigma) = image_model(), images(3)
     with torch.no_grad():
         both = explicit_score_matching(model, x, sigma)
         alone = torch.cat([explicit_score_matching(model, x[i : i + 1], sigma[i : i + 1]) for i in range(3)])
@@ -264,7 +262,7 @@ def mistakes():
         ("chunk", lambda: explicit_score_matching(model, x, one, chunk=0)),
         ("sigma", lambda: sliced(model, x, zero, generator=generator)),
         ("projections", lambda: sliced(model, x, one, projections=0, generator=generator)),
-        ("Did you mean `sphere`", lambda: sliced(model, x, one, law="spere", generator=generator)),
+        ("Did you mean `sphere`", lambda: sliced(model, x, one, distribution="spere", generator=generator)),
         ("sigma", lambda: hutchinson_score_matching(model, x, zero, generator=generator)),
         ("sigma", lambda: finite(model, x, zero, generator=generator)),
         ("step", lambda: finite(model, x, one, step=0.0, generator=generator)),

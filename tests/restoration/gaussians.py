@@ -11,22 +11,22 @@ import torch
 from oracles import seeded
 from scorefield.degradations import Observation
 from scorefield.distributions import GaussianMixture
-from scorefield.noise import karras
 from scorefield.samplers import Heun
+from scorefield.schedules import karras
 
 MASK = torch.eye(6, dtype=torch.float64)[[0, 3, 5]]
 MEANS = torch.kron(torch.eye(3, dtype=torch.float64), torch.full((1, 2), 0.5, dtype=torch.float64))
 ONE = torch.full((1, 6), 1 / 6, dtype=torch.float64)
 GENERAL = torch.randn(3, 6, generator=seeded(7), dtype=torch.float64)
 DOWN = karras(400, 0.002, 64)
-"""Heun's own error on it is 0.015 of a variance (0.006 on 96 rungs), and 0.01 of a spread is from the
+"""Heun's own error on it is 0.015 of a variance (0.006 on 96 noise levels), and 0.01 of a spread is from the
 start, which knows no mean."""
 MATRICES = {"mask": MASK, "means": MEANS, "one": ONE, "general": GENERAL}
 
 
 @dataclass(frozen=True)
 class Linear:
-    """y = M x on pictures of one row, with the pseudo-inverse of Moore and Penrose."""
+    """y = M x on images of one row, with the pseudo-inverse of Moore and Penrose."""
 
     matrix: torch.Tensor
 
@@ -58,19 +58,19 @@ def observed(matrix):
     return torch.tensor([2.5, -1.5, 2.0], dtype=torch.float64)[: len(matrix)]
 
 
-def bayes(law, matrix, y, noise):
+def bayes(distribution, matrix, y, noise):
     """Mean and covariance of p(x0 | M x0 + σ_y n = y)."""
-    mean, covariance = law.means[0], law.covariances[0]
+    mean, covariance = distribution.means[0], distribution.covariances[0]
     seen = matrix @ covariance @ matrix.T + noise**2 * torch.eye(len(matrix), dtype=mean.dtype)
     gain = covariance @ matrix.T @ torch.linalg.inv(seen)
     return mean + gain @ (y - matrix @ mean), covariance - gain @ matrix @ covariance
 
 
-def denoised_bayes(law, matrix, y, noise, x, sigma):
+def denoised_bayes(distribution, matrix, y, noise, x, sigma):
     """E[x0 | x, y], (B, D), for noisy x: a Gaussian that is told x first and y then."""
     rows = []
     for row in x.flatten(1):
-        told = gaussian(*bayes(law, torch.eye(len(row), dtype=row.dtype), row, sigma))
+        told = gaussian(*bayes(distribution, torch.eye(len(row), dtype=row.dtype), row, sigma))
         rows.append(bayes(told, matrix, y, noise)[0])
     return torch.stack(rows)
 

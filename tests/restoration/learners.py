@@ -1,4 +1,4 @@
-"""Models that mend whose answers are known in closed form."""
+"""Models that restore whose answers are known in closed form."""
 
 import torch
 from torch import nn
@@ -47,14 +47,14 @@ class EachPixel(nn.Module):
 
 
 class Row(nn.Module):
-    """Pictures of one row, of a Gaussian law, some of whose pixels are known and given clean in x itself."""
+    """Images of one row, of a Gaussian distribution, some of whose pixels are known and given clean in x itself."""
 
     source_channels = 1
 
-    def __init__(self, law, known):
+    def __init__(self, distribution, known):
         super().__init__()
         eye = torch.eye(len(known), dtype=torch.float64)
-        self.law, self.known, self.seen, self.unseen = law, known, eye[known], eye[~known]
+        self.distribution, self.known, self.seen, self.unseen = distribution, known, eye[known], eye[~known]
         self.anchor = nn.Parameter(torch.zeros(()))
 
     def forward(self, x, label, source=None):
@@ -64,7 +64,7 @@ class Row(nn.Module):
         return as_network(denoised, x, label)
 
     def _mean(self, clean, noisy, sigma):
-        told = gaussian(*bayes(self.law, self.seen, self.seen @ clean.flatten().double(), 0.0))
+        told = gaussian(*bayes(self.distribution, self.seen, self.seen @ clean.flatten().double(), 0.0))
         mean, _ = bayes(told, self.unseen, self.unseen @ noisy.flatten().double(), float(sigma))
         return mean.float().reshape(noisy.shape)
 

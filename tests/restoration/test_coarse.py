@@ -1,4 +1,4 @@
-"""From coarse to fine: color on the luma that is known, and wide holes by way of a small picture."""
+"""From coarse to fine: color on the luma that is known, and wide holes by way of a small image."""
 
 from itertools import pairwise
 
@@ -26,7 +26,7 @@ def off_luma(color, grey):
 
 @settings(max_examples=20)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(0, 99))
-def test_recolored_pictures_have_the_luma_that_is_known(height, width, times, seed):
+def test_recolored_images_have_the_luma_that_is_known(height, width, times, seed):
     grey = levels(times * height, times * width, channels=1, seed=seed)
     answer, small = levels(height, width, seed=seed + 1), grey[::times, ::times]
     out = recolored(answer, small, grey)
@@ -91,7 +91,7 @@ def test_a_hole_holds_squares_up_to_its_depth(side, expected):
     assert holds(hole, side) is expected
 
 
-def test_colors_of_a_large_picture_come_from_a_small_one_and_its_luma_from_itself():
+def test_colors_of_a_large_image_come_from_a_small_one_and_its_luma_from_itself():
     network = EachPixel()
     grey = np.broadcast_to(levels(150, 210, channels=1), (150, 210, 3))
     canvas = Canvas(levels=grey, hole=None, value_range=RANGE)
@@ -104,7 +104,7 @@ def test_colors_of_a_large_picture_come_from_a_small_one_and_its_luma_from_itsel
     assert max(off_luma(answer, grey[..., :1]) for answer in answers) <= 0.5 + 1e-3
 
 
-def test_a_small_picture_keeps_its_luma_or_not_as_is_wished():
+def test_a_small_image_keeps_its_luma_or_not_as_is_wished():
     grey = np.broadcast_to(levels(40, 50, channels=1), (40, 50, 3))
     canvas = Canvas(levels=grey, hole=None, value_range=RANGE)
     kept, free = (
@@ -136,8 +136,8 @@ def test_what_is_drawn_small_is_what_is_drawn_large():
     (plain,) = painter(model, steps=30).paint(canvas, tell=nothing)
     (answer,) = filled(painter(model, steps=30), canvas, side=45, deep=16).answers(nothing)
 
-    def likeness(picture):
-        drawn = picture[:, 64:] / 127.5 - 1
+    def likeness(image):
+        drawn = image[:, 64:] / 127.5 - 1
         a, b = drawn[:, 1:].ravel(), drawn[:, :-1].ravel()
         return np.corrcoef(a, b)[0, 1]
 

@@ -28,9 +28,9 @@ from scorefield.degradations import JPEG, Mask, Observation
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
 from scorefield.model import expand
-from scorefield.noise import karras
 from scorefield.restoration import DPS, MomentMatching, NullSpace, PiGDM
 from scorefield.samplers import Ancestral, Heun
+from scorefield.schedules import karras
 
 KINDS = [NullSpace, PiGDM, DPS, MomentMatching]
 GUIDED = KINDS[1:]
@@ -40,69 +40,69 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 guided = pytest.mark.parametrize("kind", GUIDED)
 
 
-# The law of the answers
+# The distribution of the answers
 
 
 @matrices
 @noises
 @pytest.mark.parametrize("sigma", [0.01, 0.7, 30.0])
 def test_moment_matching_denoises_a_gaussian_as_bayes_does(matrix, noise, sigma):
-    law, y = correlated(), observed(matrix)
-    x = law.sample(5, generator=seeded()) + sigma * torch.randn(5, 6, generator=seeded(1)).double()
-    posterior = posterior_of(MomentMatching(denoiser=law, iterations=6), matrix, y, noise, 5)
+    distribution, y = correlated(), observed(matrix)
+    x = distribution.sample(5, generator=seeded()) + sigma * torch.randn(5, 6, generator=seeded(1)).double()
+    posterior = posterior_of(MomentMatching(denoiser=distribution, iterations=6), matrix, y, noise, 5)
     found = posterior.denoiser(x[:, None, None], torch.full((5,), sigma).double()).flatten(1)
-    right = denoised_bayes(law, matrix, y, noise, x, sigma)
+    right = denoised_bayes(distribution, matrix, y, noise, x, sigma)
     torch.testing.assert_close(found, right, rtol=1e-6, atol=1e-6)
 
 
 @matrices
 @noises
 def test_moment_matching_follows_the_posterior_of_any_gaussian(matrix, noise):
-    law, y = correlated(), observed(matrix)
-    right = bayes(law, matrix, y, noise)
-    found = moments(MomentMatching(denoiser=law, iterations=6), matrix, y, noise)
+    distribution, y = correlated(), observed(matrix)
+    right = bayes(distribution, matrix, y, noise)
+    found = moments(MomentMatching(denoiser=distribution, iterations=6), matrix, y, noise)
     assert max(off(found, right)) < 0.02
-    assert off((law.means[0], law.covariances[0]), right)[0] > 1  # the prior is another law
+    assert off((distribution.means[0], distribution.covariances[0]), right)[0] > 1  # the prior is another distribution
 
 
 @matrices
 @noises
-def test_pseudo_inverse_guidance_is_exact_where_pictures_are_uncorrelated(matrix, noise):
-    law, y = isotropic(std=0.5), observed(matrix) / 2
-    found = moments(PiGDM(denoiser=law, spread=0.5, iterations=6), matrix, y, noise)
-    assert max(off(found, bayes(law, matrix, y, noise))) < 0.02
+def test_pseudo_inverse_guidance_is_exact_where_images_are_uncorrelated(matrix, noise):
+    distribution, y = isotropic(std=0.5), observed(matrix) / 2
+    found = moments(PiGDM(denoiser=distribution, spread=0.5, iterations=6), matrix, y, noise)
+    assert max(off(found, bayes(distribution, matrix, y, noise))) < 0.02
 
 
 @noises
 def test_one_gradient_step_is_exact_for_one_observed_value(noise):
-    law, y = correlated(), observed(ONE)
-    found = moments(DPS(denoiser=law), ONE, y, noise)
-    assert max(off(found, bayes(law, ONE, y, noise))) < 0.02
+    distribution, y = correlated(), observed(ONE)
+    found = moments(DPS(denoiser=distribution), ONE, y, noise)
+    assert max(off(found, bayes(distribution, ONE, y, noise))) < 0.02
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_moment_matching_draws_the_posterior_with_a_stochastic_sampler_too(noise):
-    law, y = correlated(), observed(GENERAL)
-    narrow = GaussianMixture(law.weights.float(), law.means.float(), law.covariances.float())
+    distribution, y = correlated(), observed(GENERAL)
+    narrow = GaussianMixture(distribution.weights.float(), distribution.means.float(), distribution.covariances.float())
     restorer = MomentMatching(denoiser=narrow, iterations=4)
     x = draws(restorer, GENERAL, y, noise, Ancestral(), karras(80, 0.01, 100)).double()
-    mean, covariance = off((x.mean(0), torch.cov(x.T)), bayes(law, GENERAL, y, noise))
+    mean, covariance = off((x.mean(0), torch.cov(x.T)), bayes(distribution, GENERAL, y, noise))
     assert mean < 0.06  # standard error 0.016
     assert covariance < 0.1
 
 
 def test_a_published_step_is_this_one_seen_through_a_sampler():
     # x ← x' − ζ_i ∇‖y − A D‖², added to an ancestral step from σ to τ
-    law, y, sigma, tau = correlated(), observed(GENERAL), 0.8, 0.5
+    distribution, y, sigma, tau = correlated(), observed(GENERAL), 0.8, 0.5
     x = torch.randn(1, 1, 1, 6, generator=seeded(), dtype=torch.float64)
-    ladder = torch.tensor([sigma, tau], dtype=torch.float64)
-    posterior = posterior_of(DPS(denoiser=law, scale=0.7), GENERAL, y, 0.0, 1)
+    schedule = torch.tensor([sigma, tau], dtype=torch.float64)
+    posterior = posterior_of(DPS(denoiser=distribution, scale=0.7), GENERAL, y, 0.0, 1)
     plain, ours = (
-        next(iter(Ancestral().iterate(d, x, ladder, generator=seeded(3)))).x
-        for d in (law, posterior.denoiser)
+        next(iter(Ancestral().iterate(d, x, schedule, generator=seeded(3)))).x
+        for d in (distribution, posterior.denoiser)
     )
     at = x.clone().requires_grad_()
-    misfit = y - Linear(GENERAL)(law(at, ladder[:1])).flatten()
+    misfit = y - Linear(GENERAL)(distribution(at, schedule[:1])).flatten()
     (slope,) = torch.autograd.grad(misfit.square().sum(), at)
     lift = sigma**2 * slope.flatten() / -2  # σ² Jᵀ Aᵀ r
     alpha = sigma**2 * misfit.square().sum() / (misfit @ GENERAL @ lift)
@@ -115,10 +115,10 @@ def test_a_published_step_is_this_one_seen_through_a_sampler():
 
 @guided
 def test_it_works_without_gradients_in_the_caller_and_calls_the_model_once(kind):
-    law = float32_mixture()
-    spy = Counting(law)
-    damage = Mask(fill=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
-    observation = Observation(y=torch.full((3, 1, 1, 2), 0.4), degradation=damage)
+    distribution = float32_mixture()
+    spy = Counting(distribution)
+    degradation = Mask(fill=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
+    observation = Observation(y=torch.full((3, 1, 1, 2), 0.4), degradation=degradation)
     posterior = kind(denoiser=spy).posterior(observation, generator=seeded())
     x, sigma = torch.randn(3, 1, 1, 2, generator=seeded()), torch.tensor([0.2, 1.0, 5.0])
     with torch.no_grad():
@@ -131,14 +131,14 @@ def test_it_works_without_gradients_in_the_caller_and_calls_the_model_once(kind)
 
 
 @kinds
-def test_pictures_of_a_batch_do_not_know_of_each_other(kind):
-    law, damage = float32_mixture(), Linear(torch.tensor([[1.0, 0.5]]))
+def test_images_of_a_batch_do_not_know_of_each_other(kind):
+    distribution, degradation = float32_mixture(), Linear(torch.tensor([[1.0, 0.5]]))
     y, sigma = torch.tensor([0.4, -1.0, 2.0])[:, None, None, None], torch.tensor([0.2, 1.0, 5.0])
     x = torch.randn(3, 1, 1, 2, generator=seeded())
 
     def answers(rows):
-        observation = Observation(y=y[rows], degradation=damage, noise=0.1)
-        posterior = kind(denoiser=law).posterior(observation, generator=seeded())
+        observation = Observation(y=y[rows], degradation=degradation, noise=0.1)
+        posterior = kind(denoiser=distribution).posterior(observation, generator=seeded())
         return posterior.denoiser(x[rows], sigma[rows])
 
     together = answers(slice(0, 3))
@@ -157,9 +157,7 @@ def test_nothing_of_the_pass_backwards_is_kept(kind):
 
     observation = Observation(y=torch.ones(2, 1, 1, 1), degradation=Linear(torch.tensor([[1.0, 0.5]])))
     posterior = kind(denoiser=remembered).posterior(observation, generator=seeded())
-    for step in Heun().iterate(
-        posterior.denoiser, torch.randn(2, 1, 1, 2), karras(5, 0.1, 3), generator=seeded()
-    ):
+    for step in Heun().iterate(posterior.denoiser, torch.randn(2, 1, 1, 2), karras(5, 0.1, 3), generator=seeded()):
         assert not step.x.requires_grad
     assert len(outputs) == 5
     assert all(reference() is None for reference in outputs)
@@ -169,8 +167,8 @@ def test_nothing_of_the_pass_backwards_is_kept(kind):
 def test_half_precision_inside_the_network_changes_little(kind):
     model = tiny_model(3)
     x = torch.randn(2, 3, 8, 8, generator=seeded())
-    damage = Mask(fill=(torch.rand(1, 1, 8, 8, generator=seeded(1)) > 0.5).float())
-    observation = Observation(y=damage(torch.rand(2, 3, 8, 8, generator=seeded(2))), degradation=damage)
+    degradation = Mask(fill=(torch.rand(1, 1, 8, 8, generator=seeded(1)) > 0.5).float())
+    observation = Observation(y=degradation(torch.rand(2, 3, 8, 8, generator=seeded(2))), degradation=degradation)
     found = {}
     for precision in (torch.float32, torch.bfloat16):
         model.precision = precision
@@ -185,47 +183,47 @@ def test_half_precision_inside_the_network_changes_little(kind):
 @kinds
 @noises
 def test_an_answer_stays_finite_at_any_noise(kind, noise):
-    law = float32_mixture()
-    damage = Mask(fill=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
-    observation = Observation(y=torch.full((6, 1, 1, 2), 0.4), degradation=damage, noise=noise)
-    posterior = kind(denoiser=law).posterior(observation, generator=seeded())
+    distribution = float32_mixture()
+    degradation = Mask(fill=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
+    observation = Observation(y=torch.full((6, 1, 1, 2), 0.4), degradation=degradation, noise=noise)
+    posterior = kind(denoiser=distribution).posterior(observation, generator=seeded())
     sigma = torch.tensor([0.0, 1e-8, 1e-3, 1.0, 1e4, 1e10])
     x = torch.randn(6, 1, 1, 2, generator=seeded()) * expand(sigma.clamp_min(1), torch.ones(6, 1, 1, 1))
     found = posterior.denoiser(x, sigma)
     assert bool(found.isfinite().all())
     if noise > 0:  # what is all but clean needs no help
-        torch.testing.assert_close(found[1], law(x, sigma)[1], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found[1], distribution(x, sigma)[1], rtol=1e-5, atol=1e-5)
 
 
-# Damage that is not linear, networks that are not exact
+# Degradation that is not linear, networks that are not exact
 
 
 @kinds
-def test_a_jpeg_picture_is_drawn_to_what_it_shows(kind):
-    picture = torch.rand(2, 1, 8, 8, generator=seeded()) * 2 - 1
-    damage = JPEG(quality=20)
-    observation = Observation(y=damage(picture), degradation=damage)
-    law = tiny_model(1)
-    posterior = kind(denoiser=law).posterior(observation, generator=seeded())
-    x, sigma = picture + 0.3 * torch.randn(picture.shape, generator=seeded(1)), torch.full((2,), 0.3)
-    before = (damage(law(x, sigma)) - observation.y).norm()
-    after = (damage(posterior.denoiser(x, sigma)) - observation.y).norm()
+def test_a_jpeg_image_is_drawn_to_what_it_shows(kind):
+    image = torch.rand(2, 1, 8, 8, generator=seeded()) * 2 - 1
+    degradation = JPEG(quality=20)
+    observation = Observation(y=degradation(image), degradation=degradation)
+    distribution = tiny_model(1)
+    posterior = kind(denoiser=distribution).posterior(observation, generator=seeded())
+    x, sigma = image + 0.3 * torch.randn(image.shape, generator=seeded(1)), torch.full((2,), 0.3)
+    before = (degradation(distribution(x, sigma)) - observation.y).norm()
+    after = (degradation(posterior.denoiser(x, sigma)) - observation.y).norm()
     assert after < 0.8 * before
 
 
 def test_pseudo_inverse_guidance_does_not_shoot_past_what_it_aims_at():
-    # pictures that share a brightness, which varies by 3: an hundred times s² over six pixels
+    # images that share a brightness, which varies by 3: an hundred times s² over six pixels
     eye = torch.eye(6, dtype=torch.float64)
-    law, y = gaussian(torch.zeros(6).double(), 0.1 * eye + 9.0), observed(GENERAL)
+    distribution, y = gaussian(torch.zeros(6).double(), 0.1 * eye + 9.0), observed(GENERAL)
     level = torch.tensor([50.0], dtype=torch.float64)
-    posterior = posterior_of(PiGDM(denoiser=law, spread=0.5), GENERAL, y, 0.0, 1)
+    posterior = posterior_of(PiGDM(denoiser=distribution, spread=0.5), GENERAL, y, 0.0, 1)
     x = 50 * torch.randn(1, 1, 1, 6, generator=seeded(), dtype=torch.float64)
     before, after = (torch.linalg.pinv(GENERAL) @ (y - GENERAL @ d.flatten()) for d in
-                     (law(x, level), posterior.denoiser(x, level)))  # fmt: skip
+                     (distribution(x, level), posterior.denoiser(x, level)))  # fmt: skip
     assert float(before @ after) == pytest.approx(0, abs=1e-9)  # it arrives, along its own direction
 
 
-def test_pseudo_inverse_guidance_takes_no_derivative_of_the_damage():
+def test_pseudo_inverse_guidance_takes_no_derivative_of_the_degradation():
     class Rounded(Linear):
         def __call__(self, x):
             return super().__call__(x.detach()).round()
@@ -247,14 +245,14 @@ def test_a_jacobian_that_cannot_be_a_covariance_guides_nothing(kind):
 @kinds
 def test_without_noise_the_ending_is_what_was_observed(kind):
     y, x = torch.rand(2, 1, 1, 1, generator=seeded()), torch.randn(2, 1, 1, 2, generator=seeded(1))
-    damage = Linear(torch.tensor([[1.0, 0.5]]))
+    degradation = Linear(torch.tensor([[1.0, 0.5]]))
     restorer = kind(denoiser=float32_mixture())
-    project = restorer.posterior(Observation(y=y, degradation=damage), generator=seeded()).project
+    project = restorer.posterior(Observation(y=y, degradation=degradation), generator=seeded()).project
     assert torch.equal(project(x, 0.1), x)
-    torch.testing.assert_close(damage(project(x, 0.0)), y)
+    torch.testing.assert_close(degradation(project(x, 0.0)), y)
     unseen = torch.tensor([0.5, -1.0])
     torch.testing.assert_close(project(x, 0.0) @ unseen, x @ unseen)
-    noisy = Observation(y=y, degradation=damage, noise=0.1)
+    noisy = Observation(y=y, degradation=degradation, noise=0.1)
     assert restorer.posterior(noisy, generator=seeded()).project is None
 
 
@@ -268,9 +266,7 @@ def test_a_denoiser_without_a_derivative_is_told(kind):
 
 def test_no_iteration_at_all_is_told():
     observation = Observation(y=torch.ones(1, 1, 1, 1), degradation=Linear(torch.tensor([[1.0, 0.5]])))
-    posterior = MomentMatching(denoiser=float32_mixture(), iterations=0).posterior(
-        observation, generator=seeded()
-    )
+    posterior = MomentMatching(denoiser=float32_mixture(), iterations=0).posterior(observation, generator=seeded())
     with pytest.raises(UserError, match="iterations: need at least one, got 0"):
         posterior.denoiser(torch.zeros(1, 1, 1, 2), torch.ones(1))
 
@@ -293,34 +289,32 @@ def share_of_the_upper_mode(restorer, sampler, sigmas, n=3000):
     return float((x[:, 1] > 0).float().mean())
 
 
-def likely(law, matrix):
-    """What is seen of a picture drawn from the law: no surprise, unlike `observed`."""
-    return matrix @ law.sample(1, generator=seeded(4))[0]
+def likely(distribution, matrix):
+    """What is seen of an image drawn from the distribution: no surprise, unlike `observed`."""
+    return matrix @ distribution.sample(1, generator=seeded(4))[0]
 
 
-def biases(found, law, y):
+def biases(found, distribution, y):
     """Largest error of the mean in spreads, and the spread over the right one."""
-    right = bayes(law, MASK, y, 0.0)
+    right = bayes(distribution, MASK, y, 0.0)
     return off(found, right)[0], float((found[1].trace() / right[1].trace()).sqrt())
 
 
 @pytest.mark.parametrize(("kind", "mean", "spread"), [(NullSpace, 0.68, 1.80), (PiGDM, 0.46, 1.01)])
 def test_what_is_wrong_along_an_ode_where_neighbours_correlate(kind, mean, spread):
-    law = correlated()
-    y = likely(law, MASK)
-    found = biases(moments(kind(denoiser=law), MASK, y), law, y)
+    distribution = correlated()
+    y = likely(distribution, MASK)
+    found = biases(moments(kind(denoiser=distribution), MASK, y), distribution, y)
     assert found == pytest.approx((mean, spread), rel=0.05)
 
 
-@pytest.mark.parametrize(
-    ("kind", "mean", "spread"), [(NullSpace, 0.42, 1.36), (PiGDM, 0.25, 1.0), (DPS, 0.06, 0.95)]
-)
+@pytest.mark.parametrize(("kind", "mean", "spread"), [(NullSpace, 0.42, 1.36), (PiGDM, 0.25, 1.0), (DPS, 0.06, 0.95)])
 def test_a_sampler_that_draws_noise_forgets_a_part_of_it(kind, mean, spread):
-    law = correlated()
-    narrow = GaussianMixture(law.weights.float(), law.means.float(), law.covariances.float())
-    y = likely(law, MASK)
+    distribution = correlated()
+    narrow = GaussianMixture(distribution.weights.float(), distribution.means.float(), distribution.covariances.float())
+    y = likely(distribution, MASK)
     x = draws(kind(denoiser=narrow), MASK, y, 0.0, Ancestral(), karras(80, 0.002, 100)).double()
-    found = biases((x.mean(0), torch.cov(x.T)), law, y)
+    found = biases((x.mean(0), torch.cov(x.T)), distribution, y)
     assert found == pytest.approx((mean, spread), abs=0.05)  # standard errors 0.016 and 0.007
 
 
@@ -329,10 +323,10 @@ def test_a_sampler_that_draws_noise_forgets_a_part_of_it(kind, mean, spread):
     [(MomentMatching, Ancestral(), 0.73), (DPS, Ancestral(), 0.73), (NullSpace, Heun(), 0.644)],
 )
 def test_modes_have_nearly_the_weights_of_the_posterior(kind, sampler, share):
-    law = two_modes()
-    right = float(law.conditional(torch.tensor([True, False]), torch.tensor([2.0])).weights[1])
+    distribution = two_modes()
+    right = float(distribution.conditional(torch.tensor([True, False]), torch.tensor([2.0])).weights[1])
     assert right == pytest.approx(0.731, abs=0.001)
-    found = share_of_the_upper_mode(kind(denoiser=law), sampler, karras(80, 0.002, 60))
+    found = share_of_the_upper_mode(kind(denoiser=distribution), sampler, karras(80, 0.002, 60))
     assert found == pytest.approx(share, abs=0.03)  # standard error 0.008
 
 

@@ -1,4 +1,4 @@
-"""A model that was trained to mend as a restorer: its answers are draws of the true posterior."""
+"""A model that was trained to restore as a restorer: its answers are draws of the true posterior."""
 
 import pytest
 import torch
@@ -13,8 +13,8 @@ from scorefield.samplers import Heun
 KNOWN = MASK.sum(0) > 0
 
 
-def row_answers(law, values, x, sigmas=DOWN):
-    model = model_of(Row(law, KNOWN), shape=(1, 1, 6), sigma_range=(0.002, 400.0))
+def row_answers(distribution, values, x, sigmas=DOWN):
+    model = model_of(Row(distribution, KNOWN), shape=(1, 1, 6), sigma_range=(0.002, 400.0))
     whole = (values.float() @ MASK.float()).expand(len(x), 1, 1, 6)
     observation = Observation(y=whole, degradation=Mask(fill=(~KNOWN).float()[None, None, None]))
     posterior = Learned(model=model).posterior(observation, generator=seeded())
@@ -25,12 +25,12 @@ def row_answers(law, values, x, sigmas=DOWN):
 
 def test_answers_have_the_mean_and_the_covariance_of_the_posterior():
     # along an ODE they are affine in the start: exact moments from 7 starts
-    law, values = correlated(), torch.tensor([2.5, -1.5, 2.0], dtype=torch.float64)
+    distribution, values = correlated(), torch.tensor([2.5, -1.5, 2.0], dtype=torch.float64)
     start = torch.cat([torch.zeros(1, 6), float(DOWN[0]) * torch.eye(6)])[:, None, None]
-    end = row_answers(law, values, start).double()
+    end = row_answers(distribution, values, start).double()
     columns = (end[1:] - end[0]).T
     columns[KNOWN] = 0  # of them the start is not looked at
-    mean, covariance = off((end[0], columns @ columns.T), bayes(law, MASK, values, 0.0))
+    mean, covariance = off((end[0], columns @ columns.T), bayes(distribution, MASK, values, 0.0))
     assert mean < 0.02 and covariance < 0.02  # measured 0.007 and 0.009
 
 
@@ -40,14 +40,12 @@ def test_known_pixels_end_as_they_are_to_the_last_bit():
     assert torch.equal(end[:, KNOWN], values.float().expand(2, 3))
 
 
-@pytest.mark.parametrize("damage", [Grey(), Downscale(factor=2)])
-def test_the_model_is_given_what_the_damage_shows(damage):
+@pytest.mark.parametrize("degradation", [Grey(), Downscale(factor=2)])
+def test_the_model_is_given_what_the_degradation_shows(degradation):
     model, x0 = tiny_learner(), torch.rand(2, 3, 16, 16, generator=seeded()) * 2 - 1
-    y = damage(x0)
-    seen = shown(damage, y, generator=seeded())
-    denoiser = (
-        Learned(model=model).posterior(Observation(y=y, degradation=damage), generator=seeded()).denoiser
-    )
+    y = degradation(x0)
+    seen = shown(degradation, y, generator=seeded())
+    denoiser = Learned(model=model).posterior(Observation(y=y, degradation=degradation), generator=seeded()).denoiser
     sigma = torch.full((2,), 0.7)
     assert denoiser.condition.source.equal(seen.source) and bool((denoiser.condition.mask == 1).all())
     assert torch.equal(denoiser(x0, sigma), model(x0, sigma, denoiser.condition))

@@ -1,4 +1,4 @@
-"""Null-space correction against closed forms; the damages' singular values; noise that must not be copied."""
+"""Null-space correction against closed forms; the degradations' singular values; noise that must not be copied."""
 
 import pytest
 import torch
@@ -17,41 +17,39 @@ from restoration.gaussians import (
     posterior_of,
 )
 from scorefield.degradations import Observation
-from scorefield.noise import karras
 from scorefield.restoration import NullSpace
+from scorefield.schedules import karras
 
 matrices = pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
 
 
 @matrices
-def test_it_is_exact_where_pictures_are_uncorrelated_and_nothing_is_noisy(matrix):
-    law, y = isotropic(), observed(matrix)
-    assert max(off(moments(NullSpace(denoiser=law), matrix, y), bayes(law, matrix, y, 0.0))) < 0.02
+def test_it_is_exact_where_images_are_uncorrelated_and_nothing_is_noisy(matrix):
+    distribution, y = isotropic(), observed(matrix)
+    assert max(off(moments(NullSpace(denoiser=distribution), matrix, y), bayes(distribution, matrix, y, 0.0))) < 0.02
 
 
 @matrices
 def test_noise_is_taken_off_and_not_copied_where_the_prior_is_flat(matrix):
-    law, y, noise = isotropic(std=60.0), observed(matrix), 0.3
-    found = moments(NullSpace(denoiser=law), matrix, y, noise, sigmas=karras(1e4, 0.002, 96))
-    right = bayes(law, matrix, y, noise)
+    distribution, y, noise = isotropic(std=60.0), observed(matrix), 0.3
+    found = moments(NullSpace(denoiser=distribution), matrix, y, noise, sigmas=karras(1e4, 0.002, 96))
+    right = bayes(distribution, matrix, y, noise)
     inverse = torch.linalg.pinv(matrix)
     seen = [inverse @ matrix @ m for m in (found[0], right[0])]
     spreads = [matrix @ c @ matrix.T for c in (found[1], right[1])]
     torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=0.01)
     torch.testing.assert_close(spreads[0], spreads[1], rtol=0.02, atol=0.002)  # σ_y² I
-    torch.testing.assert_close(
-        spreads[1].diagonal(), torch.full((len(matrix),), 0.09).double(), rtol=0.01, atol=0
-    )
+    torch.testing.assert_close(spreads[1].diagonal(), torch.full((len(matrix),), 0.09).double(), rtol=0.01, atol=0)
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.3, 5.0])
 def test_each_singular_value_is_corrected_as_far_as_the_noise_allows(sigma):
-    law, y, noise = correlated(), observed(GENERAL), 0.3
+    distribution, y, noise = correlated(), observed(GENERAL), 0.3
     x = torch.randn(1, 1, 1, 6, generator=seeded(), dtype=torch.float64)
     level = torch.tensor([sigma], dtype=torch.float64)
-    posterior = posterior_of(NullSpace(denoiser=law), GENERAL, y, noise, 1)
+    posterior = posterior_of(NullSpace(denoiser=distribution), GENERAL, y, noise, 1)
     left, values, right = torch.linalg.svd(GENERAL, full_matrices=False)
-    plain = law(x, level).flatten()
+    plain = distribution(x, level).flatten()
     told = left.T @ y / values
     part = (values * sigma) ** 2 / ((values * sigma) ** 2 + noise**2)
     expected = plain + right.T @ (part * (told - right @ plain))

@@ -1,4 +1,4 @@
-"""Large pictures by tiles: as one would be, where pixels hang on themselves alone; known pixels above all."""
+"""Large images by tiles: as one would be, where pixels hang on themselves alone; known pixels above all."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def nothing(count):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_tiles_put_together_are_the_picture_drawn_whole(dtype):
+def test_tiles_put_together_are_the_image_drawn_whole(dtype):
     # pixels that hang on themselves alone: what tiles share, noise and all, they answer alike
     canvas = Canvas(levels=levels(150, 203, dtype), hole=None, value_range=RANGE)
     model = model_of(EachPixel())
@@ -93,8 +93,7 @@ def test_answers_do_not_depend_on_how_many_tiles_are_done_at_once():
     canvas = Canvas(levels=levels(150, 203), hole=None, value_range=RANGE)
     model = tiny_learner()
     one, many = (
-        painter(model, candidates=2, steps=3, at_once=count).paint(canvas, tell=nothing)
-        for count in (1, 1 << 20)
+        painter(model, candidates=2, steps=3, at_once=count).paint(canvas, tell=nothing) for count in (1, 1 << 20)
     )
     for a, b in zip(one, many, strict=True):
         assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
@@ -136,14 +135,14 @@ def test_seeds_stages_and_candidates_have_noise_of_their_own():
 
 
 def test_a_reduced_canvas_is_the_mean_of_what_is_known_beneath():
-    picture = levels(8, 8)
+    image = levels(8, 8)
     hole = np.zeros((8, 8), np.bool_)
     hole[:, :5] = True
-    small = Canvas(levels=picture, hole=hole, value_range=RANGE).reduced((4, 4))
+    small = Canvas(levels=image, hole=hole, value_range=RANGE).reduced((4, 4))
     assert np.array_equal(small.hole, [[True, True, False, False]] * 4)
-    mean = picture[:2, 6:].astype(float).mean((0, 1))
+    mean = image[:2, 6:].astype(float).mean((0, 1))
     assert np.abs(small.levels[0, 3] - mean).max() <= 0.5
-    half = picture[:2, 5:6].astype(float).mean((0, 1))  # one of two columns is known
+    half = image[:2, 5:6].astype(float).mean((0, 1))  # one of two columns is known
     assert np.abs(small.levels[0, 2] - half).max() <= 0.5
 
 

@@ -1,4 +1,4 @@
-"""Panoramas: where each time looks and draws, and that the picture stays."""
+"""Panoramas: where each time looks and draws, and that the image stays."""
 
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ SIDES = ("top", "right", "bottom", "left")
 def test_each_time_sees_what_is_known_and_draws_what_is_not(height, width, sides, amount, times):
     way = route((height, width), sides, amount, times)
     known = np.zeros(way.size, np.bool_)
-    known[way.picture.slices] = True
-    assert (way.picture.height, way.picture.width) == (height, width) and known.sum() == height * width
+    known[way.image.slices] = True
+    assert (way.image.height, way.image.width) == (height, width) and known.sum() == height * width
     assert len(way.steps) == times * len(sides)
     for step in way.steps:
         rows, columns = step.drawn.slices
@@ -41,16 +41,16 @@ def test_each_time_sees_what_is_known_and_draws_what_is_not(height, width, sides
     assert way.size[1] == width + times * wide * sum(side in sides for side in ("left", "right"))
 
 
-def test_the_picture_stays_and_the_rest_is_drawn_differently_by_each_candidate():
-    picture = levels(30, 40)
+def test_the_image_stays_and_the_rest_is_drawn_differently_by_each_candidate():
+    image = levels(30, 40)
     way = route((30, 40), ("right", "left"), 0.5, 3)
     network, told = EachPixel(), []
-    by = panorama(painter(model_of(network), candidates=2, steps=4), picture, way, side=128, deep=32)
+    by = panorama(painter(model_of(network), candidates=2, steps=4), image, way, side=128, deep=32)
     answers = by.answers(told.append)
     assert sum(told) == by.evaluations == 2 * 6 * 4
     for answer in answers:
         assert answer.shape == (30, 40 + 6 * 20, 3)
-        assert np.array_equal(answer[:, 60:100], picture)
+        assert np.array_equal(answer[:, 60:100], image)
     rest = np.delete(np.stack(answers), slice(60, 100), 2).astype(int)
     assert (rest[0] != rest[1]).mean() > 0.9
     strips = [answers[0][:, k * 20 : k * 20 + 20] for k in (0, 1, 2, 5, 6, 7)]
@@ -58,10 +58,10 @@ def test_the_picture_stays_and_the_rest_is_drawn_differently_by_each_candidate()
 
 
 def test_16_bits_stay_16_bits():
-    picture = levels(20, 20, np.uint16)
+    image = levels(20, 20, np.uint16)
     way = route((20, 20), ("bottom",), 0.5, 2)
-    (answer,) = panorama(painter(tiny_learner(), steps=2), picture, way, side=64, deep=32).answers(nothing)
-    assert answer.dtype == np.uint16 and np.array_equal(answer[:20], picture)
+    (answer,) = panorama(painter(tiny_learner(), steps=2), image, way, side=64, deep=32).answers(nothing)
+    assert answer.dtype == np.uint16 and np.array_equal(answer[:20], image)
 
 
 def test_no_time_at_all_is_told():

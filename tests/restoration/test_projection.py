@@ -6,28 +6,26 @@ import torch
 from oracles import Gaussian, mixture_moments, seeded
 from scorefield.degradations import Mask, Observation
 from scorefield.distributions import GaussianMixture
-from scorefield.noise import geometric
 from scorefield.restoration import Projection
 from scorefield.samplers import AnnealedLangevin, Heun
+from scorefield.schedules import geometric
 
 
-def restored(law, known, values, *, sigmas, sampler, n=4000, pinned=True):
+def restored(distribution, known, values, *, sigmas, sampler, n=4000, pinned=True):
     """Draws of the coordinates that are not known, (n, number unknown)."""
     generator = seeded()
     y = torch.zeros(n, 1, 1, len(known))
     y[..., known] = values
     observation = Observation(y=y, degradation=Mask(fill=(~known).float().reshape(1, 1, 1, -1)))
-    posterior = Projection(denoiser=law).posterior(observation, generator=generator)
+    posterior = Projection(denoiser=distribution).posterior(observation, generator=generator)
     x = sigmas[0] * torch.randn(y.shape, generator=generator)
-    for step in sampler.iterate(
-        posterior.denoiser, x, sigmas, generator=generator, project=posterior.project
-    ):
+    for step in sampler.iterate(posterior.denoiser, x, sigmas, generator=generator, project=posterior.project):
         x = step.x
     assert not pinned or torch.equal(x[..., known], y[..., known])
     return x[..., ~known].flatten(1)
 
 
-LADDER = geometric(8, 0.02, 40)
+SCHEDULE = geometric(8, 0.02, 40)
 
 
 def gaussian(known):
@@ -41,27 +39,27 @@ def gaussian(known):
 @pytest.mark.parametrize("known", [[True, False], [False, True, False], [True, False, False, True]])
 def test_the_unknown_part_of_a_gaussian_follows_its_conditional(known):
     known = torch.tensor(known)
-    law, values = gaussian(known), torch.linspace(2.5, -1.5, int(known.sum()))
+    distribution, values = gaussian(known), torch.linspace(2.5, -1.5, int(known.sum()))
     sampler = AnnealedLangevin(step_size=0.02**2, steps=30, denoise=True)  # a rate of 1: reaches far down
-    x = restored(law, known, values, sigmas=LADDER, sampler=sampler)
-    mean, covariance = mixture_moments(law.conditional(known, values))
+    x = restored(distribution, known, values, sigmas=SCHEDULE, sampler=sampler)
+    mean, covariance = mixture_moments(distribution.conditional(known, values))
     spread = covariance.diagonal().sqrt()
     # what a sampler that did not listen to the observation would give lies further off
-    assert ((law.means[0][~known] - mean).abs() / spread).max() > 0.5
+    assert ((distribution.means[0][~known] - mean).abs() / spread).max() > 0.5
     assert ((x.mean(0) - mean).abs() / spread).max() < 0.1  # standard error 0.016; measured 0.05
     assert (torch.cov(x.T) - covariance).abs().max() < 0.1 * covariance.diagonal().max()  # measured 0.05
 
 
-def masked_moments(law, known, values, sigmas, rate, steps):
+def masked_moments(distribution, known, values, sigmas, rate, steps):
     """Mean and covariance of x_u after masked annealed Langevin, exactly.
 
     With P = (Σ+σ²I)⁻¹ and h = rσ²/2 an update is u ← u − h (P_uu (u−μ_u) + P_uo (o−μ_o)) + √r σ w. The
-    known part o = v + σz stays the same on a rung, so that u comes to correlate with it, and is drawn
-    afresh on the next, after that rung's first update.
+    known part o = v + σz stays the same on a noise level, so that u comes to correlate with it, and is drawn
+    afresh on the next, after that noise level's first update.
     """
-    mu, sigma0 = law.means[0].double(), float(sigmas[0])
+    mu, sigma0 = distribution.means[0].double(), float(sigmas[0])
     unknown, order = int((~known).sum()), torch.cat([(~known).nonzero(), known.nonzero()]).flatten()
-    covariance, mu = law.covariances[0].double()[order][:, order], mu[order]
+    covariance, mu = distribution.covariances[0].double()[order][:, order], mu[order]
     eye = torch.eye(len(mu), dtype=torch.float64)
     mean, spread = -mu, sigma0**2 * eye  # of x − μ at the start
     for sigma in sigmas.double().tolist():
@@ -82,10 +80,10 @@ def masked_moments(law, known, values, sigmas, rate, steps):
 @pytest.mark.parametrize("rate", [0.05, 1.0])
 def test_masked_annealed_langevin_follows_the_recursion_of_its_moments(known, rate):
     known = torch.tensor(known)
-    law, values, sigmas = gaussian(known), torch.linspace(2.5, -1.5, int(known.sum())), geometric(3, 0.5, 5)
+    distribution, values, sigmas = gaussian(known), torch.linspace(2.5, -1.5, int(known.sum())), geometric(3, 0.5, 5)
     sampler = AnnealedLangevin(step_size=rate * 0.5**2, steps=8)
-    x = restored(law, known, values, sigmas=sigmas, sampler=sampler, n=40_000, pinned=False).double()
-    mean, covariance = masked_moments(law, known, values, sigmas, rate, 8)
+    x = restored(distribution, known, values, sigmas=sigmas, sampler=sampler, n=40_000, pinned=False).double()
+    mean, covariance = masked_moments(distribution, known, values, sigmas, rate, 8)
     scale = covariance.diagonal().max()
     assert (x.mean(0) - mean).abs().max() < 0.025 * scale.sqrt()  # standard error 0.005
     assert (torch.cov(x.T) - covariance).abs().max() < 0.035 * scale  # standard error 0.007
@@ -94,16 +92,16 @@ def test_masked_annealed_langevin_follows_the_recursion_of_its_moments(known, ra
 def test_the_answers_for_a_mixture_have_the_weights_of_the_posterior():
     # The known coordinate turns the modes' 0.5 and 0.5 into 0.27 and 0.73. Which mode a chain ends in is
     # settled at σ of about 1, where the observation has that much noise itself: its own spread, 4, hides it.
-    law = GaussianMixture(
+    distribution = GaussianMixture(
         torch.ones(2),
         torch.tensor([[-4.0, -1.5], [4.0, 1.5]]),
         torch.tensor([[[16.0, 0.0], [0.0, 0.2]]] * 2),
     )
     known, values = torch.tensor([True, False]), torch.tensor([2.0])
-    weight = float(law.conditional(known, values).weights[1])
+    weight = float(distribution.conditional(known, values).weights[1])
     assert weight == pytest.approx(0.731, abs=0.001)
     sampler = AnnealedLangevin(step_size=0.2 * 0.02**2, steps=20, denoise=True)
-    x = restored(law, known, values, sigmas=LADDER, sampler=sampler)
+    x = restored(distribution, known, values, sigmas=SCHEDULE, sampler=sampler)
     assert float((x > 0).float().mean()) == pytest.approx(weight, abs=0.035)  # standard error 0.007
 
 
@@ -129,14 +127,12 @@ def test_the_noise_of_the_observation_is_drawn_once_for_each_level():
     assert torch.equal(project(x[3], 0.0)[known], y[known])
 
 
-def test_a_whole_walk_draws_once_for_each_rung():
+def test_a_whole_walk_draws_once_for_each_level():
     fill, y = torch.tensor([1.0, 0.0]).reshape(1, 1, 1, 2), torch.zeros(5, 1, 1, 2)
     posterior = projector(y, fill)
     sampler = AnnealedLangevin(step_size=0.01, steps=3)
     steps = list(
-        sampler.iterate(
-            posterior.denoiser, y, geometric(2, 0.2, 4), generator=seeded(9), project=posterior.project
-        )
+        sampler.iterate(posterior.denoiser, y, geometric(2, 0.2, 4), generator=seeded(9), project=posterior.project)
     )
     known = torch.stack([step.x[:, 0, 0, 1] for step in steps]).reshape(4, 3, 5)
     assert torch.equal(known, known[:, :1].expand(-1, 3, -1))
@@ -164,7 +160,7 @@ class Grey:
         return y.expand(-1, 3, -1, -1)
 
 
-def test_any_linear_damage_keeps_what_was_seen_through_it():
+def test_any_linear_degradation_keeps_what_was_seen_through_it():
     y, x = torch.rand(2, 1, 4, 4, generator=seeded(1)), torch.randn(2, 3, 4, 4, generator=seeded())
     observation = Observation(y=y, degradation=Grey())
     project = Projection(denoiser=Gaussian()).posterior(observation, generator=seeded()).project
@@ -174,13 +170,13 @@ def test_any_linear_damage_keeps_what_was_seen_through_it():
 
 
 def test_the_denoiser_is_handed_on_and_any_sampler_keeps_the_known():
-    law = Gaussian()
+    distribution = Gaussian()
     fill, y = torch.tensor([1.0, 0.0]).reshape(1, 1, 1, 2), torch.full((3, 1, 1, 2), 0.4)
     posterior = projector(y, fill)
-    assert posterior.denoiser == law
+    assert posterior.denoiser == distribution
     steps = list(
         Heun().iterate(
-            law,
+            distribution,
             torch.zeros(3, 1, 1, 2),
             torch.tensor([2.0, 1.0, 0.0]),
             generator=seeded(),
@@ -200,7 +196,7 @@ def test_a_noisy_observation_is_given_only_the_noise_that_it_lacks_and_below_its
     assert torch.equal(project(x, 0.29), x)
 
 
-def test_nothing_is_laid_over_a_picture_that_has_just_been_made_noisy_again():
+def test_nothing_is_laid_over_a_image_that_has_just_been_made_noisy_again():
     y, x = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 9.0)
     project = projector(y, torch.zeros(1, 1, 1, 1)).project
     first = project(x, 1.0)

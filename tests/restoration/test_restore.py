@@ -1,4 +1,4 @@
-"""From a damaged picture to mended ones: the known pixels above all."""
+"""From a degraded image to restored ones: the known pixels above all."""
 
 import sys
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from oracles import tiny_model
 from scorefield import checkpoint
-from scorefield.data.images import to_tensor
+from scorefield.data.image import to_tensor
 from scorefield.errors import UserError
 from scorefield.restoration import METHODS, USUAL
 from scorefield.restoration import restore as call
@@ -30,9 +30,9 @@ def hole(height=8, width=8):
     return mask
 
 
-def restore(picture, *, model=None, **settings):
-    model = model or tiny_model(picture.shape[0] if isinstance(picture, torch.Tensor) else 1)
-    return call(model, picture, **{"mask": hole(), "steps": 6, **settings})
+def restore(image, *, model=None, **settings):
+    model = model or tiny_model(image.shape[0] if isinstance(image, torch.Tensor) else 1)
+    return call(model, image, **{"mask": hole(), "steps": 6, **settings})
 
 
 @settings(max_examples=12)
@@ -45,22 +45,22 @@ def restore(picture, *, model=None, **settings):
     st.sampled_from([(-1.0, 1.0), (0.0, 1.0)]),
 )
 def test_known_pixels_come_back_byte_for_byte(channels, height, width, seed, sampler, value_range):
-    picture = pixels(channels, height, width, seed)
+    image = pixels(channels, height, width, seed)
     mask = torch.from_numpy(np.random.default_rng(seed).random((height, width)) > 0.5).float()
     mask[0, :2] = torch.tensor([0, 1])  # something is known, and something is not
     model = tiny_model(channels, value_range=value_range)
-    out = restore(picture, model=model, mask=mask, sampler=sampler, candidates=2, steps=4)
-    known = (mask == 0).expand_as(picture)
-    for image in out.images:
-        assert torch.equal(to_tensor(image)[known], picture[known])
-    assert torch.equal(to_tensor(out.original), picture)
-    damaged = to_tensor(out.damaged)
-    assert torch.equal(damaged[known], picture[known]) and bool((damaged[~known] == 128).all())
+    out = restore(image, model=model, mask=mask, sampler=sampler, candidates=2, steps=4)
+    known = (mask == 0).expand_as(image)
+    for each in out.images:
+        assert torch.equal(to_tensor(each)[known], image[known])
+    assert torch.equal(to_tensor(out.original), image)
+    degraded = to_tensor(out.degraded)
+    assert torch.equal(degraded[known], image[known]) and bool((degraded[~known] == 128).all())
 
 
 def test_the_hole_is_drawn_differently_by_each_candidate_and_only_the_hole_is_uncertain():
     out = restore(pixels(), candidates=4)
-    answers = torch.stack([to_tensor(image) for image in out.images]).float()
+    answers = torch.stack([to_tensor(each) for each in out.images]).float()
     spread = answers.std(0, correction=0).mean(0) / 255
     torch.testing.assert_close(out.uncertainty, spread)
     assert bool((out.uncertainty[hole() == 0] == 0).all())
@@ -77,13 +77,11 @@ def test_the_known_pixels_steer_what_is_drawn():
 
 @pytest.mark.parametrize("sampler", ["annealed-langevin", "heun"])
 def test_one_seed_gives_one_answer(sampler):
-    first, same, other = (
-        to_tensor(restore(pixels(), sampler=sampler, seed=seed).images[0]) for seed in (5, 5, 6)
-    )
+    first, same, other = (to_tensor(restore(pixels(), sampler=sampler, seed=seed).images[0]) for seed in (5, 5, 6))
     assert torch.equal(first, same) and not torch.equal(first, other)
 
 
-def test_candidates_of_a_large_picture_are_drawn_one_after_another(monkeypatch):
+def test_candidates_of_a_large_image_are_drawn_one_after_another(monkeypatch):
     monkeypatch.setattr(module, "_PIXELS_AT_ONCE", 2 * 64 * METHODS[USUAL].memory)
     told = []
     out = restore(pixels(), candidates=5, track=lambda done, total: told.append((done, total)))
@@ -97,7 +95,7 @@ def test_a_mask_may_be_a_file_a_name_or_a_tensor(tmp_path):
     by_tensor, by_file = (restore(pixels(), mask=mask) for mask in (hole(), tmp_path / "mask.png"))
     assert by_tensor.images[0].tobytes() == by_file.images[0].tobytes()
     for name in ("center", "left", "right", "top", "bottom"):
-        gone = to_tensor(restore(pixels(), mask=name).damaged)[0] == 128
+        gone = to_tensor(restore(pixels(), mask=name).degraded)[0] == 128
         rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
         inside = {
             "center": (rows // 2 % 3 != 0) & (columns // 2 % 3 != 0),
@@ -115,10 +113,10 @@ def test_invert_takes_black_for_the_hole(tmp_path, as_file):
     out = restore(pixels(), mask=tmp_path / "mask.png" if as_file else hole(), invert=True)
     kept = hole() == 1
     assert torch.equal(to_tensor(out.images[0])[0][kept], pixels()[0][kept])
-    assert bool((to_tensor(out.damaged)[0][~kept] == 128).all())
+    assert bool((to_tensor(out.degraded)[0][~kept] == 128).all())
 
 
-def test_a_picture_may_be_a_file_a_pil_picture_or_a_tensor_and_a_model_a_file(tmp_path):
+def test_a_image_may_be_a_file_a_pil_image_or_a_tensor_and_a_model_a_file(tmp_path):
     image = Image.fromarray(pixels()[0].numpy())
     image.save(tmp_path / "p.png")
     expected = restore(pixels()).images[0].tobytes()
@@ -129,7 +127,7 @@ def test_a_picture_may_be_a_file_a_pil_picture_or_a_tensor_and_a_model_a_file(tm
     assert torch.equal(answer[0][hole() == 0], pixels()[0][hole() == 0])
 
 
-def test_a_grey_picture_goes_through_a_color_model_and_grey_rgb_through_a_grey_one():
+def test_a_grey_image_goes_through_a_color_model_and_grey_rgb_through_a_grey_one():
     grey = pixels()
     out = restore(grey, model=tiny_model(3))
     known = (hole() == 0).expand(3, -1, -1)
@@ -176,11 +174,11 @@ def test_mistakes_are_told(settings, told):
         restore(pixels(), **settings)
 
 
-def test_a_color_picture_is_refused_by_a_grey_model():
-    with pytest.raises(UserError, match="the picture has 3 channels, the model draws 1"):
+def test_a_color_image_is_refused_by_a_grey_model():
+    with pytest.raises(UserError, match="the image has 3 channels, the model draws 1"):
         restore(pixels(3), model=tiny_model(1))
 
 
-def test_a_missing_picture_is_named(tmp_path):
+def test_a_missing_image_is_named(tmp_path):
     with pytest.raises(UserError, match=r"gone\.png: no such file"):
         restore(tmp_path / "gone.png")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from scorefield.data.depth import in_8_bits
-from scorefield.data.original import Original
+from scorefield.data.bit_depth import in_8_bits
+from scorefield.data.photo import Original
 from scorefield.errors import UserError
-from scorefield.restoration.page import ShownPicture, write_page
+from scorefield.restoration.page import ShownImage, write_page
 from scorefield.restoration.restored import Restored
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -24,8 +24,8 @@ def noise(shape, depth=8, seed=0):
     return whole.astype(np.uint8 if depth == 8 else np.uint16)
 
 
-def mended(source=None, count=2, size=(8, 10), depth=8, levels=None):
-    """Candidates that differ in the hole, of a picture that is known around it."""
+def restored(source=None, count=2, size=(8, 10), depth=8, levels=None):
+    """Candidates that differ in the hole, of an image that is known around it."""
     known = source.levels if source is not None else noise((*size, 3), depth)
     if levels is None:
         levels = [known.copy() for _ in range(count)]
@@ -35,7 +35,7 @@ def mended(source=None, count=2, size=(8, 10), depth=8, levels=None):
     shown = Image.fromarray(in_8_bits(known).squeeze())
     return Restored(
         levels=levels,
-        damaged=shown,
+        degraded=shown,
         original=shown,
         uncertainty=stack.std(0, correction=0).mean(-1) / 255,
         source=source,
@@ -43,7 +43,7 @@ def mended(source=None, count=2, size=(8, 10), depth=8, levels=None):
 
 
 def read(path, suffix, *, depth=8, channels=3, alpha=False):
-    """A picture that was written and read, with all that its format holds."""
+    """An image that was written and read, with all that its format holds."""
     exif = Image.Exif()
     exif[0x010F] = "A maker"
     levels = noise((8, 10, channels), depth)
@@ -81,7 +81,7 @@ def test_known_pixels_are_the_sources_own_in_what_is_written_and_read_again(tmp_
     if depth == 16:
         pytest.importorskip("cv2")
     source = read(tmp_path, suffix, depth=depth, alpha=alpha)
-    answer = mended(source)
+    answer = restored(source)
     paths = answer.save(tmp_path / "out", stem="a")
     own = suffix if suffix in (".png", ".tif", ".tiff", ".webp") else ".png"
     assert [path.name for path in paths] == [f"a-1{own}", f"a-2{own}", "a-sheet.png"]
@@ -100,15 +100,15 @@ def test_known_pixels_are_the_sources_own_in_what_is_written_and_read_again(tmp_
 
 
 def test_without_a_source_answers_are_png_of_their_own_depth(tmp_path):
-    deep = mended(depth=16, levels=[noise((8, 10, 1), 16)])
+    deep = restored(depth=16, levels=[noise((8, 10, 1), 16)])
     (path, _) = deep.save(tmp_path, stem="deep")
     assert (Original.read(path).levels == deep.levels[0]).all()
 
 
-@pytest.mark.parametrize("wish", ["png", "tiff", "webp", "JPG", ".avif"])
-def test_the_format_asked_for_is_written(tmp_path, wish):
-    paths = mended().save(tmp_path, stem="a", format=wish)
-    suffix = f".{wish.lower().lstrip('.')}"
+@pytest.mark.parametrize("request", ["png", "tiff", "webp", "JPG", ".avif"])
+def test_the_format_asked_for_is_written(tmp_path, request):
+    paths = restored().save(tmp_path, stem="a", format=request)
+    suffix = f".{request.lower().lstrip('.')}"
     assert [path.name for path in paths] == [f"a-1{suffix}", f"a-2{suffix}", "a-sheet.png"]
     kinds = {".png": "PNG", ".tiff": "TIFF", ".webp": "WEBP", ".jpg": "JPEG", ".avif": "AVIF"}
     with Image.open(paths[0]) as image:
@@ -117,7 +117,7 @@ def test_the_format_asked_for_is_written(tmp_path, wish):
 
 def test_an_unknown_format_is_told_and_nothing_is_written(tmp_path):
     with pytest.raises(UserError, match=r"format: cannot write `gif`\. Use one of png, jpg"):
-        mended().save(tmp_path / "out", format="gif")
+        restored().save(tmp_path / "out", format="gif")
     assert not (tmp_path / "out").exists()
 
 
@@ -125,17 +125,17 @@ def test_an_unknown_format_is_told_and_nothing_is_written(tmp_path):
 def test_nothing_is_written_over_what_is_there_nor_beside_it(tmp_path, there):
     (tmp_path / there).write_text("mine")
     with pytest.raises(UserError, match=rf"{there}: already exists\..*--overwrite"):
-        mended().save(tmp_path, stem="a", with_map=True)
+        restored().save(tmp_path, stem="a", with_map=True)
     assert [path.name for path in tmp_path.iterdir()] == [there]
     assert (tmp_path / there).read_text() == "mine"
-    paths = mended().save(tmp_path, stem="a", with_map=True, overwrite=True)
+    paths = restored().save(tmp_path, stem="a", with_map=True, overwrite=True)
     assert [path.name for path in paths] == ["a-1.png", "a-2.png", "a-sheet.png", "a-map.png"]
     assert Image.open(tmp_path / there).format == "PNG"
 
 
 def test_webp_that_is_too_wide_for_its_format_becomes_png(tmp_path):
     source = replace(read(tmp_path, ".webp"), levels=np.zeros((2, 17_000, 3), np.uint8))
-    paths = mended(source, levels=[source.levels]).save(tmp_path / "out", stem="a")
+    paths = restored(source, levels=[source.levels]).save(tmp_path / "out", stem="a")
     assert paths[0].name == "a-1.png"
 
 
@@ -143,32 +143,32 @@ def test_webp_that_is_too_wide_for_its_format_becomes_png(tmp_path):
 
 
 def test_candidates_are_shown_in_eight_bits():
-    answer = mended(levels=[np.array([[[65535], [257 * 7]]], np.uint16)])
+    answer = restored(levels=[np.array([[[65535], [257 * 7]]], np.uint16)])
     assert answer.images[0].mode == "L"
     assert np.asarray(answer.images[0]).tolist() == [[255, 7]]
 
 
-def test_the_sheet_shows_small_pixels_as_they_are_and_reduces_large_pictures():
-    small = mended(count=2)
+def test_the_sheet_shows_small_pixels_as_they_are_and_reduces_large_images():
+    small = restored(count=2)
     sheet = small.sheet()
     times = sheet.height // 8
     assert sheet.size == (3 * (10 * times + 2) + 2, 8 * times + 2 + 2)
-    assert sheet.getpixel((2, 2)) == small.damaged.getpixel((0, 0))
-    large = mended(levels=[noise((600, 900, 3))])
+    assert sheet.getpixel((2, 2)) == small.degraded.getpixel((0, 0))
+    large = restored(levels=[noise((600, 900, 3))])
     assert 1500 < large.sheet().width <= 1600
     assert 390 < large.sheet(1200).height <= 404  # two of 600 wide, 400 high
     flat = [np.full((300, 2000, 3), 77, np.uint8)]
-    sheet = mended(levels=flat).sheet(100)
+    sheet = restored(levels=flat).sheet(100)
     assert sheet.getpixel((sheet.width * 3 // 4, sheet.height // 2)) == (77, 77, 77)
 
 
-def test_a_damaged_picture_larger_than_the_answer_is_reduced_onto_its_tile():
-    answer = replace(mended(), damaged=Image.new("RGB", (40, 90), "red"))
+def test_a_degraded_image_larger_than_the_answer_is_reduced_onto_its_tile():
+    answer = replace(restored(), degraded=Image.new("RGB", (40, 90), "red"))
     assert answer.sheet().height < 200
 
 
 def test_heat_runs_from_black_to_white_and_ever_lighter_and_its_scale_is_told():
-    ramp = replace(mended(), uncertainty=torch.linspace(0, 0.2, 256)[None])
+    ramp = replace(restored(), uncertainty=torch.linspace(0, 0.2, 256)[None])
     colors = np.asarray(ramp.heat())[0]
     assert colors[0].tolist() == [0, 0, 0]
     assert colors[-1].tolist() == [255, 255, 255]
@@ -180,10 +180,10 @@ def test_heat_runs_from_black_to_white_and_ever_lighter_and_its_scale_is_told():
 
 
 def test_where_candidates_agree_the_map_is_black():
-    alone = mended(count=1)
+    alone = restored(count=1)
     assert not np.asarray(alone.heat()).any()
     assert alone.scale == "the candidates agree everywhere"
-    pair = np.asarray(mended(count=2).heat())
+    pair = np.asarray(restored(count=2).heat())
     assert (pair[HOLE] == 255).all()  # 40 and 80 throughout
     assert pair.sum() == pair[HOLE].sum()
 
@@ -210,8 +210,8 @@ class Links(HTMLParser):
 NASTY = '<b>"x" & $parts %41 #1?.png'
 
 
-def test_the_page_names_every_picture_and_nothing_that_is_not_beside_it(tmp_path):
-    entry = ShownPicture(
+def test_the_page_names_every_image_and_nothing_that_is_not_beside_it(tmp_path):
+    entry = ShownImage(
         title=NASTY,
         before=f"sub/{NASTY}",
         after=["a:b-1.png", NASTY],
@@ -229,16 +229,16 @@ def test_the_page_names_every_picture_and_nothing_that_is_not_beside_it(tmp_path
     assert "b" not in [tag for tag in page.tags if tag not in ("button", "body")] or NASTY in page.words
     assert "<script>alert(1)</script>" in page.words
     assert page.tags.count("input") == 2
-    assert page.tags.count("button") == 2  # of the first picture alone: the second has one candidate
+    assert page.tags.count("button") == 2  # of the first image alone: the second has one candidate
     assert "//" not in re.sub(r"<!doctype html>|content: [^;]+", "", text)
-    assert "2 pictures" in text
+    assert "2 images" in text
 
 
 def test_the_page_replaces_the_one_before(tmp_path):
     write_page(tmp_path, [])
-    entry = ShownPicture(title="a", before="b.png", after=["c.png"])
+    entry = ShownImage(title="a", before="b.png", after=["c.png"])
     write_page(tmp_path, [entry], title="Others & more")
     text = (tmp_path / "index.html").read_text()
     assert "<title>Others &amp; more</title>" in text
-    assert "1 picture." in text
+    assert "1 image." in text
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]

@@ -1,4 +1,4 @@
-"""Every task and damage by name, from pictures as users have them."""
+"""Every task and degradation by name, from images as users have them."""
 
 import io
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oracles import seeded, tiny_model
-from scorefield.data.images import to_float, to_pil, to_tensor, to_uint8
+from scorefield.data.image import to_float, to_pil, to_tensor, to_uint8
 from scorefield.degradations import JPEG, Blur, Composed, Downscale, Grey
 from scorefield.errors import UserError
 from scorefield.restoration import METHODS, TASKS, USUAL, approach, restore
@@ -20,19 +20,19 @@ RANGE = (-1.0, 1.0)
 
 
 def pixels(channels=3, height=16, width=16, seed=0):
-    """A smooth picture, so that damages leave something of it."""
+    """A smooth image, so that degradations leave something of it."""
     x = Blur(std=1.5)(torch.randn(1, channels, height, width, generator=seeded(seed)))[0]
     return to_uint8(0.7 * x / x.abs().max(), RANGE)
 
 
-def jpeg_file(path, picture, **settings):
-    to_pil(picture).save(path, "JPEG", **settings)
+def jpeg_file(path, image, **settings):
+    to_pil(image).save(path, "JPEG", **settings)
     return path
 
 
-def misfit(image, damage, seen):
-    """The mean difference between an answer, damaged, and what was seen, in steps of 8 bits."""
-    return float((damage(to_float(to_tensor(image), RANGE)[None]) - seen).abs().mean()) * 127.5
+def misfit(image, degradation, seen):
+    """The mean difference between an answer, degraded, and what was seen, in steps of 8 bits."""
+    return float((degradation(to_float(to_tensor(image), RANGE)[None]) - seen).abs().mean()) * 127.5
 
 
 METHOD_NAMES = ["projection", "repaint", "null-space", "pigdm", "dps", "moment-matching"]
@@ -45,16 +45,16 @@ def test_the_methods_are_these():
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
 @pytest.mark.parametrize(
-    "damage",
+    "degradation",
     ["mask:left", "grey", "crop:4", "jpeg:10", "downscale:2", "blur:1", ["grey", "downscale:2"]],
     ids=str,
 )
-def test_every_method_answers_every_damage_with_what_was_seen(method, damage):
+def test_every_method_answers_every_degradation_with_what_was_seen(method, degradation):
     model, clean = tiny_model(3, size=16), pixels()
     out = restore(
-        model, clean, damage=damage, simulate=True, method=method, steps=4 if method != "repaint" else 12
+        model, clean, degradation=degradation, simulate=True, method=method, steps=4 if method != "repaint" else 12
     )
-    job = prepared(model, left_of(model, Given.of(clean), _damage(damage), simulate=True))
+    job = prepared(model, left_of(model, Given.of(clean), _degradation(degradation), simulate=True))
     # an untrained model goes beyond black and white, where bytes clamp; inside, rounding is all
     answer = to_tensor(out.images[0])
     assert answer.shape == (3, 16, 16)
@@ -64,15 +64,15 @@ def test_every_method_answers_every_damage_with_what_was_seen(method, damage):
     assert to_tensor(out.original).equal(clean)
 
 
-def _damage(texts):
-    from scorefield.degradations import parse_damage
+def _degradation(texts):
+    from scorefield.degradations import parse_degradation
 
-    return parse_damage(texts)
+    return parse_degradation(texts)
 
 
 @pytest.mark.parametrize("method", [*METHOD_NAMES])
 def test_answers_of_a_model_within_range_fit_what_was_seen(method):
-    # the denoiser of N(0, 0.3²): its pictures lie inside, so that nothing clamps
+    # the denoiser of N(0, 0.3²): its images lie inside, so that nothing clamps
     class Small(type(tiny_model(3))):
         def forward(self, x, sigma, condition=None):
             s = sigma.reshape(-1, 1, 1, 1)
@@ -81,33 +81,33 @@ def test_answers_of_a_model_within_range_fit_what_was_seen(method):
     plain = tiny_model(3, size=16)
     model = Small(plain.network, plain.parameterization, shape=(3, 16, 16)).eval()
     for text in ("grey", "downscale:2", "crop:2"):
-        job = prepared(model, left_of(model, Given.of(pixels(seed=3)), _damage(text), simulate=True))
-        out = restore(model, pixels(seed=3), damage=text, simulate=True, method=method, steps=60)
+        job = prepared(model, left_of(model, Given.of(pixels(seed=3)), _degradation(text), simulate=True))
+        out = restore(model, pixels(seed=3), degradation=text, simulate=True, method=method, steps=60)
         assert misfit(out.images[0], job.degradation, job.y) < 2  # rounding, and a few clamped values
 
 
 # --- tasks ---------------------------------------------------------------------------------------
 
 
-def run(picture, task, *, model=None, **settings):
-    return restore(model or tiny_model(3, size=16), picture, task, method="null-space", steps=3, **settings)
+def run(image, task, *, model=None, **settings):
+    return restore(model or tiny_model(3, size=16), image, task, method="null-space", steps=3, **settings)
 
 
-def test_colorize_takes_a_grey_picture_as_grey_or_as_rgb():
+def test_colorize_takes_a_grey_image_as_grey_or_as_rgb():
     grey = pixels(1)
     out = run(grey, "colorize")
     assert to_tensor(out.images[0]).shape == (3, 16, 16)
-    assert out.original is out.damaged and to_tensor(out.damaged).equal(grey)
+    assert out.original is out.degraded and to_tensor(out.degraded).equal(grey)
     same = run(grey.expand(3, -1, -1), "colorize")
     assert same.images[0].tobytes() == out.images[0].tobytes()
 
 
-def test_colorize_takes_the_color_off_a_picture_first_and_shows_it():
+def test_colorize_takes_the_color_off_a_image_first_and_shows_it():
     clean = pixels()
     out = run(clean, "colorize")
     assert to_tensor(out.original).equal(clean)
     luma = to_uint8(Grey()(to_float(clean, RANGE)[None])[0], RANGE)
-    assert to_tensor(out.damaged).equal(luma)
+    assert to_tensor(out.degraded).equal(luma)
 
 
 @settings(max_examples=12)
@@ -118,20 +118,20 @@ def test_colorize_takes_the_color_off_a_picture_first_and_shows_it():
     st.sampled_from([0.2, 0.5, 1.0]),
     st.sampled_from([1, 3]),
 )
-def test_uncrop_draws_on_at_the_sides_and_keeps_the_picture(height, width, sides, amount, channels):
-    picture = pixels(channels, height, width)
-    out = run(picture, "uncrop", model=tiny_model(channels), sides=sorted(sides), amount=amount)
+def test_uncrop_draws_on_at_the_sides_and_keeps_the_image(height, width, sides, amount, channels):
+    image = pixels(channels, height, width)
+    out = run(image, "uncrop", model=tiny_model(channels), sides=sorted(sides), amount=amount)
     answer = to_tensor(out.images[0])
     tall, wide = max(1, round(amount * height)), max(1, round(amount * width))
     top, left = tall * ("top" in sides), wide * ("left" in sides)
     assert answer.shape[1] == height + top + tall * ("bottom" in sides)
     assert answer.shape[2] == width + left + wide * ("right" in sides)
     inside = (..., slice(top, top + height), slice(left, left + width))
-    assert torch.equal(answer[inside], picture)
-    damaged = to_tensor(out.damaged)
-    assert torch.equal(damaged[inside], picture) and to_tensor(out.original).equal(picture)
-    damaged[inside] = 128
-    assert bool((damaged == 128).all())
+    assert torch.equal(answer[inside], image)
+    degraded = to_tensor(out.degraded)
+    assert torch.equal(degraded[inside], image) and to_tensor(out.original).equal(image)
+    degraded[inside] = 128
+    assert bool((degraded == 128).all())
 
 
 @pytest.mark.parametrize("settings", [{"quality": 10}, {"quality": 30, "subsampling": 0}])
@@ -148,10 +148,10 @@ def test_dejpeg_reads_from_the_file_how_it_was_made(tmp_path, settings):
 
 def _job(path):
     model = tiny_model(3)
-    from scorefield.restoration.tasks import Wish
+    from scorefield.restoration.tasks import Request
 
     return prepared(
-        model, left_of(model, Given.of(path), TASKS["dejpeg"].damage(Wish(), path, (32, 32), model))
+        model, left_of(model, Given.of(path), TASKS["dejpeg"].degradation(Request(), path, (32, 32), model))
     )
 
 
@@ -159,47 +159,47 @@ def test_upscale_goes_to_the_models_own_size_or_by_the_factor():
     assert run(pixels(3, 4, 4), "upscale").images[0].size == (16, 16)
     out = run(pixels(3, 4, 6), "upscale", factor=2)
     assert out.images[0].size == (12, 8)
-    assert out.original is out.damaged and out.damaged.size == (6, 4)
+    assert out.original is out.degraded and out.degraded.size == (6, 4)
 
 
 def test_deblur_is_told_the_blur():
     assert run(pixels(), "deblur", std=1.5).images[0].size == (16, 16)
 
 
-def test_several_damages_and_operators_of_ones_own():
+def test_several_degradations_and_operators_of_ones_own():
     model, clean = tiny_model(3, size=16), pixels()
     own = Composed(parts=(Grey(), Downscale(factor=2)))
     by_name, by_operator = (
-        restore(model, clean, damage=damage, simulate=True, method="null-space", steps=3)
-        for damage in (["grey", "downscale:2"], own)
+        restore(model, clean, degradation=degradation, simulate=True, method="null-space", steps=3)
+        for degradation in (["grey", "downscale:2"], own)
     )
     assert by_name.images[0].tobytes() == by_operator.images[0].tobytes()
-    left = to_tensor(by_name.damaged)
-    for damage in (["grey", "downscale:2"], own):
-        again = restore(model, left, damage=damage, method="null-space", steps=3)
+    left = to_tensor(by_name.degraded)
+    for degradation in (["grey", "downscale:2"], own):
+        again = restore(model, left, degradation=degradation, method="null-space", steps=3)
         assert again.images[0].tobytes() == by_name.images[0].tobytes()
 
 
 def test_noise_is_added_when_simulated_and_known_pixels_are_then_free():
     model, clean = tiny_model(3, size=16), pixels()
-    job = prepared(model, left_of(model, Given.of(clean), _damage("mask:left"), simulate=True, noise=10.0))
+    job = prepared(model, left_of(model, Given.of(clean), _degradation("mask:left"), simulate=True, noise=10.0))
     assert job.noise == pytest.approx(20 / 255)
     known = torch.zeros(16, 16, dtype=torch.bool)
     known[:, 8:] = True
     error = (job.y[0] - to_float(clean, RANGE))[:, known]
     assert float(error.std()) == pytest.approx(20 / 255, rel=0.15)
     assert not bool(job.known.any())
-    out = restore(model, clean, damage="mask:left", simulate=True, noise=10.0, method="pigdm", steps=3)
-    assert not torch.equal(to_tensor(out.images[0])[:, known], to_tensor(out.damaged)[:, known])
+    out = restore(model, clean, degradation="mask:left", simulate=True, noise=10.0, method="pigdm", steps=3)
+    assert not torch.equal(to_tensor(out.images[0])[:, known], to_tensor(out.degraded)[:, known])
 
 
-def test_the_sheet_holds_pictures_of_every_size_and_kind():
+def test_the_sheet_holds_images_of_every_size_and_kind():
     small = run(pixels(3, 4, 4), "upscale", candidates=2).sheet()
     assert small.width > 2.5 * small.height  # three tiles
     grey = run(pixels(1), "colorize", candidates=2).sheet()
     assert grey.mode == "RGB" and grey.width > 2.5 * grey.height
     wide = run(pixels(3, 8, 8), "uncrop", candidates=1).sheet()
-    assert np.asarray(wide)[:, -4:].min() == 255  # the picture that came in, in the middle of white
+    assert np.asarray(wide)[:, -4:].min() == 255  # the image that came in, in the middle of white
 
 
 # --- methods -------------------------------------------------------------------------------------
@@ -227,13 +227,13 @@ def test_a_sampler_of_ones_own_has_its_own_number_of_steps():
     [
         ({"method": "pigmd"}, r"no such method 'pigmd'\. Did you mean `pigdm`"),
         ({"task": "colourize"}, "no such task 'colourize'. Did you mean `colorize`"),
-        ({"task": "colorize", "damage": "grey"}, "Leave out either"),
-        ({"damage": "gery"}, "no such damage"),
-        ({"damage": "downscale:3", "simulate": True}, "does not divide by 3"),
-        ({"damage": "grey"}, "the picture has 3 channels, after the damage it has 1"),
-        ({"damage": Downscale(factor=3), "simulate": True}, "does not divide by 3"),
-        ({"damage": "jpeg:10", "noise": -1.0}, "noise: .*0 or more"),
-        ({"damage": "jpeg:10", "noise": float("nan")}, "noise: .*0 or more"),
+        ({"task": "colorize", "degradation": "grey"}, "Leave out either"),
+        ({"degradation": "gery"}, "no such degradation"),
+        ({"degradation": "downscale:3", "simulate": True}, "does not divide by 3"),
+        ({"degradation": "grey"}, "the image has 3 channels, after the degradation it has 1"),
+        ({"degradation": Downscale(factor=3), "simulate": True}, "does not divide by 3"),
+        ({"degradation": "jpeg:10", "noise": -1.0}, "noise: .*0 or more"),
+        ({"degradation": "jpeg:10", "noise": float("nan")}, "noise: .*0 or more"),
         ({"task": "uncrop", "sides": []}, "sides: none is named"),
         ({"task": "uncrop", "sides": ["up"]}, "no such side 'up'"),
         ({"task": "uncrop", "amount": 0.0}, "amount: need more than 0"),
@@ -251,7 +251,7 @@ def test_mistakes_are_told(settings, told):
 
 
 def test_a_model_that_is_not_for_color_cannot_colorize():
-    with pytest.raises(UserError, match="draws grey pictures"):
+    with pytest.raises(UserError, match="draws grey images"):
         restore(tiny_model(1), pixels(1), "colorize")
 
 
@@ -265,7 +265,7 @@ def test_a_file_that_is_no_jpeg_is_named(tmp_path):
         run(Image.open(buffer), "dejpeg")
 
 
-def test_a_model_that_mends_says_with_how_many_steps():
+def test_a_model_that_restores_says_with_how_many_steps():
     model = tiny_model(3, size=16)
     model.tasks = ("dejpeg",)
     assert approach(model, task="dejpeg").plan.evaluations > 2

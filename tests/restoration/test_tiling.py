@@ -33,19 +33,19 @@ def test_tiles_cover_a_side_with_their_overlap_and_no_more_of_them_than_it_takes
 
 @settings(max_examples=30)
 @given(SIDES, SIDES, TILES)
-def test_windows_put_a_picture_together_as_it_was(height, width, tile):
+def test_windows_put_a_image_together_as_it_was(height, width, tile):
     tiling = Tiling(size=(height, width), tile=tile[0], overlap=tile[1])
-    picture = torch.rand(2, 1, height, width)
+    image = torch.rand(2, 1, height, width)
     strip = Strip.of(tiling, 2, 1)
     rows, ends = [], [top for top, _ in tiling.rows[1:]] + [height]
     for row, end in zip(tiling.rows, ends, strict=True):
         for box in tiling.boxes(row):
             for k in range(2):
-                strip.add(box, tiling.weight(box), [k], picture[(slice(k, k + 1), slice(None), *box.slices)])
+                strip.add(box, tiling.weight(box), [k], image[(slice(k, k + 1), slice(None), *box.slices)])
         means, there = strip.until(end)
         assert bool(there.all())
         rows.append(means)
-    torch.testing.assert_close(torch.cat(rows, 2), picture, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.cat(rows, 2), image, rtol=0, atol=1e-5)
     assert strip.sums.shape[2] == max(extent for _, extent in tiling.rows)  # no more is held
 
 

@@ -11,9 +11,9 @@ import torch
 
 from oracles import Counting, Gaussian, float32_mixture, mixture_moments, seeded
 from scorefield.errors import UserError
-from scorefield.evaluation.distances import energy_distance
-from scorefield.noise import climbing, geometric, karras, palette_inference
+from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import DDIM, Ancestral
+from scorefield.schedules import climbing, geometric, karras, palette_inference
 
 MEAN, STD = 0.7, 0.5
 VARIANCES = ("posterior", "forward", "reverse-diffusion")
@@ -38,7 +38,7 @@ levels = pytest.mark.parametrize(("s", "t"), [(3.0, 2.0), (0.9, 0.1), (40.0, 0.0
 @levels
 def test_the_posterior_step_draws_from_what_lies_between_x_and_the_denoised(s, t):
     x, d, z, end = one_step(Ancestral(variance="posterior"), s, t)
-    # N(x_τ; x0, τ²) N(x_σ; x_τ, σ² − τ²), as a law of x_τ
+    # N(x_τ; x0, τ²) N(x_σ; x_τ, σ² − τ²), as a distribution of x_τ
     precision = 1 / t**2 + 1 / (s**2 - t**2)
     expected = (d / t**2 + x / (s**2 - t**2)) / precision + z / math.sqrt(precision)
     torch.testing.assert_close(end, expected, rtol=1e-9, atol=1e-9)
@@ -104,9 +104,9 @@ def spreads(s, t):
     }
 
 
-def moments(variance, rungs, mean, spread):
+def moments(variance, levels, mean, spread):
     """Of x after ancestral sampling from N(mean, spread), exactly."""
-    for s, t in pairwise(rungs):
+    for s, t in pairwise(levels):
         trust = STD**2 / (STD**2 + s**2)
         kept = trust + (t / s) ** 2 * (1 - trust)
         mean = MEAN + kept * (mean - MEAN)
@@ -128,8 +128,8 @@ def test_ancestral_has_the_mean_and_spread_of_its_recursion(variance, sigmas):
 def test_ancestral_is_first_order_in_the_spread_of_a_gaussian(variance):
     errors = []
     for steps in (50, 100, 200):
-        rungs = geometric(20, 0.02, steps + 1).tolist()
-        _, spread = moments(variance, rungs, MEAN, STD**2 + 20**2)
+        levels = geometric(20, 0.02, steps + 1).tolist()
+        _, spread = moments(variance, levels, MEAN, STD**2 + 20**2)
         errors.append(spread / (STD**2 + 0.02**2) - 1)
     # in % of the variance: posterior −12.6, −6.6, −3.4; forward 6.2, 3.1, 1.5; reverse-diffusion 15, 7, 3.5
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.06)
@@ -153,7 +153,7 @@ def test_a_mixture_is_sampled_in_a_hundred_steps(sampler):
 
 
 @pytest.mark.parametrize("variance", VARIANCES)
-def test_palettes_ladder_is_walked_in_float32(variance):
+def test_palettes_schedule_is_walked_in_float32(variance):
     sigmas = palette_inference()
     assert float(sigmas[0]) > 1e10
     x = sigmas[0] * torch.randn(4000, 1, 1, 1, generator=seeded(1))
@@ -167,13 +167,13 @@ def test_palettes_ladder_is_walked_in_float32(variance):
 CLIMBS = torch.tensor([4.0, 2.0, 1.0, 3.0, 1.0, 0.0])
 SAMPLERS = [Ancestral(), Ancestral(variance="forward"), DDIM(), DDIM(eta=0.5)]
 samplers = pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
-ladders = pytest.mark.parametrize(
+schedules = pytest.mark.parametrize(
     "sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5), CLIMBS], ids=["zero", "above", "climbs"]
 )
 
 
 @samplers
-def test_a_rung_up_adds_the_noise_that_is_lacking_and_asks_nothing(sampler):
+def test_a_level_up_adds_the_noise_that_is_lacking_and_asks_nothing(sampler):
     spy, x = Counting(Gaussian()), torch.zeros(40_000, 1, 1, 1)
     steps = list(sampler.iterate(spy, x, torch.tensor([3.0, 1.0, 2.0]), generator=seeded()))
     down, up = steps
@@ -186,7 +186,7 @@ def test_a_rung_up_adds_the_noise_that_is_lacking_and_asks_nothing(sampler):
 
 
 @samplers
-@ladders
+@schedules
 def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigmas):
     spy, seen = Counting(Gaussian()), []
     for step in sampler.iterate(spy, torch.ones(5, 1, 2, 2), sigmas, generator=seeded()):
@@ -199,14 +199,14 @@ def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigma
 
 
 @samplers
-def test_the_last_step_to_zero_lands_on_the_denoised_picture(sampler):
+def test_the_last_step_to_zero_lands_on_the_denoised_image(sampler):
     x = torch.randn(4, 1, 1, 1, generator=seeded())
     end, _ = run(sampler, Gaussian(), x, torch.tensor([1.0, 0.0]))
     assert torch.equal(end, Gaussian()(x, torch.ones(4)))
 
 
 @samplers
-@ladders
+@schedules
 def test_project_comes_after_every_step_at_its_level(sampler, sigmas):
     levels = []
 
@@ -230,7 +230,7 @@ def test_a_sampler_can_be_stopped_and_used_again_and_one_seed_gives_one_result(s
     assert torch.equal(x, torch.ones(3, 1, 1, 1))
 
 
-def test_a_climbing_ladder_costs_one_call_for_each_rung_down():
+def test_a_climbing_schedule_costs_one_call_for_each_level_down():
     sigmas = climbing(karras(10, 0.1, 12), jump=3, times=2)
     spy = Counting(Gaussian())
     run(Ancestral(), spy, torch.ones(1, 1, 1, 1), sigmas)
@@ -246,7 +246,7 @@ def test_settings_that_mean_nothing_are_refused():
 
 
 @samplers
-@pytest.mark.parametrize("ladder", [[], [1.0], [0.0, 0.0], [2.0, math.nan], [[2.0, 1.0]]], ids=str)
-def test_a_ladder_that_cannot_be_walked_is_refused(sampler, ladder):
+@pytest.mark.parametrize("schedule", [[], [1.0], [0.0, 0.0], [2.0, math.nan], [[2.0, 1.0]]], ids=str)
+def test_a_schedule_that_cannot_be_walked_is_refused(sampler, schedule):
     with pytest.raises(UserError, match="sigmas"):
-        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(ladder), generator=seeded()))
+        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(schedule), generator=seeded()))

@@ -51,7 +51,7 @@ def test_every_row_lands_in_its_own_class(batch, guidance):
 
 
 @pytest.mark.parametrize("name", ["heun", "annealed-langevin"])
-def test_one_class_for_all_is_its_law(name):
+def test_one_class_for_all_is_its_distribution(name):
     x = sample(model(), 400, classes=1, sampler=name, steps=None if name == "heun" else 200, batch=400)
     x = x.flatten(1)
     torch.testing.assert_close(x.mean(0), MEANS[1], rtol=0, atol=0.15)
@@ -78,7 +78,7 @@ def test_guidance_doubles_the_rows_and_only_within_its_interval():
     assert set(made.network.widths) == {6}
 
 
-def test_guidance_within_an_interval_that_no_rung_meets_is_none():
+def test_guidance_within_an_interval_that_no_level_meets_is_none():
     plain = sample(model(), 4, classes=2, steps=6)
     assert torch.equal(plain, sample(model(), 4, classes=2, guidance=5.0, interval=(100.0, 200.0), steps=6))
     assert not torch.equal(plain, sample(model(), 4, classes=2, guidance=5.0, interval=(0.1, 5.0), steps=6))

@@ -8,9 +8,9 @@ import torch
 
 from oracles import Counting, Gaussian, float32_mixture, mixture_moments, seeded
 from scorefield.errors import UserError
-from scorefield.evaluation.distances import energy_distance
-from scorefield.noise import geometric, karras
+from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import DDIM, Ancestral, ConsistentAnnealed
+from scorefield.schedules import geometric, karras
 
 
 def run(sampler, denoiser, x, sigmas, seed=0, project=None):
@@ -19,7 +19,7 @@ def run(sampler, denoiser, x, sigmas, seed=0, project=None):
 
 
 @pytest.mark.parametrize("eta", [0.18, 0.5, 0.9])
-def test_on_a_geometric_ladder_it_is_the_papers_algorithm(eta):
+def test_on_a_geometric_schedule_it_is_the_papers_algorithm(eta):
     sigmas = geometric(10, 0.1, 30).double()
     gamma = float(sigmas[1] / sigmas[0])
     rate = math.log(1 - eta) / math.log(gamma)
@@ -32,15 +32,13 @@ def test_on_a_geometric_ladder_it_is_the_papers_algorithm(eta):
         alpha = epsilon * (s / sigmas[-1]) ** 2
         x = x + alpha * score + beta * t * torch.randn(x.shape, generator=generator, dtype=x.dtype)
     end, _ = run(ConsistentAnnealed(rate=rate), Gaussian(), start, sigmas)
-    torch.testing.assert_close(end, x, rtol=1e-5, atol=1e-5)  # the ladder is rounded to float32
+    torch.testing.assert_close(end, x, rtol=1e-5, atol=1e-5)  # the schedule is rounded to float32
 
 
 @pytest.mark.parametrize(("rate", "same"), [(1, DDIM()), (2, Ancestral())], ids=["one", "two"])
 def test_its_rates_of_one_and_two_are_euler_and_ancestral(rate, same):
     x, sigmas = 10 * torch.randn(6, 1, 1, 2, generator=seeded(1)), karras(10, 0.01, 12)
-    ends = [
-        run(sampler, float32_mixture(), x, sigmas)[0] for sampler in (ConsistentAnnealed(rate=rate), same)
-    ]
+    ends = [run(sampler, float32_mixture(), x, sigmas)[0] for sampler in (ConsistentAnnealed(rate=rate), same)]
     torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-5)
 
 
@@ -51,14 +49,14 @@ def test_an_endless_rate_keeps_no_noise():
 
 
 class KnowsTheTruth:
-    """Answers with the clean picture, so that what is left of x is its noise."""
+    """Answers with the clean image, so that what is left of x is its noise."""
 
     def __call__(self, x, sigma):
         return torch.full_like(x, 0.3)
 
 
 @pytest.mark.parametrize("rate", [1.0, 1.5, 5.4, math.inf])
-def test_the_noise_is_that_of_the_rung_all_the_way(rate):
+def test_the_noise_is_that_of_the_level_all_the_way(rate):
     sigmas = torch.tensor([9.0, 5.0, 4.5, 1.0, 0.9])
     x = 0.3 + 9 * torch.randn(40_000, 1, 1, 1, generator=seeded(1))
     _, steps = run(ConsistentAnnealed(rate=rate, steps=2), KnowsTheTruth(), x, sigmas)
@@ -66,11 +64,11 @@ def test_the_noise_is_that_of_the_rung_all_the_way(rate):
     assert spread == pytest.approx([1] * 8, abs=0.015)  # 4 standard errors
 
 
-def test_it_becomes_exact_as_rungs_grow_dense():
+def test_it_becomes_exact_as_levels_grow_dense():
     # on N(μ, s²) a step multiplies x − μ by q + k(1 − q), with q = s²/(s²+σ²) and k = (τ/σ)^r
     def error(levels, rate=5.4, std=0.5):
-        rungs, spread = geometric(20, 0.02, levels).tolist(), std**2 + 400
-        for s, t in pairwise(rungs):
+        walked, spread = geometric(20, 0.02, levels).tolist(), std**2 + 400
+        for s, t in pairwise(walked):
             q = std**2 / (std**2 + s**2)
             spread *= (q + (t / s) ** rate * (1 - q)) ** 2
             spread += t**2 * (1 - (t / s) ** (2 * (rate - 1)))
@@ -98,13 +96,13 @@ def test_a_mixture_is_sampled_in_two_hundred_updates(rate):
 
 SAMPLERS = [ConsistentAnnealed(), ConsistentAnnealed(rate=1.2, steps=3)]
 samplers = pytest.mark.parametrize("sampler", SAMPLERS, ids=["one", "three"])
-ladders = pytest.mark.parametrize(
+schedules = pytest.mark.parametrize(
     "sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5), torch.tensor([2.0, 0.0])], ids=str
 )
 
 
 @samplers
-@ladders
+@schedules
 def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigmas):
     spy, seen = Counting(Gaussian()), []
     for step in sampler.iterate(spy, torch.ones(5, 1, 2, 2), sigmas, generator=seeded()):
@@ -116,7 +114,7 @@ def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigma
     assert seen == sorted(seen, reverse=True)
 
 
-def test_updates_of_a_rung_are_in_equal_ratios():
+def test_updates_of_a_level_are_in_equal_ratios():
     spy = Counting(Gaussian())
     run(ConsistentAnnealed(steps=3), spy, torch.ones(1, 1, 1, 1), torch.tensor([8.0, 1.0, 0.0]))
     assert spy.sigmas == pytest.approx([8, 4, 2, 1])
@@ -154,8 +152,8 @@ def test_settings_that_mean_nothing_are_refused(settings, named):
         ConsistentAnnealed(**settings)
 
 
-@pytest.mark.parametrize("ladder", [[], [1.0], [1.0, 2.0], [2.0, 1.0, 2.0], [[2.0, 1.0]]], ids=str)
-def test_a_ladder_that_cannot_be_walked_is_refused(ladder):
+@pytest.mark.parametrize("schedule", [[], [1.0], [1.0, 2.0], [2.0, 1.0, 2.0], [[2.0, 1.0]]], ids=str)
+def test_a_schedule_that_cannot_be_walked_is_refused(schedule):
     sampler = ConsistentAnnealed()
     with pytest.raises(UserError, match="sigmas"):
-        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(ladder), generator=seeded()))
+        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(schedule), generator=seeded()))

@@ -12,9 +12,9 @@ import torch
 from oracles import Counting, Gaussian, float32_mixture, mixture_moments, seeded
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
-from scorefield.evaluation.distances import energy_distance
-from scorefield.noise import geometric, karras
+from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import AdamsBashforth, DPMSolver2M, Euler
+from scorefield.schedules import geometric, karras
 
 MEAN, STD = 0.7, 0.5
 ALL = [
@@ -25,9 +25,7 @@ ALL = [
 ]
 NAMES = ["2M", "2M-half", "2M-SDE", "AB1", "AB2", "AB3", "AB4"]
 samplers = pytest.mark.parametrize("sampler", ALL, ids=NAMES)
-ladders = pytest.mark.parametrize(
-    "sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5)], ids=["zero", "above"]
-)
+schedules = pytest.mark.parametrize("sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5)], ids=["zero", "above"])
 
 
 def run(sampler, denoiser, x, sigmas, seed=0, project=None):
@@ -98,7 +96,7 @@ def test_tiny_steps_lose_nothing_to_cancellation():
     ends = [run(AdamsBashforth(order=order), Gaussian(), x, sigmas)[0] for order in (3, 4)]
     exact = MEAN + (2 - MEAN) * math.sqrt((STD**2 + float(sigmas[-1]) ** 2) / (STD**2 + 1))
     for end in ends:
-        assert float(end) == pytest.approx(exact, abs=3e-8)  # float32 rungs; measured 1e-8, the first step's
+        assert float(end) == pytest.approx(exact, abs=3e-8)  # float32 noise levels; measured 1e-8, the first step's
 
 
 def test_the_first_order_is_eulers_rule():
@@ -109,7 +107,7 @@ def test_the_first_order_is_eulers_rule():
 
 
 def test_two_steps_of_2m_by_hand():
-    """D is 3 on the first rung, 5 on the second: the slope of λ = −ln σ, carried half a step ahead."""
+    """D is 3 on the first noise level, 5 on the second: the slope of λ = −ln σ, carried half a step ahead."""
     sigmas = torch.tensor([8.0, 4.0, 1.0], dtype=torch.float64)
 
     def denoiser(x, sigma):
@@ -139,14 +137,14 @@ def test_without_noise_nothing_is_random_and_eta_1_is_ancestral_at_first():
 
 
 @samplers
-def test_the_last_step_to_zero_lands_on_the_denoised_picture(sampler):
+def test_the_last_step_to_zero_lands_on_the_denoised_image(sampler):
     x, sigmas = torch.randn(4, 1, 1, 1, generator=seeded()), torch.tensor([3.0, 2.0, 1.0, 0.0])
     end, steps = run(sampler, Gaussian(), x, sigmas)
     torch.testing.assert_close(end, Gaussian()(steps[-2].x, torch.ones(4)))
     assert torch.equal(end, steps[-1].denoised)
 
 
-# --- laws ----------------------------------------------------------------------------------------
+# --- distributions ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -182,7 +180,7 @@ def test_far_modes_get_their_weights(sampler):
 
 
 @samplers
-@ladders
+@schedules
 def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigmas):
     spy, seen = Counting(Gaussian()), []
     for step in sampler.iterate(spy, torch.ones(5, 1, 2, 2), sigmas, generator=seeded()):
@@ -238,7 +236,7 @@ def test_an_eta_outside_is_refused(eta):
 
 
 @samplers
-@pytest.mark.parametrize("ladder", [[], [1.0], [1.0, 2.0], [2.0, math.nan]], ids=str)
-def test_a_ladder_that_cannot_be_walked_is_refused(sampler, ladder):
+@pytest.mark.parametrize("schedule", [[], [1.0], [1.0, 2.0], [2.0, math.nan]], ids=str)
+def test_a_schedule_that_cannot_be_walked_is_refused(sampler, schedule):
     with pytest.raises(UserError, match="sigmas"):
-        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(ladder), generator=seeded()))
+        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(schedule), generator=seeded()))

@@ -1,4 +1,4 @@
-"""The ODE both ways: against the Gaussian's closed form, and from a picture to noise and back."""
+"""The ODE both ways: against the Gaussian's closed form, and from an image to noise and back."""
 
 import math
 import sys
@@ -9,11 +9,11 @@ import torch
 from oracles import Counting, Gaussian, exact_model, float32_mixture, float64_mixture, seeded, tiny_model
 from scorefield import hub
 from scorefield.data.datasets import open_images
-from scorefield.data.images import to_float
+from scorefield.data.image import to_float
 from scorefield.errors import UserError
-from scorefield.evaluation.distances import energy_distance
-from scorefield.noise import geometric, karras
+from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import RungeKutta, decode, encode, interpolate, interpolation
+from scorefield.schedules import geometric, karras
 
 pytest.importorskip("torchdiffeq")
 
@@ -33,7 +33,7 @@ def run(sampler, denoiser, x, sigmas, seed=0, project=None):
 
 
 @pytest.mark.parametrize("method", ["bosh3", "dopri5", "dopri8"])
-def test_every_rung_is_met_within_the_tolerance(method):
+def test_every_level_is_met_within_the_tolerance(method):
     sigmas = torch.tensor([80.0, 7.0, 1.0, 0.3, 0.01], dtype=torch.float64)
     start = 80 * torch.linspace(-2, 2, 5, dtype=torch.float64).reshape(-1, 1, 1, 1)
     _, steps = run(RungeKutta(method=method, rtol=1e-6, atol=1e-6), Gaussian(), start, sigmas)
@@ -61,7 +61,7 @@ def test_a_mixture_is_sampled():
     assert energy_distance(x.flatten(1), mixture.sample(4000, generator=seeded(99))) < 0.006
 
 
-def test_levels_beyond_the_ladder_are_never_asked():
+def test_levels_beyond_the_schedule_are_never_asked():
     spy = Counting(Gaussian())
     run(RungeKutta(), spy, 50 * torch.ones(2, 1, 1, 1), torch.tensor([50.0, 3.0, 0.5]))
     assert max(spy.sigmas) <= 50 * 1.00001
@@ -81,7 +81,7 @@ def test_steps_tell_their_number_their_level_and_the_calls_so_far(sigmas):
     assert guess / 3 < spy.calls < 3 * guess
 
 
-def test_the_denoised_picture_is_that_of_the_step_and_the_last_lands_on_it():
+def test_the_denoised_image_is_that_of_the_step_and_the_last_lands_on_it():
     x, sigmas = torch.randn(4, 1, 1, 1, generator=seeded()), torch.tensor([2.0, 1.0, 0.0])
     end, steps = run(RungeKutta(), Gaussian(), x, sigmas)
     torch.testing.assert_close(steps[0].denoised, Gaussian()(steps[0].x, torch.ones(4)))
@@ -142,7 +142,7 @@ def test_latents_of_samples_are_noise():
     assert float(latent.std()) == pytest.approx(1, abs=0.03)  # s.e. 0.008
 
 
-def test_a_fashion_picture_comes_back():
+def test_a_fashion_image_comes_back():
     """At 1e-5; the model is in half precision, of which the solver is to see nothing."""
     model = hub.load("fashion", precision=torch.bfloat16)
     x0 = to_float(open_images("fashion", split="test").images[:2], model.value_range)
@@ -190,7 +190,7 @@ def test_where_there_is_no_arc_the_chord_serves(sign):
     torch.testing.assert_close(interpolate(a, sign * 3 * a, 2)[1], (a + sign * 3 * a) / 2)
 
 
-def test_pictures_between_pictures_begin_and_end_with_them():
+def test_images_between_images_begin_and_end_with_them():
     model, told = exact_model(float32_mixture(), (1, 1, 2)), []
     x0, x1 = float32_mixture().sample(6, generator=seeded()).reshape(2, 3, 1, 1, 2)
     between = interpolation(
@@ -230,10 +230,10 @@ def test_a_model_that_gives_nan_is_told():
         encode(lambda x, sigma: x * math.nan, torch.ones(1, 1), sigma_max=2, sigma_min=1)
 
 
-def test_pictures_that_do_not_fit_are_refused():
+def test_images_that_do_not_fit_are_refused():
     model, x = tiny_model(), torch.ones(1, 1, 8, 8)
     for other, words in ((torch.ones(1, 3, 8, 8), "1×3×8×8, this model"), (x[0], "1×8×8, this model")):
-        with pytest.raises(UserError, match=f"pictures: their shape is {words}"):
+        with pytest.raises(UserError, match=f"images: their shape is {words}"):
             interpolation(model, x, other, 2, generator=seeded())
     with pytest.raises(UserError, match="two shapes"):
         interpolation(model, x, torch.ones(2, 1, 8, 8), 2, generator=seeded())

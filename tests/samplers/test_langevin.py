@@ -15,9 +15,9 @@ import torch
 from oracles import Counting, Gaussian, exact_model, float32_mixture, mixture_moments, seeded
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
-from scorefield.evaluation.distances import energy_distance
-from scorefield.noise import geometric, langevin_step_size
+from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import MALA, AnnealedLangevin, Langevin
+from scorefield.schedules import geometric, langevin_step_size
 
 MEAN, STD = 0.7, 0.5
 
@@ -38,16 +38,14 @@ def recursion(mean, variance, sigmas, rates, steps):
 
 def test_langevin_on_a_gaussian_follows_the_recursion_of_its_moments():
     sigmas, alpha, steps = torch.tensor([1.0, 0.4]), 0.1, 4
-    x, _ = run(
-        Langevin(step_size=alpha, steps=steps), Gaussian(), torch.full((100_000, 1, 1, 1), 3.0), sigmas
-    )
+    x, _ = run(Langevin(step_size=alpha, steps=steps), Gaussian(), torch.full((100_000, 1, 1, 1), 3.0), sigmas)
     mean, variance = recursion(3.0, 0.0, sigmas, (alpha / sigmas**2).tolist(), steps)
     assert float(x.mean()) == pytest.approx(mean, abs=0.01)  # standard error 0.002
     assert float(x.var()) == pytest.approx(variance, rel=0.02)  # standard error 0.5 %
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
-def test_langevin_ends_in_the_law_with_the_known_bias_of_its_step(alpha):
+def test_langevin_ends_in_the_distribution_with_the_known_bias_of_its_step(alpha):
     sigma = 0.5
     total = STD**2 + sigma**2
     expected = total / (1 - alpha / (4 * total))  # wider than v by 5 % and by a factor of 2
@@ -71,7 +69,7 @@ def test_annealed_langevin_on_a_gaussian_follows_the_recursion_of_its_moments():
     assert float(x.var()) == pytest.approx(variance, rel=0.02)
 
 
-def test_the_last_denoising_is_the_denoiser_at_the_last_rung():
+def test_the_last_denoising_is_the_denoiser_at_the_last_level():
     sigmas, x = geometric(5.0, 0.2, 6), torch.zeros(50, 1, 1, 1)
     plain, _ = run(AnnealedLangevin(step_size=0.01, steps=2), Gaussian(), x, sigmas)
     denoised, steps = run(AnnealedLangevin(step_size=0.01, steps=2, denoise=True), Gaussian(), x, sigmas)
@@ -97,7 +95,7 @@ def test_without_noise_langevin_follows_the_score_of_the_density_itself():
     assert [step.sigma for step in seen] == [0.0] * steps
 
 
-def test_a_ladder_may_end_without_noise_where_the_density_gives_its_score():
+def test_a_schedule_may_end_without_noise_where_the_density_gives_its_score():
     start, alpha = torch.zeros(50_000, 1, 1, 1), 0.05
     x, seen = run(Langevin(step_size=alpha, steps=30), clean(), start, torch.tensor([1.0, 0.0]))
     assert [step.sigma for step in seen] == [1.0] * 30 + [0.0] * 30
@@ -122,10 +120,10 @@ def test_each_convention_is_its_own_update():
 
 @pytest.mark.parametrize("kind", [Langevin, AnnealedLangevin, MALA])
 def test_the_papers_step_is_twice_the_codes_to_the_byte(kind):
-    x, sigmas, law = torch.randn(20, 1, 1, 2, generator=seeded()), geometric(2.0, 0.2, 4), float32_mixture()
-    paper, _ = run(kind(step_size=0.02, steps=3, convention="paper"), law, x, sigmas)
-    code, _ = run(kind(step_size=0.01, steps=3, convention="code"), law, x, sigmas)
-    same, _ = run(kind(step_size=0.02, steps=3, convention="code"), law, x, sigmas)
+    x, sigmas, distribution = torch.randn(20, 1, 1, 2, generator=seeded()), geometric(2.0, 0.2, 4), float32_mixture()
+    paper, _ = run(kind(step_size=0.02, steps=3, convention="paper"), distribution, x, sigmas)
+    code, _ = run(kind(step_size=0.01, steps=3, convention="code"), distribution, x, sigmas)
+    same, _ = run(kind(step_size=0.02, steps=3, convention="code"), distribution, x, sigmas)
     assert torch.equal(paper, code) and not torch.equal(paper, same)
 
 
@@ -185,29 +183,29 @@ def test_annealing_recovers_the_weights_of_far_modes_where_plain_langevin_does_n
 SAMPLERS = [Langevin(step_size=0.02, steps=3), AnnealedLangevin(step_size=0.01, steps=3)]
 SAMPLERS.append(AnnealedLangevin(step_size=0.01, steps=3, denoise=True))
 samplers = pytest.mark.parametrize("sampler", SAMPLERS, ids=["plain", "annealed", "denoised"])
-LADDER = geometric(2.0, 0.2, 4)
+SCHEDULE = geometric(2.0, 0.2, 4)
 
 
 @samplers
 def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler):
     spy = Counting(Gaussian())
     seen = []
-    for step in sampler.iterate(spy, torch.ones(5, 1, 2, 2), LADDER, generator=seeded()):
+    for step in sampler.iterate(spy, torch.ones(5, 1, 2, 2), SCHEDULE, generator=seeded()):
         assert step.evaluations == spy.calls
         assert step.x.shape == step.denoised.shape == (5, 1, 2, 2)
         seen.append((step.index, step.sigma))
-    levels = [s for s in LADDER.tolist() for _ in range(3)]
+    levels = [s for s in SCHEDULE.tolist() for _ in range(3)]
     ended = levels + [0.0] * (len(seen) - 12)
     assert seen == list(enumerate(ended))
-    assert spy.calls == sampler.evaluations(LADDER) == len(seen)
+    assert spy.calls == sampler.evaluations(SCHEDULE) == len(seen)
     assert spy.sigmas[:12] == pytest.approx(levels)
 
 
 @samplers
 def test_denoised_is_what_the_update_saw(sampler):
     x = torch.ones(5, 1, 2, 2)
-    for step in sampler.iterate(Gaussian(), x, LADDER, generator=seeded()):
-        level = torch.full((5,), step.sigma or float(LADDER[-1]))
+    for step in sampler.iterate(Gaussian(), x, SCHEDULE, generator=seeded()):
+        level = torch.full((5,), step.sigma or float(SCHEDULE[-1]))
         torch.testing.assert_close(step.denoised, Gaussian()(x, level))
         x = step.x
 
@@ -220,7 +218,7 @@ def test_project_comes_after_every_update_at_its_level(sampler):
         levels.append(sigma)
         return torch.full_like(x, 7.0 + len(levels))
 
-    x, steps = run(sampler, Gaussian(), torch.ones(2, 1, 1, 1), LADDER, project=project)
+    x, steps = run(sampler, Gaussian(), torch.ones(2, 1, 1, 1), SCHEDULE, project=project)
     assert levels == [step.sigma for step in steps]
     assert [float(step.x[0]) for step in steps] == [8.0 + i for i in range(len(steps))]
     assert float(x[1]) == 7.0 + len(steps)
@@ -229,19 +227,19 @@ def test_project_comes_after_every_update_at_its_level(sampler):
 @samplers
 def test_a_sampler_can_be_stopped_and_used_again_and_one_seed_gives_one_result(sampler):
     spy, x = Counting(Gaussian()), torch.ones(3, 1, 1, 1)
-    walk = sampler.iterate(spy, x, LADDER, generator=seeded(4))
+    walk = sampler.iterate(spy, x, SCHEDULE, generator=seeded(4))
     next(walk), next(walk)
     assert spy.calls == 2
-    results = [run(sampler, Gaussian(), x, LADDER, seed)[0] for seed in (4, 4, 5)]
+    results = [run(sampler, Gaussian(), x, SCHEDULE, seed)[0] for seed in (4, 4, 5)]
     assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
     assert torch.equal(x, torch.ones(3, 1, 1, 1))
 
 
 @samplers
-@pytest.mark.parametrize("ladder", [[], [1.0, 2.0], [1.0, 0.0], [0.0], [math.nan], [[1.0]]], ids=str)
-def test_a_ladder_that_cannot_be_walked_is_refused(sampler, ladder):
+@pytest.mark.parametrize("schedule", [[], [1.0, 2.0], [1.0, 0.0], [0.0], [math.nan], [[1.0]]], ids=str)
+def test_a_schedule_that_cannot_be_walked_is_refused(sampler, schedule):
     with pytest.raises(UserError, match="sigmas"):
-        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(ladder), generator=seeded()))
+        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(schedule), generator=seeded()))
 
 
 @pytest.mark.parametrize(
@@ -258,12 +256,12 @@ def test_a_ladder_that_cannot_be_walked_is_refused(sampler, ladder):
 )
 def test_impossible_settings_are_refused(sampler):
     with pytest.raises(UserError, match="sampler"):
-        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), LADDER, generator=seeded()))
+        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), SCHEDULE, generator=seeded()))
 
 
 def test_a_score_model_walks_as_its_closed_form_does():
     mixture, x = float32_mixture(), torch.randn(10, 1, 1, 2, generator=seeded())
-    exact, _ = run(SAMPLERS[1], mixture, x, LADDER)
+    exact, _ = run(SAMPLERS[1], mixture, x, SCHEDULE)
     with torch.no_grad():
-        ours, _ = run(SAMPLERS[1], exact_model(mixture), x, LADDER)
+        ours, _ = run(SAMPLERS[1], exact_model(mixture), x, SCHEDULE)
     torch.testing.assert_close(ours, exact, rtol=1e-3, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Metropolis-adjusted Langevin against exact laws, and its acceptance against an integral."""
+"""Metropolis-adjusted Langevin against exact distributions, and its acceptance against an integral."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ import torch
 from oracles import Gaussian, exact_model, float32_mixture, mixture_moments, seeded
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
-from scorefield.evaluation.distances import energy_distance
-from scorefield.noise import geometric
+from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import MALA, Langevin
+from scorefield.schedules import geometric
 
 
 def run(sampler, denoiser, x, sigmas, seed=0, project=None):
@@ -36,7 +36,7 @@ def errors(x, mixture, sigma):
     )
 
 
-def test_at_a_large_step_the_law_is_exact_where_the_unadjusted_is_not():
+def test_at_a_large_step_the_distribution_is_exact_where_the_unadjusted_is_not():
     mixture, sigma, step = float32_mixture(), 0.8, 2.0
     start = 3 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
     adjusted, steps = run(MALA(step_size=step, steps=60), mixture, start, torch.tensor([sigma]))
@@ -64,9 +64,9 @@ def expected_acceptance(alpha, variance):
 @pytest.mark.parametrize("alpha", [0.01, 0.5, 2.0])
 def test_the_acceptance_on_a_gaussian_is_that_of_the_integral(alpha):
     sigma, variance = 0.6, 0.25 + 0.36
-    law = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([0.25]))
+    distribution = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([0.25]))
     start = math.sqrt(variance) * torch.randn(40_000, 1, 1, 1, generator=seeded(1))
-    x, steps = run(MALA(step_size=alpha, steps=5), law, start, torch.tensor([sigma]))
+    x, steps = run(MALA(step_size=alpha, steps=5), distribution, start, torch.tensor([sigma]))
     assert rate(steps) == pytest.approx(expected_acceptance(alpha, variance), abs=0.004)  # s.e. 0.001
     assert float(x.var()) == pytest.approx(variance, rel=0.03)
 
@@ -82,7 +82,7 @@ def test_acceptance_rises_to_one_as_the_step_falls_to_zero():
     assert rates[-1] > 0.999
 
 
-def test_without_noise_the_law_is_the_density_itself():
+def test_without_noise_the_distribution_is_the_density_itself():
     mixture = float32_mixture()
     start = mixture.sample(4000, generator=seeded(1)).reshape(-1, 1, 1, 2)
     x, _ = run(MALA(step_size=0.3, steps=30), mixture, start, torch.tensor([0.0]))
@@ -90,16 +90,14 @@ def test_without_noise_the_law_is_the_density_itself():
     assert mean < 0.12 and covariance < 0.2 and energy < 0.008
 
 
-def test_the_step_falls_with_the_rungs_variance():
-    # the acceptance of a Gaussian depends on α/v alone: alike on rungs where σ² is all of v
-    law = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([1e-8]))
+def test_the_step_falls_with_the_levels_variance():
+    # the acceptance of a Gaussian depends on α/v alone: alike on noise levels where σ² is all of v
+    distribution = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([1e-8]))
     start = 4 * torch.randn(20_000, 1, 1, 1, generator=seeded(1))
     sigmas = torch.tensor([4.0, 2.0, 1.0])
-    _, steps = run(MALA(step_size=1.0, steps=12), law, start, sigmas)
-    for rung in range(3):
-        assert rate(steps[12 * rung + 8 : 12 * rung + 12]) == pytest.approx(
-            expected_acceptance(1.0, 1.0), abs=0.01
-        )
+    _, steps = run(MALA(step_size=1.0, steps=12), distribution, start, sigmas)
+    for level in range(3):
+        assert rate(steps[12 * level + 8 : 12 * level + 12]) == pytest.approx(expected_acceptance(1.0, 1.0), abs=0.01)
 
 
 def test_known_values_are_kept_and_the_rest_follows_the_conditional():
@@ -124,11 +122,11 @@ def test_known_values_are_kept_and_the_rest_follows_the_conditional():
 
 def test_the_slope_along_known_values_has_no_say():
     # correlated by 0.95, so that the slope along the known value changes much with the other
-    law = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.tensor([[[1.0, 0.95], [0.95, 1.0]]]))
+    distribution = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.tensor([[[1.0, 0.95], [0.95, 1.0]]]))
     start = torch.full((20_000, 1, 1, 2), 1.5)
     x, steps = run(
         MALA(step_size=0.15, steps=25),
-        law,
+        distribution,
         start,
         torch.tensor([0.0]),
         project=lambda x, _: torch.cat([start[..., :1], x[..., 1:]], -1),
@@ -159,7 +157,7 @@ def test_where_the_density_says_nothing_nothing_is_accepted():
     start = torch.rand(20_000, 1, 1, 1, generator=seeded(1)) + 0.1
     x, _ = run(MALA(step_size=0.5, steps=60), Half(), start, torch.tensor([0.0]))
     assert bool((x > 0).all())
-    assert float(x.mean()) == pytest.approx(math.sqrt(2 / math.pi), abs=0.03)  # of the half-normal law
+    assert float(x.mean()) == pytest.approx(math.sqrt(2 / math.pi), abs=0.03)  # of the half-normal distribution
 
 
 def test_steps_tell_their_number_and_an_update_costs_one_evaluation():
@@ -197,10 +195,10 @@ def test_a_denoiser_without_a_density_is_refused():
         run(MALA(step_size=0.1), model, torch.ones(1, 1, 1, 2), torch.tensor([1.0]))
 
 
-@pytest.mark.parametrize("ladder", [[], [1.0, 2.0], [1.0, 0.0], [math.nan]], ids=str)
-def test_a_ladder_that_cannot_be_walked_is_refused(ladder):
+@pytest.mark.parametrize("schedule", [[], [1.0, 2.0], [1.0, 0.0], [math.nan]], ids=str)
+def test_a_schedule_that_cannot_be_walked_is_refused(schedule):
     with pytest.raises(UserError, match="sigmas"):
-        run(MALA(step_size=0.1), float32_mixture(), torch.ones(1, 1, 1, 2), torch.tensor(ladder))
+        run(MALA(step_size=0.1), float32_mixture(), torch.ones(1, 1, 1, 2), torch.tensor(schedule))
 
 
 @pytest.mark.parametrize("sampler", [MALA(step_size=0.0), MALA(step_size=0.1, steps=0)], ids=str)

@@ -11,9 +11,9 @@ import torch
 from oracles import Counting, Gaussian, float32_mixture, mixture_moments, seeded
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
-from scorefield.evaluation.distances import energy_distance
-from scorefield.noise import geometric, karras
+from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import Euler, Heun
+from scorefield.schedules import geometric, karras
 
 MEAN, STD = 0.7, 0.5
 CHURNED = Heun(churn=40, churn_min=0.05, churn_max=50)
@@ -40,7 +40,7 @@ def test_heun_is_of_second_order_on_a_gaussian():
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.12)
 
 
-def test_the_last_step_to_zero_lands_on_the_denoised_picture():
+def test_the_last_step_to_zero_lands_on_the_denoised_image():
     x = torch.randn(4, 1, 1, 1, generator=seeded())
     end, steps = run(Heun(), Gaussian(), x, torch.tensor([1.0, 0.0]))
     torch.testing.assert_close(end, Gaussian()(x, torch.ones(4)))
@@ -138,13 +138,11 @@ def test_euler_samples_a_mixture(sampler):
 samplers = pytest.mark.parametrize(
     "sampler", [Heun(), CHURNED, Euler(), STIRRED], ids=["heun", "churned", "euler", "stirred"]
 )
-ladders = pytest.mark.parametrize(
-    "sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5)], ids=["zero", "above"]
-)
+schedules = pytest.mark.parametrize("sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5)], ids=["zero", "above"])
 
 
 @samplers
-@ladders
+@schedules
 def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigmas):
     spy, seen = Counting(Gaussian()), []
     for step in sampler.iterate(spy, torch.ones(5, 1, 2, 2), sigmas, generator=seeded()):
@@ -179,9 +177,7 @@ def test_a_sampler_can_be_stopped_and_used_again_and_one_seed_gives_one_result(s
     assert torch.equal(x, torch.ones(3, 1, 1, 1))
 
 
-@pytest.mark.parametrize(
-    "ladder", [[], [1.0], [1.0, 2.0], [0.0, 0.0], [2.0, math.nan], [[2.0, 1.0]]], ids=str
-)
-def test_a_ladder_that_cannot_be_walked_is_refused(ladder):
+@pytest.mark.parametrize("schedule", [[], [1.0], [1.0, 2.0], [0.0, 0.0], [2.0, math.nan], [[2.0, 1.0]]], ids=str)
+def test_a_schedule_that_cannot_be_walked_is_refused(schedule):
     with pytest.raises(UserError, match="sigmas"):
-        next(Heun().iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(ladder), generator=seeded()))
+        next(Heun().iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(schedule), generator=seeded()))

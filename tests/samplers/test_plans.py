@@ -1,14 +1,13 @@
-"""Samplers by name: ladders, settings, and what a plan says of itself."""
+"""Samplers by name: schedules, settings, and what a plan says of itself."""
 
 import pytest
 import torch
 
 from oracles import Counting, seeded, tiny_model
-from scorefield import noise
+from scorefield import schedules
 from scorefield.cli.options import SAMPLER_WORDS
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel, check_sigmas
-from scorefield.noise import geometric
 from scorefield.parameterization import NCSN, NCSNv2
 from scorefield.samplers import (
     DDIM,
@@ -26,16 +25,17 @@ from scorefield.samplers import (
     known_settings,
     plan,
 )
+from scorefield.schedules import geometric
 
 WALKERS = [name for name in SAMPLERS if name not in {"annealed-langevin", "langevin", "mala"}]
 
 
-def laddered(family, *, value_range=(0.0, 1.0)):
-    """A model that was trained on the family's rungs."""
-    rungs = family.sigmas
+def scheduled(family, *, value_range=(0.0, 1.0)):
+    """A model that was trained on the family's noise levels."""
+    levels = family.sigmas
     network = tiny_model().network
     return ScoreModel(
-        network, family, shape=(1, 8, 8), value_range=value_range, sigma_range=(rungs[-1], rungs[0])
+        network, family, shape=(1, 8, 8), value_range=value_range, sigma_range=(levels[-1], levels[0])
     ).eval()
 
 
@@ -130,59 +130,59 @@ def test_a_setting_that_cannot_be_is_told(name, settings, words):
         plan(tiny_model(), name, settings=settings)
 
 
-# --- ladders -------------------------------------------------------------------------------------
+# --- schedules -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", noise.LADDERS)
-def test_a_ladder_may_be_named(name):
+@pytest.mark.parametrize("name", schedules.SCHEDULES)
+def test_a_schedule_may_be_named(name):
     model = tiny_model()
-    chosen = plan(model, "dpm++-2m", 12, ladder=name)
+    chosen = plan(model, "dpm++-2m", 12, schedule=name)
     low, high = model.sigma_range
-    assert torch.equal(chosen.sigmas, noise.LADDERS[name](high, low, 12))
-    assert chosen.ladder == name and float(chosen.sigmas[-1]) == 0
-    langevin = plan(model, "annealed-langevin", 60, ladder=name)
-    assert float(langevin.sigmas[-1]) > 0 and langevin.ladder == name
+    assert torch.equal(chosen.sigmas, schedules.SCHEDULES[name](high, low, 12))
+    assert chosen.schedule == name and float(chosen.sigmas[-1]) == 0
+    langevin = plan(model, "annealed-langevin", 60, schedule=name)
+    assert float(langevin.sigmas[-1]) > 0 and langevin.schedule == name
 
 
-@pytest.mark.parametrize("family", [V1, V2], ids=["10 rungs", "232 rungs"])
-def test_the_models_own_rungs_may_be_walked(family):
-    model, rungs = laddered(family), torch.tensor(family.sigmas)
-    chosen = plan(model, "ddpm", 5, ladder="own")
-    assert chosen.ladder == "own" and chosen.off_ladder == 1
-    assert float(chosen.sigmas[0]) == float(rungs[0]) and float(chosen.sigmas[-2]) == float(rungs[-1])
+@pytest.mark.parametrize("family", [V1, V2], ids=["10 noise levels", "232 noise levels"])
+def test_the_models_own_levels_may_be_walked(family):
+    model, levels = scheduled(family), torch.tensor(family.sigmas)
+    chosen = plan(model, "ddpm", 5, schedule="own")
+    assert chosen.schedule == "own" and chosen.off_schedule == 1
+    assert float(chosen.sigmas[0]) == float(levels[0]) and float(chosen.sigmas[-2]) == float(levels[-1])
     assert len(chosen.sigmas) == 6 and float(chosen.sigmas[-1]) == 0
-    assert set(chosen.sigmas[:-1].tolist()) <= set(rungs.tolist())
-    every = plan(model, "heun", 1000, ladder="own").sigmas
-    assert torch.equal(every, torch.cat([rungs, torch.zeros(1)]))
+    assert set(chosen.sigmas[:-1].tolist()) <= set(levels.tolist())
+    every = plan(model, "heun", 1000, schedule="own").sigmas
+    assert torch.equal(every, torch.cat([levels, torch.zeros(1)]))
 
 
-def test_levels_off_a_models_rungs_are_told():
-    chosen = plan(laddered(V1), "heun")
+def test_levels_off_a_models_levels_are_told():
+    chosen = plan(scheduled(V1), "heun")
     asked, own = chosen.sigmas[chosen.sigmas > 0], torch.tensor(V1.sigmas)
     nearest = (asked.log()[:, None] - own.log()[None]).abs().min(1).values.max().exp()
-    assert chosen.off_ladder == pytest.approx(float(nearest), rel=1e-5)
-    assert 1.1 < chosen.off_ladder < 1.3  # the rungs' ratio is 1.668, its root 1.29
-    assert plan(laddered(V1), "annealed-langevin").off_ladder == 1
-    assert plan(tiny_model()).off_ladder == 1
+    assert chosen.off_schedule == pytest.approx(float(nearest), rel=1e-5)
+    assert 1.1 < chosen.off_schedule < 1.3  # the noise levels' ratio is 1.668, its root 1.29
+    assert plan(scheduled(V1), "annealed-langevin").off_schedule == 1
+    assert plan(tiny_model()).off_schedule == 1
 
 
 @pytest.mark.parametrize("name", WALKERS)
-def test_a_model_of_few_rungs_is_settled_first(name):
-    chosen = plan(laddered(V1), name, 5)
+def test_a_model_of_few_levels_is_settled_first(name):
+    chosen = plan(scheduled(V1), name, 5)
     assert isinstance(chosen.sampler, Settled)
     assert type(chosen.sampler.sampler) is type(plan(tiny_model(), name, 5).sampler)
     assert chosen.evaluations == 10 + chosen.sampler.sampler.evaluations(chosen.sigmas)
-    assert not isinstance(plan(laddered(V2), name, 5).sampler, Settled)
+    assert not isinstance(plan(scheduled(V2), name, 5).sampler, Settled)
 
 
-def test_a_warm_start_walks_the_rungs_below_alone():
+def test_a_warm_start_walks_the_levels_below_alone():
     for name in SAMPLERS:
-        whole, warm = plan(laddered(V1), name), plan(laddered(V1), name, init_sigma=0.5)
+        whole, warm = plan(scheduled(V1), name), plan(scheduled(V1), name, init_sigma=0.5)
         assert float(warm.sigmas[0]) == 0.5
         assert torch.equal(warm.sigmas[1:], whole.sigmas[whole.sigmas < 0.5])
         assert not isinstance(warm.sampler, Settled)
-    on_a_rung = plan(laddered(V1), "heun", 12, ladder="own", init_sigma=V1.sigmas[3])
-    assert on_a_rung.sigmas.tolist() == pytest.approx([*V1.sigmas[3:], 0.0])
+    on_a_level = plan(scheduled(V1), "heun", 12, schedule="own", init_sigma=V1.sigmas[3])
+    assert on_a_level.sigmas.tolist() == pytest.approx([*V1.sigmas[3:], 0.0])
 
 
 @pytest.mark.parametrize(
@@ -190,12 +190,12 @@ def test_a_warm_start_walks_the_rungs_below_alone():
     [
         ({"sampler": "huen"}, r"no such sampler 'huen'\. Did you mean `heun`"),
         ({"steps": 0}, "steps: need at least one, got 0"),
-        ({"ladder": "kerras"}, r"no such ladder 'kerras'\. Did you mean `karras`"),
-        ({"ladder": "own"}, "no rungs of its own"),
-        ({"ladder": "own", "sampler": "annealed-langevin"}, "no rungs of its own"),
-        ({"ladder": "karras", "sampler": "langevin"}, "stays at one noise level"),
-        ({"ladder": "karras", "sigmas": geometric(10, 1, 5)}, "cannot both"),
-        ({"steps": 5, "sigmas": geometric(10, 1, 5)}, "number of rungs already"),
+        ({"schedule": "kerras"}, r"no such schedule 'kerras'\. Did you mean `karras`"),
+        ({"schedule": "own"}, "no noise levels of its own"),
+        ({"schedule": "own", "sampler": "annealed-langevin"}, "no noise levels of its own"),
+        ({"schedule": "karras", "sampler": "langevin"}, "stays at one noise level"),
+        ({"schedule": "karras", "sigmas": geometric(10, 1, 5)}, "cannot both"),
+        ({"steps": 5, "sigmas": geometric(10, 1, 5)}, "number of noise levels already"),
         ({"sigmas": geometric(100, 1, 5)}, r"this model knows 80 to 0\.002"),
         ({"sigmas": torch.tensor([1.0, 1e-4, 0.0])}, r"this model knows 80 to 0\.002"),
         ({"sigmas": torch.ones(2, 2)}, "a row of noise levels"),
@@ -212,32 +212,28 @@ def test_mistakes_are_told(arguments, words):
         plan(tiny_model(), **arguments)
 
 
-def test_a_ladder_that_climbs_is_for_the_samplers_that_say_so():
+def test_a_schedule_that_climbs_is_for_the_samplers_that_say_so():
     sigmas = torch.tensor([10.0, 2.0, 5.0, 1.0, 0.0])
     chosen = plan(tiny_model(), "ddpm", sigmas=sigmas)
     assert torch.equal(chosen.sigmas, sigmas) and chosen.evaluations == 3
     chosen = plan(tiny_model(), "heun", sigmas=sigmas)
-    with pytest.raises(UserError, match="a ladder must fall"):
-        next(
-            chosen.sampler.iterate(
-                lambda x, sigma: x, torch.ones(1, 1, 8, 8), chosen.sigmas, generator=seeded()
-            )
-        )
+    with pytest.raises(UserError, match="a schedule must fall"):
+        next(chosen.sampler.iterate(lambda x, sigma: x, torch.ones(1, 1, 8, 8), chosen.sigmas, generator=seeded()))
 
 
 # --- Langevin dynamics ---------------------------------------------------------------------------
 
 
-def test_a_model_of_few_rungs_is_walked_as_its_paper_says():
-    chosen = plan(laddered(V1), "annealed-langevin")
+def test_a_model_of_few_levels_is_walked_as_its_paper_says():
+    chosen = plan(scheduled(V1), "annealed-langevin")
     assert chosen.sampler == AnnealedLangevin(step_size=pytest.approx(2e-5), steps=100, denoise=False)
     assert torch.equal(chosen.sigmas, torch.tensor(V1.sigmas))
     assert chosen.evaluations == 1000
 
 
-def test_a_model_of_many_rungs_is_walked_as_its_paper_says():
+def test_a_model_of_many_levels_is_walked_as_its_paper_says():
     for convention, epsilon in (("code", 6.2e-6), ("paper", 12.4e-6)):
-        chosen = plan(laddered(V2), "annealed-langevin", settings={"convention": convention})
+        chosen = plan(scheduled(V2), "annealed-langevin", settings={"convention": convention})
         assert (chosen.sampler.steps, chosen.sampler.denoise) == (5, True)
         assert chosen.sampler.step_size == pytest.approx(epsilon, rel=0.01)
         assert chosen.sampler.convention == convention
@@ -246,12 +242,12 @@ def test_a_model_of_many_rungs_is_walked_as_its_paper_says():
 
 def test_the_papers_step_is_the_same_in_whatever_units():
     wide = NCSN(sigmas=tuple((2 * torch.tensor(V1.sigmas)).tolist()))  # pixels in [−1, 1]
-    chosen = plan(laddered(wide, value_range=(-1.0, 1.0)), "annealed-langevin")
+    chosen = plan(scheduled(wide, value_range=(-1.0, 1.0)), "annealed-langevin")
     assert chosen.sampler.step_size == pytest.approx(8e-5)
 
 
 def test_the_authors_program_is_walked_by_its_convention():
-    ours = plan(laddered(V1), "annealed-langevin", settings={"convention": "code"})
+    ours = plan(scheduled(V1), "annealed-langevin", settings={"convention": "code"})
     x = torch.zeros(2, 1, 2, 2)
     theirs = AnnealedLangevin(step_size=4e-5, steps=100)  # their 2e-5 in the paper's terms
     last = [
@@ -262,39 +258,39 @@ def test_the_authors_program_is_walked_by_its_convention():
 
 
 @pytest.mark.parametrize(
-    ("steps", "each", "rungs", "updates"),
+    ("steps", "each", "levels", "updates"),
     [(None, None, 10, 100), (70, None, 10, 7), (1005, None, 10, 100), (5, None, 5, 1), (1, None, 2, 1),
      (None, 3, 10, 3), (20, 4, 5, 4)],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["annealed-langevin", "mala"])
-def test_steps_are_shared_among_the_models_own_rungs(name, steps, each, rungs, updates):
+def test_steps_are_shared_among_the_models_own_levels(name, steps, each, levels, updates):
     settings = {} if each is None else {"steps_each": each}
-    chosen = plan(laddered(V1), name, steps, settings=settings)
-    assert (len(chosen.sigmas), chosen.sampler.steps) == (rungs, updates)
+    chosen = plan(scheduled(V1), name, steps, settings=settings)
+    assert (len(chosen.sigmas), chosen.sampler.steps) == (levels, updates)
     assert float(chosen.sigmas[0]) == 1 and float(chosen.sigmas[-1]) == pytest.approx(0.01)
     assert set(chosen.sigmas.tolist()) <= set(torch.tensor(V1.sigmas).tolist())
     assert chosen.sampler.step_size == pytest.approx(2e-5)
 
 
-def test_langevin_refines_at_a_ladders_last_rung():
+def test_langevin_refines_at_a_schedules_last_level():
     settings = {"step_size": 3e-6, "steps_each": 7, "convention": "code"}
-    chosen = plan(laddered(V1), "langevin", settings=settings)
+    chosen = plan(scheduled(V1), "langevin", settings=settings)
     assert chosen.sampler == Langevin(step_size=3e-6, steps=7, convention="code")
     assert chosen.sigmas.tolist() == pytest.approx([0.01])
-    assert plan(laddered(V1), "langevin").sampler.step_size == pytest.approx(2e-5)
+    assert plan(scheduled(V1), "langevin").sampler.step_size == pytest.approx(2e-5)
 
 
-def test_a_ladder_of_ones_own_sets_the_step_too():
-    for model in (tiny_model(), laddered(V1)):
+def test_a_schedule_of_ones_own_sets_the_step_too():
+    for model in (tiny_model(), scheduled(V1)):
         chosen = plan(model, "annealed-langevin", sigmas=geometric(0.9, 0.5, 5))
         assert chosen.sampler.step_size == pytest.approx(0.2 * 0.25)
         assert torch.equal(chosen.sigmas, geometric(0.9, 0.5, 5))
-        assert chosen.ladder == "given"
+        assert chosen.schedule == "given"
 
 
 def test_what_is_asked_for_wins():
     settings = {"steps_each": 2, "step_size": 1e-6, "denoise": True}
-    assert plan(laddered(V1), "annealed-langevin", settings=settings).sampler == AnnealedLangevin(
+    assert plan(scheduled(V1), "annealed-langevin", settings=settings).sampler == AnnealedLangevin(
         step_size=1e-6, steps=2, denoise=True
     )
-    assert not plan(laddered(V2), "annealed-langevin", settings={"denoise": False}).sampler.denoise
+    assert not plan(scheduled(V2), "annealed-langevin", settings={"denoise": False}).sampler.denoise

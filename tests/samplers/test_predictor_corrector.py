@@ -1,4 +1,4 @@
-"""The Langevin corrector against its paper's update and its stationary law; the whole against a mixture."""
+"""The Langevin corrector against its paper's update and its stationary distribution; the whole against a mixture."""
 
 import math
 
@@ -7,9 +7,9 @@ import torch
 
 from oracles import Counting, Gaussian, float32_mixture, mixture_moments, seeded
 from scorefield.errors import UserError
-from scorefield.evaluation.distances import energy_distance
-from scorefield.noise import geometric, karras
+from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import DDIM, Ancestral, Heun, PredictorCorrector, Step
+from scorefield.schedules import geometric, karras
 
 
 def run(sampler, denoiser, x, sigmas, seed=0, project=None):
@@ -57,7 +57,7 @@ def test_the_corrector_leads_to_its_stationary_variance_from_both_sides(snr, sig
     assert float(end.mean()) == pytest.approx(0.7, abs=0.02 * level)  # 4
 
 
-def test_a_picture_does_not_depend_on_its_neighbours():
+def test_a_image_does_not_depend_on_its_neighbours():
     x = torch.randn(3, 1, 4, 4, generator=seeded(1))
     others = x.clone()
     others[1:] *= 1e3
@@ -73,15 +73,15 @@ def test_where_the_denoiser_finds_no_noise_the_step_has_an_end():
 
 
 class Pixels:
-    """A mixture of the plane as the law of every pixel's two channels, independently."""
+    """A mixture of the plane as the distribution of every pixel's two channels, independently."""
 
-    def __init__(self, law):
-        self.law = law
+    def __init__(self, distribution):
+        self.distribution = distribution
 
     def __call__(self, x, sigma):
         points = x.movedim(1, -1).reshape(-1, 2)
         each = sigma.repeat_interleave(len(points) // len(x))
-        return self.law(points, each).reshape(*x.movedim(1, -1).shape).movedim(-1, 1)
+        return self.distribution(points, each).reshape(*x.movedim(1, -1).shape).movedim(-1, 1)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ class Pixels:
     ],
     ids=["reverse-diffusion", "ddim", "heun"],
 )
-def test_a_mixture_is_sampled_on_sixty_rungs(sampler):
-    # 16 pictures of 256 pixels: in few dimensions the norms that set the step would vary too much
+def test_a_mixture_is_sampled_on_sixty_levels(sampler):
+    # 16 images of 256 pixels: in few dimensions the norms that set the step would vary too much
     mixture, start = float32_mixture(), 80 * torch.randn(16, 2, 16, 16, generator=seeded(1))
     x = run(sampler, Pixels(mixture), start, karras(80, 0.002, 60))[0].movedim(1, -1).reshape(-1, 2)
     mean, covariance = mixture_moments(mixture)
@@ -104,14 +104,13 @@ def test_a_mixture_is_sampled_on_sixty_rungs(sampler):
     assert energy_distance(x, mixture.sample(len(x), generator=seeded(99))) < 0.006
 
 
-def test_the_corrector_mends_what_a_coarse_predictor_spoils():
-    # Eight steps of Euler's rule leave 0.79 of a Gaussian's variance; 20 updates on each rung make it 1.006,
+def test_the_corrector_restores_what_a_coarse_predictor_spoils():
+    # Eight steps of Euler's rule leave 0.79 of a Gaussian's variance; 20 updates on each noise level make it 1.006,
     # on their way to their own 1 + snr² = 1.026.
     sigmas = geometric(20, 0.2, 9)
     x = 0.7 + math.hypot(0.5, 20) * torch.randn(10, 1, 50, 50, generator=seeded(1))
     spread = [
-        float(run(PredictorCorrector(predictor=DDIM(), updates=m), Gaussian(), x, sigmas)[0].var())
-        / (0.5**2 + 0.2**2)
+        float(run(PredictorCorrector(predictor=DDIM(), updates=m), Gaussian(), x, sigmas)[0].var()) / (0.5**2 + 0.2**2)
         for m in (0, 20)
     ]
     assert spread == pytest.approx([0.787, 1.006], abs=0.03)  # standard error 0.009
@@ -124,13 +123,11 @@ SAMPLERS = [
     PredictorCorrector(predictor=Heun(), updates=2),
 ]
 samplers = pytest.mark.parametrize("sampler", SAMPLERS, ids=["one", "none", "three", "heun"])
-ladders = pytest.mark.parametrize(
-    "sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5)], ids=["zero", "above"]
-)
+schedules = pytest.mark.parametrize("sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5)], ids=["zero", "above"])
 
 
 @samplers
-@ladders
+@schedules
 def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigmas):
     spy, seen = Counting(Gaussian()), []
     for step in sampler.iterate(spy, torch.ones(5, 1, 2, 2), sigmas, generator=seeded()):
@@ -140,7 +137,7 @@ def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigma
         seen.append(step.sigma)
     assert spy.calls == sampler.evaluations(sigmas)
     each = [[t] * (1 + (sampler.updates if t > 0 else 0)) for t in sigmas[1:].tolist()]
-    assert seen == [t for rung in each for t in rung]
+    assert seen == [t for level in each for t in level]
 
 
 def test_without_updates_it_is_the_predictor():
@@ -183,8 +180,8 @@ def test_settings_that_mean_nothing_are_refused(settings, named):
         PredictorCorrector(**settings)
 
 
-@pytest.mark.parametrize("ladder", [[], [1.0], [1.0, 2.0], [2.0, 1.0, 2.0], [[2.0, 1.0]]], ids=str)
-def test_a_ladder_that_cannot_be_walked_is_refused(ladder):
+@pytest.mark.parametrize("schedule", [[], [1.0], [1.0, 2.0], [2.0, 1.0, 2.0], [[2.0, 1.0]]], ids=str)
+def test_a_schedule_that_cannot_be_walked_is_refused(schedule):
     sampler = PredictorCorrector()
     with pytest.raises(UserError, match="sigmas"):
-        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(ladder), generator=seeded()))
+        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(schedule), generator=seeded()))

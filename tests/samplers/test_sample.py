@@ -1,4 +1,4 @@
-"""One call from a model to pictures."""
+"""One call from a model to images."""
 
 import pytest
 import torch
@@ -6,14 +6,14 @@ import torch
 from oracles import ExactNetwork, exact_model, float32_mixture, lively, mixture_moments, seeded, tiny_model
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
-from scorefield.evaluation.distances import energy_distance
+from scorefield.metrics.distances import energy_distance
 from scorefield.model import ScoreModel
 from scorefield.networks import MLP, Energy
-from scorefield.noise import geometric
 from scorefield.parameterization import EDM
 from scorefield.samplers import SAMPLERS, sample
+from scorefield.schedules import geometric
 
-from .test_plans import V1, laddered
+from .test_plans import V1, scheduled
 
 
 class ExactEnergy(ExactNetwork):
@@ -49,15 +49,15 @@ def needs(name):
 
 
 class Copies(ExactNetwork):
-    """The same for pictures of many independent points."""
+    """The same for images of many independent points."""
 
     def forward(self, x, label, source=None):
         points = x.reshape(-1, 2)
         return super().forward(points, label.repeat_interleave(len(points) // len(x))).reshape(x.shape)
 
 
-# rungs or updates; energy distances measured 0.0008 to 0.0057, two exact samples 0.0006 to 0.006
-LAWS = {
+# noise levels or updates; energy distances measured 0.0008 to 0.0057, two exact samples 0.0006 to 0.006
+DISTRIBUTIONS = {
     "heun": 18,
     "dpm++-2m": 20,
     "dpm++-2m-sde": 40,
@@ -72,12 +72,12 @@ LAWS = {
 }
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_samples_of_an_exact_model_follow_its_mixture(name):
     needs(name)
     mixture = float32_mixture()
     model = exact_energy(mixture) if name == "mala" else exact_model(mixture)
-    x = sample(model, 3000, sampler=name, steps=LAWS[name], batch=3000).flatten(1)
+    x = sample(model, 3000, sampler=name, steps=DISTRIBUTIONS[name], batch=3000).flatten(1)
     mean, covariance = mixture_moments(mixture)
     assert (x.mean(0) - mean).abs().max() < 0.12  # measured 0.015 to 0.06
     assert (torch.cov(x.T) - covariance).abs().max() < 0.25  # measured 0.03 to 0.15
@@ -85,7 +85,7 @@ def test_samples_of_an_exact_model_follow_its_mixture(name):
 
 
 def test_predictor_and_corrector_follow_the_mixture_in_many_dimensions():
-    # the corrector's step goes by norms, which are steady where a picture has many values
+    # the corrector's step goes by norms, which are steady where an image has many values
     mixture = float32_mixture()
     model = ScoreModel(Copies(mixture), EDM(sigma_data=1.0), shape=(64, 2)).eval()
     x = sample(model, 50, sampler="predictor-corrector", steps=100).reshape(-1, 2)[:3000]
@@ -95,7 +95,7 @@ def test_predictor_and_corrector_follow_the_mixture_in_many_dimensions():
     assert energy_distance(x, mixture.sample(3000, generator=seeded(9))) < 0.01
 
 
-def test_langevin_at_one_level_samples_the_noisy_law():
+def test_langevin_at_one_level_samples_the_noisy_distribution():
     mixture, level = float32_mixture(), 1.0
     x = sample(
         exact_model(mixture, shape=(2,)), 3000, sampler="langevin", steps=300, batch=3000,
@@ -117,8 +117,8 @@ def test_one_seed_gives_one_result(name):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.parametrize("shape", [(2,), (2, 1, 1)], ids=["points", "pictures"])
-def test_every_sampler_takes_points_and_pictures(name, shape):
+@pytest.mark.parametrize("shape", [(2,), (2, 1, 1)], ids=["points", "images"])
+def test_every_sampler_takes_points_and_images(name, shape):
     needs(name)
     drawn = sample(exact_energy(float32_mixture(), shape), 7, sampler=name, steps=4, batch=3)
     assert drawn.shape == (7, *shape) and torch.isfinite(drawn).all()
@@ -138,7 +138,7 @@ def test_without_noise_the_batch_does_not_matter(name):
 def starts(start, **settings):
     """What sampling begins with: a step too small to leave it."""
     return sample(
-        laddered(V1),
+        scheduled(V1),
         200,
         sampler="langevin",
         steps=1,
@@ -164,15 +164,13 @@ def test_the_start_is_gaussian_or_uniform_over_the_value_range():
 # --- warm starts ---------------------------------------------------------------------------------
 
 MEAN, STD = torch.tensor([0.7, -0.3]), 0.5
-PICTURE = torch.tensor([-1.0, 1.0])
+IMAGE = torch.tensor([-1.0, 1.0])
 
 
 def warm(name, sigma, steps, **settings):
     """4,000 variations of a point, under a model of N(MEAN, STD²)."""
     model = exact_model(GaussianMixture(torch.ones(1), MEAN[None], torch.tensor([STD**2])), shape=(2,))
-    return sample(
-        model, 4000, sampler=name, steps=steps, init=PICTURE, init_sigma=sigma, batch=4000, **settings
-    )
+    return sample(model, 4000, sampler=name, steps=steps, init=IMAGE, init_sigma=sigma, batch=4000, **settings)
 
 
 @pytest.mark.parametrize("sigma", [0.25, 1.0])
@@ -181,23 +179,23 @@ def test_a_warm_start_along_the_ode_has_its_closed_form(name, steps, sigma):
     k = STD / (STD**2 + sigma**2) ** 0.5
     x = warm(name, sigma, steps)
     error = 5 * k * sigma / 4000**0.5
-    torch.testing.assert_close(x.mean(0), MEAN + (PICTURE - MEAN) * k, atol=error + 0.005, rtol=0)
+    torch.testing.assert_close(x.mean(0), MEAN + (IMAGE - MEAN) * k, atol=error + 0.005, rtol=0)
     torch.testing.assert_close(x.std(0), torch.full((2,), k * sigma), rtol=0.06, atol=0)
 
 
 @pytest.mark.parametrize("name", ["ddpm", "dpm++-2m-sde"])
 def test_a_warm_start_with_fresh_noise_draws_from_the_posterior(name):
-    # x0 given x = picture + σn is N(D(x; σ), s²σ²/(s²+σ²)): the picture pulls by q, not by its root
+    # x0 given x = image + σn is N(D(x; σ), s²σ²/(s²+σ²)): the image pulls by q, not by its root
     sigma = 0.5
     q = STD**2 / (STD**2 + sigma**2)
     x = warm(name, sigma, 400)
-    torch.testing.assert_close(x.mean(0), MEAN + (PICTURE - MEAN) * q, atol=0.04, rtol=0)
+    torch.testing.assert_close(x.mean(0), MEAN + (IMAGE - MEAN) * q, atol=0.04, rtol=0)
     spread = (q**2 * sigma**2 + q * sigma**2) ** 0.5
     torch.testing.assert_close(x.std(0), torch.full((2,), spread), rtol=0.06, atol=0)
 
 
-def test_the_less_noise_the_nearer_to_the_picture():
-    far = [float((warm("heun", sigma, 30) - PICTURE).norm(dim=1).mean()) for sigma in (0.01, 0.1, 1.0, 10.0)]
+def test_the_less_noise_the_nearer_to_the_image():
+    far = [float((warm("heun", sigma, 30) - IMAGE).norm(dim=1).mean()) for sigma in (0.01, 0.1, 1.0, 10.0)]
     assert far == sorted(far) and far[0] < 0.03
 
 
@@ -205,11 +203,11 @@ def test_the_less_noise_the_nearer_to_the_picture():
 def test_every_sampler_starts_warm(name):
     needs(name)
     model = exact_energy(float32_mixture())
-    x = sample(model, 3, sampler=name, steps=5, init=PICTURE, init_sigma=0.02)
-    assert float((x - PICTURE).abs().max()) < 1
+    x = sample(model, 3, sampler=name, steps=5, init=IMAGE, init_sigma=0.02)
+    assert float((x - IMAGE).abs().max()) < 1
 
 
-def test_each_picture_may_have_its_own_start():
+def test_each_image_may_have_its_own_start():
     model = tiny_model(3)
     init = torch.randn(2, 3, 6, 10, generator=seeded())
     both = sample(model, 2, init=init, init_sigma=0.003)
@@ -262,9 +260,9 @@ def test_mala_asks_for_a_density():
         sample(tiny_model(), 1, sampler="mala")
 
 
-def test_another_size_and_ladder_may_be_asked_for():
-    pictures = sample(tiny_model(3), 2, sigmas=geometric(10, 0.1, 5), size=(5, 11))
-    assert pictures.shape == (2, 3, 5, 11)
+def test_another_size_and_schedule_may_be_asked_for():
+    images = sample(tiny_model(3), 2, sigmas=geometric(10, 0.1, 5), size=(5, 11))
+    assert images.shape == (2, 3, 5, 11)
 
 
 def test_track_counts_up_to_the_whole():
@@ -281,7 +279,7 @@ def test_mistakes_are_told():
     model = tiny_model()
     with pytest.raises(UserError, match=r"no such sampler 'huen'\. Did you mean `heun`"):
         sample(model, 1, sampler="huen")
-    with pytest.raises(UserError, match="at least one picture, got 0"):
+    with pytest.raises(UserError, match="at least one image, got 0"):
         sample(model, 0)
     with pytest.raises(UserError, match="steps: need at least one"):
         sample(model, 1, steps=0)

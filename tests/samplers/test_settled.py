@@ -1,15 +1,15 @@
-"""Settling on the first rung: the law it leads to, and its steps."""
+"""Settling on the first noise level: the distribution it leads to, and its steps."""
 
 import pytest
 import torch
 
-from scorefield import noise
+from scorefield import schedules
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
 from scorefield.samplers import Heun, Settled
 
 FAR = GaussianMixture(torch.ones(1), torch.full((1, 2), 3.0), torch.tensor([0.09]))  # mean 3, spread 0.3
-SIGMAS = noise.geometric(1, 0.01, 24)
+SIGMAS = schedules.geometric(1, 0.01, 24)
 
 
 def last(sampler, sigmas=SIGMAS, count=20_000):
@@ -19,7 +19,7 @@ def last(sampler, sigmas=SIGMAS, count=20_000):
     return steps, steps[-1].x
 
 
-def test_a_ladder_that_begins_low_finds_the_data_only_when_settled():
+def test_a_schedule_that_begins_low_finds_the_data_only_when_settled():
     _, lost = last(Heun())
     _, found = last(Settled(sampler=Heun(), updates=20))
     assert lost.mean() < 2.5  # noise around 0 is not noise around 3, and Heun alone cannot know

@@ -5,12 +5,12 @@ import sys
 import pytest
 import torch
 
-from scorefield import networks, noise, parameterization
+from scorefield import networks, parameterization, schedules
 from scorefield.training import Trainer, build_model, read_recipe
-from scorefield.training.losses import picture_losses
+from scorefield.training.losses import image_losses
 from scorefield.training.recipe import bundled_recipes
 
-from .toys import pictures
+from .toys import images
 
 PUBLISHED = ["ncsn-mnist", "ncsn-cifar10", "ncsn-celeba", "ncsnv2-cifar10", "ncsnv2-celeba"]
 SMALL = ["ncsn-mnist-small", "ncsn-fashion-small"]
@@ -69,16 +69,16 @@ def test_palettes_recipes_learn_the_tasks_of_their_names(name):
     assert (recipe.training.steps, recipe.average.decay) == (1_000_000, 0.9999)
     assert recipe.data.window == 256
     assert recipe.data.hole == 1
-    ladder = torch.tensor(recipe.noise_law().sigmas)
-    torch.testing.assert_close(ladder, noise.palette_training())
+    schedule = torch.tensor(recipe.noise_distribution().sigmas)
+    torch.testing.assert_close(schedule, schedules.palette_training())
 
 
 @pytest.mark.usefixtures("_weightless")
 def test_palettes_baseline_is_a_line_of_its_recipe():
     model = build_model(read_recipe("palette", ['parameterization={kind="regression"}']), (3, 64, 64))
     assert model.parameterization.kind == "regression"
-    assert model.ladder is not None
-    assert len(model.ladder) == 1
+    assert model.schedule is not None
+    assert len(model.schedule) == 1
 
 
 @pytest.mark.usefixtures("_weightless")
@@ -100,10 +100,10 @@ def test_the_published_recipes_hold_the_papers_numbers(name):
     assert recipe.data.flip == (name != "ncsn-mnist")
     assert recipe.data.dequantize == first
     assert recipe.data.value_range == (0.0, 1.0)
-    ladder = {"ncsnv2-cifar10": (50.0, 232), "ncsnv2-celeba": (90.0, 500)}.get(name, (1.0, 10))
-    rungs = recipe.noise_law().sigmas
-    assert (len(rungs), rungs[0], rungs[-1]) == pytest.approx((ladder[1], ladder[0], 0.01))
-    assert rungs == tuple(noise.geometric(ladder[0], 0.01, ladder[1]).tolist())
+    schedule = {"ncsnv2-cifar10": (50.0, 232), "ncsnv2-celeba": (90.0, 500)}.get(name, (1.0, 10))
+    levels = recipe.noise_distribution().sigmas
+    assert (len(levels), levels[0], levels[-1]) == pytest.approx((schedule[1], schedule[0], 0.01))
+    assert levels == tuple(schedules.geometric(schedule[0], 0.01, schedule[1]).tolist())
     assert recipe.optimizer.batch == 128
     assert recipe.optimizer.lr == (1e-3 if first else 1e-4)
     assert (recipe.optimizer.warmup, recipe.optimizer.decay_after, recipe.optimizer.clip) == (0, 0, 0)
@@ -115,8 +115,8 @@ def test_the_published_recipes_hold_the_papers_numbers(name):
     card = networks.to_card(model.network)
     assert card["levels"] == (10 if first else None)
     assert card["width"] == (64 if name == "ncsn-mnist" else 128)
-    assert parameterization.to_card(model.parameterization)["sigmas"] == rungs
-    assert torch.allclose(model.ladder, torch.tensor(rungs))
+    assert parameterization.to_card(model.parameterization)["sigmas"] == levels
+    assert torch.allclose(model.schedule, torch.tensor(levels))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -129,7 +129,7 @@ def test_adams_eps_is_the_authors_on_the_scale_of_our_loss(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_small_recipes_train(tmp_path, name, monkeypatch):
-    drawn = sys.modules["scorefield.training.drawn"]
+    drawn = sys.modules["scorefield.training.previews"]
     monkeypatch.setattr(drawn, "sample", lambda model, n, **_: torch.zeros(n, *model.shape))
     settings = [
         "training.steps=1",
@@ -137,23 +137,23 @@ def test_the_small_recipes_train(tmp_path, name, monkeypatch):
         "training.sample_count=1",
         'training.precision="float32"',
     ]
-    trainer = Trainer(read_recipe(name, settings), out=tmp_path / "run", data=pictures(8, 16), device="cpu")
+    trainer = Trainer(read_recipe(name, settings), out=tmp_path / "run", data=images(8, 16), device="cpu")
     model = trainer.fit()
     assert all(bool(weight.isfinite().all()) for weight in model.parameters())
-    assert model.ladder.tolist() == pytest.approx(noise.geometric(1.0, 0.01, 10).tolist())
+    assert model.schedule.tolist() == pytest.approx(schedules.geometric(1.0, 0.01, 10).tolist())
 
 
 @pytest.mark.parametrize("name", DDPM)
 @pytest.mark.usefixtures("_weightless")
 def test_the_ddpm_recipes_hold_the_papers_noise_and_objective(name):
     recipe = read_recipe(name)
-    ladder = noise.linear_beta(1e-4, 0.02, 1000)
-    assert recipe.noise_law().sigmas == tuple(ladder.tolist())
+    schedule = schedules.linear_beta(1e-4, 0.02, 1000)
+    assert recipe.noise_distribution().sigmas == tuple(schedule.tolist())
     assert (recipe.objective.kind, recipe.objective.p, recipe.objective.weight) == ("denoising", 2, "uniform")
     assert recipe.data.value_range == (-1.0, 1.0)
     model = build_model(recipe, (recipe.data.channels, recipe.data.size, recipe.data.size))
     card = parameterization.to_card(model.parameterization)
-    assert (card["kind"], card["told"], card["sigmas"]) == ("noise", "index", tuple(ladder.tolist()))
+    assert (card["kind"], card["told"], card["sigmas"]) == ("noise", "index", tuple(schedule.tolist()))
 
 
 @pytest.mark.usefixtures("_weightless")
@@ -171,20 +171,20 @@ def test_ddpm_on_cifar_holds_the_papers_numbers():
 
 
 def test_the_small_ddpm_recipe_trains(tmp_path, monkeypatch):
-    drawn = sys.modules["scorefield.training.drawn"]
+    drawn = sys.modules["scorefield.training.previews"]
     monkeypatch.setattr(drawn, "sample", lambda model, n, **_: torch.zeros(n, *model.shape))
     settings = ["training.steps=1", "optimizer.batch=2", 'training.precision="float32"']
     recipe = read_recipe("ddpm-fashion-small", settings)
-    model = Trainer(recipe, out=tmp_path / "run", data=pictures(8, 16), device="cpu").fit()
+    model = Trainer(recipe, out=tmp_path / "run", data=images(8, 16), device="cpu").fit()
     assert all(bool(weight.isfinite().all()) for weight in model.parameters())
-    assert torch.equal(model.ladder, noise.linear_beta())
+    assert torch.equal(model.schedule, schedules.linear_beta())
 
 
 def test_l_simple_is_the_error_of_the_noise():
     """For a network that predicts ε, the objective is the mean of (ε − F)² (Ho et al. 2020, eq. 14)."""
     model = build_model(read_recipe("ddpm-fashion-small"), (1, 28, 28)).eval()  # zero at first
-    x0, sigma = torch.zeros(4, 1, 28, 28), noise.linear_beta()[::250]
+    x0, sigma = torch.zeros(4, 1, 28, 28), schedules.linear_beta()[::250]
     for objective in (read_recipe("ddpm-fashion-small").objective, read_recipe("default").objective):
-        losses = picture_losses(objective, model, x0, sigma, generator=torch.Generator().manual_seed(0))
+        losses = image_losses(objective, model, x0, sigma, generator=torch.Generator().manual_seed(0))
         drawn = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(losses, drawn.square().flatten(1).mean(1), rtol=1e-4, atol=0)

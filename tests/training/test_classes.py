@@ -14,7 +14,7 @@ from scorefield.training import Trainer, build_model, read_recipe
 from scorefield.training.losses import classes_told
 from scorefield.training.state import load_state
 
-from .toys import pictures, recipe
+from .toys import images, recipe
 
 LABELS = "data.labels=true"
 
@@ -26,7 +26,7 @@ def _no_board(monkeypatch):
 
 
 def trainer(out, *settings, data=None, **options):
-    return Trainer(recipe(LABELS, *settings), out=out, data=data or pictures(), device="cpu", **options)
+    return Trainer(recipe(LABELS, *settings), out=out, data=data or images(), device="cpu", **options)
 
 
 def weights(run):
@@ -41,12 +41,12 @@ def test_the_network_has_a_row_for_each_class_and_one_for_none(tmp_path):
     made = trainer(tmp_path / "run")
     assert made.model.classes == 3
     assert made.model.network.embed_class.weight.shape == (4, 32)
-    assert Trainer(recipe(), out=tmp_path / "b", data=pictures(), device="cpu").model.classes == 0
+    assert Trainer(recipe(), out=tmp_path / "b", data=images(), device="cpu").model.classes == 0
 
 
 @pytest.mark.parametrize("settings", [[], ['objective={kind="sliced"}']], ids=["denoising", "sliced"])
 def test_training_heeds_the_labels(tmp_path, settings):
-    data = pictures()
+    data = images()
     swapped = replace(data, labels=(data.labels + 1) % 3)
     for name, one in (("a", data), ("again", data), ("b", swapped)):
         trainer(tmp_path / name, "training.steps=3", *settings, data=one).fit()
@@ -58,9 +58,9 @@ def test_a_run_without_labels_is_not_touched_by_them(tmp_path):
     """Neither the data's labels nor the share dropped enter a run that is told no class."""
     plain = ["training.steps=3"]
     for name, data, more in (
-        ("a", pictures(), []),
-        ("b", pictures(labelled=False), []),
-        ("c", pictures(), ["training.drop_class=0.5"]),
+        ("a", images(), []),
+        ("b", images(labelled=False), []),
+        ("c", images(), ["training.drop_class=0.5"]),
     ):
         Trainer(recipe(*plain, *more), out=tmp_path / name, data=data, device="cpu").fit()
     assert equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
@@ -112,7 +112,7 @@ def test_the_trained_model_draws_the_class_it_is_told(tmp_path):
     """The ramps of three steepnesses: at a high noise level D is about the mean of the class."""
     more = ["training.steps=150", "optimizer.lr=0.01", "optimizer.batch=32", "training.drop_class=0.2"]
     model = trainer(tmp_path / "run", *more).fit()
-    data = pictures()
+    data = images()
     means = torch.stack([data.images[data.labels == k].float().mean(0) for k in range(3)]) / 127.5 - 1
     x, sigma = 20 * torch.randn(3, 1, 8, 8, generator=seeded()), torch.full((3,), 20.0)
     with torch.no_grad():
@@ -128,19 +128,19 @@ def test_the_trained_model_draws_the_class_it_is_told(tmp_path):
 def test_the_card_keeps_the_classes_and_their_names(tmp_path):
     for names in (None, ("flat", "slope", "cliff")):
         run = tmp_path / str(names is None)
-        trainer(run, "training.steps=1", data=replace(pictures(), class_names=names)).fit()
+        trainer(run, "training.steps=1", data=replace(images(), class_names=names)).fit()
         card = checkpoint.read_card(run / "model.safetensors")
         assert card["network"]["classes"] == 3
         assert card["notes"]["class_names"] == list(names or ("0", "1", "2"))
         assert checkpoint.load(run / "model.safetensors").classes == 3
     plain = tmp_path / "plain"
-    Trainer(recipe("training.steps=1"), out=plain, data=pictures(), device="cpu").fit()
+    Trainer(recipe("training.steps=1"), out=plain, data=images(), device="cpu").fit()
     card = checkpoint.read_card(plain / "model.safetensors")
     assert "classes" not in card["network"] and "class_names" not in card["notes"]
 
 
 def test_the_grid_shows_the_classes_in_order(tmp_path, monkeypatch):
-    drawn, asked = sys.modules["scorefield.training.drawn"], []
+    drawn, asked = sys.modules["scorefield.training.previews"], []
 
     def spy(model, n, *, classes=None, **_):
         asked.append(None if classes is None else list(classes)[:n])
@@ -148,7 +148,7 @@ def test_the_grid_shows_the_classes_in_order(tmp_path, monkeypatch):
 
     monkeypatch.setattr(drawn, "sample", spy)
     trainer(tmp_path / "run", "training.steps=1", "training.sample_count=7").fit()
-    Trainer(recipe("training.steps=1"), out=tmp_path / "b", data=pictures(), device="cpu").fit()
+    Trainer(recipe("training.steps=1"), out=tmp_path / "b", data=images(), device="cpu").fit()
     assert asked == [[0, 1, 2], None]
 
 
@@ -157,19 +157,19 @@ def test_a_run_goes_on_with_the_share_that_it_began_with(tmp_path):
     with pytest.raises(UserError, match=r"its run has training.drop_class = 0.1"):
         trainer(tmp_path / "run", "training.drop_class=0.2", resume=True)
     with pytest.raises(UserError, match=r"its run has data.labels = True"):
-        Trainer(recipe(), out=tmp_path / "run", data=pictures(), device="cpu", resume=True)
+        Trainer(recipe(), out=tmp_path / "run", data=images(), device="cpu", resume=True)
 
 
-def test_pictures_without_labels_are_told(tmp_path):
+def test_images_without_labels_are_told(tmp_path):
     with pytest.raises(UserError, match=r"have no labels, and the recipe says data.labels = true"):
-        trainer(tmp_path / "run", data=pictures(labelled=False))
+        trainer(tmp_path / "run", data=images(labelled=False))
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("labels", [torch.arange(48) - 1, torch.arange(48) * 1000])
 def test_labels_that_number_no_classes_are_told(tmp_path, labels):
-    with pytest.raises(UserError, match=r"are no classes of 48 pictures\. Number the classes from 0"):
-        trainer(tmp_path / "run", data=replace(pictures(), labels=labels))
+    with pytest.raises(UserError, match=r"are no classes of 48 images\. Number the classes from 0"):
+        trainer(tmp_path / "run", data=replace(images(), labels=labels))
 
 
 @pytest.mark.parametrize("network", ["{kind='refinenet', width=4, conditional=false}", "{energy=true}"])
@@ -180,7 +180,7 @@ def test_networks_that_take_no_classes_are_told(network):
 
 
 def test_the_grid_has_a_column_for_each_class(tmp_path, monkeypatch):
-    drawn, columns = sys.modules["scorefield.training.drawn"], []
+    drawn, columns = sys.modules["scorefield.training.previews"], []
     real = drawn.grid
 
     def spy(images, **settings):

@@ -1,4 +1,4 @@
-"""Training of models that mend: what they are fed, what counts in their loss, and what they keep."""
+"""Training of models that restore: what they are fed, what counts in their loss, and what they keep."""
 
 import pytest
 import torch
@@ -7,18 +7,18 @@ from torch import nn
 from oracles import ramp
 from scorefield import checkpoint
 from scorefield.condition import Condition
-from scorefield.data.windows import open_windows
+from scorefield.data.crops import open_windows
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel
 from scorefield.objectives import denoising_score_matching
 from scorefield.parameterization import EDM, Regression
 from scorefield.samplers import plan
 from scorefield.training import Trainer, read_recipe
-from scorefield.training.feed import Feed
+from scorefield.training.batch import Feed
 
-from .toys import pictures, recipe
+from .toys import images, recipe
 
-FOUR = 'damage=[{kind="grey"}, {kind="masks"}, {kind="uncrop"}, {kind="jpeg", quality=[5, 30], weight=2.0}]'
+FOUR = 'degradation=[{kind="grey"}, {kind="masks"}, {kind="uncrop"}, {kind="jpeg", quality=[5, 30], weight=2.0}]'
 SMALL = ("network.widths=[8, 8]", "data.window=16", "data.channels=3")
 
 
@@ -30,7 +30,7 @@ def photographs(tmp_path):
 
 
 def feed(*settings, data=None):
-    return Feed(recipe(*settings), data or pictures(channels=3), torch.device("cpu"))
+    return Feed(recipe(*settings), data or images(channels=3), torch.device("cpu"))
 
 
 class Told(nn.Module):
@@ -45,7 +45,7 @@ class Told(nn.Module):
         return torch.zeros_like(x) + self.answer
 
 
-def test_a_batch_and_its_damage_are_functions_of_seed_and_step():
+def test_a_batch_and_its_degradation_are_functions_of_seed_and_step():
     with feed(FOUR) as one, feed(FOUR) as other:
         for step in (0, 1, 5):
             a, b = one(step), other.made(step)
@@ -55,8 +55,8 @@ def test_a_batch_and_its_damage_are_functions_of_seed_and_step():
         assert not torch.equal(one(7).condition.source, one(8).condition.source)
 
 
-def test_outside_the_hole_the_source_is_the_picture_itself():
-    with feed('damage=[{kind="masks"}, {kind="uncrop"}]') as batches:
+def test_outside_the_hole_the_source_is_the_image_itself():
+    with feed('degradation=[{kind="masks"}, {kind="uncrop"}]') as batches:
         fed = batches(0)
     known = (fed.condition.mask == 0).expand_as(fed.x0)
     assert torch.equal(fed.condition.source[known], fed.x0[known])
@@ -65,13 +65,13 @@ def test_outside_the_hole_the_source_is_the_picture_itself():
 
 
 def test_a_hole_may_be_shown_grey():
-    with feed('damage=[{kind="masks"}, {kind="grey"}]', "data.hole=0.0") as batches:
+    with feed('degradation=[{kind="masks"}, {kind="grey"}]', "data.hole=0.0") as batches:
         fed = batches(0)
     mask, source = fed.condition.mask, fed.condition.source
     holed = (mask == 0).flatten(1).any(1)
     assert 0 < int(holed.sum()) < len(mask)
     assert not (source * mask)[holed].any()  # nothing in the hole
-    assert source[~holed].abs().mean() > 0.1  # and what is damaged all over is shown as it is
+    assert source[~holed].abs().mean() > 0.1  # and what is degraded all over is shown as it is
 
 
 def test_the_loss_is_the_mean_over_the_hole_alone():
@@ -120,7 +120,7 @@ def test_a_regression_sees_nothing_of_x_and_is_answered_in_one_evaluation():
 @pytest.mark.parametrize(
     "family", ['{kind="edm"}', '{kind="edm", residual=true}', '{kind="regression"}', '{kind="noise"}']
 )
-def test_a_model_that_mends_trains_resumes_and_keeps_its_tasks(tmp_path, photographs, family):
+def test_a_model_that_restores_trains_resumes_and_keeps_its_tasks(tmp_path, photographs, family):
     settings = (
         FOUR, *SMALL, f"parameterization={family}", "training.steps=4", "training.sample_count=6",
         "training.log_every=1",
@@ -142,7 +142,7 @@ def test_a_model_that_mends_trains_resumes_and_keeps_its_tasks(tmp_path, photogr
 def test_pairs_teach_the_second_of_the_first(tmp_path):
     for name in ("before", "after"):
         ramp(tmp_path / "pairs" / name / "a.png", 60, 50)
-    settings = ('damage=[{kind="paired"}]', *SMALL, f'data.source="{tmp_path / "pairs"}"', "training.steps=2")
+    settings = ('degradation=[{kind="paired"}]', *SMALL, f'data.source="{tmp_path / "pairs"}"', "training.steps=2")
     model = Trainer(recipe(*settings), out=tmp_path / "run", device="cpu").fit()
     assert model.tasks == ("paired",)
 
@@ -150,13 +150,13 @@ def test_pairs_teach_the_second_of_the_first(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        (['damage=[{kind="gray"}]'], "damage.*no such kind 'gray'.*grey"),
-        (['damage=[{kind="jpeg", quality=[5, 300]}]'], "damage.*100"),
-        (['damage=[{kind="jpeg", qualty=[5, 30]}]'], "no such setting.*quality"),
-        (['damage=[{kind="paired"}, {kind="grey"}]'], "pairs are learned alone"),
-        (['damage=[{kind="grey"}]', 'objective={kind="sliced"}'], "learns by denoising"),
+        (['degradation=[{kind="gray"}]'], "degradation.*no such kind 'gray'.*grey"),
+        (['degradation=[{kind="jpeg", quality=[5, 300]}]'], "degradation.*100"),
+        (['degradation=[{kind="jpeg", qualty=[5, 30]}]'], "no such setting.*quality"),
+        (['degradation=[{kind="paired"}, {kind="grey"}]'], "pairs are learned alone"),
+        (['degradation=[{kind="grey"}]', 'objective={kind="sliced"}'], "learns by denoising"),
         (['parameterization={kind="regression"}'], "needs something to go by"),
-        (['parameterization={kind="edm", residual=true}'], "a residual is one of damaged pictures"),
+        (['parameterization={kind="edm", residual=true}'], "a residual is one of degraded images"),
         (["data.window=16", "data.crop=32"], "window goes with"),
         (["data.window=16", "data.zoom=[1.0, 0.5]"], "zoom must rise"),
     ],
@@ -169,7 +169,7 @@ def test_settings_that_cannot_be_are_told(settings, told):
 def test_a_run_may_begin_with_the_weights_of_another(tmp_path, photographs):
     settings = (FOUR, *SMALL, "training.steps=2")
     first = Trainer(recipe(*settings), out=tmp_path / "first", data=photographs, device="cpu").fit()
-    more = [*settings, f'training.init="{tmp_path / "first"}"', 'noise.law={kind="log-normal", mean=2.0}']
+    more = [*settings, f'training.init="{tmp_path / "first"}"', 'noise.distribution={kind="log-normal", mean=2.0}']
     second = Trainer(recipe(*more), out=tmp_path / "second", data=photographs, device="cpu")
     for a, b in zip(first.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(a, b)

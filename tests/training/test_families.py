@@ -20,7 +20,7 @@ def test_every_parameterization_trains_and_samples(tmp_path, family):
     settings = [
         f'data.source="{tmp_path / "few.npy"}"',
         f"parameterization={{{family}}}",
-        'noise.law={kind="rungs", levels=5}',
+        'noise.distribution={kind="levels", levels=5}',
         "noise.sigma_max=10.0",
         "network.widths=[8]",
         "optimizer.batch=4",

@@ -55,7 +55,7 @@ def test_every_row_reaches_the_disk_at_once(tmp_path):
         assert steps(tmp_path) == [5]
 
 
-def test_tensorboard_gets_the_rows_and_the_pictures(run):
+def test_tensorboard_gets_the_rows_and_the_images(run):
     pytest.importorskip("tensorboard")
     events = list((run / "tensorboard").iterdir())
     assert len(events) == 1

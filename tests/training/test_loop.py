@@ -19,12 +19,12 @@ from scorefield import checkpoint
 from scorefield.errors import UserError
 from scorefield.hub import preferred_precision
 from scorefield.training import Interrupted, Trainer, read_recipe
-from scorefield.training.averaging import averaging
+from scorefield.training.ema import averaging
 from scorefield.training.state import load_state
 
-from .toys import pictures, recipe
+from .toys import images, recipe
 
-losses, shown = (sys.modules[f"scorefield.training.{name}"] for name in ("losses", "drawn"))
+losses, shown = (sys.modules[f"scorefield.training.{name}"] for name in ("losses", "previews"))
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def _no_board(monkeypatch):
 
 
 def trainer(out, *settings, data=None, **options):
-    return Trainer(recipe(*settings), out=out, data=data or pictures(), device="cpu", **options)
+    return Trainer(recipe(*settings), out=out, data=data or images(), device="cpu", **options)
 
 
 def rows(run):
@@ -56,7 +56,7 @@ def same(a, b):
 NCSN = [
     'network={kind="refinenet", width=4}',
     'parameterization={kind="ncsn"}',
-    'noise={sigma_max=1.0, sigma_min=0.01, law={kind="rungs", levels=2}}',
+    'noise={sigma_max=1.0, sigma_min=0.01, distribution={kind="levels", levels=2}}',
     "data.value_range=[0.0, 1.0]",
     "data.dequantize=true",
     'objective={weight="uniform"}',
@@ -128,7 +128,7 @@ def test_what_fit_returns_is_what_was_saved(tmp_path):
     assert same(dict(model.network.state_dict()), dict(saved.network.state_dict()))
     notes = checkpoint.read_card(tmp_path / "run" / "model.safetensors")["notes"]
     assert notes["images_seen"] == 20 * 8
-    assert notes["data_digest"] == pictures().digest()
+    assert notes["data_digest"] == images().digest()
 
 
 def test_once_its_decay_is_reached_the_average_is_torchs_exponential_one():
@@ -245,8 +245,8 @@ def test_grids_are_drawn_from_the_averaged_weights_and_always_from_one_noise(tmp
     assert drawn == [([p.data_ptr() for p in made.average.module.parameters()], False, 2, 0)] * 3
     grids = sorted((tmp_path / "run" / "samples").iterdir())
     assert [grid.name for grid in grids] == ["0000001.png", "0000002.png", "0000003.png"]
-    with Image.open(grids[0]) as picture:
-        assert picture.mode == "L"
+    with Image.open(grids[0]) as image:
+        assert image.mode == "L"
 
 
 @pytest.mark.skipif(preferred_precision("cpu") != torch.bfloat16, reason="no bfloat16 in this processor")
@@ -262,13 +262,13 @@ def test_bfloat16_inside_keeps_float32_weights_and_about_the_same_loss(tmp_path)
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
 
 
-def test_fewer_pictures_than_a_batch_train_too(tmp_path):
-    model = trainer(tmp_path / "run", data=pictures(3), **{}).fit()
+def test_fewer_images_than_a_batch_train_too(tmp_path):
+    model = trainer(tmp_path / "run", data=images(3), **{}).fit()
     assert all(bool(weight.isfinite().all()) for weight in model.parameters())
 
 
-def test_color_and_oblong_pictures_train_too(tmp_path):
-    oblong = pictures(8, 12, 3)
+def test_color_and_oblong_images_train_too(tmp_path):
+    oblong = images(8, 12, 3)
     cut = type(oblong)(images=oblong.images[:, :, :7], labels=None, name="cut", source="here")
     assert trainer(tmp_path / "run", "training.steps=2", data=cut).fit().shape == (3, 7, 12)
 

@@ -8,7 +8,7 @@ from scorefield.model import ScoreModel
 from scorefield.networks import MLP
 from scorefield.objectives import denoising_score_matching, output_weight
 from scorefield.parameterization import EDM, NoisePrediction
-from scorefield.training.losses import picture_losses
+from scorefield.training.losses import image_losses
 from scorefield.training.settings import DenoisingObjective, ExplicitObjective, SlicedObjective
 
 
@@ -26,8 +26,8 @@ def points_model(parameterization, seed=0):
         ExplicitObjective(kind="explicit"),
         SlicedObjective(kind="sliced"),
         SlicedObjective(kind="sliced", variance_reduced=False),
-        SlicedObjective(kind="sliced", law="gaussian", projections=2),
-        SlicedObjective(kind="sliced", law="sphere"),
+        SlicedObjective(kind="sliced", distribution="gaussian", projections=2),
+        SlicedObjective(kind="sliced", distribution="sphere"),
     ],
     ids=lambda o: "-".join(str(value) for value in o.model_dump().values()),
 )
@@ -38,7 +38,7 @@ def test_every_objective_estimates_the_denoising_loss(objective):
     sigma = torch.full((6000,), 0.7)
     plain = DenoisingObjective(weight="uniform")
     one, other = (
-        picture_losses(kind, model, x0, sigma, generator=torch.Generator().manual_seed(2)).detach()
+        image_losses(kind, model, x0, sigma, generator=torch.Generator().manual_seed(2)).detach()
         for kind in (plain, objective)
     )
     difference = one - other
@@ -54,7 +54,7 @@ def test_denoising_is_the_librarys_with_the_recipes_power_and_weight():
     for p in (1.0, 2.0):
         expected = denoising_score_matching(model, x0, sigma, p=p, generator=torch.Generator().manual_seed(2))
         for weight, factor in (("uniform", 1), ("output", output_weight(model, sigma, p=p))):
-            ours = picture_losses(
+            ours = image_losses(
                 DenoisingObjective(p=p, weight=weight),
                 model,
                 x0,
@@ -74,7 +74,7 @@ def test_the_weight_of_the_other_objectives_is_the_variance():
     model = ScoreModel(Minus(), NoisePrediction(), shape=(3,))
     x0 = torch.zeros(4, 3)
     sigma = torch.tensor([0.1, 0.5, 1.0, 4.0])
-    made = picture_losses(
+    made = image_losses(
         ExplicitObjective(kind="explicit"), model, x0, sigma, generator=torch.Generator().manual_seed(2)
     )
     n = torch.randn(4, 3, generator=torch.Generator().manual_seed(2))

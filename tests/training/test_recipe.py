@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorefield import networks, noise
+from scorefield import networks, noise_distributions, schedules
 from scorefield.errors import UserError
 from scorefield.training import Recipe, build_model, parse_duration, read_recipe
 
@@ -28,18 +28,18 @@ def told(tmp_path, text, overrides=()):
         ("[optimiser]\nlr = 3", "mine.toml:1: optimiser: no such setting. Did you mean `optimizer`?"),
         ("#\n\n[optimizer]\nwarm_up = 3",
          "mine.toml:4: optimizer.warm_up: no such setting. Did you mean `warmup`?"),
-        ("[noise]\nlaw = { kind = 'log-normal', men = 1 }",
-         "mine.toml:2: noise.law.men: no such setting. Did you mean `mean`?"),
-        ("[noise.law]\nkind = 'log-normal'\nmen = 1",
-         "mine.toml:3: noise.law.men: no such setting. Did you mean `mean`?"),
-        ("[noise.law]\nkind = 'log-uniform'\nmean = 1",
-         "mine.toml:3: noise.law.mean: no such setting. Known: kind."),
+        ("[noise]\ndistribution = { kind = 'log-normal', men = 1 }",
+         "mine.toml:2: noise.distribution.men: no such setting. Did you mean `mean`?"),
+        ("[noise.distribution]\nkind = 'log-normal'\nmen = 1",
+         "mine.toml:3: noise.distribution.men: no such setting. Did you mean `mean`?"),
+        ("[noise.distribution]\nkind = 'log-uniform'\nmean = 1",
+         "mine.toml:3: noise.distribution.mean: no such setting. Known: kind."),
         ("[parameterization]\nkind = 'data'\nsigma_dat = 1",
          "mine.toml:3: parameterization.sigma_dat: no such setting. Known: kind, told."),
-        ("[noise]\nlaw.kind = 'log-norml'",
-         "mine.toml:2: noise.law: no such kind 'log-norml'. Did you mean `log-normal`?"),
-        ("[noise]\nlaw = { mean = 1.0 }", "mine.toml:2: noise.law: lacks `kind`."),
-        ("[noise]\nlaw = 3", "mine.toml:2: noise.law: input should be a section, got 3."),
+        ("[noise]\ndistribution.kind = 'log-norml'",
+         "mine.toml:2: noise.distribution: no such kind 'log-norml'. Did you mean `log-normal`?"),
+        ("[noise]\ndistribution = { mean = 1.0 }", "mine.toml:2: noise.distribution: lacks `kind`."),
+        ("[noise]\ndistribution = 3", "mine.toml:2: noise.distribution: input should be a section, got 3."),
         ("optimizer = 3", "mine.toml:1: optimizer: input should be a section, got 3."),
         ("[network]\nkind = 'resnet'",
          "mine.toml:2: network: no such kind 'resnet'. Did you mean `resunet`?"),
@@ -52,8 +52,8 @@ def told(tmp_path, text, overrides=()):
          "mine.toml:2: objective: no such kind 'slices'. Did you mean `sliced`?"),
         ("[objective]\nkind = 'sliced'\np = 1", "mine.toml:3: objective.p: no such setting."),
         ("[objective]\nprojections = 2", "mine.toml:2: objective.projections: no such setting."),
-        ("[objective]\nkind = 'sliced'\nlaw = 'uniform'",
-         "mine.toml:3: objective.law: input should be 'radem"),
+        ("[objective]\nkind = 'sliced'\ndistribution = 'uniform'",
+         "mine.toml:3: objective.distribution: input should be 'radem"),
         ("noise = 'aut'", "mine.toml:1: noise: input should be 'auto', got 'aut'."),
         ("noise = 3", "mine.toml:1: noise: input should be a section, got 3."),
         ("[noise]\nsigma = 3", "mine.toml:2: noise.sigma: no such setting. Did you mean `sigma_m"),
@@ -103,16 +103,16 @@ def test_an_ill_typed_value_names_its_line_and_itself(tmp_path, section, line, k
     [
         ("[noise]\nsigma_min = 100.0", "sigma_min = 100 must lie below sigma_max = 80"),
         (
-            "[noise]\nlaw = { kind = 'linear-beta', first = 0.3 }",
+            "[noise]\ndistribution = { kind = 'linear-beta', first = 0.3 }",
             "first = 0.3 must not lie above last = 0.02",
         ),
         (
-            "[noise]\nsigma_max = 80.0\nlaw = { kind = 'linear-beta' }",
-            "sigma_max = 80 is not the ladder's own 157.4",
+            "[noise]\nsigma_max = 80.0\ndistribution = { kind = 'linear-beta' }",
+            "sigma_max = 80 is not the schedule's own 157.4",
         ),
         (
-            "[noise]\nsigma_min = 0.1\nlaw = { kind = 'palette' }",
-            "sigma_min = 0.1 is not the ladder's own 0.001",
+            "[noise]\nsigma_min = 0.1\ndistribution = { kind = 'palette' }",
+            "sigma_min = 0.1 is not the schedule's own 0.001",
         ),
         ("[data]\nvalue_range = [1, -1]", "must rise"),
         ("[data]\ncrop = 20\nsize = 28", "size = 28 is more than crop = 20 leaves"),
@@ -138,12 +138,12 @@ def test_an_unknown_recipe_offers_the_nearest():
 
 def test_an_override_wins_over_the_file_and_the_file_over_the_default(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text("[optimizer]\nbatch = 3\nwarmup = 5\n[noise]\nlaw = { kind = 'log-normal', mean = 1.0 }")
-    made = read_recipe(path, ["optimizer.batch=4", "optimizer.batch = 7", "noise.law.std = 2.5"])
+    path.write_text("[optimizer]\nbatch = 3\nwarmup = 5\n[noise]\ndistribution = { kind = 'log-normal', mean = 1.0 }")
+    made = read_recipe(path, ["optimizer.batch=4", "optimizer.batch = 7", "noise.distribution.std = 2.5"])
     assert made.optimizer.batch == 7
     assert made.optimizer.warmup == 5
     assert made.optimizer.clip == Recipe().optimizer.clip
-    assert made.noise_law() == noise.LogNormal(mean=1.0, std=2.5)
+    assert made.noise_distribution() == noise_distributions.LogNormal(mean=1.0, std=2.5)
 
 
 def test_a_bare_word_is_a_string_and_anything_else_is_toml():
@@ -169,8 +169,8 @@ def test_a_mistake_of_an_override_names_the_override_not_the_file():
         read_recipe("default", ["optimizer.warm_up=3"])
     with pytest.raises(UserError, match=r"^--set optimizer.lr=fast: "):
         read_recipe("default", ["optimizer.lr=1", "optimizer.lr=fast"])
-    with pytest.raises(UserError, match=r"^--set noise.law=.*no such setting"):
-        read_recipe("default", ["noise.law={kind='log-normal', men=1}"])
+    with pytest.raises(UserError, match=r"^--set noise.distribution=.*no such setting"):
+        read_recipe("default", ["noise.distribution={kind='log-normal', men=1}"])
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_recipe_reads_back_as_it_was_written(tmp_path_factory, seconds, lr, se
         "training": {"save_every": seconds, "seed": seed},
         "optimizer": {"lr": lr, "betas": (0.5, lr / 11)},
         "data": {"size": (8, 12), "source": 'a "quoted" \\ näme'},
-        "noise": {"law": {"kind": "rungs", "levels": 7}},
+        "noise": {"distribution": {"kind": "levels", "levels": 7}},
     })  # fmt: skip
     path = tmp_path_factory.mktemp("recipes") / "resolved.toml"
     path.write_text(made.to_toml(), encoding="utf-8")
@@ -212,42 +212,40 @@ def test_the_written_recipe_holds_every_setting():
     assert written.keys() == Recipe.model_fields.keys()
 
 
-def test_the_laws_of_noise_are_those_named():
+def test_the_distributions_of_noise_are_those_named():
     ends = {"sigma_min": 0.1, "sigma_max": 10.0}
-    uniform = Recipe.model_validate({"noise": {**ends, "law": {"kind": "log-uniform"}}})
-    assert uniform.noise_law() == noise.LogUniform(**ends)
-    rungs = Recipe.model_validate({"noise": {**ends, "law": {"kind": "rungs", "levels": 3}}})
-    assert rungs.noise_law().sigmas == pytest.approx((10, 1, 0.1))
+    uniform = Recipe.model_validate({"noise": {**ends, "distribution": {"kind": "log-uniform"}}})
+    assert uniform.noise_distribution() == noise_distributions.LogUniform(**ends)
+    levels = Recipe.model_validate({"noise": {**ends, "distribution": {"kind": "levels", "levels": 3}}})
+    assert levels.noise_distribution().sigmas == pytest.approx((10, 1, 0.1))
 
 
-def test_ncsn_without_a_ladder_is_told():
-    with pytest.raises(UserError, match='trains on a ladder. Set kind = "rungs"'):
+def test_ncsn_without_a_schedule_is_told():
+    with pytest.raises(UserError, match='trains on a schedule. Set kind = "levels"'):
         build_model(read_recipe("default", ["parameterization={kind='ncsn'}"]), (1, 8, 8))
 
 
-def test_tables_for_each_rung_need_the_rungs_number():
+def test_tables_for_each_level_need_the_levels_number():
     network = "network={kind='refinenet', width=4}"
     with pytest.raises(
-        UserError, match=r"network.conditional: its tables need a rung's number.*conditional = f"
+        UserError, match=r"network.conditional: its tables need a noise level's number.*conditional = f"
     ):
         build_model(read_recipe("default", [network, "parameterization={kind='ncsnv2'}"]), (1, 8, 8))
 
 
 @pytest.mark.parametrize(("value_range", "centre"), [((0.0, 1.0), True), ((-1.0, 1.0), False)])
 @pytest.mark.parametrize(("conditional", "levels"), [(True, 7), (False, None)])
-def test_a_refinenets_levels_follow_the_ladder_and_its_centring_the_values(
-    value_range, centre, conditional, levels
-):
+def test_a_refinenets_levels_follow_the_schedule_and_its_centring_the_values(value_range, centre, conditional, levels):
     made = Recipe.model_validate({
         "data": {"value_range": value_range},
         "network": {"kind": "refinenet", "width": 4, "conditional": conditional},
         "parameterization": {"kind": "ncsn" if conditional else "ncsnv2"},
-        "noise": {"law": {"kind": "rungs", "levels": 7}},
+        "noise": {"distribution": {"kind": "levels", "levels": 7}},
     })  # fmt: skip
     model = build_model(made, (1, 8, 8))
     card = networks.to_card(model.network)
     assert (card["kind"], card["levels"], card["centre"], card["width"]) == ("refinenet", levels, centre, 4)
-    assert tuple(model.parameterization.sigmas) == made.noise_law().sigmas
+    assert tuple(model.parameterization.sigmas) == made.noise_distribution().sigmas
 
 
 @pytest.mark.parametrize("network", ["{kind='refinenet', width=4, energy=true}", "{widths=[8], energy=true}"])
@@ -255,25 +253,25 @@ def test_an_energys_score_is_the_gradient_of_a_scalar(network):
     made = read_recipe("default", [
         f"network={network}",
         "parameterization={kind='ncsn'}",
-        "noise={sigma_max=1.0, sigma_min=0.1, law={kind='rungs', levels=3}}",
+        "noise={sigma_max=1.0, sigma_min=0.1, distribution={kind='levels', levels=3}}",
     ])  # fmt: skip
     assert networks.to_card(build_model(made, (1, 8, 8)).network)["kind"] == "energy"
 
 
 @pytest.mark.parametrize(
-    ("law", "ladder"),
+    ("distribution", "schedule"),
     [
-        ("{kind='linear-beta'}", noise.linear_beta()),
-        ("{kind='linear-beta', first=0.001, last=0.2, steps=100}", noise.linear_beta(0.001, 0.2, 100)),
-        ("{kind='cosine', steps=50}", noise.cosine(50)),
-        ("{kind='palette'}", noise.palette_training()),
+        ("{kind='linear-beta'}", schedules.linear_beta()),
+        ("{kind='linear-beta', first=0.001, last=0.2, steps=100}", schedules.linear_beta(0.001, 0.2, 100)),
+        ("{kind='cosine', steps=50}", schedules.cosine(50)),
+        ("{kind='palette'}", schedules.palette_training()),
     ],
 )
-def test_a_law_with_rungs_of_its_own_brings_its_ends(tmp_path, law, ladder):
-    made = read_recipe("default", ["noise={}", f"noise.law={law}"])
-    assert made.noise_law() == noise.Rungs(sigmas=tuple(ladder.tolist()))
+def test_a_distribution_with_levels_of_its_own_brings_its_ends(tmp_path, distribution, schedule):
+    made = read_recipe("default", ["noise={}", f"noise.distribution={distribution}"])
+    assert made.noise_distribution() == noise_distributions.DiscreteLevels(sigmas=tuple(schedule.tolist()))
     ends = (made.noise_levels.sigma_max, made.noise_levels.sigma_min)
-    assert ends == (float(ladder[0]), float(ladder[-1]))
+    assert ends == (float(schedule[0]), float(schedule[-1]))
     model = build_model(made, (1, 8, 8))
     assert model.sigma_range == ends[::-1]
     path = tmp_path / "resolved.toml"
@@ -282,18 +280,18 @@ def test_a_law_with_rungs_of_its_own_brings_its_ends(tmp_path, law, ladder):
 
 
 @pytest.mark.parametrize("kind", ["noise", "data", "velocity"])
-def test_a_network_told_the_index_counts_the_rungs_of_its_recipe(kind):
-    settings = ["noise={law={kind='cosine', steps=40}}", f"parameterization={{kind='{kind}', told='index'}}"]
+def test_a_network_told_the_index_counts_the_levels_of_its_recipe(kind):
+    settings = ["noise={distribution={kind='cosine', steps=40}}", f"parameterization={{kind='{kind}', told='index'}}"]
     model = build_model(read_recipe("default", settings), (1, 8, 8))
-    assert torch.equal(model.ladder, noise.cosine(40))
-    assert model.parameterization(noise.cosine(40)).label.tolist() == list(range(39, -1, -1))
+    assert torch.equal(model.schedule, schedules.cosine(40))
+    assert model.parameterization(schedules.cosine(40)).label.tolist() == list(range(39, -1, -1))
     settings[1] = f"parameterization={{kind='{kind}', told='time'}}"
-    assert build_model(read_recipe("default", settings), (1, 8, 8)).ladder is None
+    assert build_model(read_recipe("default", settings), (1, 8, 8)).schedule is None
 
 
-def test_a_network_told_the_index_without_a_ladder_is_told():
+def test_a_network_told_the_index_without_a_schedule_is_told():
     settings = ["parameterization={kind='noise', told='index'}"]
     with pytest.raises(
-        UserError, match="noise.law: the noise parameterization that is told a rung trains on a"
+        UserError, match="noise.distribution: the noise parameterization that is told a noise level trains on a"
     ):
         build_model(read_recipe("default", settings), (1, 8, 8))

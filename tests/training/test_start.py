@@ -8,23 +8,21 @@ from torch import nn
 
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel
-from scorefield.noise import propose_ladder
 from scorefield.parameterization import EDM
 from scorefield.training import Trainer, build_model, read_recipe
-from scorefield.training.start import check_size, inner_precision, with_noise_found
+from scorefield.training.checks import check_size, inner_precision, with_noise_found
+from scorefield.training.schedule_from_data import propose_schedule
 from scorefield.training.state import load_state
 
-from .toys import pictures, recipe
+from .toys import images, recipe
 
 
-def test_automatic_noise_is_the_calculators_ladder_in_the_models_units(tmp_path):
-    found = propose_ladder(pictures().images)
+def test_automatic_noise_is_the_calculators_schedule_in_the_models_units(tmp_path):
+    found = propose_schedule(images().images)
     for low, high in ((0.0, 1.0), (-1.0, 1.0)):
-        made = with_noise_found(
-            recipe("noise=auto", f"data.value_range=[{low}, {high}]"), pictures(), None
-        ).noise_levels
-        assert made.law.kind == "rungs"
-        assert made.law.levels == found.levels
+        made = with_noise_found(recipe("noise=auto", f"data.value_range=[{low}, {high}]"), images(), None).noise_levels
+        assert made.distribution.kind == "levels"
+        assert made.distribution.levels == found.levels
         assert (made.sigma_max, made.sigma_min) == pytest.approx(
             (found.sigma_max * (high - low), found.sigma_min * (high - low))
         )
@@ -32,41 +30,41 @@ def test_automatic_noise_is_the_calculators_ladder_in_the_models_units(tmp_path)
 
 def test_the_run_keeps_the_noise_levels_that_it_found(tmp_path):
     settings = ["noise=auto", 'parameterization={kind="ncsnv2"}', "training.sample_count=1"]
-    first = Trainer(recipe(*settings, "training.steps=1"), out=tmp_path / "run", data=pictures())
+    first = Trainer(recipe(*settings, "training.steps=1"), out=tmp_path / "run", data=images())
     first.fit()
     written = read_recipe(tmp_path / "run" / "recipe.toml")
     assert written.noise == first.recipe.noise != "auto"
-    again = Trainer(recipe(*settings), out=tmp_path / "run", data=pictures(), resume=True)
+    again = Trainer(recipe(*settings), out=tmp_path / "run", data=images(), resume=True)
     assert again.step == 1
     assert again.recipe.noise == written.noise
-    assert torch.allclose(again.model.ladder, torch.tensor(written.noise_law().sigmas))
+    assert torch.allclose(again.model.schedule, torch.tensor(written.noise_distribution().sigmas))
 
 
 def test_noise_that_is_still_to_be_found_builds_no_model():
-    with pytest.raises(UserError, match="noise: `auto` is found from pictures"):
+    with pytest.raises(UserError, match="noise: `auto` is found from images"):
         build_model(recipe("noise=auto"), (1, 8, 8))
 
 
-def test_other_pictures_do_not_continue_a_run(tmp_path):
-    Trainer(recipe("training.steps=1"), out=tmp_path / "run", data=pictures()).fit()
-    changed = pictures()
+def test_other_images_do_not_continue_a_run(tmp_path):
+    Trainer(recipe("training.steps=1"), out=tmp_path / "run", data=images()).fit()
+    changed = images()
     changed.images[0, 0, 0, 0] ^= 1
-    with pytest.raises(UserError, match=r"its run began with pictures of digest \w{16}; those of made here"):
+    with pytest.raises(UserError, match=r"its run began with images of digest \w{16}; those of made here"):
         Trainer(recipe(), out=tmp_path / "run", data=changed, resume=True)
-    assert load_state(tmp_path / "run")["data"] == pictures().digest()
+    assert load_state(tmp_path / "run")["data"] == images().digest()
 
 
 def test_a_state_of_before_the_digest_was_kept_still_goes_on(tmp_path):
-    Trainer(recipe("training.steps=1"), out=tmp_path / "run", data=pictures()).fit()
+    Trainer(recipe("training.steps=1"), out=tmp_path / "run", data=images()).fit()
     state = load_state(tmp_path / "run")
     del state["data"]
     torch.save(state, tmp_path / "run" / "state.pt")
-    assert Trainer(recipe(), out=tmp_path / "run", data=pictures(), resume=True).step == 1
+    assert Trainer(recipe(), out=tmp_path / "run", data=images(), resume=True).step == 1
 
 
-def test_pictures_that_are_no_bytes_are_told(tmp_path):
-    broken = dataclasses.replace(pictures(), images=torch.full((4, 1, 8, 8), float("nan")))
-    with pytest.raises(UserError, match=r"made here: its pictures are torch.float32, not uint8"):
+def test_images_that_are_no_bytes_are_told(tmp_path):
+    broken = dataclasses.replace(images(), images=torch.full((4, 1, 8, 8), float("nan")))
+    with pytest.raises(UserError, match=r"made here: its images are torch.float32, not uint8"):
         Trainer(recipe(), out=tmp_path / "run", data=broken)
     assert not (tmp_path / "run").exists()
 
@@ -85,9 +83,7 @@ class Even(nn.Module):
 def test_a_size_that_the_network_cannot_take_is_told_in_a_line():
     check_size(ScoreModel(Even(), EDM(), shape=(1, 8, 6)))
     odd = ScoreModel(Even(), EDM(), shape=(1, 9, 7)).train()
-    with pytest.raises(
-        UserError, match=r"data.size: this network cannot take pictures of 7×9 \(.*\)\. "
-    ) as told:
+    with pytest.raises(UserError, match=r"data.size: this network cannot take images of 7×9 \(.*\)\. ") as told:
         check_size(odd)
     assert "\n" not in str(told.value)
     assert odd.training

@@ -1,11 +1,11 @@
-"""A set of pictures and a recipe so small that a run takes a moment."""
+"""A set of images and a recipe so small that a run takes a moment."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from scorefield.data.imageset import ImageSet
+from scorefield.data.image_set import ImageSet
 from scorefield.training import Recipe, read_recipe
 
 SETTINGS = [
@@ -31,7 +31,7 @@ def ramps(n: int = 48, side: int = 8, channels: int = 1, *, seed: int = 0) -> tu
     return np.clip(ramp + rng.normal(0, 8, (n, side, side, channels)), 0, 255).astype(np.uint8), labels
 
 
-def pictures(n: int = 48, side: int = 8, channels: int = 1, *, labelled: bool = True) -> ImageSet:
+def images(n: int = 48, side: int = 8, channels: int = 1, *, labelled: bool = True) -> ImageSet:
     """The ramps as an open set."""
     values, labels = ramps(n, side, channels)
     return ImageSet(
@@ -43,7 +43,7 @@ def pictures(n: int = 48, side: int = 8, channels: int = 1, *, labelled: bool = 
 
 
 def write_set(path: Path, *, side: int = 8, channels: int = 1, labelled: bool = True) -> Path:
-    """An .npz with 48 pictures to learn from and 24 to test with."""
+    """An .npz with 48 images to learn from and 24 to test with."""
     arrays: dict[str, np.ndarray] = {}
     for split, n, seed in (("train", 48, 0), ("test", 24, 1)):
         values, labels = ramps(n, side, channels, seed=seed)

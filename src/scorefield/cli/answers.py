@@ -1,7 +1,7 @@
 """Answers on the disk: written whole, never over others unasked, with a page to see them by.
 
 They are written into a hidden folder first. Then the manifest's line is written, and then they take their
-places; whatever the moment of a kill, the same command mends what is not whole.
+places; whatever the moment of a kill, the same command restores what is not whole.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from scorefield.cli.inputs import Found
 from scorefield.cli.manifest import Entry, Manifest
-from scorefield.cli.mending import Mending
+from scorefield.cli.restore_options import Restoring
 from scorefield.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 _ANSWER = re.compile(r"(.+)-(\d+(-page)?|sheet|map|before)\.[A-Za-z]+")
 _NUMBERED = re.compile(r"-\d+\.[A-Za-z]+$")
 _IN_BROWSERS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp"})
-_HIDDEN = ".mending-"
+_HIDDEN = ".restoring-"
 _SEEN = 1600  # pixels of a side on the page
 
 
-def refuse_answers(out: Path, pictures: list[Found]) -> None:
-    """See that no picture has answers in `out` already.
+def refuse_answers(out: Path, images: list[Found]) -> None:
+    """See that no image has answers in `out` already.
 
     Raises:
         UserError: names the first that is in the way.
     """
-    folders = {(out / one.stem).parent for one in pictures}
+    folders = {(out / one.stem).parent for one in images}
     there = {
         found.parent / match[1]: found
         for folder in folders
@@ -42,31 +42,31 @@ def refuse_answers(out: Path, pictures: list[Found]) -> None:
         for found in sorted(folder.iterdir(), reverse=True)
         if (match := _ANSWER.fullmatch(found.name))
     }
-    taken = [there[out / one.stem] for one in pictures if out / one.stem in there]
+    taken = [there[out / one.stem] for one in images if out / one.stem in there]
     if taken:
         others = f", and {len(taken) - 1} like it" if len(taken) > 1 else ""
         raise UserError(
             taken[0],
-            f"already exists, of other settings or another picture{others}.",
+            f"already exists, of other settings or another image{others}.",
             "Choose another --out or pass --overwrite.",
         )
 
 
-def keep(mended: "Restored", entry: Entry, wish: Mending, manifest: Manifest, waiting: list[Entry]) -> Entry:
+def keep(restored: "Restored", entry: Entry, request: Restoring, manifest: Manifest, waiting: list[Entry]) -> Entry:
     """Write the answers and, after the lines that are waiting, theirs; the entry, with the files' names."""
-    out = wish.out
+    out = request.out
     hidden = out / f"{_HIDDEN}{os.getpid()}"
     path = hidden / entry.stem
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        written = mended.save(path.parent, stem=path.name, format=wish.format, with_map=wish.map)
-        before = _write_small(mended.damaged, path.with_name(f"{path.name}-before.png"))
-        seen = _write_for_page(mended, written)
+        written = restored.save(path.parent, stem=path.name, format=request.format, with_map=request.map)
+        before = _write_small(restored.degraded, path.with_name(f"{path.name}-before.png"))
+        seen = _write_for_page(restored, written)
         names = [part.relative_to(hidden).as_posix() for part in (*written, before, *seen)]
         n = len(written)
-        notes = _left_behind(mended, written[0])
+        notes = _left_behind(restored, written[0])
         entry = replace(entry, outputs=names[:n], before=names[n], page=names[n + 1 :], notes=notes)
-        if wish.overwrite:
+        if request.overwrite:
             for name in names:
                 (out / name).unlink(missing_ok=True)
         manifest.append(*waiting, entry)
@@ -97,46 +97,46 @@ def _runs(process: int) -> bool:
     return process != os.getpid()
 
 
-def _write_small(picture: "Image.Image", path: Path) -> Path:
-    """The picture, reduced to what a page shows."""
-    from scorefield.data.sheets import save_image
+def _write_small(image: "Image.Image", path: Path) -> Path:
+    """The image, reduced to what a page shows."""
+    from scorefield.data.grids import save_image
 
-    small = picture.copy()
+    small = image.copy()
     small.thumbnail((_SEEN, _SEEN))
     save_image(small, path)
     return path
 
 
-def _write_for_page(mended: "Restored", written: list[Path]) -> list[Path]:
+def _write_for_page(restored: "Restored", written: list[Path]) -> list[Path]:
     """PNGs of the answers, reduced to what a page shows, where browsers do not show the files themselves."""
     if written[0].suffix.lower() in _IN_BROWSERS:
         return []
-    paths = [path.with_name(f"{path.stem}-page.png") for path in written[: len(mended.levels)]]
-    for path, image in zip(paths, mended.images, strict=True):
+    paths = [path.with_name(f"{path.stem}-page.png") for path in written[: len(restored.levels)]]
+    for path, image in zip(paths, restored.images, strict=True):
         _write_small(image, path)
     return paths
 
 
-def _left_behind(mended: "Restored", answer: Path) -> list[str]:
-    """What of the picture's file its answer lacks, beside what is lost in any JPEG."""
-    if mended.source is None:
+def _left_behind(restored: "Restored", answer: Path) -> list[str]:
+    """What of the image's file its answer lacks, beside what is lost in any JPEG."""
+    if restored.source is None:
         return []
-    lost = [words for words in mended.source.lost(answer) if words != "each pixel exactly"]
-    return [*mended.source.notes, *(f"without {words}" for words in lost)]
+    lost = [words for words in restored.source.lost(answer) if words != "each pixel exactly"]
+    return [*restored.source.notes, *(f"without {words}" for words in lost)]
 
 
 def write_run_page(out: Path, manifest: Manifest) -> Path:
-    """The page of all pictures that the manifest knows and whose files are there."""
-    from scorefield.restoration.page import ShownPicture, write_page
+    """The page of all images that the manifest knows and whose files are there."""
+    from scorefield.restoration.page import ShownImage, write_page
 
-    shown: list[ShownPicture] = []
-    for entry in sorted(manifest.mended.values(), key=lambda entry: entry.stem):
+    shown: list[ShownImage] = []
+    for entry in sorted(manifest.restored.values(), key=lambda entry: entry.stem):
         answers = [name for name in entry.outputs if _NUMBERED.search(name)]
         seen = entry.page or answers
         if entry.before is None or not all((out / name).is_file() for name in (entry.before, *seen)):
             continue
         shown.append(
-            ShownPicture(
+            ShownImage(
                 title=entry.stem,
                 before=entry.before,
                 after=seen,

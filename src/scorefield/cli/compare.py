@@ -14,24 +14,22 @@ from scorefield.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scorefield.data.imageset import ImageSet
+    from scorefield.data.image_set import ImageSet
     from scorefield.evaluation.compare import Comparison, Curve
     from scorefield.model import ScoreModel
 
-Split = Annotated[
-    str | None, typer.Option("--split", help="Of held-out pictures; test where there is one, else train.")
-]
+Split = Annotated[str | None, typer.Option("--split", help="Of held-out images; test where there is one, else train.")]
 Samples = Annotated[
     int | None,
     typer.Option("--samples", min=0, help="Drawn from each for distances; as many as -n, 0 for none."),
 ]
 Levels = Annotated[int, typer.Option("--levels", min=1, help="Noise levels, at most.")]
-LadderOf = Annotated[
-    str | None, typer.Option("--ladder-of", help="Take every rung of this model's ladder as a level.")
+ScheduleOf = Annotated[
+    str | None, typer.Option("--schedule-of", help="Take every noise level of this model's schedule as a level.")
 ]
 Projections = Annotated[
     int,
-    typer.Option("--projections", min=0, help="Directions of the sliced loss for each picture; 0 for none."),
+    typer.Option("--projections", min=0, help="Directions of the sliced loss for each image; 0 for none."),
 ]
 Out = Annotated[
     Path | None,
@@ -47,10 +45,10 @@ def compare(
     data: Data,
     split: Split = None,
     crop: Crop = None,
-    n: Annotated[int, typer.Option("-n", min=2, help="Held-out pictures for the losses.")] = 500,
+    n: Annotated[int, typer.Option("-n", min=2, help="Held-out images for the losses.")] = 500,
     samples: Samples = None,
     levels: Levels = 10,
-    ladder_of: LadderOf = None,
+    schedule_of: ScheduleOf = None,
     projections: Projections = 1,
     sampler: Sampler = "heun",
     steps: Steps = None,
@@ -61,7 +59,7 @@ def compare(
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Put models side by side on pictures that they did not learn from.
+    """Put models side by side on images that they did not learn from.
 
     Denoising and sliced score-matching losses at each noise level with 95 % intervals,
     differences to the first model on the same noise, distances of samples, and what it costs.
@@ -71,7 +69,7 @@ def compare(
     import scorefield as sf
     from scorefield.evaluation.compare import check_models, choose_levels
     from scorefield.evaluation.compare import compare as measure
-    from scorefield.evaluation.reference import prepare
+    from scorefield.metrics.reference import prepare
 
     drawn = n if samples is None else samples
     if drawn == 1:
@@ -85,7 +83,7 @@ def compare(
         _same_shape(name, model, shape)
     train, test = _open(data, shape, split, _crop(crop, models), both=drawn > 0)
     check_models(loaded, test, sampler=sampler, steps=steps)
-    sigmas = choose_levels(loaded, count=levels, ladder_of=_called(ladder_of, models, names))
+    sigmas = choose_levels(loaded, count=levels, schedule_of=_called(schedule_of, models, names))
     reference = None
     if drawn:
         where = next(iter(loaded.values())).device
@@ -99,7 +97,7 @@ def compare(
                 track=lambda words, share: show(share, words),
             )
     with progress("Comparing") as show:
-        comparison, pictures = measure(
+        comparison, images = measure(
             loaded,
             test,
             sigmas=sigmas,
@@ -114,7 +112,7 @@ def compare(
         )
     _print(comparison)
     if out is not None:
-        _write(comparison, pictures, files)
+        _write(comparison, images, files)
         tell(f"written to {out}")
     write_json(json, comparison.to_dict())
 
@@ -122,14 +120,14 @@ def compare(
 def _open(
     data: str, shape: tuple[int, ...], split: str | None, crop: int | None, *, both: bool
 ) -> "tuple[ImageSet, ImageSet]":
-    """Training and held-out pictures of the models' shape; the former are read where `both` are needed."""
+    """Training and held-out images of the models' shape; the former are read where `both` are needed."""
     from scorefield.data.datasets import held_out, open_images, splits
 
     channels, height, width = shape
     known = splits(data)
     chosen = split or held_out(data)
     wanted = [chosen, *(["train"] if both and "train" in known and chosen != "train" else [])]
-    with progress("Reading pictures") as show:
+    with progress("Reading images") as show:
         test, *others = (
             open_images(
                 data,
@@ -142,7 +140,7 @@ def _open(
             for which in wanted
         )
     if chosen == "train":
-        note("these pictures are of the split `train`: not held out, if the models learned from it")
+        note("these images are of the split `train`: not held out, if the models learned from it")
     return (others or [test])[0], test
 
 
@@ -151,15 +149,13 @@ def _names(models: list[str]) -> list[str]:
     if len(set(models)) < len(models):
         twice = next(model for model in models if models.count(model) > 1)
         raise UserError(twice, "is named twice.", "Name each model once.")
-    short = [
-        Path(model).stem if model.endswith(".safetensors") else Path(model).name or model for model in models
-    ]
+    short = [Path(model).stem if model.endswith(".safetensors") else Path(model).name or model for model in models]
     return [name if short.count(name) == 1 else model for name, model in zip(short, models, strict=True)]
 
 
-def _called(ladder_of: str | None, models: list[str], names: list[str]) -> str | None:
+def _called(schedule_of: str | None, models: list[str], names: list[str]) -> str | None:
     """The short name of a model named as on the command line, or short already."""
-    return dict(zip(models, names, strict=True)).get(ladder_of or "", ladder_of)
+    return dict(zip(models, names, strict=True)).get(schedule_of or "", schedule_of)
 
 
 def _crop(crop: int | None, models: list[str]) -> int | None:
@@ -169,22 +165,18 @@ def _crop(crop: int | None, models: list[str]) -> int | None:
     crops = {trained_crop(model) for model in models}
     if len(crops) > 1:
         told = ", ".join(str(c or "none") for c in crops)
-        raise UserError(
-            "--crop", f"the models learned from pictures of different crops: {told}.", "Name one."
-        )
+        raise UserError("--crop", f"the models learned from images of different crops: {told}.", "Name one.")
     if (crop := crops.pop()) is not None:
-        note(f"pictures are first cut to {crop}×{crop}, as in training")
+        note(f"images are first cut to {crop}×{crop}, as in training")
     return crop
 
 
 def _same_shape(name: str, model: "ScoreModel", shape: tuple[int, ...]) -> None:
     if len(shape) != 3:
-        raise UserError(name, "draws points, not pictures.", "Name models of pictures.")
+        raise UserError(name, "draws points, not images.", "Name models of images.")
     if model.shape != shape:
         theirs, first = ("×".join(map(str, s)) for s in (model.shape, shape))
-        raise UserError(
-            name, f"draws pictures of {theirs}, the first model of {first}.", "Compare models of one shape."
-        )
+        raise UserError(name, f"draws images of {theirs}, the first model of {first}.", "Compare models of one shape.")
 
 
 def _files(out: Path | None, sheets: list[str]) -> dict[str, Path]:
@@ -201,24 +193,22 @@ def _files(out: Path | None, sheets: list[str]) -> dict[str, Path]:
     return fixed | {f"sheet {name}": out / f"samples-{slug}.png" for name, slug in slugs.items()}
 
 
-def _write(comparison: "Comparison", pictures: "dict[str, Tensor]", files: dict[str, Path]) -> None:
-    from scorefield.data.sheets import grid, save_image
+def _write(comparison: "Comparison", images: "dict[str, Tensor]", files: dict[str, Path]) -> None:
+    from scorefield.data.grids import grid, save_image
     from scorefield.figures.comparison import plot
 
     plot(comparison, files["plot"])
     write_json(files["json"], comparison.to_dict())
-    for name, drawn in pictures.items():
+    for name, drawn in images.items():
         save_image(grid(drawn[:64]), files[f"sheet {name}"])
 
 
 def _print(comparison: "Comparison") -> None:
     """One table of losses, one of differences, one of everything that is a number a model."""
     entries, names = comparison.entries, [entry.name for entry in comparison.entries]
-    tell(f"{comparison.n} of {comparison.data}; σ of pixels in [0, 1]; 95 % intervals over pictures")
+    tell(f"{comparison.n} of {comparison.data}; σ of pixels in [0, 1]; 95 % intervals over images")
     _curves(comparison, "Denoising loss E |(D − x0)/σ|² per pixel", names, [e.denoising for e in entries])
-    _curves(
-        comparison, "Sliced loss + 1, which estimates the same", names, [e.sliced for e in entries], shift=1
-    )
+    _curves(comparison, "Sliced loss + 1, which estimates the same", names, [e.sliced for e in entries], shift=1)
     against = f"less that of {names[0]}, paired"
     _curves(comparison, f"Denoising loss {against}", names, [e.denoising_difference for e in entries])
     _curves(comparison, f"Sliced loss {against}", names, [e.sliced_difference for e in entries])
@@ -232,8 +222,7 @@ def _curves(
     if not kept:
         return
     rows = [
-        [f"{sigma:.4g}", *(str(c.levels[i].plus(shift)) for _, c in kept)]
-        for i, sigma in enumerate(comparison.sigmas)
+        [f"{sigma:.4g}", *(str(c.levels[i].plus(shift)) for _, c in kept)] for i, sigma in enumerate(comparison.sigmas)
     ]
     rows.append(["mean", *(str(c.mean.plus(shift)) for _, c in kept)])
     columns(title, ["σ", *(name for name, _ in kept)], rows)

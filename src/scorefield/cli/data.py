@@ -11,11 +11,11 @@ from scorefield.cli.options import DATA, Channels, Crop, Json, Overwrite, Size
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scorefield.noise import LadderProposal
+    from scorefield.schedules import ScheduleProposal
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Look at pictures before training on them. Example: scorefield data inspect photos/",
+    help="Look at images before training on them. Example: scorefield data inspect photos/",
 )
 
 
@@ -34,7 +34,7 @@ def inspect(
     split: Annotated[str, typer.Option("--split", help="train or test.")] = "train",
     out: Annotated[Path | None, typer.Option("--out", help="Write a contact sheet to this .png.")] = None,
     noise: Annotated[
-        bool, typer.Option("--noise", help="Work out the noise levels that suit the pictures, and why.")
+        bool, typer.Option("--noise", help="Work out the noise levels that suit the images, and why.")
     ] = False,
     overwrite: Overwrite = False,
     json: Json = None,
@@ -44,11 +44,11 @@ def inspect(
     Example: scorefield data inspect photos/ --size 32 --out sheet.png
     """
     from scorefield.data.datasets import open_images
-    from scorefield.data.sheets import grid, save_image
+    from scorefield.data.grids import grid, save_image
 
     require_free(out, json, overwrite=overwrite)
-    with progress("Reading pictures") as show:
-        pictures = open_images(
+    with progress("Reading images") as show:
+        images = open_images(
             data,
             size=size,
             crop=crop,
@@ -56,79 +56,75 @@ def inspect(
             split=split,
             track=lambda d, t: show(d / max(t, 1), ""),
         )
-    values = pictures.images[:10_000].float() / 255
+    values = images.images[:10_000].float() / 255
     facts: dict[str, Any] = {
-        "name": pictures.name,
-        "pictures": len(pictures),
-        "shape": "×".join(str(side) for side in pictures.shape),
+        "name": images.name,
+        "images": len(images),
+        "shape": "×".join(str(side) for side in images.shape),
         "mean": [round(v, 4) for v in values.mean((0, 2, 3)).tolist()],
         "spread": [round(v, 4) for v in values.std((0, 2, 3)).tolist()],
-        "digest": pictures.digest(),
-        "skipped": len(pictures.skipped),
+        "digest": images.digest(),
+        "skipped": len(images.skipped),
     }
-    if pictures.labels is not None:
-        facts["classes"] = _counted(pictures.labels, pictures.class_names)
+    if images.labels is not None:
+        facts["classes"] = _counted(images.labels, images.class_names)
     table(facts)
     for name, count in facts.get("classes", {}).items():
         if count == 0:
             tell(f"note: class {name} has no images.")
-    for remark in pictures.notes:
+    for remark in images.notes:
         tell(f"note: {remark}")
-    for left in pictures.skipped:
+    for left in images.skipped:
         tell(f"skipped {left.path}: {left.reason}")
     if out is not None:
-        chosen = (
-            [round(i * (len(pictures) - 1) / 63) for i in range(64)]
-            if len(pictures) > 64
-            else range(len(pictures))
-        )
-        save_image(grid(pictures.images[list(chosen)]), out)
+        chosen = [round(i * (len(images) - 1) / 63) for i in range(64)] if len(images) > 64 else range(len(images))
+        save_image(grid(images.images[list(chosen)]), out)
         tell(f"sheet {out}")
-    skipped = [{"path": s.path, "reason": s.reason} for s in pictures.skipped]
+    skipped = [{"path": s.path, "reason": s.reason} for s in images.skipped]
     found: dict[str, Any] = {}
     if noise:
         from dataclasses import asdict
 
-        from scorefield.noise import propose_ladder
+        from scorefield.training.schedule_from_data import propose_schedule
 
         with progress("Measuring distances"):
-            ladder = propose_ladder(pictures.images)
-        _explain(ladder)
-        found = {"noise": asdict(ladder)}
-    write_json(json, facts | {"notes": pictures.notes, "skipped": skipped} | found)
+            schedule = propose_schedule(images.images)
+        _explain(schedule)
+        found = {"noise": asdict(schedule)}
+    write_json(json, facts | {"notes": images.notes, "skipped": skipped} | found)
 
 
-def _explain(ladder: "LadderProposal") -> None:
+def _explain(schedule: "ScheduleProposal") -> None:
     """The proposal with a line of explanation for each number, and what to write in a recipe."""
-    wide, measured = ladder.scaled(2), ladder.distances
+    wide, measured = schedule.scaled(2), schedule.distances
     sure = "exact" if measured.exact else "at least: the search was cut short"
     tell("\nnoise levels after Song & Ermon (2020), for pixels in [0, 1], and in [-1, 1]")
     rows = [
-        ("largest distance", measured.largest, wide.distances.largest, f"of any two pictures ({sure})"),
-        ("median distance", measured.median, wide.distances.median, "of two pictures"),
-        ("sigma_max", ladder.sigma_max, wide.sigma_max, "the largest distance: noise that leads anywhere"),
-        ("sigma_min", ladder.sigma_min, wide.sigma_min, "too little to be seen"),
+        ("largest distance", measured.largest, wide.distances.largest, f"of any two images ({sure})"),
+        ("median distance", measured.median, wide.distances.median, "of two images"),
+        ("sigma_max", schedule.sigma_max, wide.sigma_max, "the largest distance: noise that leads anywhere"),
+        ("sigma_min", schedule.sigma_min, wide.sigma_min, "too little to be seen"),
         (
             "ratio",
-            ladder.ratio,
+            schedule.ratio,
             wide.ratio,
-            f"of neighbouring rungs, set by the {measured.dim} values a picture",
+            f"of neighbouring noise levels, set by the {measured.dim} values an image",
         ),
-        ("levels", ladder.levels, wide.levels, f"rungs, so that neighbours overlap by {ladder.overlap:.3f}"),
-        ("updates a rung", ladder.steps, wide.steps, "T; more are better and slower"),
-        ("step size", ladder.step_size, wide.step_size, "of x + a/2 s + sqrt(a) z (convention paper)"),
-        ("", ladder.step_size_code, wide.step_size_code, "of x + a s + sqrt(2a) z (convention code)"),
-        ("evaluations", ladder.evaluations, wide.evaluations, "of the network for a picture"),
+        ("levels", schedule.levels, wide.levels, f"noise levels, so that neighbours overlap by {schedule.overlap:.3f}"),
+        ("updates a noise level", schedule.steps, wide.steps, "T; more are better and slower"),
+        ("step size", schedule.step_size, wide.step_size, "of x + a/2 s + sqrt(a) z (convention paper)"),
+        ("", schedule.step_size_code, wide.step_size_code, "of x + a s + sqrt(2a) z (convention code)"),
+        ("evaluations", schedule.evaluations, wide.evaluations, "of the network for an image"),
     ]
     for name, narrow, broad, words in rows:
         numbers = (f"{v:.4g}" if isinstance(v, float) else f"{v:,}" for v in (narrow, broad))
         tell(f"{name:<16}  {'  '.join(f'{number:<9}' for number in numbers)}  {words}")
-    law = f'{{ kind = "rungs", levels = {ladder.levels} }}'
+    distribution = f'{{ kind = "levels", levels = {schedule.levels} }}'
     tell('\nin a recipe: noise = "auto", which for the default value_range [-1, 1] becomes')
-    tell(f"[noise]\nsigma_max = {wide.sigma_max:.4g}\nsigma_min = {wide.sigma_min:.4g}\nlaw = {law}")
+    tell(f"[noise]\nsigma_max = {wide.sigma_max:.4g}\nsigma_min = {wide.sigma_min:.4g}\ndistribution = {distribution}")
 
 
 def _counted(labels: "Tensor", names: tuple[str, ...] | None) -> dict[int | str, int]:
-    """How many pictures each class has, by its name where it is known."""
+    """How many images each class has, by its name where it is known."""
     counts = labels.bincount(minlength=len(names or ())).tolist()
     return dict(zip(names, counts, strict=True)) if names else dict(enumerate(counts))

@@ -12,18 +12,16 @@ from scorefield.errors import UserError
 
 def demo(
     *,
-    out: Annotated[Path, typer.Option("--out", help="A new folder for pictures and the page.")] = Path(
-        "demo"
-    ),
+    out: Annotated[Path, typer.Option("--out", help="A new folder for images and the page.")] = Path("demo"),
     data: Annotated[str, typer.Option("--data", help=f"{DATA}.")] = "fashion",
     train_for: Annotated[str, typer.Option("--train-for", help="How long to train: 90s, 2m …")] = "110s",
     seed: Seed = 0,
 ) -> None:
-    """The tour: train a little, sample, mend; writes pictures and a page that explains them.
+    """The tour: train a little, sample, restore; writes images and a page that explains them.
 
     Example: scorefield demo --out demo
     """
-    from scorefield.figures.demo import demo as tour
+    from scorefield.figures.tour import demo as tour
     from scorefield.training import parse_duration
 
     try:
@@ -33,7 +31,7 @@ def demo(
     if seconds <= 0:
         raise UserError("--train-for", "training needs a length.", "Write for example 90s or 2m.")
     with progress("Tour") as show:
-        shares = {"Training": (0.0, 0.8), "Sampling": (0.8, 0.82), "Mending": (0.82, 1.0), "Done": (1.0, 1.0)}
+        shares = {"Training": (0.0, 0.8), "Sampling": (0.8, 0.82), "Restoring": (0.82, 1.0), "Done": (1.0, 1.0)}
 
         def shown(part: str, share: float, words: str) -> None:
             low, high = shares[part]

@@ -15,8 +15,8 @@ from scorefield.cli.options import Json, Overwrite
 def doctor(
     recipe: Annotated[str, typer.Option("--recipe", help="The recipe to try.")] = "default",
     *,
-    data: Annotated[str, typer.Option("--data", help="The pictures to try it on.")] = "fashion",
-    size: Annotated[int | None, typer.Option("--size", min=1, help="Side of the pictures.")] = None,
+    data: Annotated[str, typer.Option("--data", help="The images to try it on.")] = "fashion",
+    size: Annotated[int | None, typer.Option("--size", min=1, help="Side of the images.")] = None,
     overwrite: Overwrite = False,
     json: Json = None,
 ) -> None:
@@ -35,10 +35,7 @@ def doctor(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     machine: dict[str, Any] = {
         "python": platform.python_version(),
-        **{
-            name: _version(name)
-            for name in ("scorefield", "torch", "numpy", "pillow", "matplotlib", "tensorboard")
-        },
+        **{name: _version(name) for name in ("scorefield", "torch", "numpy", "pillow", "matplotlib", "tensorboard")},
         "processor": torch.cuda.get_device_name() if device == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
         "precision": str(hub.preferred_precision(device)).removeprefix("torch."),
@@ -60,18 +57,18 @@ def _try(recipe: str, data: str, size: int | None, device: str) -> dict[str, Any
     import tempfile
 
     from scorefield.training import Trainer, read_recipe
-    from scorefield.training.start import open_recipe_data
+    from scorefield.training.checks import open_recipe_data
 
     overrides = [f"data.source={json.dumps(data)}", *([f"data.size={size}"] if size else [])]
     quiet = ['training.save_every="1d"', 'training.sample_every="1d"', "training.sample_count=1"]
     resolved = read_recipe(recipe, [*overrides, *quiet])
-    with progress("Reading pictures") as show:
-        pictures = open_recipe_data(resolved, track=lambda done, total: show(done / max(total, 1), ""))
+    with progress("Reading images") as show:
+        images = open_recipe_data(resolved, track=lambda done, total: show(done / max(total, 1), ""))
     with tempfile.TemporaryDirectory() as folder, progress("Training for eight seconds") as show:
         trainer = Trainer(
             resolved,
             out=folder,
-            data=pictures,
+            data=images,
             stop_after=8,
             device=device,
             report=lambda now: show(now.share, ""),
@@ -80,10 +77,10 @@ def _try(recipe: str, data: str, size: int | None, device: str) -> dict[str, Any
     rate = trainer.step * resolved.optimizer.batch / trainer.seconds
     whole = resolved.training.steps * resolved.optimizer.batch / rate
     return {
-        "pictures": pictures.summary(),
+        "images": images.summary(),
         "model": trainer.summary(),
         "training": f"{rate:.0f} images/s",
-        "an epoch": f"{len(pictures) / rate:.0f} s",
+        "an epoch": f"{len(images) / rate:.0f} s",
         "the whole recipe": f"{whole / 3600:.1f} h for {resolved.training.steps} steps; --stop-after ends it",
         "peak memory": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB",
     }

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scorefield.cli.classes import Guidance, GuidanceInterval, guidance_interval
+from scorefield.cli.class_options import Guidance, GuidanceInterval, guidance_interval
 from scorefield.cli.console import note, progress, require_free, table, tell, write_json
-from scorefield.cli.mended import Wish, evaluate_mending
+from scorefield.cli.evaluate_restoration import Request, evaluate_restoring
 from scorefield.cli.options import (
     SAMPLERS,
     Crop,
@@ -22,11 +22,11 @@ from scorefield.cli.options import (
 from scorefield.errors import UserError
 
 if TYPE_CHECKING:
-    from scorefield.data.imageset import ImageSet
+    from scorefield.data.image_set import ImageSet
     from scorefield.evaluation.bits import Bits
     from scorefield.model import ScoreModel
 
-MENDS = "Models that mend"
+RESTORES = "Models that restore"
 
 
 def evaluate(
@@ -40,7 +40,7 @@ def evaluate(
             "-n",
             min=0,
             show_default="2000; 200 windows",
-            help="Samples to draw; distances need many, 0 leaves them out. Of a model that mends: windows.",
+            help="Samples to draw; distances need many, 0 leaves them out. Of a model that restores: windows.",
         ),
     ] = None,
     sampler: Annotated[
@@ -54,66 +54,60 @@ def evaluate(
             "--features",
             help="Other features: inception (the standard network, fetched once), inception:FILE (its "
             "weights), mobilenet:FILE, random, a classifier kept in the cache, a TorchScript module (.pt). "
-            "Of a model that mends: several, and lpips:ALEXNET,LIN (two files).",
+            "Of a model that restores: several, and lpips:ALEXNET,LIN (two files).",
         ),
     ] = None,
     guidance: Guidance = 1.0,
     interval: GuidanceInterval = None,
     likelihood: Annotated[
         int | None,
-        typer.Option(
-            "--likelihood", metavar="N", min=2, help="Also bits per dimension of N held-out pictures."
-        ),
+        typer.Option("--likelihood", metavar="N", min=2, help="Also bits per dimension of N held-out images."),
     ] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(
             "--task",
-            rich_help_panel=MENDS,
-            help="What to mend, once for each: colorize, inpaint, inpaint:brush,20-30, inpaint:boxes, "
+            rich_help_panel=RESTORES,
+            help="What to restore, once for each: colorize, inpaint, inpaint:brush,20-30, inpaint:boxes, "
             "inpaint:center, uncrop, uncrop:left, dejpeg, dejpeg:10, upscale:2, deblur:2, denoise:25, "
             "descratch; by default all that the model learned.",
         ),
     ] = None,
     quality: Annotated[
         list[int] | None,
-        typer.Option("--quality", rich_help_panel=MENDS, help="Of dejpeg, once for each; else 5 to 30."),
+        typer.Option("--quality", rich_help_panel=RESTORES, help="Of dejpeg, once for each; else 5 to 30."),
     ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
             "--against",
-            rich_help_panel=MENDS,
-            help="Another system, once for each: MODEL that mends; pigdm:MODEL or pigdm@50:MODEL, a method "
-            "(with steps) and a model of pictures alone; tv, non-local, opencv-telea, opencv-ns, replicate, "
+            rich_help_panel=RESTORES,
+            help="Another system, once for each: MODEL that restores; pigdm:MODEL or pigdm@50:MODEL, a method "
+            "(with steps) and a model of images alone; tv, non-local, opencv-telea, opencv-ns, replicate, "
             "mean-chroma (all that serve the task, if none is named).",
         ),
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(
-            "--size", min=8, rich_help_panel=MENDS, help="Side of the windows; the training's by default."
-        ),
+        typer.Option("--size", min=8, rich_help_panel=RESTORES, help="Side of the windows; the training's by default."),
     ] = None,
     zoom: Annotated[
         str | None,
         typer.Option(
             "--zoom",
-            rich_help_panel=MENDS,
+            rich_help_panel=RESTORES,
             help="How far windows are reduced: whole, 1, or two ends, 0.2,1; the training's by default.",
         ),
     ] = None,
     candidates: Annotated[
         int,
-        typer.Option(
-            "--candidates", min=1, rich_help_panel=MENDS, help="Answers to each picture, for diversity."
-        ),
+        typer.Option("--candidates", min=1, rich_help_panel=RESTORES, help="Answers to each image, for diversity."),
     ] = 1,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="Write samples over their nearest training pictures (.png); of a model that mends a folder "
+            help="Write samples over their nearest training images (.png); of a model that restores a folder "
             "for its tables and sheets.",
         ),
     ] = None,
@@ -123,13 +117,13 @@ def evaluate(
 ) -> None:
     """Measure a model: Fréchet and kernel distance, inception-type score, nearest neighbours, speed.
 
-    Distances compare features of samples and pictures: those of a small classifier,
+    Distances compare features of samples and images: those of a small classifier,
     trained once on the data's own labels and kept. Without labels, fixed random features.
-    A model trained with labels draws the classes of the held-out pictures in their shares.
+    A model trained with labels draws the classes of the held-out images in their shares.
 
     Example: scorefield evaluate fashion --data fashion
 
-    A model that mends is given damaged pictures: PSNR, SSIM, perceptual distance, Fréchet distance,
+    A model that restores is given degraded images: PSNR, SSIM, perceptual distance, Fréchet distance,
     agreement and diversity, beside other models and classical tools, with intervals.
 
     Example: scorefield evaluate runs/mine --data photographs/ --task dejpeg --quality 10 --out measured
@@ -137,31 +131,31 @@ def evaluate(
     import scorefield as sf
 
     score_model = sf.load(model, device=device)
-    asked = Wish(
+    asked = Request(
         model=model, data=data, n=n, tasks=task or [], quality=quality or [], against=against or [],
         size=size, zoom=zoom, candidates=candidates, sampler=sampler, steps=steps, seed=seed,
         features=features or [], out=out, overwrite=overwrite, json=json, device=device,
     )  # fmt: skip
     if score_model.tasks:
         other = {"--crop": crop, "--interval": interval, "--likelihood": likelihood}
-        _refuse(f"{model} mends pictures", other | {"--guidance": guidance != 1})
-        evaluate_mending(asked, score_model)
+        _refuse(f"{model} restores images", other | {"--guidance": guidance != 1})
+        evaluate_restoring(asked, score_model)
         return
-    mends = {"--task": task, "--quality": quality, "--against": against, "--size": size, "--zoom": zoom}
-    _refuse(f"{model} mends nothing, it draws pictures of its own", mends | {"--candidates": candidates > 1})
+    restores = {"--task": task, "--quality": quality, "--against": against, "--size": size, "--zoom": zoom}
+    _refuse(f"{model} restores nothing, it draws images of its own", restores | {"--candidates": candidates > 1})
     _evaluate_samples(asked, score_model, crop, guidance, interval, likelihood)
 
 
 def _evaluate_samples(
-    asked: Wish,
+    asked: Request,
     model: "ScoreModel",
     crop: int | None,
     guidance: float,
     interval: str | None,
     likelihood: int | None,
 ) -> None:
-    """Measure a model of pictures alone."""
-    from scorefield.data.sheets import check_picture_name, save_image
+    """Measure a model of images alone."""
+    from scorefield.data.grids import check_image_name, save_image
     from scorefield.evaluation.report import evaluate as measure
     from scorefield.evaluation.report import sheet_of_neighbours
 
@@ -170,10 +164,10 @@ def _evaluate_samples(
     _check(n, likelihood, out)
     features = _one(asked.features)
     if out is not None:
-        check_picture_name(out)
+        check_image_name(out)
     if crop is None and (crop := trained_crop(asked.model)) is not None:
-        note(f"pictures are first cut to {crop}×{crop}, as in training")
-    train, test = _pictures(model, asked.data, crop)
+        note(f"images are first cut to {crop}×{crop}, as in training")
+    train, test = _images(model, asked.data, crop)
     results: dict[str, Any] = {}
     if n:
         with progress("Measuring") as show:
@@ -220,9 +214,7 @@ def _one(features: list[str]) -> str | None:
         UserError: several, or a distance of pairs, which samples have none of.
     """
     if len(features) > 1 or any(name.startswith("lpips:") for name in features):
-        raise UserError(
-            "--features", f"{', '.join(features)}: samples are judged by one network.", "Name one."
-        )
+        raise UserError("--features", f"{', '.join(features)}: samples are judged by one network.", "Name one.")
     return features[0] if features else None
 
 
@@ -235,17 +227,17 @@ def _check(n: int, likelihood: int | None, out: Path | None) -> None:
     if n == 0 and out is not None:
         raise UserError("--out", "shows samples, and -n 0 draws none.", "Leave one of them out.")
     if likelihood is not None:
-        from scorefield.samplers.flow import torchdiffeq
+        from scorefield.samplers.adaptive_ode import torchdiffeq
 
         torchdiffeq()
 
 
-def _pictures(model: "ScoreModel", data: str, crop: int | None) -> "tuple[ImageSet, ImageSet]":
+def _images(model: "ScoreModel", data: str, crop: int | None) -> "tuple[ImageSet, ImageSet]":
     """What the model learned from, and what is held out."""
     from scorefield.data.datasets import held_out, open_images
 
     channels, height, width = model.shape
-    with progress("Reading pictures") as show:
+    with progress("Reading images") as show:
         train, test = (
             open_images(
                 data,
@@ -261,7 +253,7 @@ def _pictures(model: "ScoreModel", data: str, crop: int | None) -> "tuple[ImageS
 
 
 def _bits(model: "ScoreModel", test: "ImageSet", n: int, seed: int) -> "Bits":
-    """Bits per dimension of n pictures."""
+    """Bits per dimension of n images."""
     from scorefield.evaluation.bits import bits_per_dimension
 
     with progress("Likelihood") as show:
@@ -269,7 +261,7 @@ def _bits(model: "ScoreModel", test: "ImageSet", n: int, seed: int) -> "Bits":
 
 
 def trained_crop(model: str) -> int | None:
-    """The crop that the model's recipe cut its pictures with."""
+    """The crop that the model's recipe cut its images with."""
     from scorefield import hub
 
     recipe = hub.notes(model).get("recipe", {})

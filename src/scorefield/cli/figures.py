@@ -9,23 +9,21 @@ from scorefield.cli.console import progress, require_free, table, tell
 from scorefield.cli.options import DATA, SAMPLERS, Device, Overwrite, Seed, Size
 
 if TYPE_CHECKING:
-    from scorefield.data.imageset import ImageSet
-    from scorefield.evaluation.features import Features
-    from scorefield.figures.canvas import Made
+    from scorefield.data.image_set import ImageSet
+    from scorefield.figures.drawing import Made
+    from scorefield.metrics.features import Features
 
 app = typer.Typer(
     no_args_is_help=True,
     help=(
-        "The experiments of Song & Ermon (2019): a picture and the numbers behind it, one command each. "
+        "The experiments of Song & Ermon (2019): an image and the numbers behind it, one command each. "
         "Example: scorefield figures mixing --out figures"
     ),
 )
 
-Out = Annotated[Path, typer.Option("--out", help="Folder for the picture and its table.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the image and its table.")]
 Set = Annotated[str, typer.Option("--data", help=f"{DATA}.")]
-Model = Annotated[
-    str, typer.Option("--model", help="A bundled model's name, a run folder or a .safetensors file.")
-]
+Model = Annotated[str, typer.Option("--model", help="A bundled model's name, a run folder or a .safetensors file.")]
 Paper = Annotated[
     bool, typer.Option("--paper", help="The paper's own settings, where the usual ones are cut to a CPU's.")
 ]
@@ -80,7 +78,7 @@ def manifold(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Fig. 1: the sliced score matching loss without noise on the pictures, and with a little.
+    """Fig. 1: the sliced score matching loss without noise on the images, and with a little.
 
     Example: scorefield figures manifold --out figures
     """
@@ -108,7 +106,7 @@ def anneal(
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Figs. 4-5: what annealed Langevin dynamics holds on the way from noise to pictures.
+    """Figs. 4-5: what annealed Langevin dynamics holds on the way from noise to images.
 
     Example: scorefield figures anneal --model fashion --out figures
     """
@@ -130,27 +128,25 @@ def neighbours(
     model: Model = "fashion",
     data: Set = "fashion",
     n: Annotated[int, typer.Option("-n", min=1, help="Samples, a row each.")] = 8,
-    k: Annotated[int, typer.Option("-k", min=1, help="Training pictures beside each.")] = 9,
+    k: Annotated[int, typer.Option("-k", min=1, help="Training images beside each.")] = 9,
     sampler: Annotated[str, typer.Option("--sampler", help=f"{SAMPLERS}.")] = "heun",
     steps: Updates = None,
-    features: Annotated[
-        Path | None, typer.Option("--features", help="Other features, as for `evaluate`.")
-    ] = None,
+    features: Annotated[Path | None, typer.Option("--features", help="Other features, as for `evaluate`.")] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Figs. 9-10: samples beside their nearest training pictures, in pixels and in features.
+    """Figs. 9-10: samples beside their nearest training images, in pixels and in features.
 
     Example: scorefield figures neighbours --model fashion --data fashion --out figures
     """
     import scorefield as sf
-    from scorefield.figures import neighbours as figure
-    from scorefield.figures.canvas import pictures_for
+    from scorefield.figures import nearest as figure
+    from scorefield.figures.drawing import images_for
 
     require_free(*(out / name for name in figure.FILES), overwrite=overwrite)
     score_model = sf.load(model, device=device)
-    train, test = (pictures_for(score_model, data, split=split) for split in ("train", "test"))
+    train, test = (images_for(score_model, data, split=split) for split in ("train", "test"))
     settings = figure.Neighbours(samples=n, neighbours=k, sampler=sampler, steps=steps)
     figure.check(score_model, train, settings)
     judge = _judge(train, features)
@@ -172,7 +168,7 @@ def single_sigma(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """App. C.1: a network that knows one noise level, against the same network on a ladder.
+    """App. C.1: a network that knows one noise level, against the same network on a schedule.
 
     Trains both, a few minutes; the runs stay in the folder, and the same command goes on with them.
 
@@ -192,9 +188,7 @@ def single_sigma(
     judge = _judge(train)
     try:
         with progress("Single sigma") as show:
-            made = figure.single_sigma(
-                train, test, judge, out, settings, seed=seed, overwrite=overwrite, show=show
-            )
+            made = figure.single_sigma(train, test, judge, out, settings, seed=seed, overwrite=overwrite, show=show)
     except Interrupted as stop:
         tell(f"{stop}. The same command goes on.")
         raise typer.Exit(128 + stop.signum) from stop
@@ -207,7 +201,7 @@ def completions(
     out: Out,
     model: Model = "fashion",
     data: Set = "fashion",
-    n: Annotated[int, typer.Option("-n", min=1, help="Pictures.")] = 4,
+    n: Annotated[int, typer.Option("-n", min=1, help="Images.")] = 4,
     candidates: Annotated[int, typer.Option("--candidates", min=1, help="Answers to each mask.")] = 6,
     mask: Annotated[
         list[str] | None, typer.Option("--mask", help="left, right, center, top or bottom; repeatable.")
@@ -218,25 +212,21 @@ def completions(
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Fig. 6 and Algorithm 2: held-out pictures, half covered, completed several times over.
+    """Fig. 6 and Algorithm 2: held-out images, half covered, completed several times over.
 
     Example: scorefield figures completions --model fashion --data fashion --out figures
     """
     import scorefield as sf
     from scorefield.figures import completions as figure
-    from scorefield.figures.canvas import pictures_for
+    from scorefield.figures.drawing import images_for
 
     require_free(*(out / name for name in figure.FILES), overwrite=overwrite)
     score_model = sf.load(model, device=device)
-    held_out = pictures_for(score_model, data, split="test")
+    held_out = images_for(score_model, data, split="test")
     masks = tuple(mask) if mask else figure.Completions().masks
-    settings = figure.Completions(
-        pictures=n, candidates=candidates, masks=masks, sampler=sampler, steps=steps
-    )
+    settings = figure.Completions(images=n, candidates=candidates, masks=masks, sampler=sampler, steps=steps)
     with progress("Completions") as show:
-        made = figure.completions(
-            score_model, held_out, out, settings, seed=seed, overwrite=overwrite, show=show
-        )
+        made = figure.completions(score_model, held_out, out, settings, seed=seed, overwrite=overwrite, show=show)
     _report(made)
 
 
@@ -246,29 +236,27 @@ def interpolation(
     out: Out,
     model: Model = "fashion",
     data: Set = "fashion",
-    n: Annotated[int, typer.Option("-n", min=1, help="Pairs of pictures, a row each.")] = 6,
+    n: Annotated[int, typer.Option("-n", min=1, help="Pairs of images, a row each.")] = 6,
     parts: Annotated[int, typer.Option("--parts", min=1, help="Parts of the way between them.")] = 8,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Held-out pictures led to noise and back along the ODE, and what lies between two of them.
+    """Held-out images led to noise and back along the ODE, and what lies between two of them.
 
     Example: scorefield figures interpolation --model fashion --data fashion --out figures
     """
     import scorefield as sf
     from scorefield.figures import interpolation as figure
-    from scorefield.figures.canvas import pictures_for
+    from scorefield.figures.drawing import images_for
 
     require_free(*(out / name for name in figure.FILES), overwrite=overwrite)
     score_model = sf.load(model, device=device)
-    held_out = pictures_for(score_model, data, split="test")
+    held_out = images_for(score_model, data, split="test")
     settings = figure.Interpolation(pairs=n, parts=parts)
     figure.check(held_out, settings)
     with progress("Interpolation") as show:
-        made = figure.interpolation(
-            score_model, held_out, out, settings, seed=seed, overwrite=overwrite, show=show
-        )
+        made = figure.interpolation(score_model, held_out, out, settings, seed=seed, overwrite=overwrite, show=show)
     _report(made)
 
 

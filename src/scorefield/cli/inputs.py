@@ -1,7 +1,7 @@
-"""From what a user names to pictures, each with a name of its own among the answers.
+"""From what a user names to images, each with a name of its own among the answers.
 
 A folder's tree comes again below the folder for the answers: `old/sea/a.jpg`, of the folder `old`, is
-answered as `sea/a-1.png`. Several folders each keep their own name before that. Pictures that differ by their
+answered as `sea/a-1.png`. Several folders each keep their own name before that. Images that differ by their
 suffix alone are told apart by it: `a.jpg` and `a.png` are answered as `a-jpg-1.png` and `a-png-1.png`.
 """
 
@@ -15,7 +15,7 @@ from scorefield.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A picture to mend.
+    """An image to restore.
 
     Args:
         path: where it is.
@@ -28,13 +28,13 @@ class Found:
     stem: str
 
 
-def find_pictures(inputs: Iterable[Path], out: Path) -> list[Found]:
-    """The pictures that these files and folders are, in order, none twice; those below `out` are answers.
+def find_images(inputs: Iterable[Path], out: Path) -> list[Found]:
+    """The images that these files and folders are, in order, none twice; those below `out` are answers.
 
     A file that is not there is found too, so that it can be named and the others go on.
 
     Raises:
-        UserError: a folder without pictures or one that the answers would be mixed into, or two pictures
+        UserError: a folder without images or one that the answers would be mixed into, or two images
             whose answers would have the same names.
     """
     inputs = list(inputs)
@@ -49,31 +49,28 @@ def find_pictures(inputs: Iterable[Path], out: Path) -> list[Found]:
             named.setdefault((given / name).absolute(), (given / name, above + name))
     stems = Counter(_stem(name) for _, name in named.values())
     found = [
-        Found(path=path, name=name, stem=_stem(name, keep=stems[_stem(name)] > 1))
-        for path, name in named.values()
+        Found(path=path, name=name, stem=_stem(name, keep=stems[_stem(name)] > 1)) for path, name in named.values()
     ]
     _tell_apart(found, out)
     return found
 
 
 def _below(folder: Path, out: Path) -> list[str]:
-    """The pictures of a folder that are not below `out`."""
+    """The images of a folder that are not below `out`."""
     from scorefield.data.encode import FORMATS
-    from scorefield.data.folders import SUFFIXES, list_images
+    from scorefield.data.folder import SUFFIXES, list_images
 
     inside, outside = out.resolve(), folder.resolve()
     if inside == outside:
-        raise UserError(
-            out, "is the folder of the pictures themselves.", "Choose another for the answers: --out."
-        )
+        raise UserError(out, "is the folder of the images themselves.", "Choose another for the answers: --out.")
     try:
         listed = list_images(folder, suffixes=SUFFIXES | set(FORMATS))
     except UserError as error:
-        raise UserError(folder, error.what, "Name a picture, or a folder that has some.") from None
+        raise UserError(folder, error.what, "Name an image, or a folder that has some.") from None
     below = f"{inside.relative_to(outside).as_posix()}/" if inside.is_relative_to(outside) else None
     kept = [name for name in listed if below is None or not name.startswith(below)]
     if not kept:
-        raise UserError(folder, f"holds no pictures but the answers in {out}.", "Name one with others.")
+        raise UserError(folder, f"holds no images but the answers in {out}.", "Name one with others.")
     return kept
 
 
@@ -90,6 +87,6 @@ def _tell_apart(found: list[Found], out: Path) -> None:
             raise UserError(
                 one.path,
                 f"its answers would have the names of {taken[one.stem]}'s: {out / one.stem}-1.",
-                "Name their common folder instead, or mend them one after another, each with its own --out.",
+                "Name their common folder instead, or restore them one after another, each with its own --out.",
             )
         taken[one.stem] = one.path

@@ -27,7 +27,7 @@ from scorefield.cli import (
 )
 from scorefield.errors import UserError
 from scorefield.files import disk_is_full
-from scorefield.memory import keep_freed
+from scorefield.kernels.malloc import keep_freed
 
 _CTRL_C = 130
 
@@ -37,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help=(
-        "Generate and mend pictures by the gradient of the data distribution.\n\n"
+        "Generate and restore images by the gradient of the data distribution.\n\n"
         "Start with: scorefield demo. Then: scorefield VERB --help; each shows an example."
     ),
 )

@@ -1,6 +1,6 @@
-"""The manifest of a folder of answers: what was done, one JSON line for each picture.
+"""The manifest of a folder of answers: what was done, one JSON line for each image.
 
-A line is written and flushed as soon as its picture is mended, before its files take their places; so the
+A line is written and flushed as soon as its image is restored, before its files take their places; so the
 same command goes on where a kill has stopped it. A line that a kill has cut is no line.
 """
 
@@ -20,23 +20,23 @@ _DIGITS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What became of one picture.
+    """What became of one image.
 
     Args:
-        input: the picture's path.
+        input: the image's path.
         stem: what its answers' names begin with.
         bytes: the file's size.
         mtime_ns: when the file was changed last.
         sha256: the first digits of the file's digest.
-        task: a name in `restoration.TASKS`, or "restore" where damage is named.
+        task: a name in `restoration.TASKS`, or "restore" where degradation is named.
         settings: what was asked for, whatever has a bearing on the answers.
         seed: of all noise.
         model: as it was named.
         model_sha256: the first digits of its file's digest.
-        method: how it was mended.
+        method: how it was restored.
         sampler: what drew the answers.
         outputs: the answers and their sheet, below the manifest's folder.
-        before: the picture as it was read, for the page.
+        before: the image as it was read, for the page.
         page: the answers, for the page, where browsers do not show their files.
         evaluations: of the network, over all answers.
         seconds: it took.
@@ -66,8 +66,8 @@ class Entry:
     notes: list[str] = field(default_factory=list)
     error: str | None = None
 
-    def same_wish(self, other: "Entry") -> bool:
-        """Whether the other was asked of the same picture, in the same way, of the same model."""
+    def same_request(self, other: "Entry") -> bool:
+        """Whether the other was asked of the same image, in the same way, of the same model."""
         asked, told = (
             (e.task, e.settings, e.seed, e.model_sha256, e.method, e.sampler, e.sha256) for e in (self, other)
         )
@@ -85,7 +85,7 @@ class Manifest:
     out: Path
 
     @cached_property
-    def mended(self) -> dict[str, Entry]:
+    def restored(self) -> dict[str, Entry]:
         """The last entry without an error of every stem, as the file has them when first asked for."""
         try:
             lines = (self.out / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -96,7 +96,7 @@ class Manifest:
 
     def append(self, *entries: Entry) -> None:
         """Write the lines to the disk, after whatever is there, and keep those without an error."""
-        known = self.mended
+        known = self.restored
         self.out.mkdir(parents=True, exist_ok=True)
         with (self.out / MANIFEST).open("ab+") as file:
             if file.tell() and _last_byte(self.out / MANIFEST) != b"\n":
@@ -108,9 +108,9 @@ class Manifest:
         known.update({entry.stem: entry for entry in entries if entry.error is None})
 
     def left(self, entry: Entry) -> list[str]:
-        """Outputs of the same wish that are gone, of an `entry` that was mended; all if it was not."""
-        before = self.mended.get(entry.stem)
-        if before is None or not before.same_wish(entry):
+        """Outputs of the same request that are gone, of an `entry` that was restored; all if it was not."""
+        before = self.restored.get(entry.stem)
+        if before is None or not before.same_request(entry):
             return ["all"]
         return [name for name in before.outputs if not (self.out / name).is_file()]
 
@@ -132,9 +132,7 @@ def stamped(entry: Entry, path: Path, before: Entry | None) -> Entry:
         known = before is not None and (before.bytes, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
         sha256 = before.sha256 if before is not None and known else digest(path)
     except OSError as error:
-        what = (
-            "no such file." if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})."
-        )
+        what = "no such file." if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})."
         raise UserError(path, what) from None
     return replace(entry, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256)
 

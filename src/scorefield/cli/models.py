@@ -32,9 +32,7 @@ app = typer.Typer(
 def show(
     name: Annotated[
         str | None,
-        typer.Argument(
-            metavar="MODEL", help="A bundled name, a run folder or a .safetensors file: show its card."
-        ),
+        typer.Argument(metavar="MODEL", help="A bundled name, a run folder or a .safetensors file: show its card."),
     ] = None,
     *,
     overwrite: Overwrite = False,
@@ -53,9 +51,7 @@ def show(
         for model, path in hub.bundled().items():
             card = checkpoint.read_card(path)
             shape = "×".join(str(side) for side in card["shape"])
-            facts[model] = (
-                f"model, {shape}, {path.stat().st_size / 1e6:.1f} MB: {card['notes'].get('about', '')}"
-            )
+            facts[model] = f"model, {shape}, {path.stat().st_size / 1e6:.1f} MB: {card['notes'].get('about', '')}"
         for recipe, path in bundled_recipes().items():
             facts[recipe] = f"recipe: {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}"
         table(facts)
@@ -66,7 +62,7 @@ def show(
         inner = {key: value for key, value in card[section].items() if key != "recipe"}
         table(inner, title=section)
         tell("")
-    table({key: card[key] for key in ("shape", "value_range", "sigma_range")}, title="pictures")
+    table({key: card[key] for key in ("shape", "value_range", "sigma_range")}, title="images")
     write_json(json, card)
 
 
@@ -84,19 +80,17 @@ def bring(
     raw: Annotated[bool, typer.Option("--raw", help="The last weights, not their average.")] = False,
     rescaled: Annotated[bool, typer.Option("--rescaled", help="Pixels were in [-1, 1], not [0, 1].")] = False,
     sigma_max: Annotated[
-        float | None, typer.Option("--sigma-max", help="First rung; by default the file's own, or 1.")
+        float | None, typer.Option("--sigma-max", help="First noise level; by default the file's own, or 1.")
     ] = None,
     sigma_min: Annotated[
-        float | None, typer.Option("--sigma-min", help="Last rung; by default the file's own, or 0.01.")
+        float | None, typer.Option("--sigma-min", help="Last noise level; by default the file's own, or 0.01.")
     ] = None,
     levels: Annotated[
-        int | None, typer.Option("--levels", min=1, help="Rungs, where the file does not tell.")
+        int | None, typer.Option("--levels", min=1, help="Noise levels, where the file does not tell.")
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(
-            "--size", min=1, help="Side of the pictures; by default 28 for grey ones, 32 for color."
-        ),
+        typer.Option("--size", min=1, help="Side of the images; by default 28 for grey ones, 32 for color."),
     ] = None,
     overwrite: Overwrite = False,
     json: Json = None,
@@ -115,9 +109,7 @@ def bring(
     require_free(out, json, overwrite=overwrite)
     if file.is_dir() or hub.is_pipeline(file):
         if raw or rescaled or any(value is not None for value in (sigma_max, sigma_min, levels, size)):
-            raise UserError(
-                file, "a pipeline tells its own noise levels, range and size.", "Pass --out alone."
-            )
+            raise UserError(file, "a pipeline tells its own noise levels, range and size.", "Pass --out alone.")
         model = hub.import_diffusers(file)
         facts, weights = _facts(model), "the pipeline's"
     else:
@@ -139,13 +131,13 @@ def bring(
 def _facts(model: "ScoreModel") -> dict[str, Any]:
     """What a pipeline turned out to be, by name."""
     low, high = model.sigma_range
-    ladder = "" if model.ladder is None else f"{len(model.ladder)} rungs, "
+    schedule = "" if model.schedule is None else f"{len(model.schedule)} noise levels, "
     return {
         "network": "UNet2DModel",
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "parameterization": model.parameterization.kind,
         "shape": "×".join(str(side) for side in model.shape),
-        "ladder": f"{ladder}{high:g} to {low:g}",
+        "schedule": f"{schedule}{high:g} to {low:g}",
     }
 
 

@@ -7,7 +7,7 @@ import typer
 
 from scorefield.errors import UserError
 
-DATA = "A folder of pictures, IDX, CIFAR (binary), .npz, .npy, or a bundled name (fashion, emoji)"
+DATA = "A folder of images, IDX, CIFAR (binary), .npz, .npy, or a bundled name (fashion, emoji)"
 SAMPLER_WORDS = {
     "heun": "ODE of order 2, two evaluations a step (Karras 2022)",
     "dpm++-2m": "ODE of order 2, one evaluation a step: fast (Lu 2022)",
@@ -17,9 +17,9 @@ SAMPLER_WORDS = {
     "ddim": "ODE of order 1; eta=1 draws DDPM's noise (Song 2021)",
     "ddpm": "the reverse chain, noise in every step (Ho 2020)",
     "predictor-corrector": "DDIM and Langevin dynamics in turn (Song 2021)",
-    "consistent": "Langevin, one update a rung (Jolicoeur-Martineau 2021)",
+    "consistent": "Langevin, one update a noise level (Jolicoeur-Martineau 2021)",
     "runge-kutta": "ODE with error control: rtol, atol; needs torchdiffeq",
-    "annealed-langevin": "NCSN's: many updates on each rung (Song & Ermon 2019)",
+    "annealed-langevin": "NCSN's: many updates on each noise level (Song & Ermon 2019)",
     "langevin": "at one low noise level: refines, does not find",
     "mala": "annealed, with a Metropolis test; for energy networks",
 }
@@ -53,15 +53,11 @@ Data = Annotated[
 ]
 Size = Annotated[
     int | None,
-    typer.Option(
-        "--size", min=1, help="Cut and shrink to squares of this side; pictures are never enlarged."
-    ),
+    typer.Option("--size", min=1, help="Cut and shrink to squares of this side; images are never enlarged."),
 ]
 Crop = Annotated[
     int | None,
-    typer.Option(
-        "--crop", min=1, help="First cut a square of this side from the middle, e.g. 140 for aligned CelebA."
-    ),
+    typer.Option("--crop", min=1, help="First cut a square of this side from the middle, e.g. 140 for aligned CelebA."),
 ]
 Channels = Annotated[
     int | None, typer.Option("--channels", min=1, max=3, help="1 grey, 3 color; by default the data's own.")
@@ -71,7 +67,7 @@ Steps = Annotated[
     int | None,
     typer.Option("--steps", help="Of the sampler: more are better and slower; by default its own number."),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Same seed, same pictures.", min=0)]
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same images.", min=0)]
 Device = Annotated[
     str,
     typer.Option("--device", help="cpu, cuda, cuda:1 …; auto takes the best there is.", callback=_device),

@@ -1,4 +1,4 @@
-"""What a run is going to do: for each picture its settings, and the manifest's entry before it is mended."""
+"""What a run is going to do: for each image its settings, and the manifest's entry before it is restored."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scorefield.cli.inputs import Found
 from scorefield.cli.manifest import MANIFEST, Entry, Manifest, digest, stamped
-from scorefield.cli.mending import Mending
+from scorefield.cli.restore_options import Restoring
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing
 
@@ -21,11 +21,11 @@ PAGE = "index.html"
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a verb does with a picture.
+    """What a verb does with an image.
 
     Args:
-        task: a name in `restoration.TASKS`, or "restore" where damage is named.
-        settings: of `restoration.restore`, for this picture; a UserError says what this picture lacks.
+        task: a name in `restoration.TASKS`, or "restore" where degradation is named.
+        settings: of `restoration.restore`, for this image; a UserError says what this image lacks.
         check: sees, before any work, that the settings can be.
     """
 
@@ -36,11 +36,11 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A picture to mend.
+    """An image to restore.
 
     Args:
-        found: the picture.
-        entry: what the manifest will say of it; with an error if it cannot be mended.
+        found: the image.
+        entry: what the manifest will say of it; with an error if it cannot be restored.
         settings: of `restoration.restore`, its own.
         share: how much of the work it is: its pixels.
     """
@@ -51,7 +51,7 @@ class Planned:
     share: float = 0.0
 
 
-def check_wish(wish: Mending) -> None:
+def check_request(request: Restoring) -> None:
     """See that the answers can be written as they are asked for.
 
     Raises:
@@ -59,34 +59,32 @@ def check_wish(wish: Mending) -> None:
     """
     from scorefield.data.encode import FORMATS
 
-    if wish.out.exists() and not wish.out.is_dir():
-        raise UserError(wish.out, "is a file, not a folder.", "Name a folder for the answers: --out.")
-    if wish.format is not None and f".{wish.format.lower().lstrip('.')}" not in FORMATS:
+    if request.out.exists() and not request.out.is_dir():
+        raise UserError(request.out, "is a file, not a folder.", "Name a folder for the answers: --out.")
+    if request.format is not None and f".{request.format.lower().lstrip('.')}" not in FORMATS:
         known = ", ".join(suffix[1:] for suffix in FORMATS)
-        raise UserError("--format", f"cannot write `{wish.format}`.", f"Use one of {known}.")
-    if wish.map and wish.candidates < 2:
-        raise UserError(
-            "--map", "shows where candidates disagree; one cannot.", "Ask for more: --candidates 4."
-        )
-    if not (wish.out / MANIFEST).exists():
+        raise UserError("--format", f"cannot write `{request.format}`.", f"Use one of {known}.")
+    if request.map and request.candidates < 2:
+        raise UserError("--map", "shows where candidates disagree; one cannot.", "Ask for more: --candidates 4.")
+    if not (request.out / MANIFEST).exists():
         mend = "Choose another --out or pass --overwrite."
-        refuse_existing(wish.out / PAGE, overwrite=wish.overwrite, mend=mend)
+        refuse_existing(request.out / PAGE, overwrite=request.overwrite, mend=mend)
 
 
-def draft(wish: Mending, work: Work, chosen: "Approach") -> Entry:
-    """What the entries of all pictures have in common."""
+def draft(request: Restoring, work: Work, chosen: "Approach") -> Entry:
+    """What the entries of all images have in common."""
     from scorefield.hub import find, is_pipeline
     from scorefield.restoration import METHODS
 
     method = next(name for name, known in METHODS.items() if known is chosen.method)
     settings = {
-        "candidates": wish.candidates,
-        "average": wish.average,
-        "steps": wish.steps,
-        "ladder": wish.ladder,
-        "tile": wish.tile,
-        "format": wish.format,
-        "map": wish.map,
+        "candidates": request.candidates,
+        "average": request.average,
+        "steps": request.steps,
+        "schedule": request.schedule,
+        "tile": request.tile,
+        "format": request.format,
+        "map": request.map,
     }
     return Entry(
         input="",
@@ -96,22 +94,22 @@ def draft(wish: Mending, work: Work, chosen: "Approach") -> Entry:
         sha256="",
         task=work.task,
         settings=settings,
-        seed=wish.seed,
-        model=wish.model,
-        model_sha256=wish.model if is_pipeline(wish.model) else digest(find(wish.model)),
+        seed=request.seed,
+        model=request.model,
+        model_sha256=request.model if is_pipeline(request.model) else digest(find(request.model)),
         method=method,
-        sampler=wish.sampler or chosen.method.sampler,
+        sampler=request.sampler or chosen.method.sampler,
     )
 
 
 def planned(found: Found, first: Entry, work: Work, manifest: Manifest) -> Planned:
-    """The plan for one picture."""
-    from scorefield.data.images import ImageReadError, header
+    """The plan for one image."""
+    from scorefield.data.image import ImageReadError, header
     from scorefield.restoration.tasks import jpeg_quality
 
     entry = replace(first, input=str(found.path.absolute()), stem=found.stem)
     try:
-        entry = stamped(entry, found.path, manifest.mended.get(found.stem))
+        entry = stamped(entry, found.path, manifest.restored.get(found.stem))
         own = work.settings(found)
     except UserError as error:
         return Planned(found=found, entry=replace(entry, error=str(error)), settings={})

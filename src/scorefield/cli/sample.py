@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from scorefield.cli.classes import Classes, Guidance, GuidanceInterval, chosen_classes, guidance_interval
+from scorefield.cli.class_options import Classes, Guidance, GuidanceInterval, chosen_classes, guidance_interval
 from scorefield.cli.console import note, progress, require_free, table, write_json
 from scorefield.cli.options import SAMPLER_WORDS, Device, Json, ModelName, Overwrite, Sampler, Seed, Steps
 from scorefield.errors import UserError
@@ -25,18 +25,16 @@ def sample(
     *,
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", help="A .png (a grid), .npz, .npy or a folder of 00000.png … (all are replaced)."
-        ),
+        typer.Option("--out", help="A .png (a grid), .npz, .npy or a folder of 00000.png … (all are replaced)."),
     ],
-    n: Annotated[int, typer.Option("-n", help="How many pictures.")] = 64,
+    n: Annotated[int, typer.Option("-n", help="How many images.")] = 64,
     sampler: Sampler = "heun",
     steps: Steps = None,
-    ladder: Annotated[
+    schedule: Annotated[
         str | None,
         typer.Option(
-            "--ladder",
-            help="Noise levels: karras, own (the model's rungs), another name, or a list: 80,20,5,1,0.1,0.",
+            "--schedule",
+            help="Noise levels: karras, own (the model's noise levels), another name, or a list: 80,20,5,1,0.1,0.",
         ),
     ] = None,
     settings: Annotated[
@@ -44,11 +42,11 @@ def sample(
         typer.Option("--set", help="A setting of the sampler, e.g. eta=0.5 or churn=10; may come again."),
     ] = None,
     steps_each: Annotated[
-        int | None, typer.Option("--steps-each", help="Langevin samplers: updates on each rung.")
+        int | None, typer.Option("--steps-each", help="Langevin samplers: updates on each noise level.")
     ] = None,
     step_size: Annotated[
         float | None,
-        typer.Option("--step-size", help="Langevin samplers: epsilon, the step on the last rung."),
+        typer.Option("--step-size", help="Langevin samplers: epsilon, the step on the last noise level."),
     ] = None,
     convention: Annotated[
         str | None,
@@ -59,9 +57,7 @@ def sample(
     ] = None,
     denoise: Annotated[
         bool | None,
-        typer.Option(
-            "--denoise/--no-denoise", help="annealed-langevin: end with the denoised picture, or not."
-        ),
+        typer.Option("--denoise/--no-denoise", help="annealed-langevin: end with the denoised image, or not."),
     ] = None,
     start: Annotated[
         str,
@@ -69,7 +65,7 @@ def sample(
     ] = "gaussian",
     init: Annotated[
         Path | None,
-        typer.Option("--from", help="Begin with this picture made noisy, and vary it; needs --sigma."),
+        typer.Option("--from", help="Begin with this image made noisy, and vary it; needs --sigma."),
     ] = None,
     sigma: Annotated[
         float | None,
@@ -86,13 +82,13 @@ def sample(
         str | None, typer.Option("--size", help="Height x width, e.g. 32x48; by default the model's own.")
     ] = None,
     trace: Annotated[
-        bool, typer.Option("--trace", help="Also write the way from noise to pictures: OUT-trace.gif.")
+        bool, typer.Option("--trace", help="Also write the way from noise to images: OUT-trace.gif.")
     ] = False,
     overwrite: Overwrite = False,
     json: Json = None,
     device: Device = "auto",
 ) -> None:
-    """Draw pictures from a model.
+    """Draw images from a model.
 
     Example: scorefield sample fashion -n 64 --out samples.png --trace
 
@@ -105,27 +101,25 @@ def sample(
     With NCSN's own numbers: scorefield sample RUN --sampler annealed-langevin --start uniform --out s.png
     """
     import scorefield as sf
-    from scorefield.data.images import to_uint8
-    from scorefield.data.sheets import PICTURES, save_images
+    from scorefield.data.grids import IMAGES, save_images
+    from scorefield.data.image import to_uint8
     from scorefield.figures.trace import Trace
     from scorefield.samplers import Start, plan
 
-    known = [*PICTURES, ".npz", ".npy"]
+    known = [*IMAGES, ".npz", ".npy"]
     if out.suffix and out.suffix.lower() not in known and not out.is_dir():
-        raise UserError(
-            out, f"cannot write `{out.suffix}`.", f"Use a folder's name, or one of {', '.join(known)}."
-        )
+        raise UserError(out, f"cannot write `{out.suffix}`.", f"Use a folder's name, or one of {', '.join(known)}.")
     film = out.with_name(f"{out.stem}-trace.gif")
     require_free(out, film if trace else None, json, overwrite=overwrite)
     if (init is None) != (sigma is None):
-        raise UserError("--from", "a picture to begin with and --sigma, its noise level, go together.")
+        raise UserError("--from", "an image to begin with and --sigma, its noise level, go together.")
     flags = {"steps_each": steps_each, "step_size": step_size, "convention": convention, "denoise": denoise}
     asked = _settings(settings or [], flags)
-    name, sigmas = _ladder(ladder)
+    name, sigmas = _schedule(schedule)
     score_model = sf.load(model, device=device)
-    chosen = plan(score_model, sampler, steps, sigmas=sigmas, ladder=name, settings=asked, init_sigma=sigma)
+    chosen = plan(score_model, sampler, steps, sigmas=sigmas, schedule=name, settings=asked, init_sigma=sigma)
     told, where = chosen_classes(classes, model, score_model.classes), guidance_interval(interval)
-    begun_with = None if init is None else _picture(init, score_model)
+    begun_with = None if init is None else _image(init, score_model)
     recorder = Trace(score_model.value_range) if trace else None
     begun = time.perf_counter()
     with progress("Sampling") as show:
@@ -135,13 +129,13 @@ def sample(
             if recorder is not None:
                 recorder.add(step)
 
-        pictures = sf.sample(
+        images = sf.sample(
             score_model,
             n,
             sampler=sampler,
             steps=steps,
             sigmas=sigmas,
-            ladder=name,
+            schedule=name,
             settings=asked,
             start=cast(Start, start),
             init=begun_with,
@@ -155,7 +149,7 @@ def sample(
             track=track,
         )
     seconds = time.perf_counter() - begun
-    save_images(to_uint8(pictures, score_model.value_range).cpu(), out)
+    save_images(to_uint8(images, score_model.value_range).cpu(), out)
     if recorder is not None:
         recorder.save(film)
     results: dict[str, Any] = {
@@ -173,10 +167,10 @@ def sample(
         "images_per_second": round(n / seconds, 2),
     }
     table(_told(results, chosen) | ({"trace": str(film)} if trace else {}))
-    if chosen.off_ladder > 1.01 and (rungs := score_model.ladder) is not None:
+    if chosen.off_schedule > 1.01 and (levels := score_model.schedule) is not None:
         note(
-            f"Noise levels are up to {chosen.off_ladder:.3g} times off the nearest of the model's "
-            f"{len(rungs)} rungs; --ladder own stays on them."
+            f"Noise levels are up to {chosen.off_schedule:.3g} times off the nearest of the model's "
+            f"{len(levels)} noise levels; --schedule own stays on them."
         )
     write_json(json, results)
 
@@ -200,11 +194,11 @@ def _used(chosen: "Plan") -> dict[str, Any]:
     return {
         "settings": {name: value for name, value in chosen.settings.items() if value != math.inf},
         "settling_updates": chosen.sampler.updates if isinstance(chosen.sampler, Settled) else 0,
-        "ladder": chosen.ladder,
+        "schedule": chosen.schedule,
         "sigma_max": float(chosen.sigmas.max()),
         "sigma_min": float(chosen.sigmas[chosen.sigmas > 0].min()),
-        "rungs": int((chosen.sigmas > 0).sum()),
-        "off_ladder": chosen.off_ladder,
+        "levels": int((chosen.sigmas > 0).sum()),
+        "off_schedule": chosen.off_schedule,
         "evaluations": chosen.evaluations,
     }
 
@@ -215,10 +209,10 @@ def _told(results: dict[str, Any], chosen: "Plan") -> dict[str, Any]:
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in results["settings"].items()
     )
-    span = f"{chosen.ladder}, σ {results['sigma_max']:.4g} to {results['sigma_min']:.4g}"
+    span = f"{chosen.schedule}, σ {results['sigma_max']:.4g} to {results['sigma_min']:.4g}"
     ends_at_0 = ", then 0" if float(chosen.sigmas[-1]) == 0 else ""
-    told = results | {"settings": settings, "ladder": span + ends_at_0}
-    left_out = {"sigma_max", "sigma_min", "off_ladder"}
+    told = results | {"settings": settings, "schedule": span + ends_at_0}
+    left_out = {"sigma_max", "sigma_min", "off_schedule"}
     left_out |= {name for name in ("settling_updates", "clamp", "settings", "classes") if not told[name]}
     left_out |= {name for name, usual in _UNGUIDED.items() if told[name] == usual}
     return {name: value for name, value in told.items() if name not in left_out}
@@ -247,22 +241,22 @@ def _value(text: str) -> "Setting":
     return text
 
 
-def _ladder(text: str | None) -> "tuple[str | None, Tensor | None]":
-    """A ladder's name, or the ladder that a list of numbers is."""
+def _schedule(text: str | None) -> "tuple[str | None, Tensor | None]":
+    """A schedule's name, or the schedule that a list of numbers is."""
     if text is None or re.match(r"[A-Za-z]", text.strip()):
         return (None if text is None else text.strip()), None
-    from scorefield.noise import read_ladder
+    from scorefield.schedules import read_schedule
 
-    return None, read_ladder(text)
+    return None, read_schedule(text)
 
 
-def _picture(path: Path, model: "ScoreModel") -> "Tensor":
-    """A picture in the model's channels and value range, (1, C, H, W)."""
-    from scorefield.data.images import read_image, to_float, to_tensor
+def _image(path: Path, model: "ScoreModel") -> "Tensor":
+    """An image in the model's channels and value range, (1, C, H, W)."""
+    from scorefield.data.image import read_image, to_float, to_tensor
 
     pixels, channels = to_tensor(read_image(path)), model.shape[0]
     if len(model.shape) == 1:
-        raise UserError("--from", "this model draws points, not pictures.")
+        raise UserError("--from", "this model draws points, not images.")
     if len(pixels) == 1:
         pixels = pixels.expand(channels, -1, -1)
     elif channels == 1 and bool((pixels == pixels[:1]).all()):
@@ -270,8 +264,8 @@ def _picture(path: Path, model: "ScoreModel") -> "Tensor":
     if len(pixels) != channels:
         raise UserError(
             path,
-            f"the picture has {len(pixels)} channels, the model draws {channels}.",
-            "Choose a model for color, or make the picture grey first.",
+            f"the image has {len(pixels)} channels, the model draws {channels}.",
+            "Choose a model for color, or make the image grey first.",
         )
     return to_float(pixels, model.value_range)[None]
 

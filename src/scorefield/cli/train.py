@@ -25,26 +25,20 @@ def train(
     channels: Channels = None,
     stop_after: Annotated[
         str | None,
-        typer.Option(
-            "--stop-after", help="Save and stop after 90s, 3m, 1h30m …, or when the recipe's steps are made."
-        ),
+        typer.Option("--stop-after", help="Save and stop after 90s, 3m, 1h30m …, or when the recipe's steps are made."),
     ] = None,
     resume: Annotated[
         str,
-        typer.Option(
-            "--resume", help="auto: go on where the run in --out stopped. never: --out must be free."
-        ),
+        typer.Option("--resume", help="auto: go on where the run in --out stopped. never: --out must be free."),
     ] = "never",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Lay a setting over the recipe, e.g. optimizer.lr=1e-3; may come again."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only check everything and print all settings.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check everything and print all settings.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Train a score model on pictures.
+    """Train a score model on images.
 
     Ctrl-C saves and stops; the same command with --resume auto goes on.
     The run's folder is then the MODEL of the other verbs.
@@ -52,7 +46,7 @@ def train(
     Example: scorefield train default --data fashion --out runs/fashion --stop-after 3m
     """
     from scorefield.training import Trainer, parse_duration, read_recipe
-    from scorefield.training.start import goes_on, open_recipe_data
+    from scorefield.training.checks import goes_on, open_recipe_data
 
     if resume not in {"auto", "never"}:
         raise UserError("--resume", f"no such choice {resume!r}.", "Use auto or never.")
@@ -69,15 +63,15 @@ def train(
     ]
     resolved = read_recipe(recipe, overrides)
     goes_on(resolved, out, resume=resume == "auto")
-    with progress("Reading pictures") as show:
-        pictures = open_recipe_data(resolved, track=lambda done, total: show(done / max(total, 1), ""))
-    note(pictures.summary())
+    with progress("Reading images") as show:
+        images = open_recipe_data(resolved, track=lambda done, total: show(done / max(total, 1), ""))
+    note(images.summary())
 
     with progress("Training") as show:
         trainer = Trainer(
             resolved,
             out=out,
-            data=pictures,
+            data=images,
             stop_after=seconds,
             resume=resume == "auto",
             device=device,

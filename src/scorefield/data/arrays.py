@@ -70,7 +70,7 @@ def read_idx(path: Path) -> tuple[Tensor, Tensor | None]:
     The pair of `…-images-idx3-ubyte` is `…-labels-idx1-ubyte`, plain or gzipped.
 
     Raises:
-        UserError: damaged, truncated or not of images; or as many labels as do not fit.
+        UserError: degraded, truncated or not of images; or as many labels as do not fit.
     """
     images = _idx(path, dimensions=3)
     pixels = torch.from_numpy(images)[:, None]
@@ -79,9 +79,7 @@ def read_idx(path: Path) -> tuple[Tensor, Tensor | None]:
         if (pair := path.with_name(name)) != path and pair.exists():
             labels = _idx(pair, dimensions=1)
             if len(labels) != len(images):
-                raise UserError(
-                    pair, f"{len(labels)} labels for {len(images)} images.", "Use a matching pair."
-                )
+                raise UserError(pair, f"{len(labels)} labels for {len(images)} images.", "Use a matching pair.")
             return pixels, torch.from_numpy(labels).long()
     return pixels, None
 
@@ -107,7 +105,7 @@ def _idx(path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:
             want = math.prod(shape)
             data = file.read(want)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _truncated(path, f"its gzip data end early or are damaged: {error}") from None
+        raise _truncated(path, f"its gzip data end early or are degraded: {error}") from None
     except OSError as error:
         raise UserError(path, f"cannot be read: {error.strerror or error}.") from None
     if len(data) < want:
@@ -201,9 +199,7 @@ def _levels(array: Array, where: object) -> npt.NDArray[np.uint8]:
     low, high = float(array.min()), float(array.max())
     floats = array.dtype.kind == "f"
     if floats and not math.isfinite(low + high):
-        raise UserError(
-            where, "has values that are NaN or infinite.", "Leave those images out, or mend them."
-        )
+        raise UserError(where, "has values that are NaN or infinite.", "Leave those images out, or restore them.")
     if array.dtype == np.bool_ or (floats and low >= 0 and high <= 1):
         scale, shift = 255.0, 0.0
     elif floats and low >= -1 and high <= 1:

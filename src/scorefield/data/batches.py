@@ -14,15 +14,15 @@ import hashlib
 import torch
 from torch import Generator, Tensor
 
-from scorefield.data.images import to_float
-from scorefield.data.windows import Windows
+from scorefield.data.crops import Windows
+from scorefield.data.image import to_float
 
 
 class Batches:
     """Shuffled batches of a set of images, each computed from its number.
 
     Args:
-        images: uint8, (N, C, H, W), or pictures that a window is cut from each time; N may be smaller than a
+        images: uint8, (N, C, H, W), or images that a window is cut from each time; N may be smaller than a
             batch.
         batch_size: images a batch, B.
         seed: of permutations, mirroring and dequantisation.

@@ -49,8 +49,8 @@ def read_bundled(name: str, split: str) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, C, H, W) and labels int64 (N,) of a split."""
     entry = card(name).splits[split]
     c, h, w = card(name).shape
-    with (_FOLDER / entry["file"]).open("rb") as file, Image.open(file) as picture:
-        sheet = np.asarray(picture.convert("L" if c == 1 else "RGB")).reshape(-1, h, entry["columns"], w, c)
+    with (_FOLDER / entry["file"]).open("rb") as file, Image.open(file) as image:
+        sheet = np.asarray(image.convert("L" if c == 1 else "RGB")).reshape(-1, h, entry["columns"], w, c)
     tiles = sheet.transpose(0, 2, 4, 1, 3).reshape(-1, c, h, w)[: entry["n"]]
     labels = torch.tensor([int(digit) for digit in entry["labels"]])
     return torch.from_numpy(np.ascontiguousarray(tiles)), labels

@@ -82,7 +82,7 @@ def _records(
     if labels.max() >= classes:
         raise UserError(
             where,
-            f"is damaged or no CIFAR-{classes}: it has a label {labels.max()}, beyond {classes - 1}.",
+            f"is degraded or no CIFAR-{classes}: it has a label {labels.max()}, beyond {classes - 1}.",
             "Download it again.",
         )
     return labels, rows[:, head:].reshape(-1, 3, 32, 32).copy()

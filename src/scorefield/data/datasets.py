@@ -25,9 +25,9 @@ from scorefield.data.arrays import idx_files, idx_sibling, is_idx, npz_splits, r
 from scorefield.data.batches import Batches
 from scorefield.data.bundled import NAMES, card, read_bundled
 from scorefield.data.cifar import cifar_splits, is_cifar, read_cifar
-from scorefield.data.folders import SUFFIXES, open_folder
-from scorefield.data.images import Size
-from scorefield.data.imageset import ImageSet, Skipped, Track, adapted, chosen, cropped
+from scorefield.data.folder import SUFFIXES, open_folder
+from scorefield.data.image import Size
+from scorefield.data.image_set import ImageSet, Skipped, Track, adapted, chosen, cropped
 from scorefield.errors import UserError, did_you_mean
 
 __all__ = ["Batches", "ImageSet", "Skipped", "known_data", "open_images", "splits"]
@@ -94,19 +94,15 @@ def open_images(
         track: called as track(done, total) while a folder is read.
 
     Raises:
-        UserError: whatever keeps the data from being read, where, and the mend.
+        UserError: whatever keeps the data from being read, where, and the restore.
     """
-    asked = _Asked(
-        size=(size, size) if isinstance(size, int) else size, crop=crop, channels=channels, limit=limit
-    )
+    asked = _Asked(size=(size, size) if isinstance(size, int) else size, crop=crop, channels=channels, limit=limit)
     _check(asked)
     if _is_bundled(data):
         name = str(data)
         _check_split(name, split, tuple(card(name).splits))
         pixels, labels = read_bundled(name, split)
-        return _from_tensor(
-            pixels, labels, name, f"bundled: {card(name).title}", asked, card(name).class_names
-        )
+        return _from_tensor(pixels, labels, name, f"bundled: {card(name).title}", asked, card(name).class_names)
     path = _existing(data)
     name = path.name.split(".")[0] or path.resolve().name
     if is_cifar(path):

@@ -1,4 +1,4 @@
-"""Samples written as a picture file, with EXIF, color profile and alpha, whole or not at all."""
+"""Samples written as an image file, with EXIF, color profile and alpha, whole or not at all."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from scorefield.data.deep import png_bytes, tiff_bytes
-from scorefield.data.depth import Levels
+from scorefield.data.bit_depth import Levels
 from scorefield.data.exif import MARK
+from scorefield.data.png16 import png_bytes, tiff_bytes
 from scorefield.errors import UserError
 from scorefield.files import atomic
 
@@ -82,9 +82,7 @@ def know_heif(path: Path) -> None:
         raise UserError(path, "HEIC needs pillow_heif.", mend) from None
 
 
-def write_samples(
-    samples: Levels, path: Path, *, exif: bytes | None, icc: bytes | None, quality: int
-) -> None:
+def write_samples(samples: Levels, path: Path, *, exif: bytes | None, icc: bytes | None, quality: int) -> None:
     """Write in the format of the suffix.
 
     Args:
@@ -113,7 +111,7 @@ def write_samples(
             else:
                 _write(part, samples.astype(np.uint8, copy=False), kind, exif, icc, quality)
     except ValueError as error:  # a codec's word on a size that it has no room for
-        raise UserError(path, f"{kind} cannot hold this picture: {error}.", "Choose PNG.") from error
+        raise UserError(path, f"{kind} cannot hold this image: {error}.", "Choose PNG.") from error
 
 
 def _write(

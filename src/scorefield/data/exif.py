@@ -1,8 +1,8 @@
-"""What a camera wrote into a picture, kept byte for byte, and told that the picture now stands upright.
+"""What a camera wrote into an image, kept byte for byte, and told that the image now stands upright.
 
 An EXIF block is a small TIFF file: a byte order, the offset of a first list of entries (twelve bytes each),
 and the offset of a second one, which holds a thumbnail. Only two values are changed: the orientation
-(tag 0x0112) becomes 1, and the thumbnail, which would show the picture as it was, is no longer pointed at.
+(tag 0x0112) becomes 1, and the thumbnail, which would show the image as it was, is no longer pointed at.
 Notes of makers hold offsets from the block's beginning, and so survive only where nothing is moved.
 
 References:
@@ -21,7 +21,7 @@ INNER = (0x8769, 0x8825)  # lists of their own: the camera's entries, and the pl
 
 
 def upright_exif(image: Image.Image) -> bytes | None:
-    """The block that a picture carries, for the same picture upright; None where there is none.
+    """The block that an image carries, for the same image upright; None where there is none.
 
     Args:
         image: as Pillow has loaded it. Of a TIFF, whose own entries say how it is stored, these are taken:
@@ -44,7 +44,7 @@ def upright_exif(image: Image.Image) -> bytes | None:
 
 
 def _upright(block: bytes) -> bytes | None:
-    """The block with its orientation 1 and without its thumbnail; None if it is damaged."""
+    """The block with its orientation 1 and without its thumbnail; None if it is degraded."""
     order = _ORDERS.get(block[:4])
     if order is None:
         return None

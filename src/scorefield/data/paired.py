@@ -1,4 +1,4 @@
-"""Pairs of pictures before and after, as a folder holds them.
+"""Pairs of images before and after, as a folder holds them.
 
     FOLDER/before/NAME.png  →  FOLDER/after/NAME.jpg          (or input/ and target/)
 
@@ -8,21 +8,21 @@ The two of a pair are called alike but for the suffix, in sub-folders too, and h
 from dataclasses import dataclass
 from pathlib import Path
 
-from scorefield.data.folders import list_images
-from scorefield.data.images import ImageReadError, header
+from scorefield.data.folder import list_images
+from scorefield.data.image import ImageReadError, header
 from scorefield.errors import UserError
 
 LAYOUTS = (("before", "after"), ("input", "target"))
-"""Names of the two sub-folders: the damaged pictures, and how they should be."""
+"""Names of the two sub-folders: the degraded images, and how they should be."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two pictures of the same size.
+    """Two images of the same size.
 
     Args:
         name: of both, without suffix, from the sub-folder on.
-        before: the damaged one.
+        before: the degraded one.
         after: how it should be.
         size: (H, W) of both.
     """
@@ -34,7 +34,7 @@ class Pair:
 
 
 def pair_folders(folder: str | Path) -> tuple[Path, Path]:
-    """The sub-folders of the damaged pictures and of those that they should be.
+    """The sub-folders of the degraded images and of those that they should be.
 
     Raises:
         UserError: no folder, or no such two in it.
@@ -50,10 +50,10 @@ def pair_folders(folder: str | Path) -> tuple[Path, Path]:
 
 
 def read_pairs(folder: str | Path) -> tuple[Pair, ...]:
-    """All pairs of a folder, by name; no picture is decoded.
+    """All pairs of a folder, by name; no image is decoded.
 
     Raises:
-        UserError: no such sub-folders, an empty one, a picture without partner or with two of one name, one
+        UserError: no such sub-folders, an empty one, an image without partner or with two of one name, one
             that cannot be read, or a partner of another size.
     """
     sides = pair_folders(folder)

@@ -1,4 +1,4 @@
-"""Damage to pictures: operators that can be replayed, and what was observed through them."""
+"""Degradation to images: operators that can be replayed, and what was observed through them."""
 
 from scorefield.degradations.base import (
     Degradation,
@@ -29,11 +29,11 @@ from scorefield.degradations.masks import (
     read_mask,
 )
 from scorefield.degradations.named import (
-    DAMAGES,
-    Damage,
+    DEGRADATIONS,
+    DegradationSpec,
     crop_margins,
-    fixed_damage,
-    parse_damage,
+    fixed_degradation,
+    parse_degradation,
 )
 from scorefield.degradations.noisy import Identity, Noisy, RandomNoise
 from scorefield.degradations.oneof import OneOf
@@ -43,7 +43,7 @@ from scorefield.degradations.turned import Turned
 
 __all__ = [
     "ALPHA",
-    "DAMAGES",
+    "DEGRADATIONS",
     "JPEG",
     "MASKS",
     "Blur",
@@ -52,9 +52,9 @@ __all__ = [
     "CenterBox",
     "Composed",
     "Crop",
-    "Damage",
     "Degradation",
     "DegradationFamily",
+    "DegradationSpec",
     "Downscale",
     "EncodedJPEG",
     "FreeForm",
@@ -79,12 +79,12 @@ __all__ = [
     "adjoint",
     "alpha_mask",
     "crop_margins",
-    "fixed_damage",
+    "fixed_degradation",
     "known_pixels",
     "mask_family",
     "mask_preview",
     "named_mask",
-    "parse_damage",
+    "parse_degradation",
     "read_jpeg",
     "read_mask",
     "shown",

@@ -1,6 +1,6 @@
 """An operator, a random family of operators, an observation, and how one is shown to a network.
 
-A network that mends is given the damaged picture as a source of the picture's own size and channels, and
+A network that restores is given the degraded image as a source of the image's own size and channels, and
 told where to predict. Both come from y = A(x) and the operator; `shown` makes them. An operator that knows
 better than the general rule says so by a method of that name.
 
@@ -31,25 +31,25 @@ class Degradation(Protocol):
         ...
 
     def pinv(self, y: Tensor) -> Tensor:
-        """A picture that A takes to y: A(pinv(A(x))) = A(x)."""
+        """An image that A takes to y: A(pinv(A(x))) = A(x)."""
         ...
 
 
 class DegradationFamily(Protocol):
-    """A law of operators."""
+    """A distribution of operators."""
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Degradation:
-        """One operator for pictures of `shape`, (B, C, H, W)."""
+        """One operator for images of `shape`, (B, C, H, W)."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A damaged picture as a network that mends sees it.
+    """A degraded image as a network that restores sees it.
 
     Args:
-        source: (B, C, H, W), of the whole picture's size and channels.
-        fill: (B, 1, H, W), 1 where the picture is to be predicted and 0 where the source is the picture.
+        source: (B, C, H, W), of the whole image's size and channels.
+        fill: (B, 1, H, W), 1 where the image is to be predicted and 0 where the source is the image.
     """
 
     source: Tensor
@@ -58,8 +58,8 @@ class Shown:
     def holed(self, hole: Hole) -> "Shown":
         """The same with something else in holes: noise of that standard deviation, or a smooth guess.
 
-        A hole is what is to be predicted of a picture of which something is known; a picture that is to be
-        predicted all over is damaged, and has none.
+        A hole is what is to be predicted of an image of which something is known; an image that is to be
+        predicted all over is degraded, and has none.
         """
         if hole == 1:
             return self
@@ -83,7 +83,7 @@ class Shows(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What is left of pictures, with the operator that they went through: y = A(x0) + σ_y n.
+    """What is left of images, with the operator that they went through: y = A(x0) + σ_y n.
 
     Args:
         y: (B, C, H, W), in the model's value range.
@@ -104,9 +104,9 @@ class Observation:
 
 
 def shown(degradation: Degradation, y: Tensor, *, generator: Generator) -> Shown:
-    """How the damaged pictures y = A(x) are shown to a network that mends them.
+    """How the degraded images y = A(x) are shown to a network that restores them.
 
-    As the operator says (`Shows`); else y where it has a whole picture's shape, A⁺y where it has not, and
+    As the operator says (`Shows`); else y where it has a whole image's shape, A⁺y where it has not, and
     all of it to be predicted.
 
     Args:
@@ -153,10 +153,10 @@ def adjoint(degradation: Degradation, x: Tensor, v: Tensor) -> Tensor:
 
 
 def known_pixels(degradation: Degradation, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Where an operator passes a picture's values on as they are, and where it drops them, as a mask does.
+    """Where an operator passes an image's values on as they are, and where it drops them, as a mask does.
 
     In the first A⁺A x = x to the last bit, whatever x is, in the second 0. That is asked of two random
-    pictures, so that no operator has to say so itself.
+    images, so that no operator has to say so itself.
 
     Args:
         degradation: A.

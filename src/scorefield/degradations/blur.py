@@ -1,6 +1,6 @@
 """Blur: a Gaussian mean of the neighbours, mirrored at the edges.
 
-Along each axis x ← K x with the weights h_j ∝ exp(−j²/2s²), −4s ≤ j ≤ 4s, and the picture going on beyond its
+Along each axis x ← K x with the weights h_j ∝ exp(−j²/2s²), −4s ≤ j ≤ 4s, and the image going on beyond its
 edge as its mirror image (… b a | a b …). Such a K is diagonal in the cosine basis (Martucci 1994), so that
 
     A(x) = Cᵀ (S ⊙ (C x Cᵀ)) C,     S_{kl} = λ_k λ_l,     λ_k = Σ_j h_j cos(π j k / n),
@@ -48,7 +48,7 @@ class Blur:
             raise UserError("blur", f"the threshold lies between 0 and 1, got {self.threshold:g}.")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The blurred picture, (B, C, H, W)."""
+        """The blurred image, (B, C, H, W)."""
         return _scaled(x, self._spectrum(x))
 
     def pinv(self, y: Tensor) -> Tensor:
@@ -100,9 +100,7 @@ def _scaled(x: Tensor, spectrum: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _spectrum(
-    std: float, threshold: float, h: int, w: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def _spectrum(std: float, threshold: float, h: int, w: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     s = _axis(std, h)[:, None] * _axis(std, w)
     return torch.where(s >= threshold, s, 0).to(device, dtype)
 

@@ -1,9 +1,9 @@
-"""Color that is gone: a picture's luma alone is left.
+"""Color that is gone: an image's luma alone is left.
 
     A(x) = w · x,     A⁺y = w y / (w · w),
 
 with w = (0.299, 0.587, 0.114) (ITU-R BT.601, which JPEG takes over). Σw = 1, so that the grey of a grey
-picture is itself, and A means the same whether black is 0 or −1: a shift of all channels shifts the grey as
+image is itself, and A means the same whether black is 0 or −1: a shift of all channels shifts the grey as
 much.
 
 To repeat y in the three channels would satisfy A(A⁺y) = y too. But then A⁺A is a slanted projector. Only
@@ -39,9 +39,7 @@ class Grey:
 
     def __post_init__(self) -> None:
         if not math.isclose(sum(self.weights), 1, abs_tol=1e-6):
-            raise UserError(
-                "grey", f"the weights {self.weights} sum to {sum(self.weights):g}.", "They must sum to 1."
-            )
+            raise UserError("grey", f"the weights {self.weights} sum to {sum(self.weights):g}.", "They must sum to 1.")
 
     def __call__(self, x: Tensor) -> Tensor:
         """W · x, (B, 1, H, W).
@@ -51,13 +49,13 @@ class Grey:
         """
         if x.shape[1] != len(self.weights):
             raise UserError(
-                "grey", f"made for {len(self.weights)} channels, the picture has {x.shape[1]}.",
-                "Only a picture in color can lose it.",
+                "grey", f"made for {len(self.weights)} channels, the image has {x.shape[1]}.",
+                "Only an image in color can lose it.",
             )  # fmt: skip
         return (x * constant(self.weights, x).reshape(-1, 1, 1)).sum(1, keepdim=True)
 
     def pinv(self, y: Tensor) -> Tensor:
-        """W y / (w · w), (B, C, H, W): of all pictures with this grey, the least."""
+        """W y / (w · w), (B, C, H, W): of all images with this grey, the least."""
         square = sum(weight**2 for weight in self.weights)
         return y * constant(self.weights, y).reshape(-1, 1, 1) / square
 

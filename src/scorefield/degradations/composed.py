@@ -1,4 +1,4 @@
-"""Several damages, one after another: A = A_n ∘ … ∘ A_1.
+"""Several degradations, one after another: A = A_n ∘ … ∘ A_1.
 
 A⁺ is the chain A_1⁺ ∘ … ∘ A_n⁺ where that gives back what was seen, A(chain(y)) = y. It does where each part
 reaches all that the next can take, as grey, crop and smaller size do; after a mask or a blur it may not. Then
@@ -11,7 +11,7 @@ through a blur, there are singular values down to 0: what was seen through them 
 bits and would only be enlarged. There ε = 0.03², which weakens what A weakens below 0.03, as `Blur` cuts it
 off; A(A⁺y) is then off by 1 % of y or less for photographs, and by 2 to 5 % for white noise.
 
-Which it is, is measured on one random picture for each shape: the first of chain, least squares, and damped
+Which it is, is measured on one random image for each shape: the first of chain, least squares, and damped
 least squares that gives back what was seen to `_TOLERANCE`; the last if it takes away a quarter of the
 chain's error or more; else the chain again, as where A is not linear (JPEG). Later calls repeat the
 decision and ask nothing of the device, so that a sampler's loop stays free of waiting.
@@ -47,13 +47,11 @@ class Composed:
     """
 
     parts: tuple[Degradation, ...]
-    _ways: dict[tuple[int, ...], tuple[int, float]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _ways: dict[tuple[int, ...], tuple[int, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.parts:
-            raise UserError("damage", "nothing is composed of no damage at all.")
+            raise UserError("degradation", "nothing is composed of no degradation at all.")
 
     def __call__(self, x: Tensor) -> Tensor:
         """A_n(… A_1(x))."""
@@ -89,7 +87,7 @@ class Composed:
         return y
 
     def _way(self, like: Tensor) -> tuple[int, float]:
-        """How many conjugate steps, and ε, for pictures of `like`'s shape; no step stands for the chain."""
+        """How many conjugate steps, and ε, for images of `like`'s shape; no step stands for the chain."""
         generator = torch.Generator().manual_seed(0)
         x = torch.randn((1, *like.shape[1:]), generator=generator).to(like)
         y = self(x)
@@ -105,7 +103,7 @@ class Composed:
         return (_MOST, _DAMPING) if near < 0.75 * far else (0, 0.0)
 
     def _conjugate(self, y: Tensor, like: Tensor, damping: float) -> Iterator[Tensor]:
-        """Yield u, ever nearer to (A Aᵀ + ε) u = y, each picture of a batch by itself."""
+        """Yield u, ever nearer to (A Aᵀ + ε) u = y, each image of a batch by itself."""
         u, residual = torch.zeros_like(y), y
         direction, square = residual, _dot(residual, residual)
         while True:

@@ -1,4 +1,4 @@
-"""A part of a picture: what uncropping starts from.
+"""A part of an image: what uncropping starts from.
 
 A(x) is the part of x within a box; A⁺y lays y on an empty canvas. Empty is 0, the middle of [−1, 1].
 """
@@ -22,10 +22,10 @@ class Crop:
         left: columns to its left.
         height: of the box.
         width: of the box.
-        size: (H, W) of the whole picture.
+        size: (H, W) of the whole image.
 
     Raises:
-        UserError: a box that is empty or not within the picture.
+        UserError: a box that is empty or not within the image.
     """
 
     top: int
@@ -36,9 +36,7 @@ class Crop:
 
     def __post_init__(self) -> None:
         h, w = self.size
-        inside = (
-            self.top >= 0 and self.left >= 0 and self.top + self.height <= h and self.left + self.width <= w
-        )
+        inside = self.top >= 0 and self.left >= 0 and self.top + self.height <= h and self.left + self.width <= w
         if self.height < 1 or self.width < 1 or not inside:
             raise UserError(
                 "crop",
@@ -53,7 +51,7 @@ class Crop:
             UserError: x is of another size than the box was made for.
         """
         if tuple(x.shape[-2:]) != self.size:
-            raise UserError("crop", f"made for pictures of {self.size}, got {tuple(x.shape[-2:])}.")
+            raise UserError("crop", f"made for images of {self.size}, got {tuple(x.shape[-2:])}.")
         return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
     def pinv(self, y: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
     x → 8 bits → Pillow's encoder → Pillow's decoder → x's range
 
-Palette draws the quality Q from 5 to 30 with p(Q) ∝ e^(−Q/10), so that heavy damage is seen more often. Bytes
+Palette draws the quality Q from 5 to 30 with p(Q) ∝ e^(−Q/10), so that heavy degradation is seen more often. Bytes
 are rounded and clamped, so that A(A(x)) = A(x), and A(pinv(y)) = y with pinv(y) = y, hold nearly: on
 photographs of 256 pixels to 0.03–0.05 of 255 levels in the mean, to tens in single pixels. `JPEG` is the
 operator without bytes. Rounding has no slope, and gradients pass straight through (Bengio et al. 2013).
@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from scorefield.data.images import to_float, to_pil, to_tensor, to_uint8
+from scorefield.data.image import to_float, to_pil, to_tensor, to_uint8
 from scorefield.degradations.base import Shown, all_to_predict, dice
 from scorefield.degradations.jpeg import JPEG, Subsampling
 from scorefield.errors import UserError
@@ -53,9 +53,9 @@ class EncodedJPEG:
             UserError: another number of channels.
         """
         if x.shape[1] not in (1, 3):
-            raise UserError("jpeg", f"made for 1 or 3 channels, the picture has {x.shape[1]}.")
+            raise UserError("jpeg", f"made for 1 or 3 channels, the image has {x.shape[1]}.")
         pixels = to_uint8(x, self.value_range).cpu()
-        coded = torch.stack([self._coded(picture) for picture in pixels])
+        coded = torch.stack([self._coded(image) for image in pixels])
         y = to_float(coded, self.value_range).to(x)
         return y + (x - x.detach()) if x.requires_grad else y
 

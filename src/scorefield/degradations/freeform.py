@@ -6,17 +6,17 @@ the axis at every other vertex (2π − θ),
     v ~ U{4 … 11},   θ ~ U(2π/5 − a, 2π/5 + b),   a, b ~ U(0, 2π/15) for each stroke,
     r ~ N(d/8, (d/16)²) cut to [0, d/4],   d = √(H² + W²),
 
-as a line of width U(12, 40) with round joints, for pictures of 256 × 256; other sizes scale it by
+as a line of width U(12, 40) with round joints, for images of 256 × 256; other sizes scale it by
 √(HW)/256. One to three strokes make a mask, which is mirrored left to right and top to bottom by chance
 (Yu et al. 2019, Algorithm 1, with the numbers of the authors' program, which the paper leaves open).
 
 Of rectangles the papers say no more than their number and cover. Here n ~ U{1 … 5} of them share out
-c ~ U(0.1, 0.4) of the picture in proportion to U(½, 3/2) each, and one of share s is
+c ~ U(0.1, 0.4) of the image in proportion to U(½, 3/2) each, and one of share s is
 
     H √(s a) × W √(s / a),     a = 2^U(−1, 1),
 
-at any place within the picture. They may overlap. If their union then covers less than 0.1, all but n is
-drawn again, which keeps n's law.
+at any place within the image. They may overlap. If their union then covers less than 0.1, all but n is
+drawn again, which keeps n's distribution.
 
 References:
     Yu et al. (2019), Algorithm 1. https://arxiv.org/abs/1806.03589
@@ -51,8 +51,8 @@ class Brush:
     Args:
         strokes: fewest and most.
         vertices: of a stroke, fewest and most.
-        width: of a stroke in pixels, least and greatest, in pictures of 256 × 256.
-        cover: bounds of the share of the picture that is filled, e.g. (0.2, 0.3) to measure by.
+        width: of a stroke in pixels, least and greatest, in images of 256 × 256.
+        cover: bounds of the share of the image that is filled, e.g. (0.2, 0.3) to measure by.
 
     Raises:
         UserError: a range that falls or leaves what can be drawn.
@@ -79,8 +79,8 @@ class Brush:
         return _within("brush", lambda luck: self._painted(h, w, luck), self.cover, dice(generator))
 
     def _painted(self, h: int, w: int, luck: Random) -> NDArray[np.uint8]:
-        picture = Image.new("L", (w, h))
-        canvas = ImageDraw.Draw(picture)
+        image = Image.new("L", (w, h))
+        canvas = ImageDraw.Draw(image)
         left, top = luck.random() < 0.5, luck.random() < 0.5  # mirrored
         for _ in range(luck.randint(*self.strokes)):
             points = [
@@ -92,7 +92,7 @@ class Brush:
             r = wide / 2
             for x, y in points:
                 canvas.ellipse((x - r, y - r, x + r, y + r), fill=1)
-        return np.asarray(picture)
+        return np.asarray(image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class Boxes:
 
     Args:
         count: fewest and most, each number as likely.
-        cover: bounds of the share of the picture that they fill together.
+        cover: bounds of the share of the image that they fill together.
 
     Raises:
         UserError: a range that falls or leaves what can be drawn.
@@ -138,8 +138,8 @@ class FreeForm:
 
     Args:
         brush: share of masks that are strokes.
-        strokes: law of those.
-        boxes: law of the others.
+        strokes: distribution of those.
+        boxes: distribution of the others.
 
     Raises:
         UserError: a share that is not within 0 and 1.
@@ -160,7 +160,7 @@ class FreeForm:
 
 
 def _zigzag(h: int, w: int, vertices: int, luck: Random) -> list[tuple[float, float]]:
-    """A start and as many points after it, (x, y), none beyond the picture."""
+    """A start and as many points after it, (x, y), none beyond the image."""
     least, most = _ANGLE - luck.uniform(0, _SPREAD), _ANGLE + luck.uniform(0, _SPREAD)
     mean = math.hypot(h, w) / 8
     x, y = luck.uniform(0, w), luck.uniform(0, h)
@@ -176,7 +176,7 @@ def _zigzag(h: int, w: int, vertices: int, luck: Random) -> list[tuple[float, fl
 
 
 def _placed(h: int, w: int, share: float, luck: Random) -> Box:
-    """A rectangle of that share of the picture, anywhere within."""
+    """A rectangle of that share of the image, anywhere within."""
     aspect = 2 ** luck.uniform(-1, 1)
     height = min(max(1, round(h * math.sqrt(share * aspect))), h)
     width = min(max(1, round(w * math.sqrt(share / aspect))), w)
@@ -190,16 +190,14 @@ def _filled(h: int, w: int, boxes: list[Box]) -> NDArray[np.uint8]:
     return fill
 
 
-def _within(
-    where: str, paint: Callable[[Random], NDArray[np.uint8]], cover: tuple[float, float], luck: Random
-) -> Mask:
+def _within(where: str, paint: Callable[[Random], NDArray[np.uint8]], cover: tuple[float, float], luck: Random) -> Mask:
     """The first mask of many that covers as much as it should, and neither nothing nor all."""
     for _ in range(_TRIES):
         fill = paint(luck)
         filled, size = int(np.count_nonzero(fill)), fill.size
         if 0 < filled < size and cover[0] * size <= filled <= cover[1] * size:
             return Mask(fill=torch.from_numpy(fill.astype(np.float32))[None, None])
-    raise UserError(where, f"no mask of {_TRIES} covers {cover[0]:.0%} to {cover[1]:.0%} of the picture.")
+    raise UserError(where, f"no mask of {_TRIES} covers {cover[0]:.0%} to {cover[1]:.0%} of the image.")
 
 
 def _check_range(where: str, what: str, range_: tuple[float, float], least: float, most: float) -> None:

@@ -17,7 +17,7 @@ operator that only averages chroma, so that methods that need Aᵀ have one.
 
 A decoder clamps and rounds to bytes, and most smooth the chroma that they enlarge. From Pillow's encoder
 and decoder A differs by 0.02 to 0.3 of 255 levels in the mean on grey photographs, 0.5 to 1.1 on color with
-4:4:4, and with 4:2:0 0.8 to 1.4 at 320 pixels, 1.7 at 128. Such a picture is brought back onto what A can
+4:4:4, and with 4:2:0 0.8 to 1.4 at 320 pixels, 1.7 at 128. Such an image is brought back onto what A can
 give by one more A.
 
 References:
@@ -82,7 +82,7 @@ Tables = tuple[tuple[int, ...], tuple[int, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class JPEG:
-    """The operator of a JPEG file written and read again; a grey picture has luma alone.
+    """The operator of a JPEG file written and read again; a grey image has luma alone.
 
     Args:
         quality: 1 to 100, as libjpeg counts.
@@ -116,7 +116,7 @@ class JPEG:
             UserError: another number of channels.
         """
         if x.shape[1] not in (1, 3):
-            raise UserError("jpeg", f"made for 1 or 3 channels, the picture has {x.shape[1]}.")
+            raise UserError("jpeg", f"made for 1 or 3 channels, the image has {x.shape[1]}.")
         low, high = self.value_range
         luma, chroma = self.tables or standard_tables(self.quality)
         levels = (x - low) * (255 / (high - low)) - 128  # of Y, and of grey; chroma has no offset
@@ -129,7 +129,7 @@ class JPEG:
         return (back + 128) * ((high - low) / 255) + low
 
     def pinv(self, y: Tensor) -> Tensor:
-        """Y itself: a picture that went through once goes through unchanged."""
+        """Y itself: an image that went through once goes through unchanged."""
         return y
 
     def shown(self, y: Tensor, *, generator: Generator) -> Shown:
@@ -147,8 +147,8 @@ def standard_tables(quality: int) -> Tables:
 def read_jpeg(path: str | Path, value_range: tuple[float, float] = (-1.0, 1.0)) -> JPEG | Turned:
     """The operator that a JPEG file has been through, from the tables in its header.
 
-    Its `quality` is the one whose standard tables are nearest. Where a picture is stored turned, so was the
-    damage.
+    Its `quality` is the one whose standard tables are nearest. Where an image is stored turned, so was the
+    degradation.
 
     Raises:
         UserError: no JPEG file that can be read, or one with other channels than grey or color.

@@ -44,7 +44,7 @@ class CenterBox:
     """A box in the middle.
 
     Args:
-        share: its side over the picture's.
+        share: its side over the image's.
     """
 
     share: float = 0.5
@@ -60,7 +60,7 @@ class CenterBox:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """A share of the picture at one side, half of it by default.
+    """A share of the image at one side, half of it by default.
 
     Args:
         side: left, right, top or bottom.
@@ -93,10 +93,10 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Uncropping:
-    """A picture to be drawn on: at one side, each as likely, or, as often, around all four.
+    """An image to be drawn on: at one side, each as likely, or, as often, around all four.
 
     Args:
-        share: of the picture's area that is gone; half in Palette.
+        share: of the image's area that is gone; half in Palette.
 
     Raises:
         UserError: a share that is not between 0 and 1.
@@ -109,7 +109,7 @@ class Uncropping:
             raise UserError("uncropping", f"a share lies between 0 and 1, got {self.share:g}.")
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Mask:
-        """A side, or a frame of the picture's aspect; (1, 1, H, W)."""
+        """A side, or a frame of the image's aspect; (1, 1, H, W)."""
         luck = dice(generator)
         if luck.random() < 0.5:
             side = luck.choice(("left", "right", "top", "bottom"))

@@ -1,4 +1,4 @@
-"""Damage by name, as it is written on a command line: `jpeg:10`, `grey`, `mask:left`; several in their order.
+"""Degradation by name, as it is written on a command line: `jpeg:10`, `grey`, `mask:left`; several in their order.
 
 | text | operator |
 | --- | --- |
@@ -12,9 +12,9 @@
 | `mask:brush:SEED` | the same, of those that are drawn by chance |
 | `crop:N`, `crop:T,R,B,L` | `Crop`: N pixels off all around; off top, right, bottom, left |
 
-A name does not say how large the picture is. So it is read in two steps: `parse_damage` sees that it can
-be meant, and `Damage.operator` makes the operator for pictures of one shape. The other way round,
-`Damage.before` tells the size that a picture had from the size of what is left.
+A name does not say how large the image is. So it is read in two steps: `parse_degradation` sees that it can
+be meant, and `DegradationSpec.operator` makes the operator for images of one shape. The other way round,
+`DegradationSpec.before` tells the size that an image had from the size of what is left.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,13 +47,13 @@ def _same(size: Size) -> Size:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Damage:
-    """An operator that waits for the shape of the pictures.
+class DegradationSpec:
+    """An operator that waits for the shape of the images.
 
     Args:
         text: as it was written.
-        operator: the operator for pictures of (C, H, W) whose black and white are the range's ends.
-        before: (H, W) of the picture, from (H, W) of what is left of it.
+        operator: the operator for images of (C, H, W) whose black and white are the range's ends.
+        before: (H, W) of the image, from (H, W) of what is left of it.
         noise: standard deviation of Gaussian noise in what is left, in steps of 8 bits.
     """
 
@@ -63,19 +63,19 @@ class Damage:
     noise: float = 0.0
 
 
-def parse_damage(texts: str | Sequence[str]) -> Damage:
-    """The damage that these words mean, in the order given.
+def parse_degradation(texts: str | Sequence[str]) -> DegradationSpec:
+    """The degradation that these words mean, in the order given.
 
     Raises:
         UserError: an unknown name, an argument that cannot be meant, or no word at all.
     """
     parts = [_one(text) for text in ([texts] if isinstance(texts, str) else texts)]
     if not parts:
-        raise UserError("damage", "none is named.", f"Known: {', '.join(DAMAGES)}.")
+        raise UserError("degradation", "none is named.", f"Known: {', '.join(DEGRADATIONS)}.")
     if len(parts) == 1:
         return parts[0]
     if any(part.noise for part in parts[:-1]):
-        raise UserError("damage", "noise comes last.", "Name it after the other damage.")
+        raise UserError("degradation", "noise comes last.", "Name it after the other degradation.")
 
     def operator(shape: Shape, value_range: ValueRange) -> Degradation:
         made: list[Degradation] = []
@@ -90,20 +90,22 @@ def parse_damage(texts: str | Sequence[str]) -> Damage:
         return size
 
     text = ", ".join(part.text for part in parts)
-    return Damage(text=text, operator=operator, before=before, noise=parts[-1].noise)
+    return DegradationSpec(text=text, operator=operator, before=before, noise=parts[-1].noise)
 
 
-def fixed_damage(text: str, degradation: Degradation, *, before: Callable[[Size], Size] = _same) -> Damage:
-    """A damage whose operator is the same whatever the shape."""
+def fixed_degradation(
+    text: str, degradation: Degradation, *, before: Callable[[Size], Size] = _same
+) -> DegradationSpec:
+    """A degradation whose operator is the same whatever the shape."""
 
     def operator(shape: Shape, value_range: ValueRange) -> Degradation:
         return degradation
 
-    return Damage(text=text, operator=operator, before=before)
+    return DegradationSpec(text=text, operator=operator, before=before)
 
 
-def crop_margins(margins: tuple[int, int, int, int], text: str = "crop") -> Damage:
-    """The damage that cuts so many pixels from top, right, bottom and left.
+def crop_margins(margins: tuple[int, int, int, int], text: str = "crop") -> DegradationSpec:
+    """The degradation that cuts so many pixels from top, right, bottom and left.
 
     Raises:
         UserError: nothing to cut, or a negative number.
@@ -116,56 +118,56 @@ def crop_margins(margins: tuple[int, int, int, int], text: str = "crop") -> Dama
         h, w = shape[1:]
         height, width = h - top - bottom, w - left - right
         if height < 1 or width < 1:
-            raise UserError(text, f"nothing of a picture of {h}×{w} would be left.")
+            raise UserError(text, f"nothing of an image of {h}×{w} would be left.")
         return Crop(top=top, left=left, height=height, width=width, size=(h, w))
 
-    return Damage(
+    return DegradationSpec(
         text=text, operator=operator, before=lambda size: (size[0] + top + bottom, size[1] + left + right)
     )
 
 
-def _one(text: str) -> Damage:
+def _one(text: str) -> DegradationSpec:
     name, _, argument = text.strip().partition(":")
-    if name not in DAMAGES:
-        raise UserError("damage", f"no such damage {name!r}.", did_you_mean(name, DAMAGES))
-    return DAMAGES[name](argument, text)
+    if name not in DEGRADATIONS:
+        raise UserError("degradation", f"no such degradation {name!r}.", did_you_mean(name, DEGRADATIONS))
+    return DEGRADATIONS[name](argument, text)
 
 
-def _grey(argument: str, text: str) -> Damage:
+def _grey(argument: str, text: str) -> DegradationSpec:
     if argument:
         raise UserError(text, "grey has nothing to set.", "Write grey.")
-    return fixed_damage(text, Grey())
+    return fixed_degradation(text, Grey())
 
 
-def _downscale(argument: str, text: str) -> Damage:
-    damage = Downscale(factor=_whole(argument, text, "downscale:4"))
-    f = damage.factor
-    return fixed_damage(text, damage, before=lambda size: (size[0] * f, size[1] * f))
+def _downscale(argument: str, text: str) -> DegradationSpec:
+    degradation = Downscale(factor=_whole(argument, text, "downscale:4"))
+    f = degradation.factor
+    return fixed_degradation(text, degradation, before=lambda size: (size[0] * f, size[1] * f))
 
 
-def _blur(argument: str, text: str) -> Damage:
-    damage = Blur(std=_number(argument, text, "blur:2"))
-    return fixed_damage(text, damage)
+def _blur(argument: str, text: str) -> DegradationSpec:
+    degradation = Blur(std=_number(argument, text, "blur:2"))
+    return fixed_degradation(text, degradation)
 
 
-def _noise(argument: str, text: str) -> Damage:
+def _noise(argument: str, text: str) -> DegradationSpec:
     std = _number(argument, text, "noise:25")
     if not 0 < std <= 255:
         raise UserError(text, f"a noise is above 0 and at most 255 steps, got {std:g}.")
-    return Damage(text=text, operator=lambda _shape, _range: Identity(), noise=std)
+    return DegradationSpec(text=text, operator=lambda _shape, _range: Identity(), noise=std)
 
 
-def _scratches(argument: str, text: str) -> Damage:
+def _scratches(argument: str, text: str) -> DegradationSpec:
     seed = _whole(argument or "0", text, "scratches:7")
 
     def operator(shape: Shape, value_range: ValueRange) -> Degradation:
-        law = Scratches(value_range=value_range)
-        return law.draw((1, *shape), generator=Generator().manual_seed(seed))
+        distribution = Scratches(value_range=value_range)
+        return distribution.draw((1, *shape), generator=Generator().manual_seed(seed))
 
-    return Damage(text=text, operator=operator)
+    return DegradationSpec(text=text, operator=operator)
 
 
-def _jpeg(argument: str, text: str) -> Damage:
+def _jpeg(argument: str, text: str) -> DegradationSpec:
     number, _, kept = argument.partition(",")
     quality, subsampling = _whole(number, text, "jpeg:10"), cast(Subsampling, kept or "4:2:0")
     JPEG(quality=quality, subsampling=subsampling)  # or a clear word at once
@@ -173,18 +175,16 @@ def _jpeg(argument: str, text: str) -> Damage:
     def operator(_: Shape, value_range: ValueRange) -> Degradation:
         return JPEG(quality=quality, subsampling=subsampling, value_range=value_range)
 
-    return Damage(text=text, operator=operator)
+    return DegradationSpec(text=text, operator=operator)
 
 
-def _mask(argument: str, text: str) -> Damage:
+def _mask(argument: str, text: str) -> DegradationSpec:
     if mask_family(argument) is None and not Path(argument).is_file():
-        raise UserError(
-            text, "no such mask.", f"Give a picture file (white = fill) or one of {', '.join(MASKS)}."
-        )
-    return Damage(text=text, operator=lambda shape, _: named_mask(argument, shape[1:]))
+        raise UserError(text, "no such mask.", f"Give an image file (white = fill) or one of {', '.join(MASKS)}.")
+    return DegradationSpec(text=text, operator=lambda shape, _: named_mask(argument, shape[1:]))
 
 
-def _crop(argument: str, text: str) -> Damage:
+def _crop(argument: str, text: str) -> DegradationSpec:
     numbers = [_whole(part, text, "crop:8 or crop:0,8,0,8") for part in argument.split(",")]
     if len(numbers) not in (1, 4):
         raise UserError(text, "give one number, or four: top, right, bottom, left.")
@@ -192,7 +192,7 @@ def _crop(argument: str, text: str) -> Damage:
     return crop_margins((top, right, bottom, left), text)
 
 
-DAMAGES: dict[str, Callable[[str, str], Damage]] = {
+DEGRADATIONS: dict[str, Callable[[str, str], DegradationSpec]] = {
     "grey": _grey,
     "downscale": _downscale,
     "blur": _blur,
@@ -202,7 +202,7 @@ DAMAGES: dict[str, Callable[[str, str], Damage]] = {
     "mask": _mask,
     "crop": _crop,
 }
-"""Name → what makes a `Damage` of the words after the colon."""
+"""Name → what makes a `Degradation` of the words after the colon."""
 
 
 def _whole(words: str, text: str, example: str) -> int:

@@ -1,7 +1,7 @@
-"""Noise that pictures carry: y = x + s n, n ~ N(0, I), the same n at every call.
+"""Noise that images carry: y = x + s n, n ~ N(0, I), the same n at every call.
 
 An operator can be replayed, so the drawn noise is part of it, as a seed. Who is given the operator could take
-the noise away again, which pinv does; a network that mends is shown y alone. Where the strength of a noise is
+the noise away again, which pinv does; a network that restores is shown y alone. Where the strength of a noise is
 known and the noise itself is not, that is no operator but an observation's `noise` (`Observation`).
 """
 
@@ -17,7 +17,7 @@ from scorefield.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """The operator that leaves all as it is, A(x) = x: pictures that nothing but noise has befallen."""
+    """The operator that leaves all as it is, A(x) = x: images that nothing but noise has befallen."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """X itself."""

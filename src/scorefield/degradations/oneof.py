@@ -1,4 +1,4 @@
-"""One of several laws by chance: what a multi-task model learns from."""
+"""One of several distributions by chance: what a multi-task model learns from."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from scorefield.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class OneOf:
-    """The law that draws a family by weight, and an operator from it.
+    """The distribution that draws a family by weight, and an operator from it.
 
     Args:
         families: those to choose from.
@@ -25,11 +25,11 @@ class OneOf:
 
     def __post_init__(self) -> None:
         if not self.families:
-            raise UserError("damage", "there is nothing to choose from.")
+            raise UserError("degradation", "there is nothing to choose from.")
         if self.weights is None:
             return
         if len(self.weights) != len(self.families) or not min(self.weights) > 0:
-            raise UserError("damage", f"{len(self.families)} weights above 0 are needed, got {self.weights}.")
+            raise UserError("degradation", f"{len(self.families)} weights above 0 are needed, got {self.weights}.")
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Degradation:
         """One operator of one family."""

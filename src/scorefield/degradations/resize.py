@@ -1,4 +1,4 @@
-"""Pictures made smaller: each square of f × f pixels becomes its mean.
+"""Images made smaller: each square of f × f pixels becomes its mean.
 
 A A⁺ = 1 with A⁺ the repetition of each pixel, which is also the pseudo-inverse of Moore and Penrose: the
 rows of A are disjoint squares of weight 1/f².
@@ -43,7 +43,7 @@ class Downscale:
         f = self.factor
         if h % f or w % f:
             fits = f"{h - h % f}×{w - w % f}" if min(h, w) >= f else f"at least {f}×{f}"
-            raise UserError("downscale", f"{h}×{w} does not divide by {f}.", f"Cut the picture to {fits}.")
+            raise UserError("downscale", f"{h}×{w} does not divide by {f}.", f"Cut the image to {fits}.")
         return avg_pool2d(x, f)
 
     def pinv(self, y: Tensor) -> Tensor:

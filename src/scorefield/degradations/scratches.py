@@ -3,11 +3,11 @@
     A(x) = (1 − a) ⊙ x + a ⊙ v
 
 with an opacity a of each pixel and a value v of what lies on it: near white where the layer is off, near
-black where dirt is on it. A scratch is an open line that bends little, of about a pixel in a picture of 256 ×
-256; scratches of one picture share their direction by half, as those of a film do. A speck is a small disc.
+black where dirt is on it. A scratch is an open line that bends little, of about a pixel in an image of 256 ×
+256; scratches of one image share their direction by half, as those of a film do. A speck is a small disc.
 All of it is drawn at twice the size and averaged, so that it may be thinner than a pixel.
 
-Where such marks lie is not told to a network that mends: it is shown y, and all of y is to be predicted.
+Where such marks lie is not told to a network that restores: it is shown y, and all of y is to be predicted.
 """
 
 import math
@@ -28,7 +28,7 @@ _FINE = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Scratched:
-    """The operator that lays marks upon a picture.
+    """The operator that lays marks upon an image.
 
     Args:
         opacity: a, (1, 1, H, W), within 0 and 1.
@@ -54,12 +54,12 @@ class Scratched:
 
 @dataclass(frozen=True, kw_only=True)
 class Scratches:
-    """The law of marks; see the module.
+    """The distribution of marks; see the module.
 
     Args:
         lines: fewest and most scratches.
         specks: fewest and most specks.
-        width: of lines, least and greatest, in pixels of a picture of 256 × 256.
+        width: of lines, least and greatest, in pixels of an image of 256 × 256.
         value_range: black and white in x.
 
     Raises:
@@ -77,7 +77,7 @@ class Scratches:
                 raise UserError("scratches", f"{what} go from 0 or more upwards, got {low:g} to {high:g}.")
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Scratched:
-        """One picture's marks."""
+        """One image's marks."""
         h, w = shape[-2:]
         luck = dice(generator)
         opacity, level = (Image.new("L", (_FINE * w, _FINE * h)) for _ in range(2))

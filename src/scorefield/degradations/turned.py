@@ -1,7 +1,7 @@
-"""Damage done before a picture was turned upright: A'(x) = T A(T⁻¹ x), T a turn or a mirror image.
+"""Degradation done before an image was turned upright: A'(x) = T A(T⁻¹ x), T a turn or a mirror image.
 
-Cameras store pictures as they were held and say so (EXIF orientation, 1 to 8). JPEG's blocks lie in the
-picture as it is stored; what is read is upright.
+Cameras store images as they were held and say so (EXIF orientation, 1 to 8). JPEG's blocks lie in the
+image as it is stored; what is read is upright.
 
 References:
     CIPA DC-008 (Exif 2.32), §4.6.4, Orientation. https://www.cipa.jp/std/documents/e/DC-X008-Translation-2019-E.pdf
@@ -30,10 +30,10 @@ _WAYS: dict[int, tuple[int, tuple[int, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Turned:
-    """The operator of a damage that a stored picture went through, for the upright one.
+    """The operator of a degradation that a stored image went through, for the upright one.
 
     Args:
-        degradation: A, of the picture as it is stored.
+        degradation: A, of the image as it is stored.
         orientation: EXIF's number.
 
     Raises:

@@ -1,7 +1,7 @@
 """How good is it? Images and features in, numbers out; nothing here knows a model."""
 
-from scorefield.evaluation.classifier import Classifier, train_classifier
-from scorefield.evaluation.distances import (
+from scorefield.metrics.classifier import Classifier, train_classifier
+from scorefield.metrics.distances import (
     energy_distance,
     frechet_distance,
     frechet_from_statistics,
@@ -9,7 +9,7 @@ from scorefield.evaluation.distances import (
     kernel_distance,
     moments,
 )
-from scorefield.evaluation.features import (
+from scorefield.metrics.features import (
     ClassifierFeatures,
     Extracted,
     Features,
@@ -19,13 +19,13 @@ from scorefield.evaluation.features import (
     load_features,
     random_features,
 )
-from scorefield.evaluation.fidelity import ms_ssim, psnr, ssim
-from scorefield.evaluation.inception import InceptionFeatures, inception_features
-from scorefield.evaluation.intervals import Interval, bootstrap, jackknife
-from scorefield.evaluation.lpips import LPIPS, read_lpips
-from scorefield.evaluation.mobilenet import MobileNetFeatures, mobilenet_features
-from scorefield.evaluation.neighbours import nearest
-from scorefield.evaluation.perceptual import agreement, feature_distance
+from scorefield.metrics.fidelity import ms_ssim, psnr, ssim
+from scorefield.metrics.inception import InceptionFeatures, inception_features
+from scorefield.metrics.intervals import Interval, bootstrap, jackknife
+from scorefield.metrics.lpips import LPIPS, read_lpips
+from scorefield.metrics.mobilenet import MobileNetFeatures, mobilenet_features
+from scorefield.metrics.neighbours import nearest
+from scorefield.metrics.perceptual import agreement, feature_distance
 
 __all__ = [
     "LPIPS",

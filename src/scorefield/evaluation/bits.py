@@ -1,4 +1,4 @@
-"""Bits per dimension of pictures that a model did not learn from, see `scorefield.likelihood`."""
+"""Bits per dimension of images that a model did not learn from, see `scorefield.likelihood`."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -6,31 +6,31 @@ from typing import Any
 
 import torch
 
-from scorefield.data.images import to_float
-from scorefield.data.imageset import ImageSet, chosen
+from scorefield.data.image import to_float
+from scorefield.data.image_set import ImageSet, chosen
 from scorefield.errors import UserError
-from scorefield.evaluation.reference import Track, stamp
 from scorefield.evaluation.report import check_shape
 from scorefield.likelihood import Likelihood, log_likelihood
+from scorefield.metrics.reference import Track, stamp
 from scorefield.model import ScoreModel
-from scorefield.samplers.flow import torchdiffeq
+from scorefield.samplers.adaptive_ode import torchdiffeq
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bits:
-    """Bits per dimension of held-out pictures; see `scorefield.likelihood`.
+    """Bits per dimension of held-out images; see `scorefield.likelihood`.
 
     Args:
-        n: pictures, a fixed random choice.
+        n: images, a fixed random choice.
         data: their set's name, number and digest.
-        mean: over pictures.
-        standard_error: of the mean, over pictures, dequantisation and probes together.
-        each: per picture.
+        mean: over images.
+        standard_error: of the mean, over images, dequantisation and probes together.
+        each: per image.
         dequantize: "uniform", or None.
         trace: "hutchinson" or "exact".
         rtol: of the solver, and its atol.
         sigma_range: σ_min and σ_max.
-        evaluations: of the network for each picture, each with one product.
+        evaluations: of the network for each image, each with one product.
         seconds: in all.
     """
 
@@ -51,7 +51,7 @@ class Bits:
         how = f"uniform dequantisation, {self.trace} trace, dopri5 at {self.rtol:g}"
         return {
             "bits per dimension": f"{self.mean:.3f} ± {self.standard_error:.3f}  (standard error)",
-            "of pictures": f"{self.n} of {self.data}",
+            "of images": f"{self.n} of {self.data}",
             "by": f"{how}, {self.evaluations} evaluations each, {self.seconds:.0f} s",
         }
 
@@ -70,25 +70,25 @@ def bits_per_dimension(
     batch: int = 50,
     track: Track = lambda words, share: None,
 ) -> Bits:
-    """Log-likelihood of n held-out pictures, each with one draw of dequantisation and of Hutchinson's probe.
+    """Log-likelihood of n held-out images, each with one draw of dequantisation and of Hutchinson's probe.
 
     Args:
         model: whose likelihood it is.
-        test: pictures that it did not learn from.
+        test: images that it did not learn from.
         n: so many of them, or all there are.
         rtol: see `samplers.RungeKutta`; also its atol.
         seed: of the draws.
-        batch: pictures at once.
+        batch: images at once.
         track: told how far it is.
 
     Raises:
-        UserError: pictures of another shape, fewer than two, or see `likelihood.log_likelihood`.
+        UserError: images of another shape, fewer than two, or see `likelihood.log_likelihood`.
     """
     torchdiffeq()
     check_shape(model, test)
     kept = chosen(len(test), n)
     if len(kept) < 2:
-        raise UserError("likelihood", f"a standard error needs at least two pictures, got {len(kept)}.")
+        raise UserError("likelihood", f"a standard error needs at least two images, got {len(kept)}.")
     parts = to_float(test.images[torch.tensor(kept)], model.value_range).split(batch)
     generator = torch.Generator(model.device).manual_seed(seed)
     begun, found = time.perf_counter(), list[Likelihood]()

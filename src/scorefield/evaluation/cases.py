@@ -1,10 +1,10 @@
-"""Damage to measure by, in words: `dejpeg:10`, `inpaint:brush`, `uncrop:left`.
+"""Degradation to measure by, in words: `dejpeg:10`, `inpaint:brush`, `uncrop:left`.
 
-| case | law of the damage |
+| case | distribution of the degradation |
 | --- | --- |
 | `colorize` | `Grey` |
 | `inpaint`, `inpaint:NAME` | `FreeForm`, as in training; brush, boxes, center, left, right, top, bottom |
-| `inpaint:brush,20-30`, `inpaint:boxes,2-8` | the same that cover 20 to 30 or 2 to 8 % of the picture |
+| `inpaint:brush,20-30`, `inpaint:boxes,2-8` | the same that cover 20 to 30 or 2 to 8 % of the image |
 | `uncrop`, `uncrop:SIDE` | `Uncropping`: a side or all four; left, right, top or bottom |
 | `dejpeg:Q` | `EncodedJPEG` of quality Q; without Q as in training, 5 to 30, p(Q) ∝ e^(−Q/10) |
 | `upscale:F`, `deblur:S`, `denoise:S` | `Downscale`, `Blur` in pixels, `Noisy` of 255; 2, 2, 25 |
@@ -33,12 +33,12 @@ from scorefield.degradations.mask import Side
 from scorefield.errors import UserError, did_you_mean
 
 ValueRange = tuple[float, float]
-Law = Callable[[ValueRange], DegradationFamily]
+Distribution = Callable[[ValueRange], DegradationFamily]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fixed:
-    """The law of one operator."""
+    """The distribution of one operator."""
 
     operator: EncodedJPEG
 
@@ -49,17 +49,17 @@ class Fixed:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A task with the law of its damage.
+    """A task with the distribution of its degradation.
 
     Args:
         task: a model's name of it.
         text: as it was written.
-        law: the law, for pictures whose black and white are the range's ends.
+        distribution: the distribution, for images whose black and white are the range's ends.
     """
 
     task: str
     text: str
-    law: Law
+    distribution: Distribution
 
     @property
     def slug(self) -> str:
@@ -76,7 +76,7 @@ def parse_case(text: str) -> Case:
     task, _, argument = text.strip().partition(":")
     if task not in CASES:
         raise UserError("task", f"no such task to measure {task!r}.", did_you_mean(task, CASES))
-    return Case(task=task, text=text.strip(), law=CASES[task](argument, text))
+    return Case(task=task, text=text.strip(), distribution=CASES[task](argument, text))
 
 
 def jpeg_cases(text: str, qualities: list[int]) -> list[Case]:
@@ -86,13 +86,13 @@ def jpeg_cases(text: str, qualities: list[int]) -> list[Case]:
     return [parse_case(text)]
 
 
-def _grey(argument: str, text: str) -> Law:
+def _grey(argument: str, text: str) -> Distribution:
     if argument:
         raise UserError(text, "colorize has nothing to set.", "Write colorize.")
     return lambda _: Grey()
 
 
-def _mask(argument: str, text: str) -> Law:
+def _mask(argument: str, text: str) -> Distribution:
     name, _, share = argument.partition(",")
     family = MASKS.get(name) if name else FreeForm()
     if family is None or isinstance(family, Uncropping):
@@ -106,7 +106,7 @@ def _mask(argument: str, text: str) -> Law:
     return lambda _: family
 
 
-def _uncrop(argument: str, text: str) -> Law:
+def _uncrop(argument: str, text: str) -> Distribution:
     if not argument:
         return lambda _: Uncropping()
     family = MASKS.get(argument)
@@ -115,7 +115,7 @@ def _uncrop(argument: str, text: str) -> Law:
     return lambda _: family
 
 
-def _jpeg(argument: str, text: str) -> Law:
+def _jpeg(argument: str, text: str) -> Distribution:
     if not argument:
         return lambda value_range: RandomJPEG(value_range=value_range)
     quality = int(_number(argument, text))
@@ -123,29 +123,29 @@ def _jpeg(argument: str, text: str) -> Law:
     return lambda value_range: Fixed(operator=EncodedJPEG(quality=quality, value_range=value_range))
 
 
-def _downscale(argument: str, text: str) -> Law:
+def _downscale(argument: str, text: str) -> Distribution:
     family = Downscale(factor=int(_number(argument or "2", text)))
     return lambda _: family
 
 
-def _blur(argument: str, text: str) -> Law:
+def _blur(argument: str, text: str) -> Distribution:
     family = Blur(std=_number(argument or "2", text))
     return lambda _: family
 
 
-def _noise(argument: str, text: str) -> Law:
+def _noise(argument: str, text: str) -> Distribution:
     levels = _number(argument or "25", text)
     Noisy(std=levels)
     return lambda value_range: Noisy(std=levels * (value_range[1] - value_range[0]) / 255)
 
 
-def _scratches(argument: str, text: str) -> Law:
+def _scratches(argument: str, text: str) -> Distribution:
     if argument:
         raise UserError(text, "descratch has nothing to set.", "Write descratch.")
     return lambda value_range: Scratches(value_range=value_range)
 
 
-CASES: dict[str, Callable[[str, str], Law]] = {
+CASES: dict[str, Callable[[str, str], Distribution]] = {
     "colorize": _grey,
     "inpaint": _mask,
     "uncrop": _uncrop,
@@ -155,7 +155,7 @@ CASES: dict[str, Callable[[str, str], Law]] = {
     "denoise": _noise,
     "descratch": _scratches,
 }
-"""Task → the law of the words after the colon."""
+"""Task → the distribution of the words after the colon."""
 
 
 def _number(words: str, text: str) -> float:

@@ -1,4 +1,4 @@
-"""Tools of the time before networks, to measure against: 8-bit pictures in, 8-bit pictures out.
+"""Tools of the time before networks, to measure against: 8-bit images in, 8-bit images out.
 
 | name | serves | how |
 | --- | --- | --- |
@@ -7,12 +7,12 @@
 | `replicate` | uncrop | the nearest known pixel |
 | `tv` | dejpeg, denoise | the u that makes ½‖u − g‖² + λ TV(u) least (Rudin, Osher & Fatemi 1992) |
 | `non-local` | dejpeg, denoise | means of pixels whose patches are alike (Buades et al. 2005) |
-| `mean-chroma` | colorize | the grey, and the mean chroma of training pictures |
+| `mean-chroma` | colorize | the grey, and the mean chroma of training images |
 
 TV(u) is the sum over places of the length of the differences to the right and below, of all channels
 together; u is found by fast gradient steps in the dual (Beck & Teboulle 2009). What has a strength, λ of
 `tv` or the filter's h of `non-local`, in levels of 8 bits, is given the one of ten that has the highest mean
-PSNR on training pictures with the same damage, so that nothing is lost to a poor setting.
+PSNR on training images with the same degradation, so that nothing is lost to a poor setting.
 
 References:
     Rudin, Osher & Fatemi (1992). https://doi.org/10.1016/0167-2789(92)90242-F
@@ -31,19 +31,19 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.evaluation.fidelity import psnr
+from scorefield.metrics.fidelity import psnr
 
 STRENGTHS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0, 20.0, 28.0)
 _RADIUS = 3
 _ITERATIONS = 40
 
-Mender = Callable[[Tensor, Tensor], Tensor]
-"""Damaged pictures, uint8 (N, C, H, W), and their holes, bool (N, 1, H, W), to mended ones."""
+Restorer = Callable[[Tensor, Tensor], Tensor]
+"""Degraded images, uint8 (N, C, H, W), and their holes, bool (N, 1, H, W), to restored ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Damaged:
-    """Damaged pictures with what they were.
+class Degraded:
+    """Degraded images with what they were.
 
     Args:
         seen: uint8, (N, C, H, W); grey, or anything, in a hole.
@@ -62,12 +62,12 @@ class Tool:
 
     Args:
         tasks: that it serves.
-        fitted: its best on training pictures, and a few words on what that is.
-        learns: whether that asks for training pictures.
+        fitted: its best on training images, and a few words on what that is.
+        learns: whether that asks for training images.
     """
 
     tasks: tuple[str, ...]
-    fitted: Callable[[Damaged], tuple[Mender, str]]
+    fitted: Callable[[Degraded], tuple[Restorer, str]]
     learns: bool = False
 
 
@@ -104,10 +104,10 @@ def non_local(images: Tensor, strength: float) -> Tensor:
     """
     cv2 = _opencv()
 
-    def one(picture: Any) -> Any:
-        if picture.ndim == 2:
-            return cv2.fastNlMeansDenoising(picture, None, strength, 7, 21)
-        return cv2.fastNlMeansDenoisingColored(picture, None, strength, strength, 7, 21)
+    def one(image: Any) -> Any:
+        if image.ndim == 2:
+            return cv2.fastNlMeansDenoising(image, None, strength, 7, 21)
+        return cv2.fastNlMeansDenoisingColored(image, None, strength, strength, 7, 21)
 
     return _each(images, one)
 
@@ -126,7 +126,7 @@ def opencv_inpaint(images: Tensor, hole: Tensor, *, method: str) -> Tensor:
     cv2 = _opencv()
     flag = {"telea": cv2.INPAINT_TELEA, "ns": cv2.INPAINT_NS}[method]
     masks = iter(hole[:, 0].to(torch.uint8).numpy())
-    return _each(images, lambda picture: cv2.inpaint(picture, next(masks), _RADIUS, flag))
+    return _each(images, lambda image: cv2.inpaint(image, next(masks), _RADIUS, flag))
 
 
 def replicated(images: Tensor, hole: Tensor) -> Tensor:
@@ -139,20 +139,20 @@ def replicated(images: Tensor, hole: Tensor) -> Tensor:
     Raises:
         UserError: what is known is no rectangle.
     """
-    pictures: list[Tensor] = []
-    for picture, unknown in zip(images, hole[:, 0], strict=True):
+    filled: list[Tensor] = []
+    for one, unknown in zip(images, hole[:, 0], strict=True):
         known = ~unknown
         rows, columns = known.any(1).nonzero()[:, 0], known.any(0).nonzero()[:, 0]
         if int(known.sum()) != len(rows) * len(columns) or not len(rows):
-            raise UserError("replicate", "what is known of a picture is no rectangle.", "It serves uncrop.")
-        places = (torch.arange(n) for n in picture.shape[-2:])
+            raise UserError("replicate", "what is known of a one is no rectangle.", "It serves uncrop.")
+        places = (torch.arange(n) for n in one.shape[-2:])
         y, x = (p.clamp(int(k[0]), int(k[-1])) for p, k in zip(places, (rows, columns), strict=True))
-        pictures.append(picture[:, y][:, :, x])
-    return torch.stack(pictures)
+        filled.append(one[:, y][:, :, x])
+    return torch.stack(filled)
 
 
 def mean_chroma(originals: Tensor) -> Tensor:
-    """What a color picture's channels have above its luma in the mean, (C, 1, 1), in levels of 8 bits.
+    """What a color one's channels have above its luma in the mean, (C, 1, 1), in levels of 8 bits.
 
     Args:
         originals: uint8, (N, 3, H, W).
@@ -161,36 +161,36 @@ def mean_chroma(originals: Tensor) -> Tensor:
     return (mean - mean @ torch.tensor([0.299, 0.587, 0.114])).reshape(3, 1, 1)
 
 
-def _with_strength(mend: Callable[[Tensor, float], Tensor]) -> Callable[[Damaged], tuple[Mender, str]]:
+def _with_strength(mend: Callable[[Tensor, float], Tensor]) -> Callable[[Degraded], tuple[Restorer, str]]:
     """Of ten strengths the one with the highest mean PSNR."""
 
-    def fitted(train: Damaged) -> tuple[Mender, str]:
+    def fitted(train: Degraded) -> tuple[Restorer, str]:
         quality = [float(psnr(mend(train.seen, s), train.originals).mean()) for s in STRENGTHS]
         best = STRENGTHS[quality.index(max(quality))]
-        words = f"strength {best:g}, the best of {len(STRENGTHS)} on {len(train.seen)} training pictures"
+        words = f"strength {best:g}, the best of {len(STRENGTHS)} on {len(train.seen)} training images"
         return lambda seen, hole: mend(seen, best), words
 
     return fitted
 
 
-def _inpaints(method: str) -> Callable[[Damaged], tuple[Mender, str]]:
-    def fitted(train: Damaged) -> tuple[Mender, str]:
+def _inpaints(method: str) -> Callable[[Degraded], tuple[Restorer, str]]:
+    def fitted(train: Degraded) -> tuple[Restorer, str]:
         _opencv()
         return lambda seen, hole: opencv_inpaint(seen, hole, method=method), f"radius {_RADIUS}"
 
     return fitted
 
 
-def _replicates(train: Damaged) -> tuple[Mender, str]:
+def _replicates(train: Degraded) -> tuple[Restorer, str]:
     return replicated, "the nearest known pixel"
 
 
-def _tints(train: Damaged) -> tuple[Mender, str]:
+def _tints(train: Degraded) -> tuple[Restorer, str]:
     chroma = mean_chroma(train.originals)
     shown = ", ".join(f"{c:+.0f}" for c in chroma.flatten().tolist())
     return (
         lambda seen, hole: (seen.float() + chroma).round().clamp(0, 255).to(torch.uint8),
-        f"grey and ({shown}), the mean of {len(train.seen)} training pictures",
+        f"grey and ({shown}), the mean of {len(train.seen)} training images",
     )
 
 
@@ -224,15 +224,15 @@ def _divergence(dual: Tensor) -> Tensor:
 
 
 def _each(images: Tensor, mend: Callable[[Any], Any]) -> Tensor:
-    """A function of OpenCV's on every picture: (H, W, 3) in its order of colors, or (H, W)."""
-    mended: list[Tensor] = []
-    for picture in images.cpu():
-        if len(picture) == 1:
-            mended.append(torch.from_numpy(mend(picture[0].contiguous().numpy()))[None])
+    """A function of OpenCV's on every image: (H, W, 3) in its order of colors, or (H, W)."""
+    restored: list[Tensor] = []
+    for image in images.cpu():
+        if len(image) == 1:
+            restored.append(torch.from_numpy(mend(image[0].contiguous().numpy()))[None])
         else:
-            turned = picture.flip(0).permute(1, 2, 0).contiguous().numpy()
-            mended.append(torch.from_numpy(mend(turned)).permute(2, 0, 1).flip(0))
-    return torch.stack(mended)
+            turned = image.flip(0).permute(1, 2, 0).contiguous().numpy()
+            restored.append(torch.from_numpy(mend(turned)).permute(2, 0, 1).flip(0))
+    return torch.stack(restored)
 
 
 def _opencv() -> Any:

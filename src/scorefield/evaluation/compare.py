@@ -1,13 +1,13 @@
-"""Models side by side on pictures that none of them has seen.
+"""Models side by side on images that none of them has seen.
 
-Which of two models knows the data better? Distances between samples and pictures judge the network, the
+Which of two models knows the data better? Distances between samples and images judge the network, the
 sampler and its steps at once, on features that somebody chose. The score-matching losses judge the network
 alone, at every noise level, and differ between models by exactly the difference of their Fisher divergences
 
     L_B(σ) − L_A(σ) = (σ²/d) (E ‖ŝ_B − s‖² − E ‖ŝ_A − s‖²),
 
 because what either lacks to its Fisher divergence, ∫ ‖∇ log p‖² or the noise that can't be told from the
-picture, is a number of the data (Vincent 2011, §4; Song & Ermon 2019, eq. 2; derived in
+image, is a number of the data (Vincent 2011, §4; Song & Ermon 2019, eq. 2; derived in
 `evaluation.losses`). Both are here: losses with intervals, their differences paired, and the samples'
 distances, each with what it cost.
 
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from scorefield.data.imageset import ImageSet, chosen
+from scorefield.data.image_set import ImageSet, chosen
 from scorefield.errors import UserError
 from scorefield.evaluation.losses import (
     Estimate,
@@ -35,11 +35,11 @@ from scorefield.evaluation.losses import (
     Losses,
     common_levels,
     estimate,
-    ladder_levels,
     level_losses,
+    schedule_levels,
 )
-from scorefield.evaluation.reference import Reference, Track, stamp
 from scorefield.evaluation.report import Report, check_shape, measure
+from scorefield.metrics.reference import Reference, Track, stamp
 from scorefield.model import ScoreModel, full_precision
 from scorefield.samplers import plan
 
@@ -55,7 +55,7 @@ class Curve:
 
     @classmethod
     def of(cls, values: Tensor) -> "Curve":
-        """From losses (L, N) of independent pictures."""
+        """From losses (L, N) of independent images."""
         return cls(levels=tuple(estimate(row) for row in values), mean=estimate(values.mean(0)))
 
 
@@ -66,7 +66,7 @@ class Entry:
     Args:
         name: as it was called.
         parameters: numbers in its network.
-        gflops: 10⁹ floating-point operations of one evaluation for one picture, products and sums counted.
+        gflops: 10⁹ floating-point operations of one evaluation for one image, products and sums counted.
         denoising: L(σ) of `evaluation.losses`.
         sliced: S(σ), or None.
         denoising_difference: L(σ) less the first model's, paired; None for the first.
@@ -89,10 +89,10 @@ class Comparison:
     """Models side by side.
 
     Args:
-        n: held-out pictures.
+        n: held-out images.
         data: their set's name, number and digest.
         sigmas: noise levels of pixels in [0, 1], falling.
-        projections: directions for each picture of the sliced loss.
+        projections: directions for each image of the sliced loss.
         seed: of noise, directions and samples.
         entries: the models, in the order asked for.
     """
@@ -112,10 +112,10 @@ class Comparison:
 def check_models(
     models: Mapping[str, ScoreModel], test: ImageSet, *, sampler: str = "heun", steps: int | None = None
 ) -> None:
-    """See before any work that the models can be compared on these pictures.
+    """See before any work that the models can be compared on these images.
 
     Raises:
-        UserError: no model, pictures of another shape or fewer than two, or no such sampler.
+        UserError: no model, images of another shape or fewer than two, or no such sampler.
     """
     if not models:
         raise UserError("models", "none to compare.", "Name at least one.")
@@ -123,29 +123,29 @@ def check_models(
         check_shape(model, test, name=name)
         plan(model, sampler, steps)
     if len(test) < 2:
-        raise UserError(test.name, f"an interval needs at least two pictures, got {len(test)}.")
+        raise UserError(test.name, f"an interval needs at least two images, got {len(test)}.")
 
 
 def choose_levels(
-    models: Mapping[str, ScoreModel], *, count: int = 10, ladder_of: str | None = None
+    models: Mapping[str, ScoreModel], *, count: int = 10, schedule_of: str | None = None
 ) -> tuple[float, ...]:
-    """Noise levels, in units of pixels in [0, 1]: see `losses.common_levels` and `losses.ladder_levels`.
+    """Noise levels, in units of pixels in [0, 1]: see `losses.common_levels` and `losses.schedule_levels`.
 
     Args:
         models: by name.
         count: how many, at most.
-        ladder_of: a model whose ladder gives them, every rung of it.
+        schedule_of: a model whose schedule gives them, every noise level of it.
 
     Raises:
-        UserError: no such model, no ladder, or no level that all models know.
+        UserError: no such model, no schedule, or no level that all models know.
     """
-    if ladder_of is None:
+    if schedule_of is None:
         return common_levels(list(models.values()), count)
-    if ladder_of not in models:
+    if schedule_of not in models:
         raise UserError(
-            "ladder", f"{ladder_of!r} is not among the models compared.", f"Known: {', '.join(models)}."
+            "schedule", f"{schedule_of!r} is not among the models compared.", f"Known: {', '.join(models)}."
         )
-    return ladder_levels(models[ladder_of], list(models.values()))
+    return schedule_levels(models[schedule_of], list(models.values()))
 
 
 def compare(
@@ -163,33 +163,33 @@ def compare(
     batch: int = 32,
     track: Track = lambda words, share: None,
 ) -> tuple[Comparison, dict[str, Tensor]]:
-    """Measure every model on the same pictures with the same noise.
+    """Measure every model on the same images with the same noise.
 
     Args:
         models: by name; differences are taken against the first.
-        test: pictures that none has seen.
+        test: images that none has seen.
         sigmas: noise levels, in units of pixels in [0, 1]; by default `choose_levels`.
-        n: so many of the pictures, a fixed random choice, or all there are.
-        projections: directions for each picture of the sliced loss; 0 leaves it out.
+        n: so many of the images, a fixed random choice, or all there are.
+        projections: directions for each image of the sliced loss; 0 leaves it out.
         reference: from `reference.prepare`, what samples are compared with; without it none are drawn.
         samples: of each model.
         sampler: see `samplers.sample`.
         steps: see `samplers.plan`.
         seed: of noise, directions and samples.
-        batch: pictures at once in the losses.
+        batch: images at once in the losses.
         track: told what is being done and the share of all work, in operations of the networks.
 
     Returns:
         The comparison, and each model's samples, uint8 (samples, C, H, W), if any.
 
     Raises:
-        UserError: models or pictures that can't be compared, or a network that gives NaN.
+        UserError: models or images that can't be compared, or a network that gives NaN.
     """
     check_models(models, test, sampler=sampler, steps=steps)
     sigmas = choose_levels(models) if sigmas is None else tuple(sigmas)
     _check_levels(models, sigmas)
     kept = torch.tensor(chosen(len(test), min(n, len(test))))
-    pictures = test.images[kept].float() / 255
+    images = test.images[kept].float() / 255
     costs = {name: gflops(model) for name, model in models.items()}
     work = _Work(track)
     for name, model in models.items():
@@ -200,9 +200,7 @@ def compare(
     reports: dict[str, Report] = {}
     drawn: dict[str, Tensor] = {}
     for name, model in models.items():
-        found[name] = _losses_of(
-            model, pictures, sigmas, projections, seed, batch, work.teller(name, "losses")
-        )
+        found[name] = _losses_of(model, images, sigmas, projections, seed, batch, work.teller(name, "losses"))
         if reference is not None:
             told = work.teller(name, "samples")
             reports[name], drawn[name], _ = measure(
@@ -216,8 +214,7 @@ def compare(
             )
     first = next(iter(found.values()))
     entries = tuple(
-        _entry(name, model, costs[name], found[name], first, reports.get(name))
-        for name, model in models.items()
+        _entry(name, model, costs[name], found[name], first, reports.get(name)) for name, model in models.items()
     )
     comparison = Comparison(
         n=len(kept), data=stamp(test), sigmas=sigmas, projections=projections, seed=seed, entries=entries
@@ -227,7 +224,7 @@ def compare(
 
 def _losses_of(
     model: ScoreModel,
-    pictures: Tensor,
+    images: Tensor,
     sigmas: Sequence[float],
     projections: int,
     seed: int,
@@ -237,7 +234,7 @@ def _losses_of(
     with full_precision(model):
         return level_losses(
             InPixels(model=model),
-            pictures,
+            images,
             sigmas,
             projections=projections,
             seed=seed,
@@ -247,9 +244,7 @@ def _losses_of(
         )
 
 
-def _entry(
-    name: str, model: ScoreModel, cost: float, losses: Losses, first: Losses, report: Report | None
-) -> Entry:
+def _entry(name: str, model: ScoreModel, cost: float, losses: Losses, first: Losses, report: Report | None) -> Entry:
     return Entry(
         name=name,
         parameters=sum(p.numel() for p in model.network.parameters()),
@@ -263,7 +258,7 @@ def _entry(
 
 
 def gflops(model: ScoreModel) -> float:
-    """10⁹ floating-point operations of one evaluation for one picture: of products and convolutions."""
+    """10⁹ floating-point operations of one evaluation for one image: of products and convolutions."""
     x = torch.zeros(1, *model.shape, device=model.device)
     sigma = torch.full((1,), float(model.sigma_range[1]), device=model.device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -287,7 +282,7 @@ def _check_levels(models: Mapping[str, ScoreModel], sigmas: tuple[float, ...]) -
 
 
 def _difference(values: Tensor | None, first: Tensor | None) -> Curve | None:
-    """Paired by picture and noise; None for the first model itself."""
+    """Paired by image and noise; None for the first model itself."""
     return None if values is None or first is None or values is first else Curve.of(values - first)
 
 

@@ -1,4 +1,4 @@
-"""Score-matching losses of a model on held-out pictures, noise level by noise level, with their uncertainty.
+"""Score-matching losses of a model on held-out images, noise level by noise level, with their uncertainty.
 
 **Units.** Models see pixels in ranges of their own, x = a + w u with u in [0, 1], so that a noise level σ of
 u is wσ of x. We compare in u:
@@ -8,7 +8,7 @@ u is wσ of x. We compare in u:
 ŝ being the model's score. n̂ is the same number in all units, and so are the losses below: errors of the
 score times σ, per pixel. A model that knows nothing, ŝ = 0, has L = 1 at every σ.
 
-**Losses.** With d numbers a picture, u = u0 + σn, p_σ the density of u and s = ∇ log p_σ,
+**Losses.** With d numbers an image, u = u0 + σn, p_σ the density of u and s = ∇ log p_σ,
 
     Fisher divergence    F(σ) = (σ²/d) E ‖ŝ − s‖²                             what is meant; s is unknown
     denoising            L(σ) = (1/d) E ‖(D_u(u; σ) − u0)/σ‖² = (1/d) E ‖σŝ + n‖²
@@ -22,12 +22,12 @@ into E ‖n + σs‖² + σ² E ‖s‖². Hence
 C depends on the data alone: it is the error of the best denoiser, which no model gets below, and F is what a
 model adds to it. Therefore **differences of L between models are differences of their Fisher divergences**,
 and so are differences of S (Vincent 2011, §4; Song & Ermon 2019, eqs. 1–2 and 5). S + 1 estimates the same
-number as L without a look at the clean picture; where the two differ by more than their intervals, the
+number as L without a look at the clean image; where the two differ by more than their intervals, the
 model's output is not what its parameterization says. The mean over levels is eq. 6 with λ(σ) = σ².
 
-**Uncertainty.** Pictures are independent and each has its own noise, so the mean of N of them has the
+**Uncertainty.** Images are independent and each has its own noise, so the mean of N of them has the
 interval ± t s/√N at 95 %, s their standard deviation and t Student's of N − 1. All models see the same
-pictures, the same noise and the same v. The differences of their losses, picture by picture, are then far
+images, the same noise and the same v. The differences of their losses, image by image, are then far
 less scattered than the losses, and have intervals of their own.
 
 References:
@@ -44,14 +44,14 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.errors import UserError
-from scorefield.evaluation.intervals import student
+from scorefield.metrics.intervals import student
 from scorefield.model import Denoiser, ScoreModel, expand
 from scorefield.objectives import denoising_score_matching, sliced_score_matching
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over pictures, known to ± half at 95 %."""
+    """A mean over images, known to ± half at 95 %."""
 
     mean: float
     half: float
@@ -99,7 +99,7 @@ def scale_of(model: ScoreModel) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Per noise level and picture, (L, N), float64: L of the module, and S or None."""
+    """Per noise level and image, (L, N), float64: L of the module, and S or None."""
 
     denoising: Tensor
     sliced: Tensor | None
@@ -107,7 +107,7 @@ class Losses:
 
 def level_losses(
     denoiser: Denoiser,
-    pictures: Tensor,
+    images: Tensor,
     sigmas: Sequence[float],
     *,
     projections: int = 1,
@@ -116,28 +116,28 @@ def level_losses(
     device: str | torch.device = "cpu",
     track: Callable[[float], None] = lambda share: None,
 ) -> Losses:
-    """L and S of the module at each σ, picture by picture.
+    """L and S of the module at each σ, image by image.
 
     Noise and directions depend on seed, level, batch and device alone: another denoiser meets the same.
 
     Args:
-        denoiser: in units of the pictures.
-        pictures: clean, float, (N, C, H, W), in [0, 1].
+        denoiser: in units of the images.
+        images: clean, float, (N, C, H, W), in [0, 1].
         sigmas: noise levels, in these units.
-        projections: directions v of the sliced loss for each picture; 0 leaves it out.
+        projections: directions v of the sliced loss for each image; 0 leaves it out.
         seed: of noise and directions.
-        batch: pictures at once.
+        batch: images at once.
         device: where the denoiser computes.
         track: told the share that is done.
 
     Raises:
-        UserError: NaN or infinity among the pictures, or in what the denoiser makes of them.
+        UserError: NaN or infinity among the images, or in what the denoiser makes of them.
     """
-    bad = int((~pictures.isfinite()).flatten(1).any(1).sum())
+    bad = int((~images.isfinite()).flatten(1).any(1).sum())
     if bad:
-        raise UserError("pictures", f"{bad} of {len(pictures)} hold NaN or infinity.", "Look at those.")
+        raise UserError("images", f"{bad} of {len(images)} hold NaN or infinity.", "Look at those.")
     rows: list[Tensor] = []
-    parts = pictures.split(batch)
+    parts = images.split(batch)
     for level, value in enumerate(sigmas):
         found: list[Tensor] = []
         for part, x0 in enumerate(parts):
@@ -146,9 +146,7 @@ def level_losses(
             track((level * len(parts) + part + 1) / (len(sigmas) * len(parts)))
         rows.append(torch.cat(found, 1))
         if not bool(rows[-1].isfinite().all()):
-            raise UserError(
-                "model", f"gives NaN or infinity at σ = {value:g} of pixels in [0, 1].", "Train it again."
-            )
+            raise UserError("model", f"gives NaN or infinity at σ = {value:g} of pixels in [0, 1].", "Train it again.")
     both = torch.stack(rows)
     return Losses(denoising=both[:, 0], sliced=both[:, 1] if projections else None)
 
@@ -177,7 +175,7 @@ def _losses(denoiser: Denoiser, u0: Tensor, value: float, projections: int, gene
 def common_levels(models: Sequence[ScoreModel], count: int = 10) -> tuple[float, ...]:
     """Noise levels of pixels in [0, 1] that every model knows, falling.
 
-    Where a model has a ladder, as NCSN's, it has learned no level between the rungs, so the first ladder
+    Where a model has a schedule, as NCSN's, it has learned no level between the noise levels, so the first schedule
     found gives the levels, thinned to `count`; otherwise they are evenly spaced in log σ.
 
     Raises:
@@ -187,33 +185,29 @@ def common_levels(models: Sequence[ScoreModel], count: int = 10) -> tuple[float,
         raise UserError("levels", f"need at least one, got {count}.")
     low, high = common_range(models)
     for model in models:
-        if model.ladder is not None:
-            return ladder_levels(model, models, count)
+        if model.schedule is not None:
+            return schedule_levels(model, models, count)
     ends = math.log10(high), math.log10(low)
     return tuple(torch.logspace(*ends, count, dtype=torch.float64).tolist())
 
 
-def ladder_levels(
-    owner: ScoreModel, models: Sequence[ScoreModel], count: int | None = None
-) -> tuple[float, ...]:
-    """The rungs of one model's ladder, in units of pixels, that every model knows; all of them, or `count`.
+def schedule_levels(owner: ScoreModel, models: Sequence[ScoreModel], count: int | None = None) -> tuple[float, ...]:
+    """The noise levels of one model's schedule, in units of pixels, that every model knows; all of them, or `count`.
 
     Raises:
-        UserError: it has no ladder, or no rung is common to all.
+        UserError: it has no schedule, or no noise level is common to all.
     """
     low, high = common_range(models)
-    if owner.ladder is None:
-        raise UserError(
-            "ladder", "this model has none: it knows every noise level in its range.", "Name another."
-        )
+    if owner.schedule is None:
+        raise UserError("schedule", "this model has none: it knows every noise level in its range.", "Name another.")
     width = scale_of(owner)[1]
-    rungs = [s / width for s in owner.ladder.tolist() if low * 0.999 <= s / width <= high * 1.001]
-    if not rungs:
-        raise UserError("ladder", f"no rung lies within {low:g} … {high:g}, what all models know.")
-    if count is None or count >= len(rungs):
-        return tuple(rungs)
-    picked = torch.linspace(0, len(rungs) - 1, count).round().int().tolist()
-    return tuple(rungs[i] for i in picked)
+    levels = [s / width for s in owner.schedule.tolist() if low * 0.999 <= s / width <= high * 1.001]
+    if not levels:
+        raise UserError("schedule", f"no noise level lies within {low:g} … {high:g}, what all models know.")
+    if count is None or count >= len(levels):
+        return tuple(levels)
+    picked = torch.linspace(0, len(levels) - 1, count).round().int().tolist()
+    return tuple(levels[i] for i in picked)
 
 
 def common_range(models: Sequence[ScoreModel]) -> tuple[float, float]:

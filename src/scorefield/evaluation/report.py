@@ -1,6 +1,6 @@
-"""A model measured against pictures that it did not learn from.
+"""A model measured against images that it did not learn from.
 
-Every number carries what it was computed with: the number of pictures, the name of the features, the digest
+Every number carries what it was computed with: the number of images, the name of the features, the digest
 of the reference set, how the kernel distance and the score were parted. A distance on features other than the
 standard Inception network's is no FID and is never called so.
 """
@@ -14,20 +14,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield.data.images import to_uint8
-from scorefield.data.imageset import ImageSet
-from scorefield.data.sheets import grid
-from scorefield.denoisers import EVERYWHERE, Interval, conditioned
+from scorefield.data.grids import grid
+from scorefield.data.image import to_uint8
+from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
-from scorefield.evaluation.distances import (
+from scorefield.guidance import EVERYWHERE, Interval, conditioned
+from scorefield.metrics.distances import (
     IS_SPLITS,
     frechet_distance,
     inception_score,
     kernel_distance,
     kernel_parts,
 )
-from scorefield.evaluation.neighbours import nearest
-from scorefield.evaluation.reference import (
+from scorefield.metrics.neighbours import nearest
+from scorefield.metrics.reference import (
     PROBE,
     Reference,
     Track,
@@ -49,17 +49,17 @@ class Report:
     Args:
         n: number of samples.
         features: name of the features.
-        reference: name, split and digest of the pictures compared with, and their number.
+        reference: name, split and digest of the images compared with, and their number.
         frechet: Fréchet distance of the features.
-        frechet_floor: the same for as many real pictures of the training set.
+        frechet_floor: the same for as many real images of the training set.
         kernel: kernel distance of the features, and its standard deviation over subsets.
         kernel_parts: over which subsets it was taken.
         inception_type: exp E KL(p(y|x) ‖ p(y)) of the features' classifier with its deviation, or None.
         splits: parts that it is the mean of.
-        class_accuracy: shares of samples, and of real pictures, that the features' classifier takes for the
-            class that they are of; None where model, pictures and classifier have no classes in common.
-        copies: mean over samples of (ℓ2 distance to the nearest training picture) / (the same for real
-            pictures of the reference). Far below 1 means memorized pictures.
+        class_accuracy: shares of samples, and of real images, that the features' classifier takes for the
+            class that they are of; None where model, images and classifier have no classes in common.
+        copies: mean over samples of (ℓ2 distance to the nearest training image) / (the same for real
+            images of the reference). Far below 1 means memorized images.
         sampler: its name.
         evaluations: of the network for each sample.
         images_per_second: in sampling.
@@ -86,7 +86,7 @@ class Report:
         shown: dict[str, Any] = {
             "samples": f"{self.n}, {self.sampler}, {self.evaluations} evaluations each",
             "reference": self.reference,
-            frechet: f"{self.frechet:.3f}  (real pictures: {self.frechet_floor:.3f})",
+            frechet: f"{self.frechet:.3f}  (real images: {self.frechet_floor:.3f})",
             kernel: f"{self.kernel[0]:.5f} ± {self.kernel[1]:.5f}  ({self.kernel_parts})",
         }
         if self.inception_type is not None:
@@ -94,8 +94,8 @@ class Report:
             shown[score] = f"{mean:.3f} ± {deviation:.3f}  ({self.splits} parts)"
         if self.class_accuracy is not None:
             ours, real = self.class_accuracy
-            shown["class accuracy"] = f"{ours:.3f}  (real pictures: {real:.3f})"
-        shown["nearest training picture"] = f"{self.copies:.2f} times as far as for real pictures"
+            shown["class accuracy"] = f"{ours:.3f}  (real images: {real:.3f})"
+        shown["nearest training image"] = f"{self.copies:.2f} times as far as for real images"
         shown["sampling"] = f"{self.images_per_second:.1f} images/s"
         return shown
 
@@ -105,17 +105,17 @@ class Report:
 
 
 def check_shape(model: ScoreModel, *sets: ImageSet, name: str = "the model") -> None:
-    """See that the pictures are of the model's shape.
+    """See that the images are of the model's shape.
 
     Raises:
         UserError: they are not.
     """
-    for pictures_of in sets:
-        if pictures_of.shape != model.shape:
-            theirs, ours = ("×".join(map(str, shape)) for shape in (pictures_of.shape, model.shape))
+    for images_of in sets:
+        if images_of.shape != model.shape:
+            theirs, ours = ("×".join(map(str, shape)) for shape in (images_of.shape, model.shape))
             raise UserError(
-                pictures_of.name,
-                f"its pictures are {theirs}, {name} draws {ours}.",
+                images_of.name,
+                f"its images are {theirs}, {name} draws {ours}.",
                 "Open them with the model's size and channels.",
             )
 
@@ -136,7 +136,7 @@ def measure(
     """Sample from the model and compare; arguments as in `evaluate`.
 
     Returns:
-        The report, the samples, uint8 (n, C, H, W), and the training pictures nearest to the first of them.
+        The report, the samples, uint8 (n, C, H, W), and the training images nearest to the first of them.
     """
     chosen = plan(model, sampler, steps)
     classes = _classes(model, reference.test, n)
@@ -153,12 +153,12 @@ def measure(
         interval=interval,
         track=lambda done, total, step: track("Sampling", done / total),
     )
-    pictures = to_uint8(drawn, model.value_range).cpu()
+    images = to_uint8(drawn, model.value_range).cpu()
     seconds = time.perf_counter() - begun
-    ours = judged(reference.judge, pictures, lambda share: track("Measuring", 0.9 * share))
+    ours = judged(reference.judge, images, lambda share: track("Measuring", 0.9 * share))
     p, real = ours.probabilities, reference.real.features
     splits = min(IS_SPLITS, n)
-    index, near = nearest(pictures[: min(len(reference.test), PROBE)], reference.train.images)
+    index, near = nearest(images[: min(len(reference.test), PROBE)], reference.train.images)
     report = Report(
         n=n,
         features=reference.judge.name,
@@ -176,7 +176,7 @@ def measure(
         images_per_second=n / seconds,
     )
     track("Measuring", 1.0)
-    return report, pictures, reference.train.images[index[:, 0]]
+    return report, images, reference.train.images[index[:, 0]]
 
 
 def evaluate(
@@ -194,7 +194,7 @@ def evaluate(
     interval: Interval = EVERYWHERE,
     track: Track = lambda words, share: None,
 ) -> tuple[Report, Tensor]:
-    """Sample from the model and compare with the pictures.
+    """Sample from the model and compare with the images.
 
     Args:
         model: what is measured.
@@ -204,24 +204,24 @@ def evaluate(
         sampler: see `samplers.sample`.
         steps: see `samplers.plan`.
         seed: of the samples.
-        batch: pictures at once.
+        batch: images at once.
         features: see `reference.choose_features`.
         guidance: towards the classes, of a model that was trained with labels. Its samples are of the test
-            pictures' classes, in their shares.
+            images' classes, in their shares.
         interval: where in σ it guides.
         track: told how far it is.
 
     Returns:
-        The report, and a sheet of samples over their nearest training pictures, uint8 (20, C, H, W).
+        The report, and a sheet of samples over their nearest training images, uint8 (20, C, H, W).
 
     Raises:
-        UserError: pictures not of the model's shape, too few of them, or guidance of a model without classes.
+        UserError: images not of the model's shape, too few of them, or guidance of a model without classes.
     """
     check_shape(model, train, test)
     plan(model, sampler, steps)  # a name misspelled is told before any work
     conditioned(model, _classes(model, test, n), guidance=guidance, interval=interval)  # and so is this
     reference = prepare(train, test, n=n, features=features, device=model.device, track=track)
-    report, pictures, near = measure(
+    report, images, near = measure(
         model,
         reference,
         n=n,
@@ -234,16 +234,16 @@ def evaluate(
         track=track,
     )
     shown = min(10, len(near))
-    return report, torch.cat([pictures[:shown], near[:shown]])
+    return report, torch.cat([images[:shown], near[:shown]])
 
 
 def sheet_of_neighbours(pairs: Tensor) -> Image.Image:
-    """Samples in the upper row, the nearest training picture of each below."""
+    """Samples in the upper row, the nearest training image of each below."""
     return grid(pairs, columns=len(pairs) // 2)
 
 
 def _classes(model: ScoreModel, test: ImageSet, n: int) -> Tensor | None:
-    """A class for each of n samples, in the shares of the test pictures and in no order; None without any."""
+    """A class for each of n samples, in the shares of the test images and in no order; None without any."""
     if not model.classes or test.labels is None or int(test.labels.max()) >= model.classes:
         return None
     ordered = test.labels.sort().values[(torch.arange(n) * len(test.labels)) // n]
@@ -253,7 +253,7 @@ def _classes(model: ScoreModel, test: ImageSet, n: int) -> Tensor | None:
 def _class_accuracy(
     probabilities: Tensor | None, classes: Tensor | None, reference: Reference, known: int
 ) -> tuple[float, float] | None:
-    """Of samples and of real pictures, where the judge tells the same classes apart."""
+    """Of samples and of real images, where the judge tells the same classes apart."""
     real, labels = reference.real.probabilities, reference.test.labels
     if probabilities is None or real is None or classes is None or labels is None:
         return None

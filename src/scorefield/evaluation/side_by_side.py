@@ -1,4 +1,4 @@
-"""Models that mend, others and classical tools on several cases in one call; `mended` tells the numbers."""
+"""Models that restore, others and classical tools on several cases in one call; `restored` tells the numbers."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,21 +7,21 @@ from PIL import Image
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.evaluation.cases import Case
-from scorefield.evaluation.classical import CLASSICAL, Damaged
-from scorefield.evaluation.features import Features
-from scorefield.evaluation.lpips import LPIPS
-from scorefield.evaluation.mended import Judges, measure, part
-from scorefield.evaluation.reference import Track
-from scorefield.evaluation.systems import Input, Mending, System, classical
-from scorefield.evaluation.tables import Mended, Table, picture_sheet
+from scorefield.evaluation.classical import CLASSICAL, Degraded
+from scorefield.evaluation.restored import Judges, measure, part
+from scorefield.evaluation.systems import Input, Restoring, System, classical
+from scorefield.evaluation.tables import Restored, Table, image_sheet
 from scorefield.evaluation.trial import Trial, Windows, make_trial
+from scorefield.metrics.features import Features
+from scorefield.metrics.lpips import LPIPS
+from scorefield.metrics.reference import Track
 
 _ROWS = 8  # of a sheet
 _SETTING = 60.0  # what setting a tool costs, in answers of a network of one evaluation
 
 
-def compare_mending(
-    systems: Sequence[Mending],
+def compare_restoring(
+    systems: Sequence[Restoring],
     cases: Sequence[Case],
     windows: Windows,
     *,
@@ -32,24 +32,24 @@ def compare_mending(
     candidates: int = 1,
     seed: int = 0,
     track: Track = lambda words, share: None,
-) -> tuple[Mended, dict[str, Image.Image]]:
+) -> tuple[Restored, dict[str, Image.Image]]:
     """Measure all systems on every case.
 
     Args:
         systems: differences are taken against the first, which must serve every case; of the others each is
             measured where it serves.
-        cases: tasks with their damage.
-        windows: clean pictures that none has learned from.
-        training: pictures that classical tools are set by, opened if there are such.
+        cases: tasks with their degradation.
+        windows: clean images that none has learned from.
+        training: images that classical tools are set by, opened if there are such.
         tools: names in `classical.CLASSICAL`; by default all that serve a case. `input` is always there.
         features: that answers are judged by.
         lpips: distances that answers are judged by.
-        candidates: answers to each picture, for diversity.
-        seed: of damage and answers.
+        candidates: answers to each image, for diversity.
+        seed: of degradation and answers.
         track: told how far it is.
 
     Returns:
-        The report, and for each case a sheet of pictures.
+        The report, and for each case a sheet of images.
 
     Raises:
         UserError: a system or tool that serves no case, or whatever keeps one from being measured.
@@ -66,17 +66,15 @@ def compare_mending(
         told = part(partial(track, case.text), costs, index)
         told(0.0)
         trial = make_trial(case, windows, seed=seed)
-        train = make_trial(case, opened, seed=seed + 1).damaged() if opened is not None else None
+        train = make_trial(case, opened, seed=seed + 1).degraded() if opened is not None else None
         set_up = [classical(name, _given(name, train, trial)) for name in named]
         measured: list[System] = [*others, *set_up, Input()]
         table, answers = measure(trial, measured, judges, candidates=candidates, seed=seed, track=told)
         tables.append(table)
         names = [one.name for one in measured[:-1]]
-        sheets[case.slug] = picture_sheet(
-            trial.seen, answers[:-1], trial.originals, names, rows=_apart(windows)
-        )
-    report = Mended(
-        pictures=windows.words,
+        sheets[case.slug] = image_sheet(trial.seen, answers[:-1], trial.originals, names, rows=_apart(windows))
+    report = Restored(
+        images=windows.words,
         training="" if opened is None else opened.words,
         candidates=candidates,
         seed=seed,
@@ -85,7 +83,7 @@ def compare_mending(
     return report, sheets
 
 
-def check_systems(systems: Sequence[Mending], cases: Sequence[Case], tools: Sequence[str] | None) -> None:
+def check_systems(systems: Sequence[Restoring], cases: Sequence[Case], tools: Sequence[str] | None) -> None:
     """See before any work that each system serves a case, and the first all of them.
 
     Raises:
@@ -100,9 +98,7 @@ def check_systems(systems: Sequence[Mending], cases: Sequence[Case], tools: Sequ
     for system in others:
         if not any(system.serves(task) for task in tasks):
             known = ", ".join(system.model.tasks)
-            raise UserError(
-                system.name, f"was trained for none of {', '.join(sorted(tasks))}.", f"It knows: {known}."
-            )
+            raise UserError(system.name, f"was trained for none of {', '.join(sorted(tasks))}.", f"It knows: {known}.")
     for name in tools or ():
         if name not in CLASSICAL:
             raise UserError("--against", f"no such tool {name!r}.", did_you_mean(name, CLASSICAL))
@@ -116,25 +112,25 @@ def check_systems(systems: Sequence[Mending], cases: Sequence[Case], tools: Sequ
 
 
 def _serving(
-    systems: Sequence[Mending], case: Case, tools: Sequence[str] | None
-) -> tuple[list[Mending], list[str]]:
+    systems: Sequence[Restoring], case: Case, tools: Sequence[str] | None
+) -> tuple[list[Restoring], list[str]]:
     """The systems and the tools of a case."""
     wanted = CLASSICAL if tools is None else tools
     named = [name for name in wanted if case.task in CLASSICAL[name].tasks]
     return [system for system in systems if system.serves(case.task)], named
 
 
-def _work(n: int, systems: Sequence[Mending], named: Sequence[str], candidates: int) -> float:
+def _work(n: int, systems: Sequence[Restoring], named: Sequence[str], candidates: int) -> float:
     """What a case costs, for the clock."""
     drawn = sum((one.cost + 3) * (candidates if one.random else 1) for one in systems)
     return n * (drawn + 5 * len(named) + 3) + _SETTING * len(named)
 
 
-def _given(name: str, train: Damaged | None, trial: Trial) -> Damaged:
-    """Training pictures for a tool that learns; any others else, which it does not look at."""
+def _given(name: str, train: Degraded | None, trial: Trial) -> Degraded:
+    """Training images for a tool that learns; any others else, which it does not look at."""
     if CLASSICAL[name].learns and train is not None:
         return train
-    return trial.damaged(slice(0, 1))
+    return trial.degraded(slice(0, 1))
 
 
 def _apart(windows: Windows) -> list[int]:

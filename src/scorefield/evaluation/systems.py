@@ -1,14 +1,14 @@
-"""Ways to mend that are measured side by side, by name: models, methods without training, classical tools.
+"""Ways to restore that are measured side by side, by name: models, methods without training, classical tools.
 
 | name | what |
 | --- | --- |
-| `MODEL` | a model that mends; one `step` is enough for a regression |
+| `MODEL` | a model that restores; one `step` is enough for a regression |
 | `METHOD:MODEL` | a method of `restoration.METHODS` with an unconditional model, as `pigdm:photos` |
 | `METHOD@STEPS:MODEL`, `@STEPS:MODEL` | the same with so many steps of its sampler |
 | `tv`, `opencv-telea` … | a tool of `evaluation.classical` |
-| `input` | nothing: the damaged picture itself |
+| `input` | nothing: the degraded image itself |
 
-What is known of a picture is put back into every answer. Pictures larger than a model that mends was trained
+What is known of an image is put back into every answer. Images larger than a model that restores was trained
 on are given to `restore`, as a user's are: tile by tile, holes and colors from coarse to fine.
 """
 
@@ -18,10 +18,10 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
-from scorefield.data.images import to_uint8
+from scorefield.data.image import to_uint8
 from scorefield.degradations import Grey, Observation
 from scorefield.errors import UserError, did_you_mean
-from scorefield.evaluation.classical import CLASSICAL, Damaged, Mender
+from scorefield.evaluation.classical import CLASSICAL, Degraded, Restorer
 from scorefield.evaluation.trial import Trial
 from scorefield.model import ScoreModel
 from scorefield.restoration.methods import LEARNED, METHODS, Approach, approach
@@ -33,7 +33,7 @@ _GRADIENT = 3.0  # times an evaluation, where a method differentiates the networ
 
 
 class System(Protocol):
-    """A way to mend."""
+    """A way to restore."""
 
     @property
     def name(self) -> str:
@@ -61,23 +61,23 @@ class System(Protocol):
         ...
 
     def at_once(self, trial: Trial) -> int:
-        """How many pictures it takes at once, as memory allows."""
+        """How many images it takes at once, as memory allows."""
         ...
 
     def mend(self, trial: Trial, rows: slice, *, seed: int) -> Tensor:
-        """One answer to each of these damaged pictures, uint8 (n, C, H, W)."""
+        """One answer to each of these degraded images, uint8 (n, C, H, W)."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mending:
+class Restoring:
     """A network with a method.
 
     Args:
         name: in tables.
-        model: of pictures given damaged ones for the method `learned`, of pictures alone for any other.
+        model: of images given degraded ones for the method `learned`, of images alone for any other.
         method: a name in `restoration.METHODS`.
-        approach: the method with its sampler and ladder.
+        approach: the method with its sampler and schedule.
         sampler: its name.
         steps: of the sampler as asked for, or None.
     """
@@ -109,15 +109,15 @@ class Mending:
     @property
     def random(self) -> bool:
         """A regression has one answer."""
-        ladder = self.model.ladder
-        return ladder is None or len(ladder) > 1
+        schedule = self.model.schedule
+        return schedule is None or len(schedule) > 1
 
     def serves(self, task: str) -> bool:
         """What the model was trained on; everything without training."""
         return self.method != LEARNED or task in self.model.tasks
 
     def at_once(self, trial: Trial) -> int:
-        """By the pixels of a picture and the method's memory."""
+        """By the pixels of an image and the method's memory."""
         pixels = trial.originals[0, 0].numel() * self.approach.method.memory
         return max(1, _PIXELS_AT_ONCE // pixels)
 
@@ -144,7 +144,7 @@ class Mending:
         return torch.where(trial.fill[rows], answers, trial.seen[rows])
 
     def _restored(self, trial: Trial, rows: slice, seed: int) -> Tensor:
-        """As `restore` mends pictures of any size, one by one."""
+        """As `restore` restores images of any size, one by one."""
         answers: list[Tensor] = []
         operators = trial.operators(rows, self.model.value_range)
         for left, operator in zip(trial.left[rows], operators, strict=True):
@@ -153,7 +153,7 @@ class Mending:
                 self.model,
                 left,
                 "colorize" if grey else None,
-                damage=None if grey else operator,
+                degradation=None if grey else operator,
                 sampler=self.sampler,
                 steps=self.steps,
                 seed=seed,
@@ -169,12 +169,12 @@ class Classical:
     Args:
         name: in CLASSICAL.
         words: how it was set.
-        mender: the tool.
+        restorer: the tool.
     """
 
     name: str
     words: str
-    mender: Mender
+    restorer: Restorer
     evaluations = 0
     cost = 2.0
     random = False
@@ -185,16 +185,16 @@ class Classical:
 
     def mend(self, trial: Trial, rows: slice, *, seed: int) -> Tensor:
         """Its answer; the seed changes nothing."""
-        given = trial.damaged(rows)
-        return torch.where(trial.fill[rows], self.mender(given.seen, given.hole), given.seen)
+        given = trial.degraded(rows)
+        return torch.where(trial.fill[rows], self.restorer(given.seen, given.hole), given.seen)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """The damaged picture as it is."""
+    """The degraded image as it is."""
 
     name = INPUT
-    words = "the damaged picture itself, middle grey in holes"
+    words = "the degraded image itself, middle grey in holes"
     evaluations = 0
     cost = 0.0
     random = False
@@ -208,14 +208,14 @@ class Input:
         return trial.seen[rows]
 
 
-def classical(name: str, train: Damaged) -> Classical:
-    """The tool of that name at its best on training pictures with the same damage.
+def classical(name: str, train: Degraded) -> Classical:
+    """The tool of that name at its best on training images with the same degradation.
 
     Raises:
         UserError: a package is missing.
     """
-    mender, words = CLASSICAL[name].fitted(train)
-    return Classical(name=name, words=words, mender=mender)
+    restorer, words = CLASSICAL[name].fitted(train)
+    return Classical(name=name, words=words, restorer=restorer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,15 +250,15 @@ def read_name(text: str) -> Named:
     return Named(method=method or LEARNED, steps=int(steps) if at else None, model=model)
 
 
-def mending(
+def restoring(
     name: str,
     model: ScoreModel,
     *,
     method: str = LEARNED,
     sampler: str | None = None,
     steps: int | None = None,
-) -> Mending:
-    """A model with a method, its sampler and ladder fitted.
+) -> Restoring:
+    """A model with a method, its sampler and schedule fitted.
 
     Args:
         name: in tables.
@@ -271,13 +271,11 @@ def mending(
         UserError: a model that does not fit the method, no such method or sampler, or steps that do not fit.
     """
     if method == LEARNED and not model.tasks:
-        raise UserError(
-            name, "is a model of pictures alone and mends by a method.", f"Write e.g. pigdm:{name}."
-        )
+        raise UserError(name, "is a model of images alone and restores by a method.", f"Write e.g. pigdm:{name}.")
     if method != LEARNED and model.tasks:
-        raise UserError(name, f"was trained to mend; {method} takes a model of pictures alone.")
+        raise UserError(name, f"was trained to restore; {method} takes a model of images alone.")
     chosen = approach(model, method, sampler, steps)
-    return Mending(
+    return Restoring(
         name=name,
         model=model,
         method=method,

@@ -1,4 +1,4 @@
-"""What was measured of mended pictures: numbers, tables in Markdown, and a sheet of the pictures."""
+"""What was measured of restored images: numbers, tables in Markdown, and a sheet of the images."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,9 +9,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from scorefield.data.images import to_tensor
-from scorefield.data.sheets import grid
-from scorefield.evaluation.intervals import Interval
+from scorefield.data.grids import grid
+from scorefield.data.image import to_tensor
+from scorefield.metrics.intervals import Interval
 
 ORIGINAL = "original"
 
@@ -60,18 +60,18 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mended:
+class Restored:
     """All cases.
 
     Args:
-        pictures: what was measured on, with its number and digest.
+        images: what was measured on, with its number and digest.
         training: what classical tools were set by; empty if none had to be.
-        candidates: answers to each picture, for diversity.
-        seed: of windows, damage and answers.
+        candidates: answers to each image, for diversity.
+        seed: of windows, degradation and answers.
         tables: one for each case.
     """
 
-    pictures: str
+    images: str
     training: str
     candidates: int
     seed: int
@@ -119,13 +119,13 @@ def above(table: Table) -> list[list[str]]:
     return [[f"above {row.name}", *(_difference(c, row) for c in table.columns)] for row in compared]
 
 
-def markdown(report: Mended) -> str:
+def markdown(report: Restored) -> str:
     """The whole report: what was measured, and two tables for each case."""
-    lines = [f"{report.pictures}; seed {report.seed}. In brackets: 95 % intervals over pictures."]
+    lines = [f"{report.images}; seed {report.seed}. In brackets: 95 % intervals over images."]
     for table in report.tables:
         first = table.rows[0].name
         lines += ["", f"## {table.case}", "", *_markdown(["", *heads(table)], numbers(table))]
-        lines += ["", f"What {first} has above the others, on the same pictures:"]
+        lines += ["", f"What {first} has above the others, on the same images:"]
         lines += ["", *_markdown(["", *heads(table)], above(table)), ""]
         lines += [f"- {row.name}: {_told(row)}" for row in table.rows if row.words]
     if report.training:
@@ -133,25 +133,25 @@ def markdown(report: Mended) -> str:
     return "\n".join(lines) + "\n"
 
 
-def picture_sheet(
-    damaged: Tensor,
+def image_sheet(
+    degraded: Tensor,
     answers: Sequence[Tensor],
     originals: Tensor,
     names: Sequence[str],
     *,
     rows: Sequence[int],
 ) -> Image.Image:
-    """Rows of pictures: damaged, each system's answer, original; names above.
+    """Rows of images: degraded, each system's answer, original; names above.
 
     Args:
-        damaged: uint8, (N, C, H, W).
+        degraded: uint8, (N, C, H, W).
         answers: the same of each system.
         originals: the same.
         names: of the systems.
-        rows: which pictures.
+        rows: which images.
     """
     chosen = torch.tensor(rows)
-    across = [damaged[chosen], *(one[chosen] for one in answers), originals[chosen]]
+    across = [degraded[chosen], *(one[chosen] for one in answers), originals[chosen]]
     tiles = torch.stack(across, 1).flatten(0, 1)
     if tiles.shape[1] == 1:
         tiles = tiles.expand(-1, 3, -1, -1)
@@ -159,7 +159,7 @@ def picture_sheet(
     below = to_tensor(grid(tiles, columns=len(across), pad=4, scale=scale).convert("RGB"))
     step = tiles.shape[-1] * scale + 4
     font = ImageFont.load_default(12)
-    lines = [_wrapped(name, step - 4, font) for name in ("damaged", *names, "original")]
+    lines = [_wrapped(name, step - 4, font) for name in ("degraded", *names, "original")]
     head = Image.new("RGB", (below.shape[-1], _LINE * max(len(one) for one in lines) + 4), "white")
     pen = ImageDraw.Draw(head)
     for column, words in enumerate(lines):
@@ -185,7 +185,7 @@ def _difference(column: str, row: Row) -> str:
 
 
 def _told(row: Row) -> str:
-    return row.words + (f"; {row.seconds * 1000:.3g} ms a picture" if row.seconds else "")
+    return row.words + (f"; {row.seconds * 1000:.3g} ms an image" if row.seconds else "")
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -1,12 +1,12 @@
-"""Pictures to measure mending by: windows of clean ones, and what a damage leaves of them.
+"""Images to measure restoring by: windows of clean ones, and what a degradation leaves of them.
 
-Everything is drawn from a seed, picture by picture, so that every system is given the same damaged pictures
+Everything is drawn from a seed, image by image, so that every system is given the same degraded images
 to the byte, whatever its value range and however many it takes at once. What is left is rounded to 8 bits, as
 a file would be.
 
-From a folder of pictures of any size come square windows: picture i gives windows i, i + G, i + 2G … of
-G pictures, each of a random place and reduction (`data.windows`). Windows of one picture are alike, and
-intervals are taken over pictures. Of a set of pictures of one size each is a window.
+From a folder of images of any size come square windows: image i gives windows i, i + G, i + 2G … of
+G images, each of a random place and reduction (`data.windows`). Windows of one image are alike, and
+intervals are taken over images. Of a set of images of one size each is a window.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from torch import Generator, Tensor
 from scorefield.data.arrays import idx_files
 from scorefield.data.bundled import NAMES
 from scorefield.data.cifar import is_cifar
+from scorefield.data.crops import Zoom, open_windows
 from scorefield.data.datasets import open_images, splits
-from scorefield.data.images import to_float, to_uint8
-from scorefield.data.imageset import ImageSet, Track, chosen
-from scorefield.data.windows import Zoom, open_windows
+from scorefield.data.image import to_float, to_uint8
+from scorefield.data.image_set import ImageSet, Track, chosen
 from scorefield.degradations import (
     JPEG,
     Degradation,
@@ -36,7 +36,7 @@ from scorefield.degradations import (
 )
 from scorefield.errors import UserError
 from scorefield.evaluation.cases import Case, ValueRange
-from scorefield.evaluation.classical import Damaged
+from scorefield.evaluation.classical import Degraded
 
 _MIDDLE = 128
 _RANGE: ValueRange = (-1.0, 1.0)
@@ -44,10 +44,10 @@ _RANGE: ValueRange = (-1.0, 1.0)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Windows:
-    """Clean pictures of one size, and which of them are of one photograph.
+    """Clean images of one size, and which of them are of one photograph.
 
     Args:
-        set: the pictures; its labels where there are any.
+        set: the images; its labels where there are any.
         groups: (N,).
         words: what they are, with their number and digest.
     """
@@ -77,23 +77,23 @@ def open_test_windows(
     Args:
         data: see `open_images`.
         side: in pixels.
-        n: how many; of a set of pictures of one size at most all of them, a fixed random choice.
+        n: how many; of a set of images of one size at most all of them, a fixed random choice.
         split: "train", "test" …
         channels: 1 or 3.
         zoom: of windows from a folder, see `data.windows`.
         limit: likewise.
         seed: of the places and reductions.
-        track: told how many pictures are read.
+        track: told how many images are read.
 
     Raises:
-        UserError: no such data, or pictures that are too small.
+        UserError: no such data, or images that are too small.
     """
     if n < 2:
-        raise UserError("-n", f"an interval needs at least two pictures, got {n}.")
+        raise UserError("-n", f"an interval needs at least two images, got {n}.")
     if not _is_folder(data):
         found = open_images(data, size=side, channels=channels, split=split, track=track)
         kept = torch.tensor(chosen(len(found), min(n, len(found))))
-        words = f"{len(kept)} pictures of {side}×{side} of {found.name}, {split}"
+        words = f"{len(kept)} images of {side}×{side} of {found.name}, {split}"
         return _told(found.select(kept), torch.arange(len(kept)), words)
     parted = split in splits(data) and (Path(data) / split).is_dir()
     opened = open_windows(
@@ -106,21 +106,21 @@ def open_test_windows(
     reduced = "" if zoom == (1.0, 1.0) else ", the largest square of each" if zoom == "whole" else (
         f", reduced to {zoom[0]:g}" + (f"–{zoom[1]:g}" if zoom[0] < zoom[1] else "")
     )  # fmt: skip
-    words = f"{n} windows of {side}×{side} of {len(order)} pictures of {name}, {split}{reduced}"
+    words = f"{n} windows of {side}×{side} of {len(order)} images of {name}, {split}{reduced}"
     return _told(ImageSet(images=images, labels=None, name=name, source=data), groups, words)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trial:
-    """Pictures, and what is left of them.
+    """Images, and what is left of them.
 
     Args:
-        case: the task and the law of the damage.
-        windows: the clean pictures.
+        case: the task and the distribution of the degradation.
+        windows: the clean images.
         left: y = A(x) rounded to 8 bits, uint8 (N, C', H', W').
-        seen: how it looks at the picture's own size, middle grey in holes, uint8 (N, C, H, W).
-        fill: where a picture is to be predicted, bool (N, 1, H, W).
-        seed: of the damage.
+        seen: how it looks at the image's own size, middle grey in holes, uint8 (N, C, H, W).
+        fill: where an image is to be predicted, bool (N, 1, H, W).
+        seed: of the degradation.
     """
 
     case: Case
@@ -135,7 +135,7 @@ class Trial:
 
     @property
     def originals(self) -> Tensor:
-        """The clean pictures, uint8 (N, C, H, W)."""
+        """The clean images, uint8 (N, C, H, W)."""
         return self.windows.set.images
 
     @property
@@ -143,12 +143,12 @@ class Trial:
         """Where nothing is known, bool (N, 1, H, W); nowhere where all is to be predicted from something."""
         return self.fill & ~self.fill.flatten(1).all(1).reshape(-1, 1, 1, 1)
 
-    def damaged(self, rows: slice = slice(None)) -> Damaged:
+    def degraded(self, rows: slice = slice(None)) -> Degraded:
         """What a classical tool is given."""
-        return Damaged(seen=self.seen[rows], hole=self.hole[rows], originals=self.originals[rows])
+        return Degraded(seen=self.seen[rows], hole=self.hole[rows], originals=self.originals[rows])
 
     def observation(self, rows: slice, value_range: ValueRange) -> Observation:
-        """What a model that mends is given of some of the pictures, in its value range."""
+        """What a model that restores is given of some of the images, in its value range."""
         operator = _joined(self.operators(rows, value_range))
         return Observation(y=to_float(self.left[rows], value_range), degradation=operator)
 
@@ -165,28 +165,28 @@ class Trial:
         return Observation(y=y if noise else operator(operator.pinv(y)), degradation=operator, noise=noise)
 
     def operators(self, rows: slice, value_range: ValueRange) -> list[Degradation]:
-        """What each of some pictures went through."""
+        """What each of some images went through."""
         return _drawn(self.case, self.originals, range(len(self))[rows], self.seed, value_range)
 
 
 def make_trial(case: Case, windows: Windows, *, seed: int = 0) -> Trial:
-    """Damage the windows.
+    """Degradation the windows.
 
     Args:
-        case: the law of the damage.
-        windows: clean pictures.
-        seed: of the damage.
+        case: the distribution of the degradation.
+        windows: clean images.
+        seed: of the degradation.
 
     Raises:
-        UserError: pictures that the damage does not fit, as grey ones to be colored.
+        UserError: images that the degradation does not fit, as grey ones to be colored.
     """
     images = windows.set.images
     left: list[Tensor] = []
     seen: list[Tensor] = []
     fill: list[Tensor] = []
     operators = _drawn(case, images, range(len(images)), seed, _RANGE)
-    for picture, operator in zip(images.split(1), operators, strict=True):
-        y = to_uint8(operator(to_float(picture, _RANGE)), _RANGE)
+    for image, operator in zip(images.split(1), operators, strict=True):
+        y = to_uint8(operator(to_float(image, _RANGE)), _RANGE)
         view = shown(operator, to_float(y, _RANGE), generator=Generator().manual_seed(0))
         unknown = view.fill > 0
         source = to_uint8(view.source, _RANGE)
@@ -205,10 +205,10 @@ def make_trial(case: Case, windows: Windows, *, seed: int = 0) -> Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class EachByItself:
-    """An operator for each picture of a batch.
+    """An operator for each image of a batch.
 
     Args:
-        parts: as many as there are pictures.
+        parts: as many as there are images.
     """
 
     parts: tuple[Degradation, ...]
@@ -233,8 +233,8 @@ def seed_of(*numbers: int) -> int:
 
 
 def _drawn(case: Case, images: Tensor, rows: range, seed: int, value_range: ValueRange) -> list[Degradation]:
-    """An operator for each picture, from its own seed."""
-    family, shape = case.law(value_range), (1, *images.shape[1:])
+    """An operator for each image, from its own seed."""
+    family, shape = case.distribution(value_range), (1, *images.shape[1:])
     return [family.draw(shape, generator=Generator().manual_seed(seed_of(seed, row))) for row in rows]
 
 
@@ -256,9 +256,7 @@ def _invertible(operator: Degradation) -> tuple[Degradation, float]:
     if isinstance(operator, Noisy):
         return Identity(), operator.std
     if isinstance(operator, EncodedJPEG):
-        known = JPEG(
-            quality=operator.quality, subsampling=operator.subsampling, value_range=operator.value_range
-        )
+        known = JPEG(quality=operator.quality, subsampling=operator.subsampling, value_range=operator.value_range)
         return known, 0.0
     return operator, 0.0
 
@@ -268,7 +266,7 @@ def _is_folder(data: str) -> bool:
     return data not in NAMES and path.is_dir() and not is_cifar(path) and not idx_files(path)
 
 
-def _told(pictures: ImageSet, groups: Tensor, words: str) -> Windows:
-    if len(pictures) < 2:
-        raise UserError(pictures.source, f"{len(pictures)} picture; an interval needs two.", "Give more.")
-    return Windows(set=pictures, groups=groups, words=f"{words}, {pictures.digest()[:8]}")
+def _told(images: ImageSet, groups: Tensor, words: str) -> Windows:
+    if len(images) < 2:
+        raise UserError(images.source, f"{len(images)} image; an interval needs two.", "Give more.")
+    return Windows(set=images, groups=groups, words=f"{words}, {images.digest()[:8]}")

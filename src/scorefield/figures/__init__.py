@@ -1,1 +1,1 @@
-"""Pictures of what happens: traces, plots, the demo's page."""
+"""Images of what happens: traces, plots, the demo's page."""

@@ -1,8 +1,8 @@
-"""From noise to pictures: what annealed Langevin dynamics holds at the end of each noise level.
+"""From noise to images: what annealed Langevin dynamics holds at the end of each noise level.
 
 Song & Ermon (2019), Figs. 4 and 5 and those of App. C.2: one row a chain, one column a noise level, from the
 start to the result. The paper's chains go L = 10 levels of T = 100 updates with ε = 2e-5, σ 1 → 0.01, from
-uniform noise; here the plan is `samplers.plan`'s for the model, from Gaussian noise. A picture at σ is shown
+uniform noise; here the plan is `samplers.plan`'s for the model, from Gaussian noise. An image at σ is shown
 as x/√(1+σ²) around the middle of the value range, so that large noise stays on the page; at the paper's
 σ ≤ 1 that changes little.
 
@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from scorefield.data.images import to_uint8
+from scorefield.data.image import to_uint8
 from scorefield.errors import UserError
-from scorefield.figures.canvas import Made, Show, claim, silent, tiles, write_csv
+from scorefield.figures.drawing import Made, Show, claim, silent, tiles, write_csv
 from scorefield.model import ScoreModel
 from scorefield.samplers import Step, plan
 
@@ -31,7 +31,7 @@ class Anneal:
 
     Args:
         samples: rows.
-        levels: columns at most between the start and the result, spread evenly over the ladder
+        levels: columns at most between the start and the result, spread evenly over the schedule
             from where σ is twice the value range's width: above, all is noise.
         steps: updates in all; by default those of `samplers.plan`.
     """
@@ -59,7 +59,7 @@ def anneal(
     settings = settings or Anneal()
     if settings.samples < 1 or settings.levels < 1:
         raise UserError("anneal", "it needs at least one sample and one level.")
-    picture, table = claim(out, *FILES, overwrite=overwrite)
+    image, table = claim(out, *FILES, overwrite=overwrite)
     kept = follow(model, settings, seed=seed, show=show)
     final = kept[-1].x
     rows = [
@@ -76,9 +76,9 @@ def anneal(
     write_csv(table, rows)
     shown = torch.stack([to_uint8(_shrunk(step, model.value_range), model.value_range) for step in kept], 1)
     names = ["start", *(f"σ = {step.sigma:.2g}" for step in kept[1:-1]), "result"]
-    tiles(shown, picture, columns=names, apart=(1, len(kept) - 1))
+    tiles(shown, image, columns=names, apart=(1, len(kept) - 1))
     return Made(
-        files=(picture, table),
+        files=(image, table),
         numbers={
             "levels shown": " ".join(f"{step.sigma:.3g}" for step in kept[1:-1]),
             "evaluations": kept[-1].evaluations,
@@ -92,20 +92,20 @@ def follow(model: ScoreModel, settings: Anneal, *, seed: int = 0, show: Show = s
     The start's `denoised` is its own x: nothing has been denoised there.
     """
     chosen = plan(model, "annealed-langevin", settings.steps)
-    rungs: list[float] = chosen.sigmas.tolist()
+    levels: list[float] = chosen.sigmas.tolist()
     low, high = model.value_range
-    first = next((k for k, sigma in enumerate(rungs) if sigma <= 2 * (high - low)), 0)
-    count = min(settings.levels, len(rungs) - first)
-    places = torch.linspace(first, len(rungs) - 1, count).round().int().tolist()
+    first = next((k for k, sigma in enumerate(levels) if sigma <= 2 * (high - low)), 0)
+    count = min(settings.levels, len(levels) - first)
+    places = torch.linspace(first, len(levels) - 1, count).round().int().tolist()
     generator = Generator(model.device).manual_seed(seed)
-    x = rungs[0] * torch.randn(settings.samples, *model.shape, generator=generator, device=model.device)
-    start = Step(index=-1, evaluations=0, sigma=rungs[0], x=x, denoised=x)
+    x = levels[0] * torch.randn(settings.samples, *model.shape, generator=generator, device=model.device)
+    start = Step(index=-1, evaluations=0, sigma=levels[0], x=x, denoised=x)
     ends: dict[float, Step] = {}
     last = start
     for step in chosen.sampler.iterate(model, x, chosen.sigmas, generator=generator):
         ends[step.sigma] = last = step
         show(step.evaluations / chosen.evaluations, f"σ {step.sigma:.3g}")
-    return [start, *(ends[rungs[place]] for place in places), last]
+    return [start, *(ends[levels[place]] for place in places), last]
 
 
 def _shrunk(step: Step, value_range: tuple[float, float]) -> Tensor:

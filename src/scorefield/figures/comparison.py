@@ -1,11 +1,11 @@
-"""Losses of several models over the noise level, as a picture."""
+"""Losses of several models over the noise level, as an image."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from scorefield.evaluation.compare import Comparison, Curve
-from scorefield.figures.canvas import BLUE, GREY, ORANGE, panels, save
+from scorefield.figures.drawing import BLUE, GREY, ORANGE, panels, save
 
 _COLOURS = (BLUE, ORANGE, "#2f8f57", "#8a4fb5", "#b5364b", "#5a6472")
 

@@ -1,7 +1,7 @@
 """Completions: what stands under a mask, drawn several times over.
 
 Song & Ermon (2019), Fig. 6 and App. B.3, Algorithm 2: annealed Langevin dynamics in which known pixels are
-overwritten after every update. Parts of several pictures, left half, right half or centre, are taken away and
+overwritten after every update. Parts of several images, left half, right half or centre, are taken away and
 filled again and again: the answers agree with what is known and differ where it leaves them free.
 
 The table holds the root mean square difference between an answer and the original under the mask, pixels in
@@ -18,10 +18,10 @@ from typing import cast
 import torch
 from torch import Generator, Tensor
 
-from scorefield.data.images import to_tensor
-from scorefield.data.imageset import ImageSet
+from scorefield.data.image import to_tensor
+from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError, did_you_mean
-from scorefield.figures.canvas import Made, Show, claim, silent, tiles, write_csv
+from scorefield.figures.drawing import Made, Show, claim, silent, tiles, write_csv
 from scorefield.model import ScoreModel
 from scorefield.restoration import Restored, restore
 from scorefield.restoration.restore import MASKS
@@ -34,14 +34,14 @@ class Completions:
     """What is completed, and how often.
 
     Args:
-        pictures: how many, spread evenly over the set.
+        images: how many, spread evenly over the set.
         candidates: answers to each.
         masks: names in `restoration.restore.MASKS`.
         sampler: a name in `samplers.SAMPLERS`.
         steps: see `samplers.plan`.
     """
 
-    pictures: int = 4
+    images: int = 4
     candidates: int = 6
     masks: tuple[str, ...] = ("left", "right", "center")
     sampler: str = "annealed-langevin"
@@ -61,16 +61,16 @@ def completions(
     """Write completions.png and completions.csv into `out`.
 
     Raises:
-        UserError: they are there already, more pictures are asked for than there are, a mask is
+        UserError: they are there already, more images are asked for than there are, a mask is
             unknown, or matplotlib is missing.
     """
     settings = settings or Completions()
     check(held_out, settings)
-    picture, table = claim(out, *FILES, overwrite=overwrite)
-    jobs = [(i, mask) for i in _spread(len(held_out), settings.pictures) for mask in settings.masks]
+    image, table = claim(out, *FILES, overwrite=overwrite)
+    jobs = [(i, mask) for i in _spread(len(held_out), settings.images) for mask in settings.masks]
     shown, rows = list[Tensor](), list[dict[str, object]]()
     for k, (index, mask) in enumerate(jobs):
-        mended = restore(
+        restored = restore(
             model,
             held_out.images[index],
             "inpaint",
@@ -82,22 +82,22 @@ def completions(
             seed=seed + k,
             track=lambda done, total, k=k: show((k + done / total) / len(jobs), f"{k + 1} of {len(jobs)}"),
         )
-        rows += _rows(mended, index, mask)
-        shown.append(_row(mended))
+        rows += _rows(restored, index, mask)
+        shown.append(_row(restored))
     write_csv(table, rows)
     heads = ["original", "masked", *[""] * settings.candidates]
-    tiles(torch.stack(shown), picture, columns=heads, rows=[mask for _, mask in jobs], apart=(2,))
-    return Made(files=(picture, table), numbers=_numbers(rows, settings.masks))
+    tiles(torch.stack(shown), image, columns=heads, rows=[mask for _, mask in jobs], apart=(2,))
+    return Made(files=(image, table), numbers=_numbers(rows, settings.masks))
 
 
 def check(held_out: ImageSet, settings: Completions) -> None:
     """See that the settings can be met, before any work.
 
     Raises:
-        UserError: more pictures than there are, or an unknown mask.
+        UserError: more images than there are, or an unknown mask.
     """
-    if not 1 <= settings.pictures <= len(held_out):
-        raise UserError("pictures", f"{settings.pictures} of {len(held_out)} pictures.", "Ask for fewer.")
+    if not 1 <= settings.images <= len(held_out):
+        raise UserError("images", f"{settings.images} of {len(held_out)} images.", "Ask for fewer.")
     for mask in settings.masks:
         if mask not in MASKS:
             raise UserError("masks", f"no such mask {mask!r}.", did_you_mean(mask, MASKS))
@@ -109,18 +109,18 @@ def _spread(n: int, count: int) -> list[int]:
     return [k * (every + 1) % n for k in range(count)]
 
 
-def _row(mended: Restored) -> Tensor:
-    return torch.stack([to_tensor(one) for one in (mended.original, mended.damaged, *mended.images)])
+def _row(restored: Restored) -> Tensor:
+    return torch.stack([to_tensor(one) for one in (restored.original, restored.degraded, *restored.images)])
 
 
-def _rows(mended: Restored, index: int, mask: str) -> list[dict[str, object]]:
+def _rows(restored: Restored, index: int, mask: str) -> list[dict[str, object]]:
     """For each answer its difference from the original under the mask, and the answers' spread there."""
-    original, *answers = (to_tensor(one).float() / 255 for one in (mended.original, *mended.images))
+    original, *answers = (to_tensor(one).float() / 255 for one in (restored.original, *restored.images))
     hole = MASKS[mask].draw((1, *original.shape), generator=Generator()).fill[0, 0].bool()
-    spread = float(mended.uncertainty[hole].mean())
+    spread = float(restored.uncertainty[hole].mean())
     return [
         {
-            "picture": index,
+            "image": index,
             "mask": mask,
             "answer": k + 1,
             "rms_difference": float((answer - original)[:, hole].square().mean().sqrt()),
@@ -135,8 +135,7 @@ def _numbers(rows: list[dict[str, object]], masks: tuple[str, ...]) -> dict[str,
     for mask in masks:
         mine = [row for row in rows if row["mask"] == mask]
         far, wide = (
-            sum(cast(float, row[key]) for row in mine) / len(mine)
-            for key in ("rms_difference", "spread_of_answers")
+            sum(cast(float, row[key]) for row in mine) / len(mine) for key in ("rms_difference", "spread_of_answers")
         )
         numbers[mask] = f"rms difference from the original {far:.3f}, spread of the answers {wide:.3f}"
     return numbers

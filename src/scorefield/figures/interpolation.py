@@ -1,10 +1,10 @@
-"""Between pictures: what lies on the way from one to another among the latents of the probability-flow ODE.
+"""Between images: what lies on the way from one to another among the latents of the probability-flow ODE.
 
-Song et al. (2021), App. D.3, and DDIM, §5.3: two pictures are led up to where all is noise, mixed there along
-an arc, and led down again. The ends of each row come back as they were; between them lie pictures of the
-model's own. Mixed pixel by pixel instead, two pictures show through each other.
+Song et al. (2021), App. D.3, and DDIM, §5.3: two images are led up to where all is noise, mixed there along
+an arc, and led down again. The ends of each row come back as they were; between them lie images of the
+model's own. Mixed pixel by pixel instead, two images show through each other.
 
-The table holds for every step how far the picture is from either end and from the pixelwise mixture, root
+The table holds for every step how far the image is from either end and from the pixelwise mixture, root
 mean square over pixels in [0, 1]; for the ends this is the error of the round trip.
 
 References:
@@ -19,13 +19,13 @@ from typing import cast
 import torch
 from torch import Generator, Tensor
 
-from scorefield.data.images import to_float, to_uint8
-from scorefield.data.imageset import ImageSet
+from scorefield.data.image import to_float, to_uint8
+from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
-from scorefield.figures.canvas import Made, Show, claim, silent, tiles, write_csv
+from scorefield.figures.drawing import Made, Show, claim, silent, tiles, write_csv
 from scorefield.model import ScoreModel
-from scorefield.samplers.flow import RungeKutta, torchdiffeq
-from scorefield.samplers.latents import interpolation as between
+from scorefield.samplers.adaptive_ode import RungeKutta, torchdiffeq
+from scorefield.samplers.inversion import interpolation as between
 
 FILES = ("interpolation.png", "interpolation.csv")
 
@@ -35,7 +35,7 @@ class Interpolation:
     """What is shown.
 
     Args:
-        pairs: of pictures, a row each, spread over the set.
+        pairs: of images, a row each, spread over the set.
         parts: of the way from one to the other.
         rtol: see `samplers.RungeKutta`; also its atol.
     """
@@ -58,21 +58,21 @@ def interpolation(
     """Write interpolation.png and interpolation.csv into `out`.
 
     Args:
-        model: of such pictures.
+        model: of such images.
         held_out: where the pairs are taken from.
         out: a folder.
         settings: what is shown.
-        seed: of the choice of pairs, and of the noise that pictures are encoded with.
+        seed: of the choice of pairs, and of the noise that images are encoded with.
         overwrite: replace what is there.
         show: told how far it is.
 
     Raises:
-        UserError: the files are there already, fewer pictures than two a pair, no pair, no part, or
+        UserError: the files are there already, fewer images than two a pair, no pair, no part, or
             torchdiffeq or matplotlib is missing.
     """
     settings = settings or Interpolation()
     check(held_out, settings)
-    picture, table = claim(out, *FILES, overwrite=overwrite)
+    image, table = claim(out, *FILES, overwrite=overwrite)
     order = torch.randperm(len(held_out), generator=Generator().manual_seed(seed))
     chosen = order[: 2 * settings.pairs].reshape(2, -1)
     a, b = (to_float(held_out.images[which], model.value_range).to(model.device) for which in chosen)
@@ -91,26 +91,26 @@ def interpolation(
     write_csv(table, rows)
     shown = [a, *made, b]
     pixels = torch.stack([to_uint8(x, model.value_range).cpu() for x in shown], 1)
-    names = ["picture", "encoded,\ndecoded", *[""] * (settings.parts - 1), "encoded,\ndecoded", "picture"]
-    tiles(pixels, picture, columns=names, apart=(1, len(shown) - 1))
-    return Made(files=(picture, table), numbers=_numbers(rows, settings.parts))
+    names = ["image", "encoded,\ndecoded", *[""] * (settings.parts - 1), "encoded,\ndecoded", "image"]
+    tiles(pixels, image, columns=names, apart=(1, len(shown) - 1))
+    return Made(files=(image, table), numbers=_numbers(rows, settings.parts))
 
 
 def check(held_out: ImageSet, settings: Interpolation) -> None:
     """See that the settings can be met, before any work.
 
     Raises:
-        UserError: too few pictures, no pair, no part, or torchdiffeq is missing.
+        UserError: too few images, no pair, no part, or torchdiffeq is missing.
     """
     torchdiffeq()
     if not 1 <= settings.pairs <= len(held_out) // 2:
-        raise UserError("pairs", f"{settings.pairs} pairs of {len(held_out)} pictures.", "Ask for others.")
+        raise UserError("pairs", f"{settings.pairs} pairs of {len(held_out)} images.", "Ask for others.")
     if settings.parts < 1:
         raise UserError("parts", f"need at least one, got {settings.parts}.")
 
 
 def _rows(made: Tensor, a: Tensor, b: Tensor, chosen: Tensor) -> list[dict[str, object]]:
-    """How far each picture is from the ends and from their mixture; pixels in [0, 1]."""
+    """How far each image is from the ends and from their mixture; pixels in [0, 1]."""
     parts, rows = len(made) - 1, list[dict[str, object]]()
     for pair in range(len(a)):
         for k in range(parts + 1):
@@ -134,7 +134,7 @@ def _rms(difference: Tensor) -> float:
 
 def _numbers(rows: list[dict[str, object]], parts: int) -> dict[str, str]:
     ends = [cast(float, row["rms_from_mixture"]) for row in rows if row["share"] in (0.0, 1.0)]
-    numbers = {"round trip": f"rms error of a picture {max(ends):.4f} at most, pixels in [0, 1]"}
+    numbers = {"round trip": f"rms error of an image {max(ends):.4f} at most, pixels in [0, 1]"}
     if parts > 1:
         inner = [cast(float, row["rms_from_mixture"]) for row in rows if row["share"] not in (0.0, 1.0)]
         numbers["between"] = f"rms difference from the pixelwise mixture {sum(inner) / len(inner):.3f}"

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from scorefield.figures.canvas import (
+from scorefield.figures.drawing import (
     BLUE,
     GREY,
     INK,
@@ -90,7 +90,7 @@ def train(settings: LowDensity, *, seed: int = 0, show: Show = silent) -> ScoreF
     clean = torch.zeros(settings.batch)
     for k in range(settings.iterations):
         x = data.sample(settings.batch, generator=generator)
-        loss = sliced_score_matching(field, x, clean, law="gaussian", generator=generator).mean()
+        loss = sliced_score_matching(field, x, clean, distribution="gaussian", generator=generator).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -147,14 +147,14 @@ def low_density(
         UserError: they are there already, or matplotlib is missing.
     """
     settings = settings or LowDensity()
-    picture, table = claim(out, "low-density.png", "low-density.csv", overwrite=overwrite)
+    image, table = claim(out, "low-density.png", "low-density.csv", overwrite=overwrite)
     field = train(settings, seed=seed, show=show)
     rows = errors_by_density(field, settings)
     write_csv(table, rows)
-    _draw(field, rows, settings, picture)
+    _draw(field, rows, settings, image)
     dense, rare = rows[0], rows[-1]
     return Made(
-        files=(picture, table),
+        files=(image, table),
         numbers={
             "relative error where p is greatest": round(dense["relative_error"], 3),
             "relative error where p is least": round(rare["relative_error"], 3),
@@ -187,9 +187,7 @@ def _draw(field: ScoreField, rows: list[dict[str, float]], settings: LowDensity,
     wrong = (_score(field, fine) - p.score(fine)).norm(dim=1).reshape(n, n).T.numpy()
     levels = (p.log_density(fine) / math.log(10)).reshape(n, n).T.numpy()
     shade = axes[2].imshow(wrong, extent=extent, origin="lower", cmap="inferno", vmin=0, vmax=10)
-    axes[2].contour(
-        levels, extent=extent, levels=[-7, -5, -3], colors="white", linewidths=0.8, linestyles="solid"
-    )
+    axes[2].contour(levels, extent=extent, levels=[-7, -5, -3], colors="white", linewidths=0.8, linestyles="solid")
     caption(axes[2], "‖learned − true‖, contours at p = 10⁻³, 10⁻⁵, 10⁻⁷")
     figure.colorbar(shade, ax=axes[2], shrink=0.8, extend="max").ax.tick_params(labelsize=8)
     for axis in axes[:3]:

@@ -1,11 +1,11 @@
-"""The manifold hypothesis: pictures fill no volume, so their score is not defined, until noise is added.
+"""The manifold hypothesis: images fill no volume, so their score is not defined, until noise is added.
 
 Song & Ermon (2019), Fig. 1, §3.1, settings of App. B.1: the sliced score matching loss over training on
-CIFAR-10, on the pictures themselves and with noise N(0, 1e-4) added, σ = 0.01 on pixels in [0, 1], which no
+CIFAR-10, on the images themselves and with noise N(0, 1e-4) added, σ = 0.01 on pixels in [0, 1], which no
 eye sees. The network is a residual autoencoder, its blocks 32-64-64-128-128 wide on the way down, the second
 and the fourth halving the side, and mirrored on the way up; Adam at 1e-3, batch 128, 50,000 iterations.
 
-The loss of a picture of D pixels is
+The loss of an image of D pixels is
 
     E_v [vᵀ ∇s(x) v] + ½ ‖s(x)‖²,
 
@@ -15,7 +15,7 @@ there is none: the loss falls and jumps for ever. Values are per pixel, divided 
 Departures: where the paper has ELU in pre-activation blocks and the authors' program group normalization in
 post-activation ones, these blocks are pre-activation with group normalization. The way up doubles the side by
 repeating pixels before a convolution. `CPU` is a network a quarter as wide, for 1,000 iterations of 32
-pictures shrunk to 14×14; `PAPER` is the paper's.
+images shrunk to 14×14; `PAPER` is the paper's.
 
 References:
     Song & Ermon (2019). https://arxiv.org/abs/1907.05600
@@ -32,7 +32,7 @@ from torch.nn.functional import interpolate, pad
 
 from scorefield.data.batches import Batches
 from scorefield.data.datasets import open_images
-from scorefield.figures.canvas import (
+from scorefield.figures.drawing import (
     BLUE,
     INK,
     ORANGE,
@@ -56,9 +56,9 @@ class Manifold:
 
     Args:
         data: what `open_images` takes; the paper's is CIFAR-10.
-        size: side that pictures are cut and shrunk to; by default their own, 32 in the paper.
+        size: side that images are cut and shrunk to; by default their own, 32 in the paper.
         iterations: of Adam, for each of the two curves.
-        batch: pictures in each.
+        batch: images in each.
         learning_rate: Adam's.
         width: of the first block; the others are 2, 2, 4 and 4 times as wide.
         sigma: of the noise in the second curve, on pixels in [0, 1].
@@ -122,17 +122,15 @@ class _Block(nn.Module):
         return self.skip(x) + self.conv2(self.elu(self.norm2(self.conv1(hidden))))
 
 
-def losses(
-    images: Tensor, settings: Manifold, sigma: float, *, seed: int = 0, show: Show = silent
-) -> list[float]:
+def losses(images: Tensor, settings: Manifold, sigma: float, *, seed: int = 0, show: Show = silent) -> list[float]:
     """The sliced score matching loss of every iteration, per pixel; it ends early if it is no number.
 
-    Both curves begin with the same weights and see the same pictures in the same order.
+    Both curves begin with the same weights and see the same images in the same order.
 
     Args:
         images: uint8, (N, C, H, W).
         settings: of the training.
-        sigma: of the noise added to the pictures, 0 for none.
+        sigma: of the noise added to the images, 0 for none.
         seed: of weights, order and noise.
         show: told how far it is.
     """
@@ -146,7 +144,7 @@ def losses(
         x = batches.batch(k)
         x = x + sigma * torch.randn(x.shape, generator=generator)
         loss = (
-            sliced_score_matching(field, x, level, law="gaussian", generator=generator).mean() / x[0].numel()
+            sliced_score_matching(field, x, level, distribution="gaussian", generator=generator).mean() / x[0].numel()
         )
         curve.append(float(loss.detach()))
         if not math.isfinite(curve[-1]):
@@ -166,7 +164,7 @@ def manifold(
     Raises:
         UserError: they are there already, the data cannot be read, or matplotlib is missing.
     """
-    picture, table = claim(out, "manifold.png", "manifold.csv", overwrite=overwrite)
+    image, table = claim(out, "manifold.png", "manifold.csv", overwrite=overwrite)
     images = open_images(settings.data, size=settings.size).images
     levels = (0.0, settings.sigma)
     curves = [
@@ -178,8 +176,8 @@ def manifold(
         for k in range(settings.iterations)
     ]
     write_csv(table, rows)
-    _draw(curves, settings, picture)
-    return Made(files=(picture, table), numbers=_numbers(curves, settings))
+    _draw(curves, settings, image)
+    return Made(files=(image, table), numbers=_numbers(curves, settings))
 
 
 def _at(curve: list[float], k: int) -> float:
@@ -209,9 +207,7 @@ def _draw(curves: list[list[float]], settings: Manifold, path: Path) -> None:
         axis.set(xlabel="iteration", ylabel="sliced score matching loss per pixel")
         axis.yaxis.set_major_formatter("{x:,.0f}")
         axis.grid(visible=True, alpha=0.25)
-    figure.suptitle(
-        f"{Path(settings.data).stem}: the same network, weights and pictures", fontsize=10, color=INK
-    )
+    figure.suptitle(f"{Path(settings.data).stem}: the same network, weights and images", fontsize=10, color=INK)
     save(figure, path)
 
 

@@ -9,13 +9,13 @@ mode alone, whatever its weight, so Langevin dynamics (T = 1000, ε = 0.1) leave
 of chains that began on its side: one half, not one fifth. Annealed (L = 10, T = 100), the large noise levels
 join the modes and the chains divide as they should.
 
-Both use x ← x + (α/2) s + √α z. The ladder is 20 → 1 in the appendix and the authors' program, with ε = 0.1,
-and 10 → 0.1 in §4.3, which gives no ε for it. There ε = 0.1 cannot be meant: a rung's update multiplies x − μ
+Both use x ← x + (α/2) s + √α z. The schedule is 20 → 1 in the appendix and the authors' program, with ε = 0.1,
+and 10 → 0.1 in §4.3, which gives no ε for it. There ε = 0.1 cannot be meant: a noise level's update multiplies x − μ
 by 1 − (ε/2σ_L²) σ²/(σ² + 1), which is −4 at σ = 10, and the chains run away. The ratio ε/σ_L² of the
 appendix, 0.1, makes it ε = 0.001. All three are run here.
 
 Ten levels of a hundred updates do not mix to the last: of 20,000 chains, 0.220 ± 0.003 end in the small mode
-down the first ladder and 0.233 ± 0.003 down the second, against 0.492 ± 0.004 of plain Langevin dynamics.
+down the first schedule and 0.233 ± 0.003 down the second, against 0.492 ± 0.004 of plain Langevin dynamics.
 
 The small mode's weight ŵ is the share of the chains that are likelier of it, with the standard error
 √(ŵ(1−ŵ)/n).
@@ -33,9 +33,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from scorefield import noise
+from scorefield import schedules
 from scorefield.distributions import GaussianMixture
-from scorefield.figures.canvas import (
+from scorefield.figures.drawing import (
     BLUE,
     GREY,
     INK,
@@ -65,9 +65,9 @@ class Mixing:
         langevin_steps: T of plain Langevin dynamics.
         step_size: ε.
         levels: L.
-        steps: T on each rung.
-        ladder: σ_1 and σ_L of the appendix and the authors' program.
-        ladder_in_text: σ_1 and σ_L of §4.3.
+        steps: T on each noise level.
+        schedule: σ_1 and σ_L of the appendix and the authors' program.
+        schedule_in_text: σ_1 and σ_L of §4.3.
     """
 
     samples: int = 1280
@@ -76,8 +76,8 @@ class Mixing:
     step_size: float = 0.1
     levels: int = 10
     steps: int = 100
-    ladder: tuple[float, float] = (20.0, 1.0)
-    ladder_in_text: tuple[float, float] = (10.0, 0.1)
+    schedule: tuple[float, float] = (20.0, 1.0)
+    schedule_in_text: tuple[float, float] = (10.0, 0.1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,33 +142,33 @@ def langevin(start: Tensor, settings: Mixing, *, generator: Generator) -> Tensor
 
 
 def annealed(
-    start: Tensor, settings: Mixing, *, ladder: tuple[float, float], step_size: float, generator: Generator
+    start: Tensor, settings: Mixing, *, schedule: tuple[float, float], step_size: float, generator: Generator
 ) -> Tensor:
     """Algorithm 1 with exact scores from `start`, (n, 2); where it ends, (n, 2)."""
     sampler = AnnealedLangevin(step_size=step_size, steps=settings.steps)
-    sigmas = noise.geometric(*ladder, settings.levels)
+    sigmas = schedules.geometric(*schedule, settings.levels)
     return _run(sampler, mixture(), start, sigmas, generator)
 
 
 def run(settings: Mixing, *, seed: int = 0, show: Show = silent) -> list[Chains]:
-    """The paper's three clouds, and the ladder of §4.3 with both readings of its ε."""
+    """The paper's three clouds, and the schedule of §4.3 with both readings of its ε."""
     generator = Generator().manual_seed(seed)
     n, e = settings.samples, settings.step_size
-    text, updates = settings.ladder_in_text, settings.levels * settings.steps
-    ratio = e / settings.ladder[1] ** 2
+    text, updates = settings.schedule_in_text, settings.levels * settings.steps
+    ratio = e / settings.schedule[1] ** 2
 
     def start() -> Tensor:
         return settings.side * (2 * torch.rand(n, 2, generator=generator) - 1)
 
-    def down(ladder: tuple[float, float], step_size: float) -> Tensor:
-        return annealed(start(), settings, ladder=ladder, step_size=step_size, generator=generator)
+    def down(schedule: tuple[float, float], step_size: float) -> Tensor:
+        return annealed(start(), settings, schedule=schedule, step_size=step_size, generator=generator)
 
     kept = ratio * text[1] ** 2
     plans: list[tuple[str, float, tuple[float, float], int, Callable[[], Tensor]]] = [
         ("exact samples", 0.0, (0.0, 0.0), 0, lambda: mixture().sample(n, generator=generator)),
         ("Langevin", e, (0.0, 0.0), settings.langevin_steps,
          lambda: langevin(start(), settings, generator=generator)),
-        ("annealed Langevin", e, settings.ladder, updates, lambda: down(settings.ladder, e)),
+        ("annealed Langevin", e, settings.schedule, updates, lambda: down(settings.schedule, e)),
         ("annealed Langevin", kept, text, updates, lambda: down(text, kept)),
         ("annealed Langevin", e, text, updates, lambda: down(text, e)),
     ]  # fmt: skip
@@ -189,27 +189,23 @@ def mixing(
         UserError: they are there already, or matplotlib is missing.
     """
     settings = settings or Mixing()
-    picture, table = claim(out, "mixing.png", "mixing.csv", overwrite=overwrite)
+    image, table = claim(out, "mixing.png", "mixing.csv", overwrite=overwrite)
     chains = run(settings, seed=seed, show=show)
     rows = [one.row() for one in chains]
     write_csv(table, rows)
-    _draw(chains, rows, picture)
-    return Made(
-        files=(picture, table), numbers={_name(c): _told(r) for c, r in zip(chains, rows, strict=True)}
-    )
+    _draw(chains, rows, image)
+    return Made(files=(image, table), numbers={_name(c): _told(r) for c, r in zip(chains, rows, strict=True)})
 
 
-def _run(
-    sampler: Sampler, denoiser: GaussianMixture, x: Tensor, sigmas: Tensor, generator: Generator
-) -> Tensor:
+def _run(sampler: Sampler, denoiser: GaussianMixture, x: Tensor, sigmas: Tensor, generator: Generator) -> Tensor:
     for step in sampler.iterate(denoiser, x, sigmas, generator=generator):
         x = step.x
     return x
 
 
 def _name(chains: Chains) -> str:
-    ladder = f", σ {chains.sigmas[0]:g} → {chains.sigmas[1]:g}" if chains.sigmas[0] else ""
-    return f"{chains.method}{ladder}" + (f", ε = {chains.step_size:g}" if chains.step_size else "")
+    schedule = f", σ {chains.sigmas[0]:g} → {chains.sigmas[1]:g}" if chains.sigmas[0] else ""
+    return f"{chains.method}{schedule}" + (f", ε = {chains.step_size:g}" if chains.step_size else "")
 
 
 def _told(row: dict[str, Any]) -> str:
@@ -228,8 +224,8 @@ def _draw(chains: list[Chains], rows: list[dict[str, Any]], path: Path) -> None:
     colors = (GREY, ORANGE, BLUE, BLUE)
     for one, row, axis, color in zip(chains, rows, axes[1:], colors, strict=False):
         axis.scatter(*one.x.T.numpy(), s=2, color=color, alpha=0.6, linewidths=0)
-        ladder = f", σ {one.sigmas[0]:g} → {one.sigmas[1]:g}" if one.sigmas[0] else ""
-        caption(axis, f"{one.method}{ladder}\nsmall mode: {row['weight']:.3f} ± {row['standard_error']:.3f}")
+        schedule = f", σ {one.sigmas[0]:g} → {one.sigmas[1]:g}" if one.sigmas[0] else ""
+        caption(axis, f"{one.method}{schedule}\nsmall mode: {row['weight']:.3f} ± {row['standard_error']:.3f}")
     for axis in axes[:5]:
         axis.set(xlim=(-10, 10), ylim=(-10, 10), aspect="equal", xticks=(-5, 0, 5), yticks=(-5, 0, 5))
     for k, (row, color) in enumerate(zip(rows, colors, strict=False)):

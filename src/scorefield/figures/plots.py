@@ -17,9 +17,7 @@ def matplotlib() -> Any:
     try:
         from matplotlib import figure  # noqa: PLC0415
     except ImportError as error:
-        raise UserError(
-            "matplotlib", "needed to plot.", "Install it: pip install 'scorefield[figures]'"
-        ) from error
+        raise UserError("matplotlib", "needed to plot.", "Install it: pip install 'scorefield[figures]'") from error
     return figure
 
 

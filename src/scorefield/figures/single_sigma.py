@@ -1,17 +1,17 @@
-"""One noise level against a ladder: what annealing is for.
+"""One noise level against a schedule: what annealing is for.
 
 Song & Ermon (2019), App. C.1: a network trained at the single level σ = 0.01 and sampled by T = 1000 updates
-of Langevin dynamics with ε = 2e-5 gives no reasonable pictures; the same network trained on L = 10 levels,
+of Langevin dynamics with ε = 2e-5 gives no reasonable images; the same network trained on L = 10 levels,
 σ 1 → 0.01, and sampled by T = 100 updates on each does. Pixels lie in [0, 1], both begin uniform in [0, 1],
 both step x + (α/2) s + √α z, and both make 1000 updates.
 
 Here both networks get the same recipe, seed and number of steps; only the noise levels differ. The recipe
-wants two rungs at least, so the single level is 0.01 and a thousandth more. `PAPER` trains NCSN's network,
-128 wide, for 200,000 steps of 128 pictures; `CPU` the default U-Net, told σ and divided by it, for a few
+wants two noise levels at least, so the single level is 0.01 and a thousandth more. `PAPER` trains NCSN's network,
+128 wide, for 200,000 steps of 128 images; `CPU` the default U-Net, told σ and divided by it, for a few
 minutes.
 
-Numbers: Fréchet and kernel distance, on features named in the table, of the samples to held-out pictures, and
-the same of as many training pictures.
+Numbers: Fréchet and kernel distance, on features named in the table, of the samples to held-out images, and
+the same of as many training images.
 
 References:
     Song & Ermon (2019). https://arxiv.org/abs/1907.05600
@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from scorefield import noise
-from scorefield.data.images import to_uint8
-from scorefield.data.imageset import ImageSet
-from scorefield.evaluation.distances import frechet_distance, kernel_distance
-from scorefield.evaluation.features import Features
-from scorefield.figures.canvas import Made, Show, claim, silent, tiles, write_csv
+from scorefield import schedules
+from scorefield.data.image import to_uint8
+from scorefield.data.image_set import ImageSet
+from scorefield.figures.drawing import Made, Show, claim, silent, tiles, write_csv
+from scorefield.metrics.distances import frechet_distance, kernel_distance
+from scorefield.metrics.features import Features
 from scorefield.model import ScoreModel
 from scorefield.samplers import AnnealedLangevin, Langevin, Sampler
 from scorefield.training import Progress, Trainer, read_recipe
@@ -48,10 +48,10 @@ class SingleSigma:
         data: what the runs' recipes name as their data; the paper's is CIFAR-10.
         iterations: training steps of each network.
         samples: of each, for the distances; 16 are shown.
-        sigma_max: σ_1 of the ladder.
-        sigma_min: σ_L of the ladder, and the single level.
+        sigma_max: σ_1 of the schedule.
+        sigma_min: σ_L of the schedule, and the single level.
         levels: L.
-        steps: T on each rung; the single level gets L·T.
+        steps: T on each noise level; the single level gets L·T.
         step_size: ε.
         network: what the recipe of both sets besides, texts `section.key=value`.
     """
@@ -106,10 +106,10 @@ def single_sigma(
         UserError: the figure is there already, a run follows other settings, or matplotlib is missing.
         Interrupted: a signal came; the training is saved.
     """
-    picture, table = claim(out, *FILES, overwrite=overwrite)
+    image, table = claim(out, *FILES, overwrite=overwrite)
     order = torch.randperm(len(train), generator=Generator().manual_seed(seed))
     clouds = [train.images[order[: settings.samples]]]
-    rows = [_row("training pictures", clouds[0], held_out, judge)]
+    rows = [_row("training images", clouds[0], held_out, judge)]
     chains = _chains(settings)
     for k, chain in enumerate(chains):
 
@@ -123,11 +123,11 @@ def single_sigma(
               "step_size": settings.step_size}  # fmt: skip
     write_csv(table, [row | common for row in rows])
     shown_of = torch.stack([_sheet(cloud) for cloud in (*clouds[1:], clouds[0])]).flatten(0, 1)
-    labels = [line for row in (*rows[1:], rows[0]) for line in (row["pictures"].replace(", ", "\n"), "")]
-    tiles(shown_of, picture, columns=[""] * _SHOWN, rows=labels)
+    labels = [line for row in (*rows[1:], rows[0]) for line in (row["images"].replace(", ", "\n"), "")]
+    tiles(shown_of, image, columns=[""] * _SHOWN, rows=labels)
     return Made(
-        files=(picture, table),
-        numbers={f"FD[{judge.name}], {row['pictures']}": round(row["frechet"], 2) for row in rows},
+        files=(image, table),
+        numbers={f"FD[{judge.name}], {row['images']}": round(row["frechet"], 2) for row in rows},
     )
 
 
@@ -137,27 +137,25 @@ def _chains(settings: SingleSigma) -> tuple[_Chain, _Chain]:
         _Chain(
             name="one",
             title=f"one level, σ = {low:g}",
-            noise=_law(low, low * 1.001, 2),
+            noise=_distribution(low, low * 1.001, 2),
             sampler=Langevin(step_size=settings.step_size, steps=settings.levels * settings.steps),
             sigmas=torch.tensor([low]),
         ),
         _Chain(
-            name="ladder",
+            name="schedule",
             title=f"{settings.levels} levels, σ {high:g} → {low:g}",
-            noise=_law(low, high, settings.levels),
+            noise=_distribution(low, high, settings.levels),
             sampler=AnnealedLangevin(step_size=settings.step_size, steps=settings.steps),
-            sigmas=noise.geometric(high, low, settings.levels),
+            sigmas=schedules.geometric(high, low, settings.levels),
         ),
     )
 
 
-def _law(low: float, high: float, levels: int) -> str:
-    return f'noise={{sigma_min={low!r}, sigma_max={high!r}, law={{kind="rungs", levels={levels}}}}}'
+def _distribution(low: float, high: float, levels: int) -> str:
+    return f'noise={{sigma_min={low!r}, sigma_max={high!r}, distribution={{kind="levels", levels={levels}}}}}'
 
 
-def _train(
-    chain: _Chain, settings: SingleSigma, data: ImageSet, run: Path, *, seed: int, show: Show
-) -> ScoreModel:
+def _train(chain: _Chain, settings: SingleSigma, data: ImageSet, run: Path, *, seed: int, show: Show) -> ScoreModel:
     recipe = read_recipe(
         "default",
         [
@@ -195,24 +193,24 @@ def _sample(model: ScoreModel, chain: _Chain, n: int, *, seed: int, show: Show) 
     return torch.cat(parts)
 
 
-def _row(name: str, pictures: Tensor, held_out: ImageSet, judge: Features) -> dict[str, Any]:
-    ours, real = judge(pictures).features, judge(held_out.images).features
+def _row(name: str, images: Tensor, held_out: ImageSet, judge: Features) -> dict[str, Any]:
+    ours, real = judge(images).features, judge(held_out.images).features
     kernel, spread = kernel_distance(ours, real)
     return {
-        "pictures": name,
-        "n": len(pictures),
+        "images": name,
+        "n": len(images),
         "features": judge.name,
         "frechet": frechet_distance(ours, real),
         "kernel": kernel,
         "kernel_spread": spread,
-        "pixel_mean": float(pictures.float().mean()) / 255,
-        "pixel_std": float(pictures.float().std()) / 255,
+        "pixel_mean": float(images.float().mean()) / 255,
+        "pixel_std": float(images.float().std()) / 255,
     }
 
 
-def _sheet(pictures: Tensor) -> Tensor:
-    """Two rows of pictures, (2, 8, C, H, W); blank where there are fewer."""
-    blank = torch.full((2 * _SHOWN, *pictures.shape[1:]), 255, dtype=torch.uint8)
-    shown = pictures[: 2 * _SHOWN]
+def _sheet(images: Tensor) -> Tensor:
+    """Two rows of images, (2, 8, C, H, W); blank where there are fewer."""
+    blank = torch.full((2 * _SHOWN, *images.shape[1:]), 255, dtype=torch.uint8)
+    shown = images[: 2 * _SHOWN]
     blank[: len(shown)] = shown
     return blank.unflatten(0, (2, _SHOWN))

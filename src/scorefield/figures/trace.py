@@ -1,4 +1,4 @@
-"""The way from noise to pictures, as an animation."""
+"""The way from noise to images, as an animation."""
 
 from pathlib import Path
 
@@ -6,20 +6,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield.data.images import to_uint8
-from scorefield.data.sheets import grid, save_animation
+from scorefield.data.grids import grid, save_animation
+from scorefield.data.image import to_uint8
 from scorefield.samplers import Step
 
 
 class Trace:
     """Collects the steps of the first batch that a sampler yields and shows them one after another.
 
-    A noisy picture at σ is shown as x/√(1+σ²) around the middle of the value range, so that its noise stays
+    A noisy image at σ is shown as x/√(1+σ²) around the middle of the value range, so that its noise stays
     on the screen; beside it stands what the model makes of it, D(x; σ).
 
     Args:
         value_range: of the model.
-        count: pictures shown.
+        count: images shown.
         frames: greatest number of frames kept.
     """
 
@@ -45,7 +45,7 @@ class Trace:
         self._seen += 1
 
     def images(self) -> list[Image.Image]:
-        """The frames: on the left the noisy pictures, on the right what the model makes of them."""
+        """The frames: on the left the noisy images, on the right what the model makes of them."""
         frames = self._kept
         if self._final is not None and self._final is not frames[-1]:
             frames = [*frames, self._final]

@@ -118,9 +118,7 @@ def _config(network: UNet, shape: tuple[int, ...]) -> Settings:
     _refuse("source_channels", ours["source_channels"] != 0, "a DDPMPipeline lays nothing beside x", "none")
     _refuse("classes", network.classes != 0, "a DDPMPipeline tells no classes", "data.labels = false")
     _refuse("linear", "linear" in ours, "UNet2DModel adds no linear map", "network.linear = false")
-    _refuse(
-        "resample", "resample" in ours, "its residual resampling is not mapped", 'network.resample = "conv"'
-    )
+    _refuse("resample", "resample" in ours, "its residual resampling is not mapped", 'network.resample = "conv"')
     _refuse("middle", "middle" in ours, "its middle is not mapped", 'network.middle = "plain"')
     _refuse("attention", "attention_pieces" in ours, "UNet2DModel attends to all", "attention_pieces = 1")
     groups = _groups(network)
@@ -198,9 +196,7 @@ def _weights(network: UNet) -> dict[str, Tensor]:
     for name, value in network.state_dict().items():
         layer, _, kind = name.rpartition(".")
         theirs = places[layer]
-        flat = (
-            value.flatten(1) if ".attend." in name and value.ndim == 4 else value
-        )  # theirs is no convolution
+        flat = value.flatten(1) if ".attend." in name and value.ndim == 4 else value  # theirs is no convolution
         if theirs.endswith(".to_qkv"):
             for letter, part in zip("qkv", flat.chunk(3), strict=True):
                 weights[f"{theirs[:-3]}{letter}.{kind}"] = part

@@ -31,9 +31,7 @@ def find(name: str | Path) -> Path:
     if path.is_dir():
         if (path / "model.safetensors").is_file():
             return path / "model.safetensors"
-        raise UserError(
-            path, "this folder holds no model.safetensors.", "Give a run folder of `scorefield train`."
-        )
+        raise UserError(path, "this folder holds no model.safetensors.", "Give a run folder of `scorefield train`.")
     if path.is_file():
         return path
     if str(name) in bundled():
@@ -76,8 +74,6 @@ def load(name: str | Path, *, device: str = "auto", precision: torch.dtype | Non
         UserError: no such model, a damaged file, or weights that do not fit.
     """
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    model = (
-        import_diffusers(name).to(where) if is_pipeline(name) else checkpoint.load(find(name), device=where)
-    )
+    model = import_diffusers(name).to(where) if is_pipeline(name) else checkpoint.load(find(name), device=where)
     model.precision = precision or preferred_precision(where)
     return model

@@ -21,7 +21,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from scorefield import noise
+from scorefield import schedules
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel
 from scorefield.networks.refinenet import FORMS, RefineNet
@@ -77,38 +77,38 @@ def import_ncsn(
         path: what `torch.save` wrote in their training: the list, or the weights alone.
         raw: take the last weights where there is an average too.
         rescaled: the network saw pixels in [−1, 1] (their `data.rescaled`); by default they are in [0, 1].
-        sigma_max: first rung of the geometric ladder; by default the file's own, or NCSN's 1.
-        sigma_min: last rung; by default the file's own, or NCSN's 0.01.
-        levels: rungs, where neither a table nor a ladder in the file tells them.
-        size: side of the pictures, which no file tells; by default 28 for grey ones, 32 for color.
+        sigma_max: first noise level of the geometric schedule; by default the file's own, or NCSN's 1.
+        sigma_min: last noise level; by default the file's own, or NCSN's 0.01.
+        levels: noise levels, where neither a table nor a schedule in the file tells them.
+        size: side of the images, which no file tells; by default 28 for grey ones, 32 for color.
 
     Raises:
         UserError: not a file of `torch.save`, no such checkpoint, weights that do not fit (the first of each
-            kind is named), or a ladder that is lacking or wrong.
+            kind is named), or a schedule that is lacking or wrong.
     """
     path = Path(path)
     states = _read(path)
     weights, which = _choose(states, path, raw=raw)
     network = _network(weights, path, centre=not rescaled)
     _fill(network, weights, path)
-    ladder = _ladder(weights, network, path, sigma_max, sigma_min, levels)
+    schedule = _schedule(weights, network, path, sigma_max, sigma_min, levels)
     channels = cast(int, network.settings["channels"])
     side = size or (28 if channels == 1 else 32)
     network.check_size(side, side)
     told = network.settings["levels"] is not None
     model = ScoreModel(
         network,
-        NCSN(sigmas=ladder) if told else NCSNv2(sigmas=ladder),
+        NCSN(sigmas=schedule) if told else NCSNv2(sigmas=schedule),
         shape=(channels, side, side),
         value_range=(-1.0, 1.0) if rescaled else (0.0, 1.0),
-        sigma_range=(ladder[-1], ladder[0]),
+        sigma_range=(schedule[-1], schedule[0]),
     ).eval()
     facts = {
         "network": f"{'NCSN' if told else 'NCSNv2'}, {network.form}",
         "width": network.settings["width"],
         "channels": channels,
         "parameters": sum(p.numel() for p in network.parameters()),
-        "ladder": f"{len(ladder)} rungs, {ladder[0]:g} to {ladder[-1]:g}",
+        "schedule": f"{len(schedule)} noise levels, {schedule[0]:g} to {schedule[-1]:g}",
         "weights": which,
     }
     return Imported(model=model, weights=which, facts=facts)
@@ -125,7 +125,7 @@ def _read(path: Path) -> list[Any]:
         mend = "Give a checkpoint of ncsn or ncsnv2 (checkpoint_….pth)."
         raise UserError(path, f"{told}; not read.", mend) from error
     except Exception as error:  # torch promises none in particular for a file that is something else
-        raise UserError(path, "not a checkpoint of PyTorch, or a damaged one.", "Copy it again.") from error
+        raise UserError(path, "not a checkpoint of PyTorch, or a degraded one.", "Copy it again.") from error
     return list(content) if isinstance(content, list | tuple) else [content]  # pyright: ignore[reportUnknownVariableType]
 
 
@@ -136,7 +136,7 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _choose(states: list[Any], path: Path, *, raw: bool) -> tuple[Weights, str]:
-    """The weights, and which they are; what the average lacks (the ladder) is the network's own."""
+    """The weights, and which they are; what the average lacks (the schedule) is the network's own."""
     last = _weights(states[0] if states else None)
     average = _weights(states[4]) if len(states) >= 5 else {}
     if not last:
@@ -158,9 +158,7 @@ def _network(weights: Weights, path: Path, *, centre: bool) -> RefineNet:
     """The network whose shapes the weights show."""
     first, table = weights.get("begin_conv.weight"), weights.get("normalizer.embed.weight")
     if first is None or first.ndim != 4:
-        raise UserError(
-            path, "not a network of ncsn or ncsnv2: no `begin_conv.weight`.", "Give their checkpoint."
-        )
+        raise UserError(path, "not a network of ncsn or ncsnv2: no `begin_conv.weight`.", "Give their checkpoint.")
     width, channels = first.shape[:2]
     form = "deepest" if _has(weights, "res31.") else "deeper" if _has(weights, "res5.") else "small"
     return RefineNet(
@@ -177,7 +175,7 @@ def _has(weights: Weights, prefix: str) -> bool:
     return any(name.startswith(prefix) for name in weights)
 
 
-def _ladder(
+def _schedule(
     weights: Weights,
     network: RefineNet,
     path: Path,
@@ -185,19 +183,17 @@ def _ladder(
     sigma_min: float | None,
     levels: int | None,
 ) -> tuple[float, ...]:
-    """The file's own ladder unless another is asked for."""
+    """The file's own schedule unless another is asked for."""
     own = weights.get("sigmas")
     count = cast(int | None, network.settings["levels"]) or (len(own) if own is not None else levels)
     if own is not None and sigma_max is None and sigma_min is None:
-        return tuple(noise.check_ladder(own.float()))
+        return tuple(schedules.check_schedule(own.float()))
     if count is None:
-        raise UserError(
-            path, "no ladder of noise levels in it.", "Pass --sigma-max, --sigma-min and --levels."
-        )
+        raise UserError(path, "no schedule of noise levels in it.", "Pass --sigma-max, --sigma-min and --levels.")
     if network.settings["levels"] is None and (sigma_max is None or sigma_min is None):
-        raise UserError(path, "NCSNv2's ladder has no usual ends.", "Pass both --sigma-max and --sigma-min.")
+        raise UserError(path, "NCSNv2's schedule has no usual ends.", "Pass both --sigma-max and --sigma-min.")
     return tuple(
-        noise.geometric(
+        schedules.geometric(
             1.0 if sigma_max is None else sigma_max, 0.01 if sigma_min is None else sigma_min, count
         ).tolist()
     )

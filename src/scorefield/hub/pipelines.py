@@ -1,4 +1,4 @@
-"""Pictures' pipelines of `diffusers`, as our models.
+"""Images' pipelines of `diffusers`, as our models.
 
 A pipeline is a folder: `model_index.json` says what is in it, `unet/` has the network's settings and weights,
 `scheduler/` those of the noise schedule. Older ones have all of it in one place. Only JSON and safetensors
@@ -90,7 +90,7 @@ def _fetch(name: str) -> Path:
 
 
 def _check_index(folder: Path) -> None:
-    """See, where a pipeline says what it is of, that it draws pictures by a UNet2DModel alone."""
+    """See, where a pipeline says what it is of, that it draws images by a UNet2DModel alone."""
     if not (folder / INDEX).is_file():
         return
     index = _read_json(folder / INDEX)
@@ -115,7 +115,7 @@ def _schedule_file(folder: Path) -> Path:
 
 
 def _shape(config: Settings, where: Path) -> tuple[int, int, int]:
-    """(C, H, W) of the pictures, once the network is known to be one of pictures alone."""
+    """(C, H, W) of the images, once the network is known to be one of images alone."""
     name = config.get("_class_name", "UNet2DModel")
     if name != "UNet2DModel":
         raise UserError(where, f"its network is {name}; only a UNet2DModel is read.")
@@ -123,13 +123,11 @@ def _shape(config: Settings, where: Path) -> tuple[int, int, int]:
         raise UserError(where, "its network must be told a class; only those without classes are read.")
     channels, given = config.get("in_channels", 3), config.get("out_channels", 3)
     if given not in {channels, 2 * channels}:
-        raise UserError(
-            where, f"its network takes {channels} channels and gives {given}: not of pictures alone."
-        )
+        raise UserError(where, f"its network takes {channels} channels and gives {given}: not of images alone.")
     size: Any = config.get("sample_size")
     sides = cast(list[Any], size if isinstance(size, list) else [size, size])
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise UserError(where, f"sample_size {size} is no size of a picture.", "Write the side into it.")
+        raise UserError(where, f"sample_size {size} is no size of an image.", "Write the side into it.")
     return channels, sides[0], sides[1]
 
 

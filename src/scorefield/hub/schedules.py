@@ -1,7 +1,7 @@
 """Noise schedules of `diffusers`: their schedulers' settings, read and written as plain data.
 
 Their variance-preserving schedulers keep the β_t of Ho et al. (2020), t = 0 the least noise; ours is the same
-picture divided by its share of signal, so that
+image divided by its share of signal, so that
 
     ᾱ_t = Π_{s≤t} (1 − β_s),    σ_t = √((1 − ᾱ_t)/ᾱ_t),    β_t = 1 − ᾱ_t/ᾱ_{t−1}.
 
@@ -58,9 +58,9 @@ class Schedule:
     """What a scheduler's settings say of a network.
 
     Args:
-        parameterization: what its output means, and its ladder.
+        parameterization: what its output means, and its schedule.
         sigma_range: least and greatest σ.
-        value_range: of pixels, as their pipelines turn samples into pictures.
+        value_range: of pixels, as their pipelines turn samples into images.
     """
 
     parameterization: Parameterization
@@ -76,7 +76,7 @@ def read_schedule(settings: Settings, where: object) -> Schedule:
         where: named in errors.
 
     Raises:
-        UserError: a scheduler, a law of β or a prediction that is not known here, or settings out of range.
+        UserError: a scheduler, a distribution of β or a prediction that is not known here, or settings out of range.
     """
     name = str(settings.get("_class_name"))
     known = ["ScoreSdeVeScheduler", "KarrasVeScheduler", *_PRESERVING]
@@ -94,7 +94,7 @@ def read_schedule(settings: Settings, where: object) -> Schedule:
 
 
 def write_schedule(parameterization: Parameterization, where: object) -> Settings:
-    """The settings of a DDPMScheduler with the parameterization's ladder.
+    """The settings of a DDPMScheduler with the parameterization's schedule.
 
     β that rises linearly is written by its ends, any other one by one.
 
@@ -106,17 +106,15 @@ def write_schedule(parameterization: Parameterization, where: object) -> Setting
         raise UserError(where, f"their schedulers know no {parameterization.kind} parameterization.", mend)
     if parameterization.told != "index" or parameterization.sigmas is None:
         told = parameterization.told
-        raise UserError(
-            where, f"their schedulers tell a network the step; this one is told the {told}.", mend
-        )
+        raise UserError(where, f"their schedulers tell a network the step; this one is told the {told}.", mend)
     prediction = next(key for key, cls in _PREDICTIONS.items() if type(parameterization) is cls)
-    ladder = torch.tensor(parameterization.sigmas, dtype=torch.float64).flip(0)
-    signal = 1 / (1 + ladder**2)
+    schedule = torch.tensor(parameterization.sigmas, dtype=torch.float64).flip(0)
+    signal = 1 / (1 + schedule**2)
     betas = 1 - signal / torch.cat([signal.new_ones(1), signal[:-1]])
     return {
         "_class_name": "DDPMScheduler",
-        "num_train_timesteps": len(ladder),
-        **_law_of(betas, ladder),
+        "num_train_timesteps": len(schedule),
+        **_distribution_of(betas, schedule),
         "prediction_type": prediction,
         "variance_type": "fixed_small",
         "clip_sample": True,
@@ -124,10 +122,10 @@ def write_schedule(parameterization: Parameterization, where: object) -> Setting
     }
 
 
-def _law_of(betas: Tensor, ladder: Tensor) -> Settings:
+def _distribution_of(betas: Tensor, schedule: Tensor) -> Settings:
     first, last = (float(f"{float(beta):.4g}") for beta in (betas[0], betas[-1]))
     linear = torch.linspace(first, last, len(betas), dtype=torch.float64)
-    if torch.allclose(_sigmas((1 - linear).cumprod(0)), ladder, rtol=1e-4, atol=0):
+    if torch.allclose(_sigmas((1 - linear).cumprod(0)), schedule, rtol=1e-4, atol=0):
         return {"beta_schedule": "linear", "beta_start": first, "beta_end": last, "trained_betas": None}
     return {"trained_betas": betas.tolist()}
 
@@ -147,9 +145,7 @@ def _preserving(settings: Settings, ends: tuple[float, float], where: object) ->
     if settings.get("predict_epsilon") is False:  # as versions before 0.10 wrote it
         prediction = "sample"
     if prediction not in _PREDICTIONS:
-        raise UserError(
-            where, f"no such prediction_type {prediction!r}.", did_you_mean(str(prediction), _PREDICTIONS)
-        )
+        raise UserError(where, f"no such prediction_type {prediction!r}.", did_you_mean(str(prediction), _PREDICTIONS))
     if settings.get("timestep_type") == "continuous":
         raise UserError(where, "its network is told ln(σ)/4 (timestep_type continuous), which is not read.")
     betas = _betas(settings, ends, where)
@@ -158,9 +154,7 @@ def _preserving(settings: Settings, ends: tuple[float, float], where: object) ->
     signal = (1 - betas).cumprod(0)
     if settings.get("rescale_betas_zero_snr"):
         if prediction == "epsilon":
-            raise UserError(
-                where, "without signal at the end (rescale_betas_zero_snr) the noise tells nothing of x0."
-            )
+            raise UserError(where, "without signal at the end (rescale_betas_zero_snr) the noise tells nothing of x0.")
         signal = _without_signal_at_the_end(signal)
     sigmas = tuple(_sigmas(signal).flip(0).tolist())
     return Schedule(
@@ -178,10 +172,12 @@ def _betas(settings: Settings, ends: tuple[float, float], where: object) -> Tens
     """β_t, float32."""
     if settings.get("trained_betas") is not None:
         return torch.tensor(settings["trained_betas"], dtype=torch.float32)
-    steps, law = settings.get("num_train_timesteps", 1000), settings.get("beta_schedule", "linear")
-    if law not in _LAWS:
-        raise UserError(where, f"no such beta_schedule {law!r}.", did_you_mean(str(law), _LAWS))
-    return _LAWS[law](settings.get("beta_start", ends[0]), settings.get("beta_end", ends[1]), steps)
+    steps, distribution = settings.get("num_train_timesteps", 1000), settings.get("beta_schedule", "linear")
+    if distribution not in _DISTRIBUTIONS:
+        raise UserError(
+            where, f"no such beta_schedule {distribution!r}.", did_you_mean(str(distribution), _DISTRIBUTIONS)
+        )
+    return _DISTRIBUTIONS[distribution](settings.get("beta_start", ends[0]), settings.get("beta_end", ends[1]), steps)
 
 
 def _linear(first: float, last: float, steps: int) -> Tensor:
@@ -206,7 +202,7 @@ def _cosine(_first: float, _last: float, steps: int) -> Tensor:
     return torch.tensor([min(1 - signal((i + 1) / steps) / signal(i / steps), 0.999) for i in range(steps)])
 
 
-_LAWS: dict[str, Callable[[float, float, int], Tensor]] = {
+_DISTRIBUTIONS: dict[str, Callable[[float, float, int], Tensor]] = {
     "linear": _linear,
     "scaled_linear": _scaled_linear,
     "sigmoid": _sigmoid,
@@ -217,7 +213,7 @@ _LAWS: dict[str, Callable[[float, float, int], Tensor]] = {
 def _without_signal_at_the_end(signal: Tensor) -> Tensor:
     """√ᾱ shifted and stretched so that its last value is 0 and its first stays.
 
-    σ = ∞ is no rung: in place of 0, the last √ᾱ is half the one before, no signal that a network could see.
+    σ = ∞ is no noise level: in place of 0, the last √ᾱ is half the one before, no signal that a network could see.
     """
     root = signal.sqrt()
     root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))

@@ -49,7 +49,7 @@ _FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"inner": _inner, "dista
 class Energy(nn.Module):
     """F = −∇ₓE of the module's equations, from a network f; shapes are f's own.
 
-    Each picture's energy must depend on it alone, as it does without batch normalization. One evaluation
+    Each image's energy must depend on it alone, as it does without batch normalization. One evaluation
     costs about three of f; training costs a second derivative, which every network of ours has.
 
     Args:

@@ -20,7 +20,7 @@ from scorefield.networks.layers import pad_to
 class Diffusers(nn.Module):
     """`diffusers.UNet2DModel`: (B, C, H, W) to (B, C, H, W), any H and W.
 
-    A picture whose sides their halvings do not divide is padded inside by its own edge and cut back after.
+    An image whose sides their halvings do not divide is padded inside by its own edge and cut back after.
 
     Args:
         config: the settings of its `config.json`; names that begin with `_` and settings that this version

@@ -51,7 +51,7 @@ def groups_of(channels: int, *, at_least: int = 8, most: int = 32) -> int:
 
 
 def pad_to(x: Tensor, multiple: int) -> Tensor:
-    """Pictures with their right and lower edge repeated until both sides divide by `multiple`."""
+    """Images with their right and lower edge repeated until both sides divide by `multiple`."""
     bottom, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
     return pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 

@@ -14,15 +14,15 @@ from collections.abc import Callable
 from torch import Tensor, channels_last, nn
 from torch.nn.functional import avg_pool2d, conv2d, elu, interpolate, max_pool2d, pad
 
-from scorefield.networks import rows
-from scorefield.networks.ready import Conv3x3
+from scorefield.kernels import winograd as rows
+from scorefield.kernels.prepacked import Conv3x3
 
 MakeNorm = Callable[[int], nn.Module]
-"""From a number of channels to a module that is called as `norm(x, rung, active=False)`."""
+"""From a number of channels to a module that is called as `norm(x, noise level, active=False)`."""
 
 
 class RowsConv(Conv3x3):
-    """A 3×3 convolution by fewer products where pictures are laid in rows."""
+    """A 3×3 convolution by fewer products where images are laid in rows."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """(N, C, H, W) to (N, out, H, W)."""
@@ -86,10 +86,10 @@ class ResidualBlock(nn.Module):
         if change:
             self.shortcut = HalvingConv(into, out, 1) if halve else RowsConv(into, out, dilation=dilation)
 
-    def forward(self, x: Tensor, rung: Tensor) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """(N, into, H, W) to (N, out, H, W) or half the side."""
-        hidden = self.conv1(self.norm1(x, rung, active=True))
-        hidden = self.conv2(self.norm2(hidden, rung, active=True))
+        hidden = self.conv1(self.norm1(x, level, active=True))
+        hidden = self.conv2(self.norm2(hidden, level, active=True))
         return self.shortcut(x) + hidden
 
 
@@ -101,11 +101,11 @@ class ResidualUnits(nn.Module):
         self.norms = nn.ModuleList(norm(features) for _ in range(2 * count))
         self.convs = nn.ModuleList(RowsConv(features, features, bias=False) for _ in range(2 * count))
 
-    def forward(self, x: Tensor, rung: Tensor) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
         hidden = x
         for i, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
-            hidden = conv(norm(hidden, rung, active=True))
+            hidden = conv(norm(hidden, level, active=True))
             if i % 2:
                 hidden = x = x + hidden
         return x
@@ -119,9 +119,9 @@ class Fusion(nn.Module):
         self.norms = nn.ModuleList(norm(features) for _ in range(inputs))
         self.convs = nn.ModuleList(RowsConv(features, out) for _ in range(inputs))
 
-    def forward(self, xs: list[Tensor], rung: Tensor) -> Tensor:
+    def forward(self, xs: list[Tensor], level: Tensor) -> Tensor:
         """(N, C, H_i, W_i) to (N, out, H_0, W_0)."""
-        parts = [conv(norm(x, rung)) for x, norm, conv in zip(xs, self.norms, self.convs, strict=True)]
+        parts = [conv(norm(x, level)) for x, norm, conv in zip(xs, self.norms, self.convs, strict=True)]
         fused = parts[0]
         for part in parts[1:]:
             fused = fused + resize(part, fused.shape[-2], fused.shape[-1])
@@ -143,11 +143,11 @@ class PoolingChain(nn.Module):
         self.convs = nn.ModuleList(RowsConv(features, features, bias=False) for _ in range(2))
         self.pool = mean5x5 if mean else max5x5
 
-    def forward(self, x: Tensor, rung: Tensor) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
         path = x = elu(x)
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            path = conv(self.pool(norm(path, rung)))
+            path = conv(self.pool(norm(path, level)))
             x = x + path
         return x
 
@@ -164,20 +164,18 @@ class RefineBlock(nn.Module):
         mean: of `PoolingChain`.
     """
 
-    def __init__(
-        self, inputs: int, features: int, out: int, *, units: int, norm: MakeNorm, mean: bool
-    ) -> None:
+    def __init__(self, inputs: int, features: int, out: int, *, units: int, norm: MakeNorm, mean: bool) -> None:
         super().__init__()
         self.adapt = nn.ModuleList(ResidualUnits(features, 2, norm) for _ in range(inputs))
         self.fusion = Fusion(inputs, features, out, norm) if inputs > 1 else None
         self.pooling = PoolingChain(out, norm, mean=mean)
         self.output = ResidualUnits(out, units, norm)
 
-    def forward(self, xs: list[Tensor], rung: Tensor) -> Tensor:
+    def forward(self, xs: list[Tensor], level: Tensor) -> Tensor:
         """(N, C, H_i, W_i) to (N, out, H_0, W_0)."""
-        adapted = [adapt(x, rung) for adapt, x in zip(self.adapt, xs, strict=True)]
-        fused = adapted[0] if self.fusion is None else self.fusion(adapted, rung)
-        return self.output(self.pooling(fused, rung), rung)
+        adapted = [adapt(x, level) for adapt, x in zip(self.adapt, xs, strict=True)]
+        fused = adapted[0] if self.fusion is None else self.fusion(adapted, level)
+        return self.output(self.pooling(fused, level), level)
 
 
 def mean5x5(x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """RefineNet: the networks of NCSN and NCSNv2.
 
-Down go stages of two residual blocks each, of which some halve the picture and the last two only dilate their
+Down go stages of two residual blocks each, of which some halve the image and the last two only dilate their
 convolutions; up comes one RefineNet block for each stage, the lowest first, which joins the stage's output to
 what came from below. All before an activation is normalized (see `instance_norm`).
 
@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.networks import rows
-from scorefield.networks.instance_norm import InstanceNorm, NoNorm
-from scorefield.networks.ready import ready
+from scorefield.kernels import winograd as rows
+from scorefield.kernels.instance_norm import InstanceNorm, NoNorm
+from scorefield.kernels.prepacked import ready
 from scorefield.networks.refine_layers import RefineBlock, ResidualBlock
 
 _AT_ONCE = 64 * 28 * 28
@@ -40,7 +40,7 @@ class Stage:
 
     Args:
         width: channels of the output, in units of the network's width.
-        halve: whether the first block halves the picture.
+        halve: whether the first block halves the image.
         dilation: of the convolutions.
     """
 
@@ -79,7 +79,7 @@ class RefineNet(nn.Module):
     """(B, C, H, W) to (B, C, H, W); H and W divide by 2 (small), 4 (deeper) or 8 (deepest).
 
     Args:
-        channels: C of the picture.
+        channels: C of the image.
         source_channels: further input channels that a condition lays beside it.
         width: channels at full size; the authors take 64 for MNIST, else 128.
         levels: noise levels of the tables, which are told by their index: NCSN. None tells none: NCSNv2.
@@ -148,7 +148,7 @@ class RefineNet(nn.Module):
         self.last = nn.Conv2d(width, channels, 3, padding=1)
 
     def check_size(self, height: int, width: int) -> None:
-        """See that the network takes pictures of this size.
+        """See that the network takes images of this size.
 
         Raises:
             UserError: a side does not divide, or nothing but one pixel would be left to normalize.
@@ -157,14 +157,14 @@ class RefineNet(nn.Module):
             raise UserError(
                 "network",
                 f"a {self.form} RefineNet takes sides that divide by {self.multiple}, got {height}×{width}.",
-                "Choose another size of the pictures (data.size), or another form.",
+                "Choose another size of the images (data.size), or another form.",
             )
 
     def forward(self, x: Tensor, label: Tensor, source: Tensor | None = None) -> Tensor:
         """F(x, label): the score itself for NCSN; for NCSNv2 the score times σ.
 
         Args:
-            x: pictures, (B, C, H, W).
+            x: images, (B, C, H, W).
             label: index of the noise level, (B,), rounded; not looked at where `levels` is None.
             source: (B, source_channels, H, W), in the range of x.
         """
@@ -173,23 +173,23 @@ class RefineNet(nn.Module):
             x = torch.cat([x, source], 1)
         if self.centre:
             x = 2 * x - 1
-        rung = label.round().long()
+        level = label.round().long()
         if x.device.type != "cpu":
-            return self._run(x, rung)
+            return self._run(x, level)
         count = max(1, _AT_ONCE // (x.shape[-2] * x.shape[-1]))
-        parts = zip(x.split(count), rung.split(count), strict=True)
+        parts = zip(x.split(count), level.split(count), strict=True)
         with ready(self):
             return torch.cat([self._run(*part) for part in parts])
 
-    def _run(self, x: Tensor, rung: Tensor) -> Tensor:
+    def _run(self, x: Tensor, level: Tensor) -> Tensor:
         hidden = self.first(x)
         hidden = rows.lay(hidden) if rows.pays(hidden) else hidden.contiguous()
         left: list[Tensor] = []
         for stage in self.stages:
             for block in cast(nn.ModuleList, stage):
-                hidden = block(hidden, rung)
+                hidden = block(hidden, level)
             left.append(hidden)
         below: list[Tensor] = []
         for refine, beside in zip(self.refine, reversed(left), strict=True):
-            below = [refine([beside, *below], rung)]
-        return self.last(self.norm(below[0], rung, active=True))
+            below = [refine([beside, *below], level)]
+        return self.last(self.norm(below[0], level, active=True))

@@ -1,13 +1,13 @@
-"""A U-Net without normalization, for what is to be mended.
+"""A U-Net without normalization, for what is to be restored.
 
-What a damaged picture lacks is often little, a few levels of 255, and how little is itself what matters: a
+What a degraded image lacks is often little, a few levels of 255, and how little is itself what matters: a
 normalization would bring it to the size of all else. So residual blocks of two 3×3 convolutions with a ReLU
 between them add a share of what they find to what comes in,
 
     x ← x + 0.3 · conv(relu((1 + a) · conv(x) + b)),   a, b told by the noise level,
 
 half as many on the way down as in all, and what was left on the way down is added on the way up. Most of the
-work is done where the picture is large; the smaller sizes see far. The last convolution starts at 0.
+work is done where the image is large; the smaller sizes see far. The last convolution starts at 0.
 
 References:
     Zhang et al. (2021), §III-B (DRUNet: blocks without normalization, skips that add). https://arxiv.org/abs/2008.13751
@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, relu
 
 from scorefield.errors import UserError
+from scorefield.kernels.prepacked import Conv3x3, lay
 from scorefield.networks.layers import full, pad_to, telling, zeroed
-from scorefield.networks.ready import Conv3x3, lay
 from scorefield.networks.unet_layers import Attention
 
 _SHARE = 0.3
@@ -34,7 +34,7 @@ class ResUNet(nn.Module):
     """(B, C, H, W) to (B, C, H, W), any H and W.
 
     Args:
-        channels: C of the picture, 1 to 4.
+        channels: C of the image, 1 to 4.
         source_channels: further input channels that a condition lays beside it.
         widths: channels at each size, the first even; the size halves from one to the next.
         blocks: residual blocks at each size, on the way down and again on the way up.
@@ -132,12 +132,10 @@ def _through(stage: nn.Module, hidden: Tensor, told: Tensor) -> Tensor:
 
 def _check(channels: int, widths: Sequence[int], blocks: Sequence[int], patch: int) -> None:
     if not 1 <= channels <= 4:
-        raise UserError("network.channels", f"a picture has 1 to 4 channels, got {channels}.")
+        raise UserError("network.channels", f"an image has 1 to 4 channels, got {channels}.")
     if not widths or min(widths) < 1 or patch < 1:
         raise UserError("network", "widths and patch must be positive.")
     if widths[0] % 2:
         raise UserError("network.widths", f"the first must be even, got {widths[0]}.")
     if len(blocks) != len(widths) or min(blocks) < 0:
-        raise UserError(
-            "network.blocks", f"needs a number for each of the widths {list(widths)}, got {list(blocks)}."
-        )
+        raise UserError("network.blocks", f"needs a number for each of the widths {list(widths)}, got {list(blocks)}.")

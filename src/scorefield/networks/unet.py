@@ -1,14 +1,14 @@
-"""The U-Net: our default network for pictures, and in larger forms DDPM's and Palette's.
+"""The U-Net: our default network for images, and in larger forms DDPM's and Palette's.
 
 Residual blocks of two 3×3 convolutions, told the noise level by a scale and a shift after the second
-normalization, self-attention where the picture is small, skip connections across equal sizes. `patch` folds
+normalization, self-attention where the image is small, skip connections across equal sizes. `patch` folds
 squares of pixels into channels first, which makes a small network several times cheaper.
 
-Any height and width go in: the picture is padded inside by its own edge to what the halvings need, and cut
+Any height and width go in: the image is padded inside by its own edge to what the halvings need, and cut
 back after.
 
-A network with `classes` adds a vector for the picture's class to the one for the noise level, and has one
-more vector for pictures whose class is not told, so that one network knows both p(x) and p(x | c).
+A network with `classes` adds a vector for the image's class to the one for the noise level, and has one
+more vector for images whose class is not told, so that one network knows both p(x) and p(x | c).
 
 References:
     Ho et al. (2020), App. B. https://arxiv.org/abs/2006.11239
@@ -27,14 +27,14 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 from torch.utils.checkpoint import checkpoint
 
 from scorefield.errors import UserError, did_you_mean
+from scorefield.kernels.prepacked import lay
 from scorefield.networks.layers import full, pad_to, telling, zeroed
-from scorefield.networks.ready import lay
 from scorefield.networks.unet_layers import DOUBLE, HALVE, Block, Double, Halve, Resize, norm_of
 
 
 @runtime_checkable
 class HasClasses(Protocol):
-    """A network whose fourth argument may be the class of each picture, (B,), -1 where it is not told."""
+    """A network whose fourth argument may be the class of each image, (B,), -1 where it is not told."""
 
     classes: int
     """How many there are; 0 where the network takes no such argument."""
@@ -44,7 +44,7 @@ class UNet(nn.Module):
     """(B, C, H, W) to (B, C, H, W), any H and W.
 
     Args:
-        channels: C of the picture, 1 to 4.
+        channels: C of the image, 1 to 4.
         source_channels: further input channels that a condition lays beside it.
         widths: channels at each size, the first even; the size halves from one to the next.
         blocks: residual blocks at each size on the way down (one more on the way up).
@@ -52,15 +52,15 @@ class UNet(nn.Module):
         patch: side of the square of pixels folded into channels at the input.
         head_width: channels of one attention head, or the least above that divides the width.
         dropout: share of features dropped in each block in training.
-        classes: how many classes of pictures there are; 0 where the network is told none.
+        classes: how many classes of images there are; 0 where the network is told none.
         groups: of channels, how many every normalization has; by default by its width, see `groups_of`.
         resample: by what the size changes: "conv", one convolution, or "residual", a residual block.
         middle: at the smallest size: "plain", one more block like those before it, or "attention", two with
             self-attention between them, whatever `attention` says.
         attention_pieces: pieces along each side within which attention stays; 1 is global, 2 the quarters of
-            the picture.
+            the image.
         linear: also add to the output a linear map of the pixel's input channels, A x + b, whose A and b
-            follow the noise level, so that no layer need carry the picture itself.
+            follow the noise level, so that no layer need carry the image itself.
         checkpointing: in training, compute each block anew for its gradient instead of keeping what it
             computed: a third more time for a fraction of the memory, the same numbers (Chen et al. 2016).
 
@@ -155,9 +155,7 @@ class UNet(nn.Module):
         taken = channels + source_channels + 1
         self.linear = zeroed(nn.Linear(told, channels * taken)) if linear else None
 
-    def forward(
-        self, x: Tensor, label: Tensor, source: Tensor | None = None, classes: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, source: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
         """F(x, label, source, classes).
 
         Args:
@@ -193,7 +191,7 @@ class UNet(nn.Module):
         return run(told, *parts)
 
     def _straight(self, taken: Tensor, told: Tensor) -> Tensor:
-        """A x + b at each pixel; in float32, as half precision would round the picture itself."""
+        """A x + b at each pixel; in float32, as half precision would round the image itself."""
         assert self.linear is not None
         with torch.autocast(taken.device.type, enabled=False):
             weights = self.linear(told.float()).unflatten(1, (-1, taken.shape[1] + 1))
@@ -221,7 +219,7 @@ def _check(
     groups: int | None,
 ) -> None:
     if not 1 <= channels <= 4:
-        raise UserError("network.channels", f"a picture has 1 to 4 channels, got {channels}.")
+        raise UserError("network.channels", f"an image has 1 to 4 channels, got {channels}.")
     if not widths or min(widths) < 1 or blocks < 1 or patch < 1:
         raise UserError("network", "widths, blocks and patch must be positive.")
     if widths[0] % 2:

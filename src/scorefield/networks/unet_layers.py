@@ -3,7 +3,7 @@
 A residual block that halves averages squares of 2×2 after its first activation, and on its shortcut; one that
 doubles repeats every pixel there (the blocks of BigGAN; Song et al. 2021; Dhariwal & Nichol 2021, §3).
 
-On a processor all this works on pictures that lie in memory channels last, which neither a convolution nor
+On a processor all this works on images that lie in memory channels last, which neither a convolution nor
 attention has to bring in order first. What stands between convolutions is in float32, which is exacter there
 and no slower than half precision.
 
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, linear, scaled_dot_product_attention, silu
 
+from scorefield.kernels.prepacked import Conv3x3, doubled
 from scorefield.networks.layers import full, groups_of, heads_of, zeroed
-from scorefield.networks.ready import Conv3x3, doubled
 
 
 def norm_of(channels: int, groups: int | None) -> nn.GroupNorm:
@@ -109,7 +109,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all places of the picture, added to it.
+    """Self-attention over all places of the image, added to it.
 
     Args:
         width: channels.

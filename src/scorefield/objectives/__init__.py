@@ -11,16 +11,16 @@ leaves, but for the constant ½ E‖∇ log p‖²,
 where x is drawn from the density whose score is wanted: clean data, or noisy at the σ given. On noisy data,
 x = x0 + σn, denoising score matching fits the score of the noise instead and differs from J by a constant,
 
-    ℓ(σ) = ½ E‖s(x; σ) + n/σ‖²,        over a ladder  (1/L) Σ_i λ(σ_i) ℓ(σ_i).
+    ℓ(σ) = ½ E‖s(x; σ) + n/σ‖²,        over a schedule  (1/L) Σ_i λ(σ_i) ℓ(σ_i).
 
 **Sums and means.** All these are sums over the D numbers of an image and carry the papers' ½. The one
 exception is `denoising_score_matching`, in the denoiser's terms a mean over them,
-E abs((D(x; σ) − x0)/σ)^p, which is 2σ² ℓ(σ)/D at p = 2: that one form, under different laws of σ, is
+E abs((D(x; σ) − x0)/σ)^p, which is 2σ² ℓ(σ)/D at p = 2: that one form, under different distributions of σ, is
 NCSN's objective, DDPM's and Palette's.
 
 **Cost** of an image, in evaluations F of the score and products V of its Jacobian with a vector, each of
 about two F: explicit F + D·V, Hutchinson and sliced F + K·V, finite differences 2K·F, denoising F, over a
-ladder L·F. Training differentiates each product again, which all networks here can. Images must not depend on
+schedule L·F. Training differentiates each product again, which all networks here can. Images must not depend on
 one another, as they do under batch normalization. Results are differentiable in the weights, not in x.
 
 References:
@@ -34,9 +34,9 @@ References:
 """
 
 from scorefield.objectives.denoising import denoising_score_matching as denoising_score_matching
-from scorefield.objectives.denoising import ladder_score_matching as ladder_score_matching
 from scorefield.objectives.denoising import output_weight as output_weight
-from scorefield.objectives.directions import Law as Law
+from scorefield.objectives.denoising import schedule_score_matching as schedule_score_matching
+from scorefield.objectives.directions import Distribution as Distribution
 from scorefield.objectives.explicit import explicit_score_matching as explicit_score_matching
 from scorefield.objectives.explicit import hutchinson_score_matching as hutchinson_score_matching
 from scorefield.objectives.finite import (

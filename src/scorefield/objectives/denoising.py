@@ -1,4 +1,4 @@
-"""Denoising score matching, at one noise level and over a ladder: see the package's equations."""
+"""Denoising score matching, at one noise level and over a schedule: see the package's equations."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Condition, Denoiser, ScoreModel, expand
-from scorefield.noise import check_ladder
+from scorefield.schedules import check_schedule
 
 
 def denoising_score_matching(
@@ -49,7 +49,7 @@ def denoising_score_matching(
     return (error * fill).flatten(1).sum(1) / fill.flatten(1).sum(1)
 
 
-def ladder_score_matching(
+def schedule_score_matching(
     model: Denoiser,
     x0: Tensor,
     sigmas: Tensor,
@@ -57,33 +57,33 @@ def ladder_score_matching(
     weight: Callable[[Tensor], Tensor] = torch.square,
     generator: Generator,
 ) -> Tensor:
-    """(1/L) Σ_i λ(σ_i) ½‖s(x0 + σ_i n_i; σ_i) + n_i/σ_i‖², on all rungs (Song & Ermon 2019, eq. 6).
+    """(1/L) Σ_i λ(σ_i) ½‖s(x0 + σ_i n_i; σ_i) + n_i/σ_i‖², on all noise levels (Song & Ermon 2019, eq. 6).
 
-    With λ(σ) = σ² it is D/2 times the mean of `denoising_score_matching` over the rungs; drawing one rung for
+    With λ(σ) = σ² it is D/2 times the mean of `denoising_score_matching` over the noise levels; drawing one noise level for
     each image, as training does, estimates the same.
 
     Args:
         model: the denoiser.
         x0: clean images, (B, …), in the model's value range.
-        sigmas: the ladder, (L,), falling and positive.
+        sigmas: the schedule, (L,), falling and positive.
         weight: λ, from (B,) to (B,).
-        generator: source of the noise, fresh on every rung.
+        generator: source of the noise, fresh on every noise level.
 
     Returns:
         Losses, (B,).
 
     Raises:
-        UserError: a ladder that does not fall or ends at 0.
+        UserError: a schedule that does not fall or ends at 0.
     """
-    rungs = check_ladder(sigmas)
-    if rungs[-1] == 0:
-        raise UserError("sigmas", "the last rung is 0, where there is no noise to fit.", "Leave it out.")
+    levels = check_schedule(sigmas)
+    if levels[-1] == 0:
+        raise UserError("sigmas", "the last noise level is 0, where there is no noise to fit.", "Leave it out.")
     total = x0.new_zeros(len(x0))
-    for rung in rungs:
-        sigma = x0.new_full((len(x0),), rung)
+    for level in levels:
+        sigma = x0.new_full((len(x0),), level)
         loss = denoising_score_matching(model, x0, sigma, generator=generator)
         total = total + weight(sigma) / sigma**2 * loss * x0[0].numel() / 2
-    return total / len(rungs)
+    return total / len(levels)
 
 
 def output_weight(model: ScoreModel, sigma: Tensor, *, p: float = 2) -> Tensor:

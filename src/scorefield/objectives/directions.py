@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import Denoiser, PredictsScore
 
-Law = Literal["rademacher", "gaussian", "sphere"]
+Distribution = Literal["rademacher", "gaussian", "sphere"]
 
 
 def check_levels(model: Denoiser, sigma: Tensor) -> None:
@@ -45,22 +45,26 @@ def _sphere(z: Tensor) -> Tensor:
     return (flat * (flat.shape[2] ** 0.5 / flat.norm(dim=2, keepdim=True))).reshape(z.shape)
 
 
-_LAWS: dict[str, Callable[[Tensor], Tensor]] = {
+_DISTRIBUTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "rademacher": _rademacher,
     "gaussian": _gaussian,
     "sphere": _sphere,
 }
 
 
-def draw_directions(x: Tensor, projections: int, law: str, generator: Generator) -> Tensor:
+def draw_directions(x: Tensor, projections: int, distribution: str, generator: Generator) -> Tensor:
     """K directions v for each image, (K, B, …), with E v vᵀ = I.
 
     Raises:
-        UserError: no direction, or an unknown law.
+        UserError: no direction, or an unknown distribution.
     """
     if projections < 1:
         raise UserError("projections", f"at least one direction, got {projections}.")
-    if law not in _LAWS:
-        raise UserError("law", f"no such law of directions {law!r}.", did_you_mean(law, _LAWS))
+    if distribution not in _DISTRIBUTIONS:
+        raise UserError(
+            "distribution",
+            f"no such distribution of directions {distribution!r}.",
+            did_you_mean(distribution, _DISTRIBUTIONS),
+        )
     z = torch.randn((projections, *x.shape), generator=generator, device=x.device, dtype=x.dtype)
-    return _LAWS[law](z)
+    return _DISTRIBUTIONS[distribution](z)

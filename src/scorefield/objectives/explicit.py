@@ -4,7 +4,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser
-from scorefield.objectives.directions import Law, half_square
+from scorefield.objectives.directions import Distribution, half_square
 from scorefield.objectives.jacobian import exact_trace, score_of
 from scorefield.objectives.sliced import sliced_score_matching
 
@@ -43,7 +43,7 @@ def hutchinson_score_matching(
     sigma: Tensor,
     *,
     projections: int = 1,
-    law: Law = "rademacher",
+    distribution: Distribution = "rademacher",
     generator: Generator,
 ) -> Tensor:
     """The explicit objective with the trace estimated: vᵀ ∇s v + ½ ‖s‖², mean over K v (Hutchinson 1989).
@@ -52,5 +52,5 @@ def hutchinson_score_matching(
     those of `sliced_score_matching`.
     """
     return sliced_score_matching(
-        model, x, sigma, projections=projections, law=law, variance_reduced=True, generator=generator
+        model, x, sigma, projections=projections, distribution=distribution, variance_reduced=True, generator=generator
     )

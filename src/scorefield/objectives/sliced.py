@@ -3,7 +3,7 @@
 from torch import Generator, Tensor
 
 from scorefield.model import Denoiser
-from scorefield.objectives.directions import Law, draw_directions, half_square
+from scorefield.objectives.directions import Distribution, draw_directions, half_square
 from scorefield.objectives.jacobian import pulled_back, score_of
 
 
@@ -13,7 +13,7 @@ def sliced_score_matching(
     sigma: Tensor,
     *,
     projections: int = 1,
-    law: Law = "rademacher",
+    distribution: Distribution = "rademacher",
     variance_reduced: bool = True,
     generator: Generator,
 ) -> Tensor:
@@ -26,7 +26,7 @@ def sliced_score_matching(
         x: noisy images of level σ, (B, …).
         sigma: noise levels, (B,); 0 is for a ScoreField or a density.
         projections: K, directions for each image.
-        law: of v, all with E v vᵀ = I: "rademacher" (±1), "gaussian" N(0, I), or "sphere", uniform at
+        distribution: of v, all with E v vᵀ = I: "rademacher" (±1), "gaussian" N(0, I), or "sphere", uniform at
             ‖v‖ = √D. The first makes no error where ∇s is diagonal.
         variance_reduced: whether ½ ‖s‖² is exact.
         generator: source of the directions.
@@ -35,9 +35,9 @@ def sliced_score_matching(
         Losses, (B,); one may be negative.
 
     Raises:
-        UserError: an unknown law, no projection, σ < 0, or σ = 0 where the model has no score there.
+        UserError: an unknown distribution, no projection, σ < 0, or σ = 0 where the model has no score there.
     """
-    v = draw_directions(x, projections, law, generator)
+    v = draw_directions(x, projections, distribution, generator)
     s, x = score_of(model, x, sigma)
     curvature = (pulled_back(s, x, v) * v).flatten(2).sum(2)
     if variance_reduced:

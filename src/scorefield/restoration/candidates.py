@@ -1,4 +1,4 @@
-"""Several answers to one damaged picture: how they are drawn, and where they disagree."""
+"""Several answers to one degraded image: how they are drawn, and where they disagree."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield.data.depth import Levels
-from scorefield.data.original import Original
+from scorefield.data.bit_depth import Levels
+from scorefield.data.photo import Original
 from scorefield.degradations import Observation
 from scorefield.model import ScoreModel
 from scorefield.restoration.coarse import Answering
@@ -21,7 +21,7 @@ from scorefield.restoration.restored import Restored
 Track = Callable[[int, int], None]
 """Called with (evaluations done, evaluations in all)."""
 
-_PIXELS_AT_ONCE = 1 << 18  # bounds memory: candidates of a large picture are drawn one after another
+_PIXELS_AT_ONCE = 1 << 18  # bounds memory: candidates of a large image are drawn one after another
 _ROWS = 256
 
 
@@ -70,7 +70,7 @@ def observed(
 class Beside:
     """What is shown beside the answers; see `Restored`."""
 
-    damaged: Image.Image
+    degraded: Image.Image
     original: Image.Image
     source: Original | None
 
@@ -80,7 +80,7 @@ def gathered(answers: list[Levels], beside: Beside, *, average: bool) -> Restore
     spread = disagreement(answers)
     return Restored(
         levels=[mean_of(answers)] if average else answers,
-        damaged=beside.damaged,
+        degraded=beside.degraded,
         original=beside.original,
         uncertainty=spread,
         source=beside.source,

@@ -1,8 +1,8 @@
-"""A damaged picture as a network that mends sees it, window by window.
+"""A degraded image as a network that restores sees it, window by window.
 
-What is shown (`degradations.shown`) is, for nearly every damage, the picture as it is stored, with noise in a
-hole that a mask or a crop has left. So no float copy of a large picture is needed: a window is made when it
-is looked at. An operator that shows something else is asked once, for the whole picture.
+What is shown (`degradations.shown`) is, for nearly every degradation, the image as it is stored, with noise in a
+hole that a mask or a crop has left. So no float copy of a large image is needed: a window is made when it
+is looked at. An operator that shows something else is asked once, for the whole image.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from scorefield.data.depth import Levels
+from scorefield.data.bit_depth import Levels
 from scorefield.degradations import Degradation, Hole, Shown, shown
 from scorefield.degradations.smooth import smooth_fill
 from scorefield.model import ScoreModel
@@ -23,10 +23,10 @@ from scorefield.restoration.levels import Box, Range, to_levels, to_values
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """What is known of a picture of whole size.
+    """What is known of an image of whole size.
 
     Args:
-        levels: the picture, (H, W, C); what a hole has of it is not looked at.
+        levels: the image, (H, W, C); what a hole has of it is not looked at.
         hole: what is to be filled, bool (H, W), noise being shown there; None where the levels are shown
             everywhere and all is to be predicted.
         value_range: of the model.
@@ -98,13 +98,11 @@ class Canvas:
             planes.append(_pooled(plane if known is None else np.where(known, plane, 0), size))
         means = (torch.stack(planes) / share.clamp(min=1e-6)).permute(1, 2, 0).round().numpy()
         hole = None if known is None else (share < 0.5).numpy()
-        return Canvas(
-            levels=means.astype(self.levels.dtype), hole=hole, value_range=self.value_range, noise=self.noise
-        )
+        return Canvas(levels=means.astype(self.levels.dtype), hole=hole, value_range=self.value_range, noise=self.noise)
 
 
 def _pooled(plane: NDArray[np.generic], size: tuple[int, int]) -> Tensor:
-    """Means of the pixels beneath each of a smaller picture."""
+    """Means of the pixels beneath each of a smaller image."""
     return adaptive_avg_pool2d(torch.from_numpy(plane.astype(np.float32))[None], size)[0]
 
 
@@ -116,7 +114,7 @@ def canvas_of(
     Args:
         degradation: A.
         y: what is left, (1, C', H', W').
-        like: a picture of the bits that the answers shall have.
+        like: an image of the bits that the answers shall have.
         model: whose value range and noise in holes it is for.
         generator: of that noise.
     """
@@ -132,7 +130,7 @@ def canvas_of(
 
 
 def larger(small: Tensor, size: tuple[int, int], box: Box) -> Tensor:
-    """A box of a small picture (C, h, w) that is enlarged to `size`, (C, box height, box width); bilinear."""
+    """A box of a small image (C, h, w) that is enlarged to `size`, (C, box height, box width); bilinear."""
     h, w = small.shape[-2:]
     down = _places(box.top, box.height, size[0], h)
     across = _places(box.left, box.width, size[1], w)
@@ -141,12 +139,12 @@ def larger(small: Tensor, size: tuple[int, int], box: Box) -> Tensor:
 
 
 def _places(start: int, length: int, size: int, small: int) -> Tensor:
-    """Where the middles of pixels lie in the small picture, held within its own middles."""
+    """Where the middles of pixels lie in the small image, held within its own middles."""
     return (((torch.arange(start, start + length) + 0.5) * (small / size)) - 0.5).clamp(0, small - 1)
 
 
-def _mixed(picture: Tensor, places: Tensor, axis: int) -> Tensor:
-    below = places.floor().long().clamp(max=max(0, picture.shape[axis] - 2))
-    above = (below + 1).clamp(max=picture.shape[axis] - 1)
+def _mixed(image: Tensor, places: Tensor, axis: int) -> Tensor:
+    below = places.floor().long().clamp(max=max(0, image.shape[axis] - 2))
+    above = (below + 1).clamp(max=image.shape[axis] - 1)
     part = (places - below).unsqueeze(-1) if axis == -2 else places - below
-    return torch.lerp(picture.index_select(axis, below), picture.index_select(axis, above), part)
+    return torch.lerp(image.index_select(axis, below), image.index_select(axis, above), part)

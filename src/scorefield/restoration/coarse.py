@@ -1,9 +1,9 @@
-"""From coarse to fine: what takes the whole picture in view is answered at a small size first.
+"""From coarse to fine: what takes the whole image in view is answered at a small size first.
 
-A model has learned pictures of one size, and a tile of a large picture sees only its own part: whether a car
+A model has learned images of one size, and a tile of a large image sees only its own part: whether a car
 is red, or what stands in the middle of a wide hole, tiles would each decide for themselves. So color is drawn
-on a reduced picture, and enlarged along the edges of the known luma (`recolor`). Wide holes are filled in a
-reduced picture, and then at sizes each up to twice the last, from the answer before, enlarged and made noisy
+on a reduced image, and enlarged along the edges of the known luma (`recolor`). Wide holes are filled in a
+reduced image, and then at sizes each up to twice the last, from the answer before, enlarged and made noisy
 to a middle σ (SDEdit; as in cascades, Ho et al. 2022).
 
 References:
@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from scorefield.data.depth import Levels
+from scorefield.data.bit_depth import Levels
 from scorefield.restoration.canvas import Canvas, larger
 from scorefield.restoration.levels import Box, to_levels, to_values
 from scorefield.restoration.painting import Painter, Tell
@@ -46,20 +46,18 @@ class Answering:
 
 
 def tiled(painter: Painter, canvas: Canvas) -> Answering:
-    """By tiles of the picture as it is."""
-    return Answering(
-        evaluations=painter.evaluations(canvas), answers=lambda tell: painter.paint(canvas, tell=tell)
-    )
+    """By tiles of the image as it is."""
+    return Answering(evaluations=painter.evaluations(canvas), answers=lambda tell: painter.paint(canvas, tell=tell))
 
 
 def colored(painter: Painter, canvas: Canvas, *, side: int, keep: bool) -> Answering:
-    """Color for a grey picture, (H, W, 3) with equal channels.
+    """Color for a grey image, (H, W, 3) with equal channels.
 
     Args:
-        painter: how pictures are answered.
-        canvas: the grey picture.
+        painter: how images are answered.
+        canvas: the grey image.
         side: the longest side at which it is drawn.
-        keep: the luma, also where the picture is drawn at its own size; else it is kept where it is not.
+        keep: the luma, also where the image is drawn at its own size; else it is kept where it is not.
     """
     small, painter = canvas.reduced(within(canvas.size, side)), painter.seeing(side)
 
@@ -76,9 +74,9 @@ def filled(painter: Painter, canvas: Canvas, *, side: int, deep: int) -> Answeri
     """What a hole holds.
 
     Args:
-        painter: how pictures are answered.
+        painter: how images are answered.
         canvas: with a hole.
-        side: the longest side at which the whole picture is drawn.
+        side: the longest side at which the whole image is drawn.
         deep: a hole into which a square of this side fits is too deep for tiles.
     """
     if max(canvas.size) <= side:

@@ -1,6 +1,6 @@
-"""What an observation asks of a picture: the least squares that restorers share.
+"""What an observation asks of an image: the least squares that restorers share.
 
-If a picture D is thought to be off by errors of covariance V, the Gaussian answer to y = A x0 + σ_y n is
+If an image D is thought to be off by errors of covariance V, the Gaussian answer to y = A x0 + σ_y n is
 
     D' = D + V Aᵀ (A V Aᵀ + σ_y² I)⁻¹ (y − A D).
 
@@ -11,11 +11,11 @@ t = σ_y²/(v + σ_y²), which stays between 0 and 1 whatever σ is, it reads
 
 Matrices are never formed. Reverse-mode differentiation gives u ↦ Aᵀu (for any A, its derivative at D,
 transposed), and v ↦ A v as the derivative of that, which is linear in u. The system is solved one lift at a
-time, whose sum is L w, each picture of a batch by itself. Where A L is A Aᵀ, conjugate gradients do that
+time, whose sum is L w, each image of a batch by itself. Where A L is A Aᵀ, conjugate gradients do that
 (Hestenes & Stiefel 1952). Where it comes from a network, it is only nearly symmetric and need not be
 positive, and conjugate gradients run off after two or three iterations; there it is conjugate residuals
 (Eisenstat et al. 1983), which let the residual fall with each iteration whatever the matrix. Noise of y
-that no picture can explain is taken off beforehand, y ← A A⁺ y, so that A L may be singular, as it is for a
+that no image can explain is taken off beforehand, y ← A A⁺ y, so that A L may be singular, as it is for a
 mask.
 
 References:
@@ -40,16 +40,16 @@ Product = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """An observation, as far as a picture can explain it.
+    """An observation, as far as an image can explain it.
 
     Args:
-        damage: A.
+        degradation: A.
         inverse: A⁺y.
         y: A A⁺y; that is the observation itself where it has no noise.
         noise: σ_y.
     """
 
-    damage: Degradation
+    degradation: Degradation
     inverse: Tensor
     y: Tensor
     noise: float
@@ -57,12 +57,12 @@ class Evidence:
     @classmethod
     def of(cls, observation: Observation) -> "Evidence":
         """What can be explained of an observation."""
-        damage = observation.degradation
-        inverse = damage.pinv(observation.y)
-        return cls(damage=damage, inverse=inverse, y=damage(inverse), noise=observation.noise)
+        degradation = observation.degradation
+        inverse = degradation.pinv(observation.y)
+        return cls(degradation=degradation, inverse=inverse, y=degradation(inverse), noise=observation.noise)
 
     def share(self, variance: Tensor) -> Tensor:
-        """T = σ_y²/(v + σ_y²), (B,): 0 trusts the observation, 1 the picture."""
+        """T = σ_y²/(v + σ_y²), (B,): 0 trusts the observation, 1 the image."""
         if self.noise == 0:
             return torch.zeros_like(variance)
         return self.noise**2 / (variance + self.noise**2)
@@ -81,8 +81,8 @@ class Evidence:
             (B, C, H, W).
         """
         if self.noise == 0:
-            return self.inverse - self.damage.pinv(self.damage(denoised))
-        value, push, pull = linearized(self.damage, denoised)
+            return self.inverse - self.degradation.pinv(self.degradation(denoised))
+        value, push, pull = linearized(self.degradation, denoised)
         return lifted(pull, push, self.share(variance), self.y - value, iterations)
 
     def ending(self) -> Project | None:
@@ -91,7 +91,7 @@ class Evidence:
             return None
 
         def end(x: Tensor, sigma: float) -> Tensor:
-            return x if sigma > 0 else (x - self.damage.pinv(self.damage(x))) + self.inverse
+            return x if sigma > 0 else (x - self.degradation.pinv(self.degradation(x))) + self.inverse
 
         return end
 
@@ -140,18 +140,18 @@ def linearized(operator: Product, x: Tensor) -> tuple[Tensor, Product, Product]:
 def lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iterations: int) -> Tensor:
     """L w with (t + (1 − t) A L) w = (1 − t) b, by conjugate gradients from w = 0.
 
-    A picture is left as it is once its residual has fallen to rounding, or where the matrix turns out not to
+    An image is left as it is once its residual has fallen to rounding, or where the matrix turns out not to
     be positive.
 
     Args:
-        lift: L, from what is observed to pictures.
+        lift: L, from what is observed to images.
         push: A.
         share: t, (B,).
         misfit: b = y − A D.
         iterations: as many calls of `lift`.
 
     Returns:
-        The shape of a picture.
+        The shape of an image.
 
     Raises:
         UserError: iterations < 1.
@@ -161,17 +161,17 @@ def lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iteratio
     residual = direction = (1 - t) * misfit
     square = _dot(residual, residual)
     enough = (4 * torch.finfo(misfit.dtype).eps) ** 2 * square
-    alive, picture = square > 0, lift(direction)
-    total = torch.zeros_like(picture)
+    alive, image = square > 0, lift(direction)
+    total = torch.zeros_like(image)
     for index in range(iterations):
         if index > 0:
-            picture = lift(direction)
-        image = t * direction + (1 - t) * push(picture)
-        curvature = _dot(direction, image)
+            image = lift(direction)
+        pushed = t * direction + (1 - t) * push(image)
+        curvature = _dot(direction, pushed)
         alive = alive & (curvature > 0) & (square > enough)
         length = torch.where(alive, square / curvature, 0)
-        total = total + length * picture
-        residual = residual - length * image
+        total = total + length * image
+        residual = residual - length * pushed
         before, square = square, _dot(residual, residual)
         direction = residual + torch.where(alive, square / before, 0) * direction
     return total
@@ -181,7 +181,7 @@ def steadily_lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor,
     """As `lifted`, by conjugate residuals: for matrices that are neither quite symmetric nor surely positive.
 
     Each iteration makes the residual the least that is to be had along one more direction. Where the matrix
-    turns out to be no covariance, so that the least lies backwards, the picture is left as it is.
+    turns out to be no covariance, so that the least lies backwards, the image is left as it is.
 
     Args and raises: as `lifted`.
     """
@@ -190,20 +190,20 @@ def steadily_lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor,
     residual = (1 - t) * misfit
     total, kept = None, list[tuple[Tensor, Tensor]]()
     for _ in range(iterations):
-        picture = lift(residual)
-        image = t * residual + (1 - t) * push(picture)
-        whole = _dot(image, image)
-        for other_image, other_picture in kept:
-            part = _dot(image, other_image)
-            image, picture = image - part * other_image, picture - part * other_picture
-        square = _dot(image, image)
+        image = lift(residual)
+        pushed = t * residual + (1 - t) * push(image)
+        whole = _dot(pushed, pushed)
+        for other_pushed, other_image in kept:
+            part = _dot(pushed, other_pushed)
+            pushed, image = pushed - part * other_pushed, image - part * other_image
+        square = _dot(pushed, pushed)
         new = square > whole * (100 * torch.finfo(square.dtype).eps) ** 2
         scale = torch.where(new, square.rsqrt(), 0)
-        image, picture = scale * image, scale * picture
-        length = _dot(residual, image).clamp_min(0)
-        total = length * picture if total is None else total + length * picture
-        residual = residual - length * image
-        kept.append((image, picture))
+        pushed, image = scale * pushed, scale * image
+        length = _dot(residual, pushed).clamp_min(0)
+        total = length * image if total is None else total + length * image
+        residual = residual - length * pushed
+        kept.append((pushed, image))
     assert total is not None
     return total
 
@@ -214,5 +214,5 @@ def _check(iterations: int) -> None:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products of the pictures of a batch, (B, 1, 1, 1)."""
+    """Inner products of the images of a batch, (B, 1, 1, 1)."""
     return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))

@@ -26,7 +26,7 @@ class NoiseField:
     Args:
         seed: any whole number.
         stream: two numbers from 0, below 2³¹, and 0 or 1; streams of one seed are independent.
-        channels: of the pictures.
+        channels: of the images.
     """
 
     seed: int

@@ -12,8 +12,8 @@ come to
 
 They differ in V, the covariance of x0 given x:
 
-    PiGDM            V = r² I,      r² = σ²s²/(σ²+s²)          right if pictures are N(·, s² I)
-    MomentMatching   V = σ² J                                  Tweedie's covariance, right for any pictures
+    PiGDM            V = r² I,      r² = σ²s²/(σ²+s²)          right if images are N(·, s² I)
+    MomentMatching   V = σ² J                                  Tweedie's covariance, right for any images
     DPS              (…)⁻¹ = α I,  α by the curvature along the gradient
 
 Jᵀu is one pass backwards through the network, and D is evaluated once for all of them. Everything that is
@@ -49,17 +49,17 @@ class PiGDM:
         D' = D + (σ²/r²) Jᵀ Aᵀ (A Aᵀ + (σ_y²/r²) I)⁻¹ (y − A D),      σ²/r² = 1 + (σ/s)²
 
     Without noise the middle is A⁺y − A⁺(A D), which any A has, JPEG too, and no derivative of A is taken.
-    Exact for N(μ, s² I) with any linear A. Where pictures correlate, J tells the unseen about the seen and
+    Exact for N(μ, s² I) with any linear A. Where images correlate, J tells the unseen about the seen and
     the mean comes out nearly right; r² then takes every direction for as uncertain as any other.
 
     Their Algorithm 1 adds Jᵀ(…) to each step of DDIM with a weight of its own, which does not shrink as steps
     become more; here it has the weight of eq. 7, so that any sampler and any number of steps mean the same.
-    Along what many pixels share, pictures vary far more than s, and at large σ that weight would shoot 20 to
+    Along what many pixels share, images vary far more than s, and at large σ that weight would shoot 20 to
     60 times past y. So it is bounded, which is ours, by what brings c = Aᵀ(…) there and no farther,
 
         σ²/r² ≤ ‖c‖²/⟨c, Jᵀc⟩,
 
-    with equality for N(μ, s² I): s then hardly matters on pictures, and nothing is lost where it is right.
+    with equality for N(μ, s² I): s then hardly matters on images, and nothing is lost where it is right.
 
     Args:
         denoiser: an unconditional model, that can be differentiated.
@@ -95,7 +95,7 @@ class MomentMatching:
 
     The inverse is by conjugate residuals, one pass backwards for each iteration. Exact for any Gaussian and
     any linear A, with as many iterations as there are observed values, or fewer where the spectrum is
-    short; stopped early it corrects most what is most uncertain. For other pictures it takes p(x0 | x) for
+    short; stopped early it corrects most what is most uncertain. For other images it takes p(x0 | x) for
     the Gaussian with its true mean and covariance, which at large σ joins modes that lie apart.
 
     A that is not linear is replaced by its derivative at D; JPEG passes gradients through its rounding.
@@ -118,7 +118,7 @@ class DPS:
     """A step down the gradient of the misfit (Chung et al. 2023), made free of its sampler.
 
     Published is, after each step of DDPM, x ← x' − ζ_i ∇ₓ‖y − A D(x)‖² with ζ_i = ζ/‖y − A D‖: a step along
-    Jᵀ Aᵀ(y − A D) whose length is tuned to the picture, the damage and the number of steps. A step of a
+    Jᵀ Aᵀ(y − A D) whose length is tuned to the image, the degradation and the number of steps. A step of a
     sampler from σ to τ moves x by 1 − (τ/σ)² of what is added to D, so that the same direction in D' serves
     them all:
 
@@ -158,7 +158,7 @@ def _matched(denoiser: Denoiser, observation: Observation, solve: _Solver, scale
 
     def guided(x: Tensor, sigma: Tensor) -> Tensor:
         denoised, pull = pullback(lambda x: denoiser(x, sigma), x)
-        value, push, adjoint = linearized(evidence.damage, denoised)
+        value, push, adjoint = linearized(evidence.degradation, denoised)
 
         def lift(u: Tensor) -> Tensor:
             return pull(adjoint(u))

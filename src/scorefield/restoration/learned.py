@@ -4,9 +4,9 @@ A network trained on pairs is the denoiser of p(x0 | y) itself,
 
     D(x; σ, y) = E[x0 | x0 + σ n = x, A(x0) = y],
 
-once it is shown y beside x (Saharia et al. 2022, §3). What is shown is the damage's to say
+once it is shown y beside x (Saharia et al. 2022, §3). What is shown is the degradation's to say
 (`degradations.shown`): the source, and where it is known. There the network's input is the source, clean,
-and the answer is the source too; neither the damage's strength nor its kind is told.
+and the answer is the source too; neither the degradation's strength nor its kind is told.
 
 References:
     Saharia et al. (2022), §3–4. https://arxiv.org/abs/2111.05826
@@ -25,10 +25,10 @@ from scorefield.restoration.posterior import Posterior
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """The model, bound to what is left of the pictures.
+    """The model, bound to what is left of the images.
 
     Args:
-        model: trained on damaged pictures; a regression too, whose every D is its one answer.
+        model: trained on degraded images; a regression too, whose every D is its one answer.
     """
 
     model: ScoreModel

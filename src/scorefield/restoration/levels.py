@@ -1,4 +1,4 @@
-"""Pictures as they are stored, (H, W, C) of 8 or 16 bits, and as a model sees them, (C, H, W) of floats.
+"""Images as they are stored, (H, W, C) of 8 or 16 bits, and as a model sees them, (C, H, W) of floats.
 
 The maps between the two are `data.images.to_float` and `to_levels`.
 """
@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.data import images
-from scorefield.data.depth import Levels
+from scorefield.data import image as images
+from scorefield.data.bit_depth import Levels
 
 Range = tuple[float, float]
 
 
 class Box(NamedTuple):
-    """A part of a picture."""
+    """A part of an image."""
 
     top: int
     left: int
@@ -30,7 +30,7 @@ class Box(NamedTuple):
 
 
 def white(levels: Levels) -> int:
-    """The brightest level that such a picture can have."""
+    """The brightest level that such an image can have."""
     return int(np.iinfo(levels.dtype).max)
 
 

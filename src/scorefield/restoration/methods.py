@@ -1,22 +1,22 @@
-"""Ways of restoration by name: a restorer, and the sampler and ladder that it goes well with.
+"""Ways of restoration by name: a restorer, and the sampler and schedule that it goes well with.
 
-`repaint` is `projection` on a ladder that climbs now and then, so that what was drawn can fall in with what
+`repaint` is `projection` on a schedule that climbs now and then, so that what was drawn can fall in with what
 is known (Lugmayr et al. 2022).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scorefield import noise
+from scorefield import schedules
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import ScoreModel
-from scorefield.noise.reshaped import SLACK
 from scorefield.restoration.guidance import DPS, MomentMatching, PiGDM
 from scorefield.restoration.learned import Learned
 from scorefield.restoration.null_space import NullSpace
 from scorefield.restoration.posterior import Restorer
 from scorefield.restoration.projection import Projection
 from scorefield.samplers import Plan, plan
+from scorefield.schedules.reshaped import SLACK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,9 @@ class Method:
         restorer: made of a model.
         sampler: a name in `samplers.SAMPLERS`, where none is asked for.
         steps: of that sampler; None leaves them to the plan.
-        climbs: whether the ladder is made to climb.
+        climbs: whether the schedule is made to climb.
         memory: how much it needs, in that of the plain network.
-        learned: whether its model is one of pictures given damaged ones, and not of pictures alone.
+        learned: whether its model is one of images given degraded ones, and not of images alone.
     """
 
     restorer: Callable[[ScoreModel], Restorer]
@@ -41,15 +41,15 @@ class Method:
 
 
 PALETTE = "palette"
-"""The ladder of Palette's own sampling (Saharia et al. 2022, §4)."""
+"""The schedule of Palette's own sampling (Saharia et al. 2022, §4)."""
 
 LEARNED, USUAL = "learned", "pigdm"
-"""The method of a model that mends, and the one that serves every task well with a model of pictures alone;
+"""The method of a model that restores, and the one that serves every task well with a model of images alone;
 on masks too it beats projection, in a third of the time."""
 
 
 def _half(model: ScoreModel) -> float:
-    """ΠGDM's spread of pictures: 1 for pixels from −1 to 1, as Song et al. (2023) have it."""
+    """ΠGDM's spread of images: 1 for pixels from −1 to 1, as Song et al. (2023) have it."""
     return (model.value_range[1] - model.value_range[0]) / 2
 
 
@@ -60,7 +60,7 @@ STEPS: dict[str, int] = {
     "upscale": 5,
     "paired": 5,
 }
-"""Steps of a model that was trained to mend, where a task wants others than the method's: what is nearly
+"""Steps of a model that was trained to restore, where a task wants others than the method's: what is nearly
 determined by what is left wants few, and the fewer there are, the nearer an answer is to the mean of all."""
 
 METHODS: dict[str, Method] = {
@@ -68,19 +68,15 @@ METHODS: dict[str, Method] = {
     "projection": Method(restorer=lambda d: Projection(denoiser=d), sampler="annealed-langevin"),
     "repaint": Method(restorer=lambda d: Projection(denoiser=d), sampler="ddpm", steps=50, climbs=True),
     "null-space": Method(restorer=lambda d: NullSpace(denoiser=d), sampler="ddpm", steps=100),
-    "pigdm": Method(
-        restorer=lambda d: PiGDM(denoiser=d, spread=_half(d)), sampler="ddpm", steps=100, memory=4
-    ),
+    "pigdm": Method(restorer=lambda d: PiGDM(denoiser=d, spread=_half(d)), sampler="ddpm", steps=100, memory=4),
     "dps": Method(restorer=lambda d: DPS(denoiser=d), sampler="ddpm", steps=250, memory=4),
-    "moment-matching": Method(
-        restorer=lambda d: MomentMatching(denoiser=d), sampler="heun", steps=25, memory=8
-    ),
+    "moment-matching": Method(restorer=lambda d: MomentMatching(denoiser=d), sampler="heun", steps=25, memory=8),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Approach:
-    """A method with its sampler and ladder, fitted to a model."""
+    """A method with its sampler and schedule, fitted to a model."""
 
     method: Method
     plan: Plan
@@ -92,23 +88,23 @@ def approach(
     sampler: str | None = None,
     steps: int | None = None,
     *,
-    ladder: str | None = None,
+    schedule: str | None = None,
     task: str | None = None,
 ) -> Approach:
     """The named method, with the named sampler or the method's own.
 
     Args:
         model: a model.
-        method: a name in METHODS; by default LEARNED for a model that learned to mend, else USUAL.
+        method: a name in METHODS; by default LEARNED for a model that learned to restore, else USUAL.
         sampler: a name in `samplers.SAMPLERS`.
-        steps: see `samplers.plan`; of a climbing ladder, the rungs on one way down.
-        ladder: see `samplers.plan`; or "palette", all rungs of Palette's sampling that the model knows, which
+        steps: see `samplers.plan`; of a climbing schedule, the noise levels on one way down.
+        schedule: see `samplers.plan`; or "palette", all noise levels of Palette's sampling that the model knows, which
             with the sampler `ddpm` has the variance of its steps too.
-        task: that a model which learned to mend must have learned.
+        task: that a model which learned to restore must have learned.
 
     Raises:
-        UserError: no such method, sampler or ladder, a model that the method is not for or that lacks the
-            task, a ladder that climbs for a sampler that cannot, or steps that do not fit.
+        UserError: no such method, sampler or schedule, a model that the method is not for or that lacks the
+            task, a schedule that climbs for a sampler that cannot, or steps that do not fit.
     """
     method = method or (LEARNED if model.tasks else USUAL)
     if method not in METHODS:
@@ -116,11 +112,11 @@ def approach(
     known = METHODS[method]
     _check_kind(model, method, task)
     chosen = sampler or known.sampler
-    if ladder == PALETTE:
+    if schedule == PALETTE:
         return Approach(method=known, plan=_published(model, chosen, steps))
-    if steps is None and chosen == known.sampler and ladder != "own":
+    if steps is None and chosen == known.sampler and schedule != "own":
         steps = (model.steps or STEPS.get(task or "", known.steps)) if known.learned else known.steps
-    made = plan(model, chosen, steps, ladder=ladder)
+    made = plan(model, chosen, steps, schedule=schedule)
     if known.climbs:
         if chosen != "ddpm":
             raise UserError(
@@ -129,21 +125,21 @@ def approach(
         if len(made.sigmas) < 3:
             raise UserError("steps", f"{method} needs two steps or more to climb.")
         jump = min(10, max(1, (len(made.sigmas) - 1) // 3))
-        made = plan(model, chosen, sigmas=noise.climbing(made.sigmas, jump=jump, times=5))
+        made = plan(model, chosen, sigmas=schedules.climbing(made.sigmas, jump=jump, times=5))
     return Approach(method=known, plan=made)
 
 
 def _published(model: ScoreModel, sampler: str, steps: int | None) -> Plan:
-    """Palette's sampling: 1,000 rungs, those above the largest σ of training left out (§4)."""
+    """Palette's sampling: 1,000 noise levels, those above the largest σ of training left out (§4)."""
     low, high = model.sigma_range
-    rungs = noise.palette_inference()
-    rungs = rungs[(rungs <= high * SLACK) & (rungs >= low / SLACK)]
-    if not len(rungs):
-        raise UserError("ladder", f"none of its rungs lies within the model's {high:g} to {low:g}.")
+    levels = schedules.palette_inference()
+    levels = levels[(levels <= high * SLACK) & (levels >= low / SLACK)]
+    if not len(levels):
+        raise UserError("schedule", f"none of its noise levels lies within the model's {high:g} to {low:g}.")
     if steps is not None:
-        rungs = noise.thinned(rungs, steps)
+        levels = schedules.thinned(levels, steps)
     settings = {"variance": "forward"} if sampler == "ddpm" else None
-    return plan(model, sampler, sigmas=noise.ended(rungs), settings=settings)
+    return plan(model, sampler, sigmas=schedules.ended(levels), settings=settings)
 
 
 def _check_kind(model: ScoreModel, method: str, task: str | None) -> None:
@@ -151,11 +147,11 @@ def _check_kind(model: ScoreModel, method: str, task: str | None) -> None:
     learned = ", ".join(model.tasks)
     if METHODS[method].learned and not model.tasks:
         others = ", ".join(name for name, other in METHODS.items() if not other.learned)
-        raise UserError("method", "this model learned pictures, not to mend them.", f"Choose of {others}.")
+        raise UserError("method", "this model learned images, not to restore them.", f"Choose of {others}.")
     if model.tasks and not METHODS[method].learned:
         raise UserError(
             "method",
-            f"{method} is for models of pictures alone; this one learned to mend ({learned}).",
+            f"{method} is for models of images alone; this one learned to restore ({learned}).",
             "Leave out the method.",
         )
     if model.tasks and task is not None and task not in model.tasks:

@@ -1,6 +1,6 @@
 """Restoration by parts: what was seen is put right in D, and the model fills in the rest.
 
-A picture is A⁺A x + (x − A⁺A x), what A sees and what it does not (its null space). The denoised picture
+An image is A⁺A x + (x − A⁺A x), what A sees and what it does not (its null space). The denoised image
 keeps the second and is given the first (Wang et al. 2023, eq. 13):
 
     D' = D + A⁺(y − A D).
@@ -20,9 +20,9 @@ hangs on the *exact* y: D fills in from x, where what was seen is as noisy as th
 
     * for N(μ, s² I) without noise, whatever A is, and for a flat prior with noise;
     * in general only where the sampler forgets what it did at large σ: Langevin dynamics with many updates on
-      the last rungs.
+      the last noise levels.
 
-Along the ODE with correlated pictures the answers keep a part of the start's noise, and their mean stays
+Along the ODE with correlated images the answers keep a part of the start's noise, and their mean stays
 between the posterior's and the prior's: for neighbours that correlate by 0.9 see
 `docs/restoration-methods.md`.
 
@@ -47,7 +47,7 @@ class NullSpace:
 
     Args:
         denoiser: an unconditional model.
-        iterations: of conjugate gradients where the observation is noisy; a mask, a crop or a grey picture
+        iterations: of conjugate gradients where the observation is noisy; a mask, a crop or a grey image
             need one, a blur as many as it has singular values of note.
     """
 

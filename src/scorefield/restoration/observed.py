@@ -1,4 +1,4 @@
-"""From a picture as a user has it to an observation, for restorers that are told the operator.
+"""From an image as a user has it to an observation, for restorers that are told the operator.
 
 Whatever it was, y is brought onto what A can give, y ← A(A⁺y): levels are rounded, decoders clamp, and
 nothing that A cannot give should be asked for.
@@ -13,19 +13,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield.data.depth import Levels, picture_of
-from scorefield.data.images import to_tensor
-from scorefield.data.original import Original
-from scorefield.degradations import Damage, Degradation, known_pixels
+from scorefield.data.bit_depth import Levels, image_of
+from scorefield.data.image import to_tensor
+from scorefield.data.photo import Original
+from scorefield.degradations import Degradation, DegradationSpec, known_pixels
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel
 from scorefield.restoration.levels import levels_of, to_levels, to_values, with_channels
-from scorefield.restoration.tasks import Picture
+from scorefield.restoration.tasks import ImageInput
 
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """A picture as it came in.
+    """An image as it came in.
 
     Args:
         levels: (H, W, C), 8 or 16 bits.
@@ -34,20 +34,20 @@ class Given:
     """
 
     levels: Levels
-    where: object = "picture"
+    where: object = "image"
     source: Original | None = None
 
     @classmethod
-    def of(cls, picture: Picture) -> "Given":
+    def of(cls, image: ImageInput) -> "Given":
         """Read it, if it is not there already.
 
         Raises:
             UserError: it cannot be read.
         """
-        if isinstance(picture, str | Path):
-            source = Original.read(picture)
-            return cls(levels=source.levels, where=picture, source=source)
-        return cls(levels=levels_of(picture if isinstance(picture, Tensor) else to_tensor(picture)))
+        if isinstance(image, str | Path):
+            source = Original.read(image)
+            return cls(levels=source.levels, where=image, source=source)
+        return cls(levels=levels_of(image if isinstance(image, Tensor) else to_tensor(image)))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,7 +58,7 @@ class Given:
         """The file, its alpha laid on answers of another size; what was not there is opaque.
 
         Args:
-            lay: from a picture of the own size, (1, C, H, W), to one of the answers', 0 where nothing was.
+            lay: from an image of the own size, (1, C, H, W), to one of the answers', 0 where nothing was.
             size: (H, W) of the answers.
         """
         if self.source is None or self.source.alpha is None or size == self.size:
@@ -77,23 +77,21 @@ class Given:
         """
         levels = with_channels(self.levels, count)
         if levels is None:
-            mend = "Choose a model for color, or make the picture grey first." if count == 1 else ""
-            raise UserError(
-                self.where, f"the picture has {self.levels.shape[2]} channels, {wanted} {count}.", mend
-            )
+            mend = "Choose a model for color, or make the image grey first." if count == 1 else ""
+            raise UserError(self.where, f"the image has {self.levels.shape[2]} channels, {wanted} {count}.", mend)
         return levels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Left:
-    """What a damage leaves of a picture.
+    """What a degradation leaves of an image.
 
     Args:
         levels: what is left, (H', W', C').
         degradation: A.
-        shape: (C, H, W) of the whole picture.
+        shape: (C, H, W) of the whole image.
         noise: σ_y, in the model's range.
-        clean: the picture before, where it is known.
+        clean: the image before, where it is known.
     """
 
     levels: Levels
@@ -106,33 +104,33 @@ class Left:
 def left_of(
     model: ScoreModel,
     given: Given,
-    damage: Damage | Degradation,
+    spec: DegradationSpec | Degradation,
     *,
     simulate: bool = False,
     noise: float = 0.0,
     seed: int = 0,
 ) -> Left:
-    """What the damage left, or, with `simulate`, leaves of a clean picture, rounded to its levels.
+    """What the degradation left, or, with `simulate`, leaves of a clean image, rounded to its levels.
 
     Args:
         model: whose channels and value range it is for.
-        given: what is left; with `simulate` the clean picture.
-        damage: what it went through.
-        simulate: do the damage first.
+        given: what is left; with `simulate` the clean image.
+        spec: what it went through.
+        simulate: do the degradation first.
         noise: σ_y, in steps of 8 bits; with `simulate` it is added.
         seed: of that noise.
 
     Raises:
-        UserError: a picture of other channels or another size than the damage leaves.
+        UserError: an image of other channels or another size than the degradation leaves.
     """
     size, channels = given.size, model.shape[0]
     low, high = model.value_range
-    if isinstance(damage, Damage):
-        noise = noise or damage.noise
-        shape = (channels, *(size if simulate else damage.before(size)))
-        degradation = damage.operator(shape, model.value_range)
+    if isinstance(spec, DegradationSpec):
+        noise = noise or spec.noise
+        shape = (channels, *(size if simulate else spec.before(size)))
+        degradation = spec.operator(shape, model.value_range)
     else:
-        degradation, shape = damage, _shape_before(damage, given, channels, simulate=simulate)
+        degradation, shape = spec, _shape_before(spec, given, channels, simulate=simulate)
     sigma = noise * (high - low) / 255
     left = degradation(torch.zeros(1, *shape)).shape[1:]
     clean = given.channels(channels) if simulate else None
@@ -140,22 +138,18 @@ def left_of(
         y = degradation(to_values(clean, model.value_range)[None])
         z = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed))
         given = Given(levels=to_levels((y + sigma * z)[0], model.value_range, given.levels))
-    wanted = "the model draws" if left[0] == channels else "after the damage it has"
+    wanted = "the model draws" if left[0] == channels else "after the degradation it has"
     levels = given.channels(left[0], wanted)
     if levels.shape[:2] != left[1:]:
-        raise UserError(
-            "damage", f"it leaves {left[1]}×{left[2]} pixels, the picture has {size[0]}×{size[1]}."
-        )
+        raise UserError("degradation", f"it leaves {left[1]}×{left[2]} pixels, the image has {size[0]}×{size[1]}.")
     return Left(levels=levels, degradation=degradation, shape=shape, noise=sigma, clean=clean)
 
 
-def _shape_before(
-    damage: Degradation, given: Given, channels: int, *, simulate: bool
-) -> tuple[int, int, int]:
-    """(C, H, W) of the whole picture, for an operator that was made beforehand."""
+def _shape_before(degradation: Degradation, given: Given, channels: int, *, simulate: bool) -> tuple[int, int, int]:
+    """(C, H, W) of the whole image, for an operator that was made beforehand."""
     if simulate:
         return channels, *given.size
-    c, h, w = damage.pinv(torch.zeros(1, given.levels.shape[2], *given.size)).shape[1:]
+    c, h, w = degradation.pinv(torch.zeros(1, given.levels.shape[2], *given.size)).shape[1:]
     return max(c, channels), h, w
 
 
@@ -166,11 +160,11 @@ class Job:
     Args:
         y: what is left, (1, C', H', W'), in the model's value range.
         degradation: A.
-        shape: (C, H, W) of the whole picture.
+        shape: (C, H, W) of the whole image.
         known: where answers must be `kept` byte for byte, bool (H, W, C).
         kept: levels, (H, W, C).
-        damaged: what is left as a picture; what is missing of it is grey.
-        original: the clean picture if there is one, or the picture as it came in.
+        degraded: what is left as an image; what is missing of it is grey.
+        original: the clean image if there is one, or the image as it came in.
         noise: σ_y.
     """
 
@@ -179,20 +173,20 @@ class Job:
     shape: tuple[int, int, int]
     known: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]"
     kept: Levels
-    damaged: Image.Image
+    degraded: Image.Image
     original: Image.Image
     noise: float
 
 
 def prepared(model: ScoreModel, left: Left) -> Job:
-    """The observation that a damaged picture is, or that damage made of a clean one."""
+    """The observation that a degraded image is, or that degradation made of a clean one."""
     y = to_values(left.levels, model.value_range)[None]
     whole = left.degradation.pinv(y)
     which = known_pixels(left.degradation, (1, *left.shape))
     known, gone = (each[0].permute(1, 2, 0).numpy() for each in which)
     cut_out = bool((known | gone).all())
     kept = to_levels(whole[0], model.value_range, left.levels)
-    damaged = picture_of(np.where(known, kept, grey_of(kept)) if cut_out else left.levels)
+    degraded = image_of(np.where(known, kept, grey_of(kept)) if cut_out else left.levels)
     before = left.levels if left.clean is None else left.clean
     return Job(
         y=left.degradation(whole) if left.noise == 0 else y,
@@ -200,12 +194,12 @@ def prepared(model: ScoreModel, left: Left) -> Job:
         shape=left.shape,
         known=known if left.noise == 0 else np.zeros_like(known),
         kept=kept,
-        damaged=damaged,
-        original=picture_of(before) if cut_out or left.clean is not None else damaged,
+        degraded=degraded,
+        original=image_of(before) if cut_out or left.clean is not None else degraded,
         noise=left.noise,
     )
 
 
 def grey_of(levels: Levels) -> Levels:
-    """The middle level of such a picture, as it stands for what is missing: 128, or 32896."""
+    """The middle level of such an image, as it stands for what is missing: 128, or 32896."""
     return np.array(128 if levels.dtype == np.uint8 else 128 * 257, levels.dtype)

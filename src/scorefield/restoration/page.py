@@ -1,6 +1,6 @@
-"""A page to see mended pictures by: before and after under a slider, candidates, and where they differ.
+"""A page to see restored images by: before and after under a slider, candidates, and where they differ.
 
-One HTML file that needs nothing else but the pictures beside it: it opens from the disk, without a network.
+One HTML file that needs nothing else but the images beside it: it opens from the disk, without a network.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ PAGE = "index.html"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownPicture:
-    """What a page shows of one picture; paths are relative to the page, with / between their parts.
+class ShownImage:
+    """What a page shows of one image; paths are relative to the page, with / between their parts.
 
     Args:
         title: what it is called.
-        before: the damaged picture.
+        before: the degraded image.
         after: the candidates, the first one under the slider; as browsers show them: PNG, JPEG, WebP, AVIF.
         map: where they differ.
         facts: what was done, in words, by name.
@@ -37,20 +37,18 @@ class ShownPicture:
     files: Sequence[str] = ()
 
 
-def write_page(
-    folder: str | Path, entries: Sequence[ShownPicture], *, title: str = "Mended pictures"
-) -> Path:
+def write_page(folder: str | Path, entries: Sequence[ShownImage], *, title: str = "Restored images") -> Path:
     """Write index.html into the folder, in one step and over the one before; its path."""
-    template = files("scorefield").joinpath("assets", "mended.html").read_text(encoding="utf-8")
+    template = files("scorefield").joinpath("assets", "restored.html").read_text(encoding="utf-8")
     page = Template(template).substitute(
         title=escape(title),
-        count="1 picture" if len(entries) == 1 else f"{len(entries)} pictures",
+        count="1 image" if len(entries) == 1 else f"{len(entries)} images",
         parts="\n".join(map(_section, entries)),
     )
     return write_atomic(Path(folder) / PAGE, page)
 
 
-def _section(entry: ShownPicture) -> str:
+def _section(entry: ShownImage) -> str:
     own = entry.files or entry.after
     thumbs = _thumbs(entry.after, own) if len(entry.after) > 1 else ""
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in entry.facts.items())
@@ -61,8 +59,8 @@ def _section(entry: ShownPicture) -> str:
     )
 
 
-def _slider(entry: ShownPicture) -> str:
-    """Both pictures, one upon the other, and a range over them that moves the seam."""
+def _slider(entry: ShownImage) -> str:
+    """Both images, one upon the other, and a range over them that moves the seam."""
     title = escape(entry.title)
     return (
         '<div class="pair" style="--at:50%">'
@@ -78,14 +76,14 @@ def _thumbs(shown: Sequence[str], own: Sequence[str]) -> str:
     """A button for each candidate that puts it under the slider."""
     buttons = (
         f'<button type="button" aria-pressed="{str(k == 0).lower()}" title="{escape(file)}"'
-        f' data-src="{_url(picture)}" data-file="{_url(file)}" aria-label="candidate {k + 1}">'
-        f'<img src="{_url(picture)}" alt="" loading="lazy">{k + 1}</button>'
-        for k, (picture, file) in enumerate(zip(shown, own, strict=True))
+        f' data-src="{_url(image)}" data-file="{_url(file)}" aria-label="candidate {k + 1}">'
+        f'<img src="{_url(image)}" alt="" loading="lazy">{k + 1}</button>'
+        for k, (image, file) in enumerate(zip(shown, own, strict=True))
     )
     return f'<div class="thumbs" role="group" aria-label="candidates">{"".join(buttons)}</div>'
 
 
-def _map(entry: ShownPicture) -> str:
+def _map(entry: ShownImage) -> str:
     if entry.map is None:
         return ""
     url, words = _url(entry.map), "where the candidates differ: black not at all, white most"

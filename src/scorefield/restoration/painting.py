@@ -1,4 +1,4 @@
-"""A picture answered by a model that learned to mend, tile by tile, several candidates at once.
+"""An image answered by a model that learned to restore, tile by tile, several candidates at once.
 
 Every tile is sampled on its own, from noise that hangs on the place alone (`field`), so that tiles that
 overlap begin alike and, with a sampler that draws no noise of its own, end alike as far as they see the same;
@@ -6,7 +6,7 @@ what differs is blended (`tiling`). Tiles with nothing to fill are left out. Mem
 of one row of them.
 
 A tile can begin from noise, or warm, from an answer at a smaller size: x = x' + σ n with x' enlarged, and
-only the rungs below σ are walked (SDEdit, Meng et al. 2022).
+only the noise levels below σ are walked (SDEdit, Meng et al. 2022).
 
 References:
     Meng et al. (2022), Algorithm 1. https://arxiv.org/abs/2108.01073
@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from scorefield.data.depth import Levels
+from scorefield.data.bit_depth import Levels
 from scorefield.degradations import Shown
-from scorefield.networks.ready import ready
+from scorefield.kernels.prepacked import ready
 from scorefield.restoration.canvas import Canvas, larger
 from scorefield.restoration.field import NoiseField
 from scorefield.restoration.learned import Learned
@@ -31,7 +31,7 @@ from scorefield.restoration.tiling import Cut, Strip, Tiling, up
 from scorefield.samplers import Plan
 
 STAGES = 32
-"""Sizes at which one picture is answered, at most; see `Painter`."""
+"""Sizes at which one image is answered, at most; see `Painter`."""
 _START, _HOLE = 0, 1
 PIXELS_AT_ONCE = 1 << 16
 """Of tiles in one batch: more are no faster on a processor."""
@@ -45,18 +45,18 @@ Piece = tuple[int, Box]
 
 @dataclass(frozen=True, kw_only=True)
 class Painter:
-    """How pictures are answered.
+    """How images are answered.
 
     Args:
         learned: the model.
-        plan: sampler and ladder.
+        plan: sampler and schedule.
         candidates: how many answers.
         seed: of all noise.
         tile: the longest side of a tile, see `Tiling`.
         overlap: of tiles.
         at_once: pixels of one batch of tiles.
         first: the number of the first candidate.
-        stage: a number from 0 that sets the noise of one size of a picture, or of one picture of several,
+        stage: a number from 0 that sets the noise of one size of an image, or of one image of several,
             apart from that of another.
     """
 
@@ -82,7 +82,7 @@ class Painter:
         Args:
             canvas: what is known.
             tell: told as evaluations are done.
-            start: answers at a smaller size, (C, h, w), one for each candidate; the plan's first rung is the
+            start: answers at a smaller size, (C, h, w), one for each candidate; the plan's first noise level is the
                 noise that they are given.
         """
         tiling, channels = self._tiling(canvas), self.learned.model.shape[0]
@@ -106,13 +106,13 @@ class Painter:
 
     def warm(self, sigma: float, stages: int) -> "Painter":
         """The same from a noise level on, for a size so many stages on."""
-        rungs = self.plan.sigmas
-        if float(rungs[0]) > sigma:
-            rungs = torch.cat([torch.tensor([sigma]), rungs[rungs < sigma]])
-        return replace(self, plan=replace(self.plan, sigmas=rungs), stage=self.stage + stages)
+        levels = self.plan.sigmas
+        if float(levels[0]) > sigma:
+            levels = torch.cat([torch.tensor([sigma]), levels[levels < sigma]])
+        return replace(self, plan=replace(self.plan, sigmas=levels), stage=self.stage + stages)
 
     def seeing(self, side: int) -> "Painter":
-        """The same with tiles that take in a picture of that side whole."""
+        """The same with tiles that take in an image of that side whole."""
         return replace(self, tile=max(self.tile, up(side)))
 
     def _tiling(self, canvas: Canvas) -> Tiling:

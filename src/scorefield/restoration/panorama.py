@@ -1,4 +1,4 @@
-"""A picture uncropped again and again: a panorama (Saharia et al. 2022, who do so eight times).
+"""An image uncropped again and again: a panorama (Saharia et al. 2022, who do so eight times).
 
 Each time the model sees the outermost part of what there is, about square, and draws on from there. What was
 drawn is known from then on.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scorefield.data.depth import Levels
+from scorefield.data.bit_depth import Levels
 from scorefield.errors import UserError
 from scorefield.restoration.canvas import Canvas
 from scorefield.restoration.coarse import Answering, filled
@@ -34,22 +34,22 @@ class Route:
 
     Args:
         size: (H, W) of the panorama.
-        picture: where the picture lies in it.
+        image: where the image lies in it.
         steps: the times.
     """
 
     size: tuple[int, int]
-    picture: Box
+    image: Box
     steps: list[Step]
 
 
 def route(size: tuple[int, int], sides: Sequence[str], amount: float, times: int) -> Route:
-    """The way from a picture to its panorama.
+    """The way from an image to its panorama.
 
     Args:
-        size: (H, W) of the picture.
+        size: (H, W) of the image.
         sides: out of top, right, bottom, left, in the order in which they are drawn.
-        amount: of the picture's height or width, drawn each time at each side.
+        amount: of the image's height or width, drawn each time at each side.
         times: how often at each side.
 
     Raises:
@@ -77,7 +77,7 @@ def route(size: tuple[int, int], sides: Sequence[str], amount: float, times: int
             boxes = [_box(axis, along, begins, across) for along in (seen, fresh)]
             steps.append(Step(seen=boxes[0], drawn=boxes[1]))
     whole = (before[0] + size[0] + after[0], before[1] + size[1] + after[1])
-    return Route(size=whole, picture=Box(before[0], before[1], *size), steps=steps)
+    return Route(size=whole, image=Box(before[0], before[1], *size), steps=steps)
 
 
 def _axis(side: str) -> int:
@@ -91,11 +91,11 @@ def _box(axis: int, along: tuple[int, int], begins: list[int], across: int) -> B
 
 
 def panorama(painter: Painter, levels: Levels, way: Route, *, side: int, deep: int) -> Answering:
-    """The panoramas of a picture, one for each candidate.
+    """The panoramas of an image, one for each candidate.
 
     Args:
-        painter: how pictures are answered.
-        levels: the picture, with the model's channels.
+        painter: how images are answered.
+        levels: the image, with the model's channels.
         way: see `route`.
         side: see `coarse.filled`.
         deep: likewise.
@@ -109,7 +109,7 @@ def panorama(painter: Painter, levels: Levels, way: Route, *, side: int, deep: i
 
     def draw(candidate: int, tell: Tell) -> Levels:
         wide = np.zeros((*way.size, levels.shape[2]), levels.dtype)
-        wide[way.picture.slices] = levels
+        wide[way.image.slices] = levels
         for number, step in enumerate(way.steps):
             stage = STAGES * (number + 1)
             by = replace(one, first=painter.first + candidate, stage=stage)

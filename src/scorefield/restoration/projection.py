@@ -1,17 +1,17 @@
 """Restoration without retraining: known parts are overwritten as the sampler goes.
 
-On each rung σ_i the observation is made as noisy as the picture, once, and laid over it after every update
+On each noise level σ_i the observation is made as noisy as the image, once, and laid over it after every update
 (Song & Ermon 2019, Algorithm 2): with a mask m of what is to be filled,
 
     y_i = y + σ_i z,      x ← x ⊙ m + y_i ⊙ (1 − m).
 
-Written with the operator A and its pseudo-inverse A⁺ it holds for any linear damage,
+Written with the operator A and its pseudo-inverse A⁺ it holds for any linear degradation,
 
     x ← (x − A⁺A x) + A⁺A (A⁺y + σ_i z),
 
 which for a mask is the line above bit for bit: the bracket is 0 where a pixel is known and x where not. The
-damage of JPEG is not linear; the line then keeps what A leaves of the noisy observation, which is another
-thing than what the noisy picture would show, and the other restorers serve it better.
+degradation of JPEG is not linear; the line then keeps what A leaves of the noisy observation, which is another
+thing than what the noisy image would show, and the other restorers serve it better.
 
 An observation that is noisy itself, σ_y > 0, is given only what noise is lacking, √(σ_i² − σ_y²), and is
 laid over no longer once σ_i < σ_y. That is right where A has no singular values but 0 and 1, as masks and
@@ -19,12 +19,12 @@ crops do.
 
 What it amounts to hangs on the sampler:
 
-    * AnnealedLangevin: masked annealed Langevin, exact in the limit of many updates on the last rungs.
-    * Ancestral on `noise.climbing(ladder)`: RePaint (Lugmayr et al. 2022, Algorithm 1). On the way down
+    * AnnealedLangevin: masked annealed Langevin, exact in the limit of many updates on the last noise levels.
+    * Ancestral on `schedules.climbing(schedule)`: RePaint (Lugmayr et al. 2022, Algorithm 1). On the way down
       known and unknown fit each other badly, each being drawn without regard to the other's noise; after
-      every `jump` rungs the picture is made noisy again, all of it, so that nothing is laid over it on a
-      rung up, and comes down once more, `times` times, and each time they fit better.
-    * Ancestral, DDIM or Heun on a falling ladder: "replacement" (Song et al. 2021, App. I.2), the least
+      every `jump` noise levels the image is made noisy again, all of it, so that nothing is laid over it on a
+      noise level up, and comes down once more, `times` times, and each time they fit better.
+    * Ancestral, DDIM or Heun on a falling schedule: "replacement" (Song et al. 2021, App. I.2), the least
       good: on a Gaussian the unknown part comes out between its posterior's mean and the prior's.
 
 References:
@@ -41,12 +41,12 @@ from torch import Generator, Tensor
 from scorefield.degradations import Observation
 from scorefield.model import Denoiser
 from scorefield.restoration.posterior import Posterior
-from scorefield.samplers.step import fresh_noise
+from scorefield.samplers.base import fresh_noise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Projection:
-    """Masked annealed Langevin with AnnealedLangevin, RePaint with Ancestral on a ladder that climbs.
+    """Masked annealed Langevin with AnnealedLangevin, RePaint with Ancestral on a schedule that climbs.
 
     It needs no derivative and no more evaluations than the sampler.
 
@@ -58,8 +58,8 @@ class Projection:
 
     def posterior(self, observation: Observation, *, generator: Generator) -> Posterior:
         """The plain denoiser, and a `project` that draws its noise once for each σ."""
-        damage, own = observation.degradation, observation.noise
-        clean = damage.pinv(observation.y)
+        degradation, own = observation.degradation, observation.noise
+        clean = degradation.pinv(observation.y)
         level, seen = -1.0, clean
         last = math.inf
 
@@ -72,7 +72,7 @@ class Projection:
             if sigma != level:
                 lacking = math.sqrt(sigma**2 - own**2) if own > 0 else sigma
                 noisy = clean + lacking * fresh_noise(clean, generator) if lacking > 0 else clean
-                level, seen = sigma, damage.pinv(damage(noisy))
-            return (x - damage.pinv(damage(x))) + seen
+                level, seen = sigma, degradation.pinv(degradation(noisy))
+            return (x - degradation.pinv(degradation(x))) + seen
 
         return Posterior(denoiser=self.denoiser, project=project)

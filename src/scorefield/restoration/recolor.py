@@ -1,8 +1,8 @@
-"""Color given to a picture whose luma is known: the luma stays, to rounding.
+"""Color given to an image whose luma is known: the luma stays, to rounding.
 
 With Y the luma of BT.601 and c = x − Y the rest, the answer is Y + s c, with the largest s ≤ 1 at each pixel
 that leaves it within black and white. Since w · c = 0, its luma is Y whatever s. Where c comes from a smaller
-answer, it is enlarged along the edges of Y: around every pixel of the small picture c ≈ a Y + b by least
+answer, it is enlarged along the edges of Y: around every pixel of the small image c ≈ a Y + b by least
 squares, and a and b, which are smooth, are enlarged in c's place (the guided filter).
 
 References:
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from scorefield.data.depth import Levels
+from scorefield.data.bit_depth import Levels
 from scorefield.degradations import Grey
 from scorefield.restoration.canvas import larger
 from scorefield.restoration.levels import Box, to_levels, to_values

@@ -1,9 +1,9 @@
-"""One call from a damaged picture to several mended ones.
+"""One call from a degraded image to several restored ones.
 
-A task or a damage says what the picture went through (`tasks`), a method says how that is answered
-(`methods`), and a sampler draws the candidates. A model that was trained to mend (`learned`) takes pictures
+A task or a degradation says what the image went through (`tasks`), a method says how that is answered
+(`methods`), and a sampler draws the candidates. A model that was trained to restore (`learned`) takes images
 of any size: by tiles (`painting`), and from coarse to fine where the whole must be in view (`coarse`). A
-method without training draws the picture whole.
+method without training draws the image whole.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.data.depth import picture_of
-from scorefield.degradations import MASKS, Damage, Degradation, parse_damage
+from scorefield.data.bit_depth import image_of
+from scorefield.degradations import MASKS, Degradation, DegradationSpec, parse_degradation
 from scorefield.errors import UserError
 from scorefield.hub import load
 from scorefield.model import ScoreModel
@@ -30,7 +30,7 @@ from scorefield.restoration.painting import Painter
 from scorefield.restoration.panorama import panorama, route
 from scorefield.restoration.restored import Restored
 from scorefield.restoration.sight import Sight, operated, sighted
-from scorefield.restoration.tasks import TASKS, Picture, Wish, check_worth, task_named, tasks_named
+from scorefield.restoration.tasks import TASKS, ImageInput, Request, check_worth, task_named, tasks_named
 from scorefield.restoration.tiling import up
 
 __all__ = ["MASKS", "METHODS", "TASKS", "Restored", "restore"]
@@ -42,10 +42,10 @@ _COARSE = 2.0
 @torch.no_grad()
 def restore(
     model: ScoreModel | str | Path,
-    picture: Picture,
+    image: ImageInput,
     task: str | None = None,
     *,
-    damage: str | Sequence[str] | Degradation | None = None,
+    degradation: str | Sequence[str] | Degradation | None = None,
     simulate: bool = False,
     mask: str | Path | Tensor = "center",
     invert: bool = False,
@@ -62,59 +62,59 @@ def restore(
     average: bool = False,
     sampler: str | None = None,
     steps: int | None = None,
-    ladder: str | None = None,
+    schedule: str | None = None,
     tile: int | None = None,
     seed: int = 0,
     track: Callable[[int, int], None] | None = None,
 ) -> Restored:
-    """Mend a picture, several times over.
+    """Restore an image, several times over.
 
-    Where a damage leaves pixels as they are (a mask, a crop), they come back byte for byte. Answers have the
-    bits of the picture, 8 or 16.
+    Where a degradation leaves pixels as they are (a mask, a crop), they come back byte for byte. Answers have the
+    bits of the image, 8 or 16.
 
     Args:
-        model: a score model, or what `load` takes: one that was trained to mend, or an unconditional one.
-        picture: the damaged picture: a path, a PIL picture, or uint8 (C, H, W).
-        task: a name in TASKS; "inpaint" if no `damage` is given either.
-        damage: in a task's place what the picture went through, as `degradations.parse_damage` reads it, in
+        model: a score model, or what `load` takes: one that was trained to restore, or an unconditional one.
+        image: the degraded image: a path, a PIL image, or uint8 (C, H, W).
+        task: a name in TASKS; "inpaint" if no `degradation` is given either.
+        degradation: in a task's place what the image went through, as `degradations.parse_degradation` reads it, in
             order, or an operator.
-        simulate: the picture is clean; do the damage first.
-        mask: inpaint: white = fill: a picture file, a name in MASKS, "alpha", or a tensor (H, W) of 0 and 1.
+        simulate: the image is clean; do the degradation first.
+        mask: inpaint: white = fill: an image file, a name in MASKS, "alpha", or a tensor (H, W) of 0 and 1.
         invert: inpaint: take the mask's black for what is to be filled.
         sides: uncrop: out of top, right, bottom, left.
-        amount: uncrop: how much is drawn at each, as a part of the picture's width or height.
+        amount: uncrop: how much is drawn at each, as a part of the image's width or height.
         times: uncrop: how often, each time beyond what was drawn before: a panorama.
         quality: dejpeg: of the JPEG file, if it is not to be read from there.
         factor: upscale: by default the one that leads to the model's own size.
         std: deblur: of the blur, in pixels.
-        noise: standard deviation of Gaussian noise in the picture, in steps of 8 bits.
-        keep_luminance: colorize: the answers' luma is the picture's, to rounding. Where the picture is larger
+        noise: standard deviation of Gaussian noise in the image, in steps of 8 bits.
+        keep_luminance: colorize: the answers' luma is the image's, to rounding. Where the image is larger
             than the model draws at once it is kept in any case.
-        method: a name in METHODS; by default "learned" for a model that was trained to mend, else "pigdm".
+        method: a name in METHODS; by default "learned" for a model that was trained to restore, else "pigdm".
         candidates: how many answers.
         average: give their mean alone, which is nearer to the original, and less sharp.
         sampler: a name in `samplers.SAMPLERS`; by default the method's.
         steps: see `methods.approach`.
-        ladder: likewise.
-        tile: of a model that was trained to mend, the side of the squares in which a large picture is mended.
+        schedule: likewise.
+        tile: of a model that was trained to restore, the side of the squares in which a large image is restored.
         seed: of all noise.
         track: called with (evaluations done, evaluations in all); a tile of each candidate counts by itself.
 
     Raises:
-        UserError: a picture or mask that cannot be read or does not fit, a setting that cannot be, an
+        UserError: an image or mask that cannot be read or does not fit, a setting that cannot be, an
             unknown name, or a model that was not trained on the task.
     """
     if candidates < 1:
         raise UserError("candidates", f"need at least one, got {candidates}.")
-    words = [damage] if isinstance(damage, str) else damage
+    words = [degradation] if isinstance(degradation, str) else degradation
     asked = _Asked(
-        picture=picture,
+        image=image,
         task=_task(task, words),
-        damage=words,
+        degradation=words,
         simulate=simulate,
         times=times,
         keep_luminance=keep_luminance,
-        wish=Wish(
+        request=Request(
             mask=mask, invert=invert, sides=sides, amount=amount, quality=quality, factor=factor, std=std,
             noise=noise, seed=seed,
         ),
@@ -122,14 +122,14 @@ def restore(
     model = model if isinstance(model, ScoreModel) else load(model)
     for needed in asked.needed[1:]:
         approach(model, method, task=needed)
-    chosen = approach(model, method, sampler, steps, ladder=ladder, task=asked.needed[0])
+    chosen = approach(model, method, sampler, steps, schedule=schedule, task=asked.needed[0])
     asked.check(model, chosen)
-    given = Given.of(picture)
+    given = Given.of(image)
     if not chosen.method.learned:
         job = asked.job(model, given)
         answers = observed(model, job, chosen, candidates, seed, track)
         source = given.grown(job.degradation.pinv, job.shape[1:])
-        beside = Beside(damaged=job.damaged, original=job.original, source=source)
+        beside = Beside(degraded=job.degraded, original=job.original, source=source)
         return gathered(answers, beside, average=average)
     painter = Painter(
         learned=Learned(model=model),
@@ -141,21 +141,19 @@ def restore(
     )
     sight, answering = asked.seen(painter, given)
     source = given.grown(sight.lay, sight.canvas.size)
-    beside = Beside(damaged=sight.damaged, original=sight.original, source=source)
+    beside = Beside(degraded=sight.degraded, original=sight.original, source=source)
     return gathered(drawn(answering, track), beside, average=average)
 
 
-def _task(task: str | None, damage: Sequence[str] | Degradation | None) -> str | None:
+def _task(task: str | None, degradation: Sequence[str] | Degradation | None) -> str | None:
     """The task's name, if it is a task, and a clear word before a model is loaded if it is nothing."""
-    if damage is None:
+    if degradation is None:
         task_named(task or "inpaint")
         return task or "inpaint"
     if task is not None:
-        raise UserError(
-            "damage", f"given beside the task {task!r}, which is one itself.", "Leave out either."
-        )
-    if isinstance(damage, Sequence):
-        parse_damage(damage)
+        raise UserError("degradation", f"given beside the task {task!r}, which is one itself.", "Leave out either.")
+    if isinstance(degradation, Sequence):
+        parse_degradation(degradation)
     return None
 
 
@@ -176,53 +174,51 @@ def _tile(model: ScoreModel, tile: int | None) -> int:
 class _Asked:
     """What `restore` was asked for; see there."""
 
-    picture: Picture
+    image: ImageInput
     task: str | None
-    damage: Sequence[str] | Degradation | None
+    degradation: Sequence[str] | Degradation | None
     simulate: bool
     times: int
     keep_luminance: bool
-    wish: Wish
+    request: Request
 
     @property
     def needed(self) -> list[str | None]:
         """The tasks that a model must have learned; None where that cannot be told."""
         if self.task is not None:
             return [self.task]
-        return [*tasks_named(self.damage)] if isinstance(self.damage, Sequence) else [None]
+        return [*tasks_named(self.degradation)] if isinstance(self.degradation, Sequence) else [None]
 
     def check(self, model: ScoreModel, chosen: Approach) -> None:
         """See that it is worth the while, and that the method can go on so many times."""
         if self.task == "dejpeg" and not self.simulate:
-            check_worth(self.picture, self.wish, model)
+            check_worth(self.image, self.request, model)
         if self.times != 1 and not (self.task == "uncrop" and chosen.method.learned):
-            raise UserError(
-                "times", "is for uncrop alone, by a model that was trained on it.", "Leave it out."
-            )
+            raise UserError("times", "is for uncrop alone, by a model that was trained on it.", "Leave it out.")
 
     def job(self, model: ScoreModel, given: Given) -> Job:
         """An observation, for methods that are told the operator."""
         simulate = self.simulate
         if self.task is not None:
             named = task_named(self.task)
-            damage = named.damage(self.wish, self.picture, given.size, model)
+            degradation = named.degradation(self.request, self.image, given.size, model)
             simulate = simulate or (named.strips and in_color(given.levels))
         else:
-            damage = self._damage()
-        left = left_of(model, given, damage, simulate=simulate, noise=self.wish.noise, seed=self.wish.seed)
+            degradation = self._degradation()
+        left = left_of(model, given, degradation, simulate=simulate, noise=self.request.noise, seed=self.request.seed)
         return prepared(model, left)
 
     def seen(self, painter: Painter, given: Given) -> tuple[Sight, Answering]:
-        """What a model that was trained to mend is shown, and its way to answers."""
+        """What a model that was trained to restore is shown, and its way to answers."""
         model = painter.learned.model
         side, deep = round(_COARSE * max(model.shape[-2:])), max(model.shape[-2:]) // 2
         if self.times != 1:
             return self._panorama(painter, given, side, deep)
         if self.task is None:
-            sight = operated(model, given, self._damage(), self.wish, simulate=self.simulate)
+            sight = operated(model, given, self._degradation(), self.request, simulate=self.simulate)
         else:
             named = task_named(self.task)
-            sight = sighted(model, given, named, self.wish, self.picture, simulate=self.simulate)
+            sight = sighted(model, given, named, self.request, self.image, simulate=self.simulate)
         if self.needed == ["colorize"]:
             return sight, colored(painter, sight.canvas, side=side, keep=self.keep_luminance)
         if sight.canvas.hole is not None and sight.canvas.source is None:
@@ -230,23 +226,23 @@ class _Asked:
         return sight, tiled(painter, sight.canvas)
 
     def _panorama(self, painter: Painter, given: Given, side: int, deep: int) -> tuple[Sight, Answering]:
-        model, wish = painter.learned.model, self.wish
-        task_named("uncrop").damage(wish, self.picture, given.size, model)  # or a clear word
-        way = route(given.size, wish.sides, wish.amount, self.times)
+        model, request = painter.learned.model, self.request
+        task_named("uncrop").degradation(request, self.image, given.size, model)  # or a clear word
+        way = route(given.size, request.sides, request.amount, self.times)
         levels = given.channels(model.shape[0])
         grey = np.full((*way.size, levels.shape[2]), grey_of(levels))
-        grey[way.picture.slices] = levels
+        grey[way.image.slices] = levels
         canvas = Canvas(levels=grey, hole=None, value_range=model.value_range)
 
         def lay(x: Tensor) -> Tensor:
             whole = x.new_zeros(*x.shape[:2], *way.size)
-            whole[(..., *way.picture.slices)] = x
+            whole[(..., *way.image.slices)] = x
             return whole
 
-        original = picture_of(given.levels)
-        sight = Sight(canvas=canvas, damaged=picture_of(grey), original=original, lay=lay)
+        original = image_of(given.levels)
+        sight = Sight(canvas=canvas, degraded=image_of(grey), original=original, lay=lay)
         return sight, panorama(painter, levels, way, side=side, deep=deep)
 
-    def _damage(self) -> Damage | Degradation:
-        assert self.damage is not None
-        return parse_damage(self.damage) if isinstance(self.damage, Sequence) else self.damage
+    def _degradation(self) -> DegradationSpec | Degradation:
+        assert self.degradation is not None
+        return parse_degradation(self.degradation) if isinstance(self.degradation, Sequence) else self.degradation

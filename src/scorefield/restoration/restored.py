@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield.data.depth import Levels, picture_of
+from scorefield.data.bit_depth import Levels, image_of
 from scorefield.data.encode import FORMATS, format_of
-from scorefield.data.images import to_tensor
-from scorefield.data.original import Original
-from scorefield.data.sheets import grid, save_image
+from scorefield.data.grids import grid, save_image
+from scorefield.data.image import to_tensor
+from scorefield.data.photo import Original
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing
 
@@ -31,18 +31,18 @@ _RAMP = ((0, 0, 0), (75, 25, 115), (190, 55, 105), (250, 145, 50), (255, 255, 25
 
 @dataclass(frozen=True, kw_only=True)
 class Restored:
-    """Candidates for a mended picture.
+    """Candidates for a restored image.
 
     Args:
         levels: the candidates, (H, W, C), uint8 or uint16, C of 1 or 3.
-        damaged: what there was to go by; missing pixels are grey.
-        original: the clean picture where it is known, or the picture as it was read.
+        degraded: what there was to go by; missing pixels are grey.
+        original: the clean image where it is known, or the image as it was read.
         uncertainty: where the candidates disagree, their standard deviation over the value range, (H, W).
-        source: the file that was mended, whose depth, alpha, EXIF and color profile the answers are to have.
+        source: the file that was restored, whose depth, alpha, EXIF and color profile the answers are to have.
     """
 
     levels: list[Levels]
-    damaged: Image.Image
+    degraded: Image.Image
     original: Image.Image
     uncertainty: Tensor
     source: Original | None = None
@@ -50,7 +50,7 @@ class Restored:
     @property
     def images(self) -> list[Image.Image]:
         """The candidates in 8 bits, "L" or "RGB"."""
-        return [picture_of(levels) for levels in self.levels]
+        return [image_of(levels) for levels in self.levels]
 
     @property
     def scale(self) -> str:
@@ -69,13 +69,13 @@ class Restored:
         return Image.fromarray(np.rint(np.stack(channels, axis=2)).astype(np.uint8))
 
     def sheet(self, max_width: int = 1600) -> Image.Image:
-        """Damaged picture, candidates, and the original where it is not the damaged picture itself.
+        """Degraded image, candidates, and the original where it is not the degraded image itself.
 
         Args:
-            max_width: large pictures are reduced until the row is no wider, in pixels.
+            max_width: large images are reduced until the row is no wider, in pixels.
         """
-        shown = [self.damaged, *self.images]
-        if self.original is not self.damaged:
+        shown = [self.degraded, *self.images]
+        if self.original is not self.degraded:
             shown.append(self.original)
         high, wide = self.levels[0].shape[:2]
         part = min(1.0, max(1, max_width // len(shown) - 2 * _PAD) / wide)
@@ -89,14 +89,14 @@ class Restored:
         self,
         out: str | Path,
         *,
-        stem: str = "picture",
+        stem: str = "image",
         format: str | None = None,  # noqa: A002
         overwrite: bool = False,
         with_map: bool = False,
     ) -> list[Path]:
         """Write `stem`-1.png, …, `stem`-sheet.png and, asked for, `stem`-map.png into the folder `out`.
 
-        Where the damage leaves pixels as they are, those in a lossless file are the source's own, and so
+        Where the degradation leaves pixels as they are, those in a lossless file are the source's own, and so
         are its depth, alpha, EXIF and color profile.
 
         Args:
@@ -125,12 +125,12 @@ class Restored:
             save_image(self.heat(), paths[-1])
         return paths
 
-    def _suffix(self, wish: str | None) -> str:
-        if wish is not None:
-            suffix = f".{wish.lower().lstrip('.')}"
+    def _suffix(self, request: str | None) -> str:
+        if request is not None:
+            suffix = f".{request.lower().lstrip('.')}"
             if suffix not in FORMATS:
                 known = ", ".join(known[1:] for known in FORMATS)
-                raise UserError("format", f"cannot write `{wish}`.", f"Use one of {known}.")
+                raise UserError("format", f"cannot write `{request}`.", f"Use one of {known}.")
             return suffix
         if self.source is None or self.source.format not in _OWN:
             return ".png"
@@ -143,7 +143,7 @@ class Restored:
 
 
 def _tile(image: Image.Image, size: tuple[int, int], reduced: tuple[int, int]) -> Image.Image:
-    """The picture on a tile of `size` (W, H), enlarged if it so fits, or amid white; then reduced."""
+    """The image on a tile of `size` (W, H), enlarged if it so fits, or amid white; then reduced."""
     if image.width > size[0] or image.height > size[1]:
         image = image.copy()
         image.thumbnail(size, Image.Resampling.LANCZOS)

@@ -1,16 +1,16 @@
-"""From a task to what a picture went through.
+"""From a task to what an image went through.
 
 | task | what comes in | what it went through |
 | --- | --- | --- |
-| `inpaint` | a picture with a mask | `Mask` |
-| `colorize` | a grey picture; color is taken off first | `Grey` |
-| `uncrop` | a picture, and how much is to be drawn at which sides | `Crop` |
+| `inpaint` | an image with a mask | `Mask` |
+| `colorize` | a grey image; color is taken off first | `Grey` |
+| `uncrop` | an image, and how much is to be drawn at which sides | `Crop` |
 | `dejpeg` | a JPEG file, whose tables tell how it was made | `JPEG` |
-| `upscale` | a small picture | `Downscale` |
-| `deblur` | a blurred picture | `Blur` |
-| `denoise` | a noisy picture | noise alone |
+| `upscale` | a small image | `Downscale` |
+| `deblur` | a blurred image | `Blur` |
+| `denoise` | a noisy image | noise alone |
 | `descratch` | a print with scratches and dust, not told where | only a trained model knows |
-| `paired` | a picture like those before which a model was trained | only such a model knows |
+| `paired` | an image like those before which a model was trained | only such a model knows |
 """
 
 from collections.abc import Callable, Sequence
@@ -22,19 +22,19 @@ from PIL import Image, JpegImagePlugin
 from torch import Tensor
 
 from scorefield.degradations import (
-    Damage,
+    DegradationSpec,
     Mask,
     crop_margins,
-    fixed_damage,
+    fixed_degradation,
     named_mask,
-    parse_damage,
+    parse_degradation,
     read_jpeg,
 )
 from scorefield.degradations.jpeg import standard_tables
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import ScoreModel
 
-Picture = str | Path | Image.Image | Tensor
+ImageInput = str | Path | Image.Image | Tensor
 Size = tuple[int, int]  # (H, W)
 
 SIDES = ("top", "right", "bottom", "left")
@@ -45,7 +45,7 @@ FINE = 95
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class Request:
     """What a task may be told; each belongs to one task. See `restore`."""
 
     mask: str | Path | Tensor = "center"
@@ -60,7 +60,7 @@ class Wish:
 
 
 Seen = Literal["itself", "around a hole", "by the operator"]
-"""What a model that mends is shown: the picture as it came in, the same with a hole to fill, or what the
+"""What a model that restores is shown: the image as it came in, the same with a hole to fill, or what the
 operator says."""
 
 
@@ -69,29 +69,29 @@ class Task:
     """A task by name.
 
     Args:
-        damage: what the picture went through, from the wish, the picture, its size (H, W) and the model.
-        strips: whether a clean picture may come in too, and is damaged first.
-        seen: what a model that was trained to mend is shown. Shown the picture itself, it finds out alone
-            what happened, and `damage` is asked only to simulate.
-        afar: whether the whole picture must be in view: what is answered here hangs on what lies far off.
+        degradation: what the image went through, from the request, the image, its size (H, W) and the model.
+        strips: whether a clean image may come in too, and is degraded first.
+        seen: what a model that was trained to restore is shown. Shown the image itself, it finds out alone
+            what happened, and `degradation` is asked only to simulate.
+        afar: whether the whole image must be in view: what is answered here hangs on what lies far off.
     """
 
-    damage: Callable[[Wish, Picture, Size, ScoreModel], Damage]
+    degradation: Callable[[Request, ImageInput, Size, ScoreModel], DegradationSpec]
     strips: bool = False
     seen: Seen = "itself"
     afar: bool = False
 
 
-def _inpaint(wish: Wish, picture: Picture, size: Size, model: ScoreModel) -> Damage:
-    if not isinstance(wish.mask, Tensor):
-        file = None if isinstance(picture, Tensor) else picture
-        return fixed_damage("mask", named_mask(wish.mask, size, invert=wish.invert, picture=file))
-    return fixed_damage("mask", _mask(wish.mask, size, invert=wish.invert))
+def _inpaint(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
+    if not isinstance(request.mask, Tensor):
+        file = None if isinstance(image, Tensor) else image
+        return fixed_degradation("mask", named_mask(request.mask, size, invert=request.invert, image=file))
+    return fixed_degradation("mask", _mask(request.mask, size, invert=request.invert))
 
 
 def _mask(mask: Tensor, size: Size, *, invert: bool) -> Mask:
     if tuple(mask.shape[-2:]) != size or mask.numel() != size[0] * size[1]:
-        raise UserError("mask", f"shape {tuple(mask.shape)} does not fit a picture of {size}.")
+        raise UserError("mask", f"shape {tuple(mask.shape)} does not fit an image of {size}.")
     fill = (mask.reshape(1, 1, *size) > 0.5).float()
     if bool((fill == fill[..., :1, :1]).all()):
         state = "white: nothing would be kept" if bool(fill[0, 0, 0, 0]) else "black: nothing to fill"
@@ -99,37 +99,37 @@ def _mask(mask: Tensor, size: Size, *, invert: bool) -> Mask:
     return Mask(fill=1 - fill if invert else fill)
 
 
-def _colorize(wish: Wish, picture: Picture, size: Size, model: ScoreModel) -> Damage:
+def _colorize(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
     if model.shape[0] != 3:
-        raise UserError("model", "draws grey pictures.", "To colorize takes a model for color.")
-    return parse_damage("grey")
+        raise UserError("model", "draws grey images.", "To colorize takes a model for color.")
+    return parse_degradation("grey")
 
 
-def _uncrop(wish: Wish, picture: Picture, size: Size, model: ScoreModel) -> Damage:
-    unknown = [side for side in wish.sides if side not in SIDES]
-    if unknown or not wish.sides:
+def _uncrop(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
+    unknown = [side for side in request.sides if side not in SIDES]
+    if unknown or not request.sides:
         named = f"no such side {unknown[0]!r}." if unknown else "none is named."
         raise UserError("sides", named, f"Known: {', '.join(SIDES)}.")
-    if not 0 < wish.amount <= 10:
-        raise UserError("amount", f"need more than 0 and at most 10 of a side, got {wish.amount:g}.")
+    if not 0 < request.amount <= 10:
+        raise UserError("amount", f"need more than 0 and at most 10 of a side, got {request.amount:g}.")
     grown = {side: size[0] if side in ("top", "bottom") else size[1] for side in SIDES}
     top, right, bottom, left = (
-        max(1, round(wish.amount * grown[side])) if side in wish.sides else 0 for side in SIDES
+        max(1, round(request.amount * grown[side])) if side in request.sides else 0 for side in SIDES
     )
     return crop_margins((top, right, bottom, left), "uncrop")
 
 
-def _dejpeg(wish: Wish, picture: Picture, size: Size, model: ScoreModel) -> Damage:
-    if wish.quality is not None:
-        return parse_damage(f"jpeg:{wish.quality}")
-    if not isinstance(picture, str | Path):
+def _dejpeg(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
+    if request.quality is not None:
+        return parse_degradation(f"jpeg:{request.quality}")
+    if not isinstance(image, str | Path):
         raise UserError("quality", "only a file tells how it was made.", "Give the quality.")
-    jpeg = read_jpeg(picture, model.value_range)
-    return fixed_damage("jpeg", jpeg)
+    jpeg = read_jpeg(image, model.value_range)
+    return fixed_degradation("jpeg", jpeg)
 
 
-def _upscale(wish: Wish, picture: Picture, size: Size, model: ScoreModel) -> Damage:
-    factor = wish.factor
+def _upscale(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
+    factor = request.factor
     if factor is None:
         factor, rest = divmod(model.shape[-2], size[0])
         if rest or factor < 2 or model.shape[-1] != factor * size[1]:
@@ -140,26 +140,26 @@ def _upscale(wish: Wish, picture: Picture, size: Size, model: ScoreModel) -> Dam
             )
     if factor < 2:
         raise UserError("factor", f"need 2 or more, got {factor}.")
-    return parse_damage(f"downscale:{factor}")
+    return parse_degradation(f"downscale:{factor}")
 
 
-def _deblur(wish: Wish, picture: Picture, size: Size, model: ScoreModel) -> Damage:
-    return parse_damage(f"blur:{wish.std}")
+def _deblur(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
+    return parse_degradation(f"blur:{request.std}")
 
 
-def _denoise(wish: Wish, picture: Picture, size: Size, model: ScoreModel) -> Damage:
-    if wish.noise <= 0:
+def _denoise(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
+    if request.noise <= 0:
         raise UserError("noise", "how noisy it is must be told.", "Say it in steps of 8 bits, e.g. 25.")
-    return parse_damage(f"noise:{wish.noise}")
+    return parse_degradation(f"noise:{request.noise}")
 
 
-def _descratch(wish: Wish, picture: Picture, size: Size, model: ScoreModel) -> Damage:
+def _descratch(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
     if not model.tasks:
         raise _only_trained("descratch")
-    return parse_damage(f"scratches:{wish.seed}")
+    return parse_degradation(f"scratches:{request.seed}")
 
 
-def _paired(wish: Wish, picture: Picture, size: Size, model: ScoreModel) -> Damage:
+def _paired(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
     raise _only_trained("paired")
 
 
@@ -169,15 +169,15 @@ def _only_trained(task: str) -> UserError:
 
 
 TASKS: dict[str, Task] = {
-    "inpaint": Task(damage=_inpaint, seen="around a hole"),
-    "colorize": Task(damage=_colorize, strips=True, afar=True),
-    "uncrop": Task(damage=_uncrop, seen="around a hole"),
-    "dejpeg": Task(damage=_dejpeg),
-    "upscale": Task(damage=_upscale, seen="by the operator"),
-    "deblur": Task(damage=_deblur),
-    "denoise": Task(damage=_denoise),
-    "descratch": Task(damage=_descratch),
-    "paired": Task(damage=_paired),
+    "inpaint": Task(degradation=_inpaint, seen="around a hole"),
+    "colorize": Task(degradation=_colorize, strips=True, afar=True),
+    "uncrop": Task(degradation=_uncrop, seen="around a hole"),
+    "dejpeg": Task(degradation=_dejpeg),
+    "upscale": Task(degradation=_upscale, seen="by the operator"),
+    "deblur": Task(degradation=_deblur),
+    "denoise": Task(degradation=_denoise),
+    "descratch": Task(degradation=_descratch),
+    "paired": Task(degradation=_paired),
 }
 
 
@@ -192,7 +192,7 @@ def task_named(name: str) -> Task:
     return TASKS[name]
 
 
-_OF_DAMAGE = {
+_OF_DEGRADATION = {
     "grey": "colorize",
     "downscale": "upscale",
     "blur": "deblur",
@@ -204,9 +204,9 @@ _OF_DAMAGE = {
 }
 
 
-def tasks_named(damage: Sequence[str]) -> list[str]:
-    """The tasks that a model must know for damage by name."""
-    return [_OF_DAMAGE[text.strip().partition(":")[0]] for text in damage]
+def tasks_named(degradation: Sequence[str]) -> list[str]:
+    """The tasks that a model must know for degradation by name."""
+    return [_OF_DEGRADATION[text.strip().partition(":")[0]] for text in degradation]
 
 
 def jpeg_quality(path: str | Path) -> int | None:
@@ -228,21 +228,21 @@ def jpeg_quality(path: str | Path) -> int | None:
     return min(range(1, 101), key=apart)
 
 
-def check_worth(picture: Picture, wish: Wish, model: ScoreModel) -> None:
+def check_worth(image: ImageInput, request: Request, model: ScoreModel) -> None:
     """See that a JPEG file has lost something that the model can give back, unless its quality is told.
 
     Raises:
-        UserError: it is as good as the picture that it was made of, or better than those that the model
-            learned to mend, which then would take away more than it gives.
+        UserError: it is as good as the image that it was made of, or better than those that the model
+            learned to restore, which then would take away more than it gives.
     """
-    if wish.quality is not None or not isinstance(picture, str | Path):
+    if request.quality is not None or not isinstance(image, str | Path):
         return
-    quality = jpeg_quality(picture)
+    quality = jpeg_quality(image)
     if quality is None:
         return
-    mend = "Give the quality to mend it all the same."
+    mend = "Give the quality to restore it all the same."
     if quality >= FINE:
-        raise UserError(picture, f"nothing to restore: saved at quality {quality}.", mend)
+        raise UserError(image, f"nothing to restore: saved at quality {quality}.", mend)
     if model.jpeg_up_to is not None and quality > model.jpeg_up_to:
         known = f"saved at quality {quality}; this model helps up to {model.jpeg_up_to}"
-        raise UserError(picture, f"nothing to restore: {known}.", mend)
+        raise UserError(image, f"nothing to restore: {known}.", mend)

@@ -1,14 +1,14 @@
-"""A large picture by tiles that overlap, blended by a smooth window.
+"""A large image by tiles that overlap, blended by a smooth window.
 
 Where two tiles overlap by v pixels, their weights are
 
     sin²(π/2 · (i + ½)/v)      and      cos²(π/2 · (i + ½)/v),      i = 0 … v − 1,
 
-which sum to 1 and are flat at both ends. At the picture's own edges a tile keeps its full weight. Tiles are
+which sum to 1 and are flat at both ends. At the image's own edges a tile keeps its full weight. Tiles are
 about of one size, begin at multiples of 16 pixels, so that the blocks of a JPEG file, 8 × 8 and with halved
-chroma 16 × 16, lie in a tile as they lie in a picture, and are as many as it takes and no more.
+chroma 16 × 16, lie in a tile as they lie in an image, and are as many as it takes and no more.
 
-A picture is done in rows of tiles. Only the rows that a later tile may still change are kept in floats.
+An image is done in rows of tiles. Only the rows that a later tile may still change are kept in floats.
 """
 
 import math
@@ -30,10 +30,10 @@ Cut = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """The tiles of a picture.
+    """The tiles of an image.
 
     Args:
-        size: (H, W) of the picture.
+        size: (H, W) of the image.
         tile: the longest side of a tile; one at the end may be up to 15 pixels longer.
         overlap: of neighbours, in pixels; both in multiples of 16.
 
@@ -106,12 +106,12 @@ def _window(start: int, extent: int, length: int, overlap: int) -> Tensor:
 
 @dataclass
 class Strip:
-    """The rows of a picture that are being blended, from `top` on, of several pictures at once.
+    """The rows of an image that are being blended, from `top` on, of several images at once.
 
     Args:
         sums: weighted values, (K, C, rows, W).
         weights: (rows, W).
-        top: the picture's row that is the first.
+        top: the image's row that is the first.
     """
 
     sums: Tensor
@@ -119,21 +119,21 @@ class Strip:
     top: int = 0
 
     @classmethod
-    def of(cls, tiling: Tiling, pictures: int, channels: int) -> "Strip":
+    def of(cls, tiling: Tiling, images: int, channels: int) -> "Strip":
         """An empty strip as high as the highest tile."""
         rows = max(height for _, height in tiling.rows)
         width = tiling.size[1]
-        return cls(sums=torch.zeros(pictures, channels, rows, width), weights=torch.zeros(rows, width))
+        return cls(sums=torch.zeros(images, channels, rows, width), weights=torch.zeros(rows, width))
 
-    def add(self, box: Box, weight: Tensor, pictures: Sequence[int], values: Tensor) -> None:
-        """Lay tiles, one for each of these pictures, (n, C, h, w), on their place.
+    def add(self, box: Box, weight: Tensor, images: Sequence[int], values: Tensor) -> None:
+        """Lay tiles, one for each of these images, (n, C, h, w), on their place.
 
-        Their weight is laid once: by the first picture's.
+        Their weight is laid once: by the first image's.
         """
         rows, columns = Box(box.top - self.top, *box[1:]).slices
-        for picture, value in zip(pictures, values, strict=True):
-            self.sums[picture, :, rows, columns] += weight * value
-            if picture == 0:
+        for image, value in zip(images, values, strict=True):
+            self.sums[image, :, rows, columns] += weight * value
+            if image == 0:
                 self.weights[rows, columns] += weight
 
     def until(self, row: int) -> tuple[Tensor, Tensor]:

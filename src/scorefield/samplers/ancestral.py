@@ -1,6 +1,6 @@
 """Ancestral sampling: the reverse Markov chains of DDPM, Palette and score SDEs, and DDIM.
 
-Between a rung σ and the next, τ < σ, all of these keep a part k of what lies between x and D = D(x; σ), and
+Between a noise level σ and the next, τ < σ, all of these keep a part k of what lies between x and D = D(x; σ), and
 draw the rest of the noise afresh,
 
     x ← D + k (x − D) + s z,      z ~ N(0, I).
@@ -15,7 +15,7 @@ DDIM has s = η τ √(1 − (τ/σ)²) and k = √(τ² − s²)/σ, so that th
 sampling with the posterior's variance, η = 0 Euler's rule along the probability-flow ODE. On the step to 0
 nothing is drawn. The variance-preserving chains of the papers are these, divided by √(1 + σ²).
 
-A ladder may climb: on a rung up, τ > σ, noise is added and nothing is denoised, x ← x + √(τ² − σ²) z. With
+A schedule may climb: on a noise level up, τ > σ, noise is added and nothing is denoised, x ← x + √(τ² − σ²) z. With
 known pixels laid over every state, that is RePaint.
 
 References:
@@ -36,8 +36,8 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import Denoiser
-from scorefield.noise import check_ladder
-from scorefield.samplers.step import Project, Step, fresh_noise, full
+from scorefield.samplers.base import Project, Step, fresh_noise, full
+from scorefield.schedules import check_schedule
 
 Variance = Literal["posterior", "forward", "reverse-diffusion"]
 """Which variance an ancestral step has, see the module."""
@@ -65,7 +65,7 @@ _VARIANCES: dict[str, Callable[[float, float], float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestral:
-    """The reverse chain of a diffusion model, on falling ladders and on those that climb now and then.
+    """The reverse chain of a diffusion model, on falling schedules and on those that climb now and then.
 
     Args:
         variance: of a step; "posterior" and "forward" are the two of Ho et al. (2020), §3.2,
@@ -83,7 +83,7 @@ class Ancestral:
             raise UserError("variance", f"no such variance {self.variance!r}.", mend)
 
     def evaluations(self, sigmas: Tensor) -> int:
-        """One for every rung down."""
+        """One for every noise level down."""
         return falls(sigmas)
 
     def iterate(
@@ -95,10 +95,8 @@ class Ancestral:
         generator: Generator,
         project: Project | None = None,
     ) -> Iterator[Step]:
-        """Yield each step, of rungs up too; see `Sampler.iterate`."""
-        return walk(
-            denoiser, x, at_least_two(check_ladder(sigmas, climbs=True)), self._move, generator, project
-        )
+        """Yield each step, of noise levels up too; see `Sampler.iterate`."""
+        return walk(denoiser, x, at_least_two(check_schedule(sigmas, climbs=True)), self._move, generator, project)
 
     def _move(self, s: float, t: float) -> tuple[float, float]:
         return (t / s) ** 2, _VARIANCES[self.variance](s, t) if t > 0 else 0.0
@@ -106,7 +104,7 @@ class Ancestral:
 
 @dataclass(frozen=True, kw_only=True)
 class DDIM:
-    """Song, Meng & Ermon (2021), eq. 12 and 16, on falling ladders and on those that climb now and then.
+    """Song, Meng & Ermon (2021), eq. 12 and 16, on falling schedules and on those that climb now and then.
 
     Args:
         eta: η, from 0, where nothing is drawn and the step is Euler's, to 1, ancestral sampling.
@@ -122,7 +120,7 @@ class DDIM:
             raise UserError("eta", f"DDIM's η lies in [0, 1], got {self.eta:g}.")
 
     def evaluations(self, sigmas: Tensor) -> int:
-        """One for every rung down."""
+        """One for every noise level down."""
         return falls(sigmas)
 
     def iterate(
@@ -134,10 +132,8 @@ class DDIM:
         generator: Generator,
         project: Project | None = None,
     ) -> Iterator[Step]:
-        """Yield each step, of rungs up too; see `Sampler.iterate`."""
-        return walk(
-            denoiser, x, at_least_two(check_ladder(sigmas, climbs=True)), self._move, generator, project
-        )
+        """Yield each step, of noise levels up too; see `Sampler.iterate`."""
+        return walk(denoiser, x, at_least_two(check_schedule(sigmas, climbs=True)), self._move, generator, project)
 
     def _move(self, s: float, t: float) -> tuple[float, float]:
         drawn = self.eta**2 * (1 - (t / s) ** 2)  # the part of τ² that is drawn
@@ -151,14 +147,14 @@ Move = Callable[[float, float], tuple[float, float]]
 def walk(
     denoiser: Denoiser,
     x: Tensor,
-    rungs: list[float],
+    levels: list[float],
     move: Move,
     generator: Generator,
     project: Project | None,
 ) -> Iterator[Step]:
-    """The module's update between each rung and the next; a rung up shows the last D again, or x itself."""
+    """The module's update between each noise level and the next; a noise level up shows the last D again, or x itself."""
     evaluations, denoised = 0, x
-    for index, (s, t) in enumerate(pairwise(rungs)):
+    for index, (s, t) in enumerate(pairwise(levels)):
         if t > s:
             x = x + math.sqrt(t**2 - s**2) * fresh_noise(x, generator)
         else:
@@ -174,17 +170,19 @@ def walk(
 
 
 def falls(sigmas: Tensor) -> int:
-    """How many rungs of a ladder lie lower than the one before."""
-    rungs: list[float] = sigmas.tolist()
-    return sum(t < s for s, t in pairwise(rungs))
+    """How many noise levels of a schedule lie lower than the one before."""
+    levels: list[float] = sigmas.tolist()
+    return sum(t < s for s, t in pairwise(levels))
 
 
-def at_least_two(rungs: list[float]) -> list[float]:
-    """The rungs themselves.
+def at_least_two(levels: list[float]) -> list[float]:
+    """The noise levels themselves.
 
     Raises:
         UserError: there is but one, and so no step.
     """
-    if len(rungs) < 2:
-        raise UserError("sigmas", "this sampler goes from rung to rung: it needs a ladder of at least two.")
-    return rungs
+    if len(levels) < 2:
+        raise UserError(
+            "sigmas", "this sampler goes from noise level to noise level: it needs a schedule of at least two."
+        )
+    return levels

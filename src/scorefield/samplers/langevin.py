@@ -4,8 +4,8 @@ Langevin dynamics follows the score uphill and is shaken as it goes (Song & Ermo
 
     x ← x + (α/2) ∇ log p(x; σ) + √α z,      z ~ N(0, I),
 
-and for small α ends in p(·; σ). Annealed, it runs T updates on each rung of a ladder, the step in proportion
-to the rung's variance (Algorithm 1): α_i = ε σ_i²/σ_L². With the score (D − x)/σ² the update is
+and for small α ends in p(·; σ). Annealed, it runs T updates on each noise level of a schedule, the step in proportion
+to the noise level's variance (Algorithm 1): α_i = ε σ_i²/σ_L². With the score (D − x)/σ² the update is
 
     x ← x + (r/2) (D(x; σ) − x) + √α z,      r = α/σ²,
 
@@ -31,8 +31,8 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import Denoiser, PredictsScore, score
-from scorefield.noise import check_ladder
-from scorefield.samplers.step import Project, Step, fresh_noise, full
+from scorefield.samplers.base import Project, Step, fresh_noise, full
+from scorefield.schedules import check_schedule
 
 Convention = Literal["paper", "code"]
 """How a step size α is meant: x + (α/2) s + √α z, or x + α s + √(2α) z."""
@@ -42,9 +42,9 @@ _PAPERS: dict[str, float] = {"paper": 1.0, "code": 2.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Langevin:
-    """T updates of one fixed step α on every rung; with a single rung, plain Langevin dynamics (eq. 4).
+    """T updates of one fixed step α on every noise level; with a single noise level, plain Langevin dynamics (eq. 4).
 
-    The ladder may be the one rung σ = 0, or end there, if the denoiser gives its score itself.
+    The schedule may be the one noise level σ = 0, or end there, if the denoiser gives its score itself.
 
     Args:
         step_size: α, in squared units of x.
@@ -57,7 +57,7 @@ class Langevin:
     convention: Convention = "paper"
 
     def evaluations(self, sigmas: Tensor) -> int:
-        """T for every rung."""
+        """T for every noise level."""
         return self.steps * len(sigmas)
 
     def iterate(
@@ -70,9 +70,9 @@ class Langevin:
         project: Project | None = None,
     ) -> Iterator[Step]:
         """Yield each update; see `Sampler.iterate`."""
-        rungs = walkable(denoiser, sigmas)
+        levels = walkable(denoiser, sigmas)
         alpha = papers_step(self.step_size, self.steps, self.convention)
-        return _walk(denoiser, x, rungs, [alpha] * len(rungs), self.steps, generator, project)
+        return _walk(denoiser, x, levels, [alpha] * len(levels), self.steps, generator, project)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +80,9 @@ class AnnealedLangevin:
     """Algorithm 1 of Song & Ermon (2019).
 
     Args:
-        step_size: ε; the step on rung i is α_i = ε σ_i²/σ_L². The paper's 2e-5 is for σ_L = 0.01.
-        steps: T, updates on each rung.
-        denoise: end with x ← D(x; σ_L), which takes off the noise of the last rung. The paper does not;
+        step_size: ε; the step on noise level i is α_i = ε σ_i²/σ_L². The paper's 2e-5 is for σ_L = 0.01.
+        steps: T, updates on each noise level.
+        denoise: end with x ← D(x; σ_L), which takes off the noise of the last noise level. The paper does not;
             Song & Ermon (2020) do.
         convention: of ε: "paper", x + (α/2) s + √α z, or "code", x + α s + √(2α) z.
     """
@@ -93,7 +93,7 @@ class AnnealedLangevin:
     convention: Convention = "paper"
 
     def evaluations(self, sigmas: Tensor) -> int:
-        """T for every rung, and one for the last denoising."""
+        """T for every noise level, and one for the last denoising."""
         return self.steps * len(sigmas) + self.denoise
 
     def iterate(
@@ -106,14 +106,14 @@ class AnnealedLangevin:
         project: Project | None = None,
     ) -> Iterator[Step]:
         """Yield each update; see `Sampler.iterate`."""
-        rungs = check_ladder(sigmas)
-        alphas = annealed_steps(rungs, papers_step(self.step_size, self.steps, self.convention))
+        levels = check_schedule(sigmas)
+        alphas = annealed_steps(levels, papers_step(self.step_size, self.steps, self.convention))
         index = -1
-        for step in _walk(denoiser, x, rungs, alphas, self.steps, generator, project):
+        for step in _walk(denoiser, x, levels, alphas, self.steps, generator, project):
             yield step
             x, index = step.x, step.index
         if self.denoise:
-            denoised = denoiser(x, full(rungs[-1], x))
+            denoised = denoiser(x, full(levels[-1], x))
             x = denoised if project is None else project(denoised, 0.0)
             yield Step(index=index + 1, evaluations=index + 2, sigma=0.0, x=x, denoised=denoised)
 
@@ -125,53 +125,51 @@ def papers_step(step_size: float, steps: int, convention: str) -> float:
         UserError: an unknown convention, a step that is not positive and finite, or no update.
     """
     if convention not in _PAPERS:
-        raise UserError(
-            "convention", f"no such convention {convention!r}.", did_you_mean(convention, _PAPERS)
-        )
+        raise UserError("convention", f"no such convention {convention!r}.", did_you_mean(convention, _PAPERS))
     if steps < 1 or not 0 < step_size < math.inf:
         raise UserError("sampler", "Langevin dynamics needs steps ≥ 1 and a finite step_size > 0.")
     return step_size * _PAPERS[convention]
 
 
-def annealed_steps(rungs: list[float], epsilon: float) -> list[float]:
-    """The step of each rung, α_i = ε σ_i²/σ_L² (Song & Ermon 2019, Algorithm 1); ε alone on a single rung.
+def annealed_steps(levels: list[float], epsilon: float) -> list[float]:
+    """The step of each noise level, α_i = ε σ_i²/σ_L² (Song & Ermon 2019, Algorithm 1); ε alone on a single noise level.
 
     Raises:
-        UserError: a ladder of several rungs that ends at σ = 0.
+        UserError: a schedule of several noise levels that ends at σ = 0.
     """
-    if len(rungs) > 1 and rungs[-1] == 0:
-        raise UserError("sigmas", "annealing needs noise on every rung; this ladder ends at 0.")
-    return [epsilon * (sigma / rungs[-1]) ** 2 if sigma > 0 else epsilon for sigma in rungs]
+    if len(levels) > 1 and levels[-1] == 0:
+        raise UserError("sigmas", "annealing needs noise on every noise level; this schedule ends at 0.")
+    return [epsilon * (sigma / levels[-1]) ** 2 if sigma > 0 else epsilon for sigma in levels]
 
 
 def walkable(denoiser: Denoiser, sigmas: Tensor) -> list[float]:
-    """The rungs as numbers; unlike a ladder's in general they may be 0 alone.
+    """The noise levels as numbers; unlike a schedule's in general they may be 0 alone.
 
     Raises:
-        UserError: no ladder, or a rung at σ = 0 where the denoiser does not give its score itself.
+        UserError: no schedule, or a noise level at σ = 0 where the denoiser does not give its score itself.
     """
-    rungs = [0.0] if sigmas.tolist() == [0.0] else check_ladder(sigmas)
-    if rungs[-1] == 0 and not isinstance(denoiser, PredictsScore):
+    levels = [0.0] if sigmas.tolist() == [0.0] else check_schedule(sigmas)
+    if levels[-1] == 0 and not isinstance(denoiser, PredictsScore):
         raise UserError(
             "sigmas",
-            "the ladder ends at 0, where a denoiser gives no score.",
+            "the schedule ends at 0, where a denoiser gives no score.",
             "End it above 0, or pass a density that gives its score, such as ScoreField.",
         )
-    return rungs
+    return levels
 
 
 def _walk(
     denoiser: Denoiser,
     x: Tensor,
-    rungs: list[float],
+    levels: list[float],
     alphas: list[float],
     steps: int,
     generator: Generator,
     project: Project | None,
 ) -> Iterator[Step]:
-    """The module's update, `steps` times on each rung with that rung's α."""
+    """The module's update, `steps` times on each noise level with that noise level's α."""
     index = 0
-    for sigma, alpha in zip(rungs, alphas, strict=True):
+    for sigma, alpha in zip(levels, alphas, strict=True):
         level = full(sigma, x)
         for _ in range(steps):
             if sigma > 0:

@@ -1,6 +1,6 @@
 """Langevin dynamics that is exact at any step, for densities known up to a constant.
 
-A Langevin update of finite step ends in a law near p(·; σ), not in it. Taken as a mere proposal
+A Langevin update of finite step ends in a distribution near p(·; σ), not in it. Taken as a mere proposal
 
     y = x + (α/2) s(x) + √α z,      s = ∇ log p(·; σ),   z ~ N(0, I),
 
@@ -10,7 +10,7 @@ contribute, written so that nothing is divided by α, is with d = y − x
 
     log q(x|y) − log q(y|x) = −½ ⟨d, s(x) + s(y)⟩ − (α/8) (‖s(y)‖² − ‖s(x)‖²).
 
-On a ladder the step falls with the rung's variance as in annealed Langevin dynamics, α_i = ε σ_i²/σ_L².
+On a schedule the step falls with the noise level's variance as in annealed Langevin dynamics, α_i = ε σ_i²/σ_L².
 
 References:
     Roberts & Tweedie (1996), on Langevin distributions and their discrete approximations.
@@ -27,22 +27,22 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser, HasLogDensity, expand, score
+from scorefield.samplers.base import Project, Step, fresh_noise, full
 from scorefield.samplers.langevin import Convention, annealed_steps, papers_step, walkable
-from scorefield.samplers.step import Project, Step, fresh_noise, full
 
 
 @dataclass(frozen=True, kw_only=True)
 class MALA:
-    """Metropolis-adjusted Langevin: T updates on each rung, of which a test takes each or leaves it.
+    """Metropolis-adjusted Langevin: T updates on each noise level, of which a test takes each or leaves it.
 
     Where `Step.accepted` is mostly false the step is too large; near 0.57 it mixes best. An accepted
     state's score and density serve again, so that an update costs one evaluation of each.
 
     With a `project` that lays known values over x, as a mask's does, both proposal and drift keep to the
-    rest, and the law is that of x given what is known. It must be affine, and change nothing the second time.
+    rest, and the distribution is that of x given what is known. It must be affine, and change nothing the second time.
 
     Args:
-        step_size: ε; the step on rung i is α_i = ε σ_i²/σ_L². On a single rung, which may be σ = 0 for a
+        step_size: ε; the step on noise level i is α_i = ε σ_i²/σ_L². On a single noise level, which may be σ = 0 for a
             density that gives its score itself, α = ε.
         steps: T.
         convention: of ε: "paper", x + (α/2) s + √α z, or "code", x + α s + √(2α) z.
@@ -53,7 +53,7 @@ class MALA:
     convention: Convention = "paper"
 
     def evaluations(self, sigmas: Tensor) -> int:
-        """One for every update, and one for every rung's first state."""
+        """One for every update, and one for every noise level's first state."""
         return (self.steps + 1) * len(sigmas)
 
     def iterate(
@@ -76,10 +76,10 @@ class MALA:
                 "the Metropolis test needs a density, and this denoiser gives none.",
                 "Use an energy network, or Langevin dynamics without the test.",
             )
-        rungs = walkable(denoiser, sigmas)
-        alphas = annealed_steps(rungs, papers_step(self.step_size, self.steps, self.convention))
+        levels = walkable(denoiser, sigmas)
+        alphas = annealed_steps(levels, papers_step(self.step_size, self.steps, self.convention))
         index = 0
-        for number, (sigma, alpha) in enumerate(zip(rungs, alphas, strict=True), 1):
+        for number, (sigma, alpha) in enumerate(zip(levels, alphas, strict=True), 1):
             state = _look(denoiser, x if project is None else project(x, sigma), sigma, project)
             for _ in range(self.steps):
                 y = state.x + (alpha / 2) * state.slope + alpha**0.5 * fresh_noise(x, generator)
@@ -113,13 +113,13 @@ class _State:
     denoised: Tensor
 
 
-def _look(law: _Density, x: Tensor, sigma: float, project: Project | None) -> _State:
+def _look(distribution: _Density, x: Tensor, sigma: float, project: Project | None) -> _State:
     level = full(sigma, x)
-    slope = score(law, x, level)
+    slope = score(distribution, x, level)
     denoised = x + sigma**2 * slope
     if project is not None:
         slope = project(x + slope, sigma) - x
-    return _State(x=x, slope=slope, density=law.log_density(x, level), denoised=denoised)
+    return _State(x=x, slope=slope, density=distribution.log_density(x, level), denoised=denoised)
 
 
 def _log_ratio(x: _State, y: _State, alpha: float) -> Tensor:
@@ -130,11 +130,11 @@ def _log_ratio(x: _State, y: _State, alpha: float) -> Tensor:
 
 
 def _either(accepted: Tensor, yes: _State, no: _State) -> _State:
-    """For each picture the one state or the other."""
-    pictures = expand(accepted, yes.x)
+    """For each image the one state or the other."""
+    images = expand(accepted, yes.x)
     return _State(
-        x=torch.where(pictures, yes.x, no.x),
-        slope=torch.where(pictures, yes.slope, no.slope),
+        x=torch.where(images, yes.x, no.x),
+        slope=torch.where(images, yes.slope, no.slope),
         density=torch.where(accepted, yes.density, no.density),
-        denoised=torch.where(pictures, yes.denoised, no.denoised),
+        denoised=torch.where(images, yes.denoised, no.denoised),
     )

@@ -22,8 +22,8 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser
-from scorefield.noise import check_ladder
-from scorefield.samplers.step import Project, Step, fresh_noise, full
+from scorefield.samplers.base import Project, Step, fresh_noise, full
+from scorefield.schedules import check_schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,9 @@ class Euler:
         project: Project | None = None,
     ) -> Iterator[Step]:
         """Yield each step; see `Sampler.iterate`."""
-        rungs = way_down(sigmas)
-        for index, (s, t) in enumerate(pairwise(rungs)):
-            up, x = _churned(self, len(rungs) - 1, s, x, generator)
+        levels = way_down(sigmas)
+        for index, (s, t) in enumerate(pairwise(levels)):
+            up, x = _churned(self, len(levels) - 1, s, x, generator)
             denoised = denoiser(x, full(up, x))
             ahead = x + (t - up) * ((x - denoised) / up)
             x = ahead if project is None else project(ahead, t)
@@ -99,10 +99,10 @@ class Heun:
         project: Project | None = None,
     ) -> Iterator[Step]:
         """Yield each step; see `Sampler.iterate`."""
-        rungs = way_down(sigmas)
+        levels = way_down(sigmas)
         evaluations = 0
-        for index, (s, t) in enumerate(pairwise(rungs)):
-            up, x = _churned(self, len(rungs) - 1, s, x, generator)
+        for index, (s, t) in enumerate(pairwise(levels)):
+            up, x = _churned(self, len(levels) - 1, s, x, generator)
             denoised = denoiser(x, full(up, x))
             evaluations += 1
             slope = (x - denoised) / up
@@ -117,20 +117,18 @@ class Heun:
 
 
 def way_down(sigmas: Tensor) -> list[float]:
-    """The rungs of a ladder that an ODE can be followed down.
+    """The noise levels of a schedule that an ODE can be followed down.
 
     Raises:
-        UserError: it is no ladder, or has but one rung.
+        UserError: it is no schedule, or has but one noise level.
     """
-    rungs = check_ladder(sigmas)
-    if len(rungs) < 2:
-        raise UserError("sigmas", "an ODE sampler needs a ladder of at least two rungs.")
-    return rungs
+    levels = check_schedule(sigmas)
+    if len(levels) < 2:
+        raise UserError("sigmas", "an ODE sampler needs a schedule of at least two noise levels.")
+    return levels
 
 
-def _churned(
-    settings: Euler | Heun, steps: int, s: float, x: Tensor, generator: Generator
-) -> tuple[float, Tensor]:
+def _churned(settings: Euler | Heun, steps: int, s: float, x: Tensor, generator: Generator) -> tuple[float, Tensor]:
     """σ̂ and x at σ̂, as the module has it."""
     most = min(settings.churn / steps, math.sqrt(2) - 1)
     if not (most > 0 and settings.churn_min <= s <= settings.churn_max):

@@ -1,6 +1,6 @@
 """Predictor–corrector sampling: a step down, then Langevin dynamics where it led.
 
-The predictor, any sampler, takes x from a rung to the next, σ. Its error is then mended by updates that leave
+The predictor, any sampler, takes x from a noise level to the next, σ. Its error is then restored by updates that leave
 p(·; σ) as it is, but for their finite step (Song et al. 2021, App. G, Algorithms 2 and 4),
 
     x ← x + ε s + √(2ε) z,      ε = 2 (r ‖z‖/‖s‖)²,      s = ∇ log p(x; σ),   z ~ N(0, I).
@@ -12,9 +12,9 @@ r is the ratio of signal to noise. With s = (D − x)/σ² and the noise n = (x 
 which is how it stands below; the variance-preserving form (Algorithms 3 and 5) differs by the factor α_i,
 next to 1, in ε. On a Gaussian in many dimensions the corrector leads to 1 + r² times the variance of p(·; σ).
 
-‖z‖ and ‖s‖ are each picture's own. The authors' program takes their means over the batch, by which a picture
+‖z‖ and ‖s‖ are each image's own. The authors' program takes their means over the batch, by which an image
 would depend on its neighbours. In few dimensions ‖n‖ may be next to nothing, so that a is at most 1; even so
-the step then hangs on x, and the law comes out too wide: the corrector is for pictures, not for points.
+the step then hangs on x, and the distribution comes out too wide: the corrector is for images, not for points.
 
 References:
     Song et al. (2021), §4.2, App. G. https://arxiv.org/abs/2011.13456
@@ -30,9 +30,9 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser, expand
-from scorefield.noise import check_ladder
 from scorefield.samplers.ancestral import Ancestral, at_least_two
-from scorefield.samplers.step import Project, Sampler, Step, fresh_noise, full
+from scorefield.samplers.base import Project, Sampler, Step, fresh_noise, full
+from scorefield.schedules import check_schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +40,10 @@ class PredictorCorrector:
     """Algorithms 2–5 of Song et al. (2021); at σ = 0 there is nothing to correct.
 
     Args:
-        predictor: goes from each rung to the next. It sees a ladder of these two alone: a multistep sampler
+        predictor: goes from each noise level to the next. It sees a schedule of these two alone: a multistep sampler
             would be of first order, and Heun's churn is then that of one step.
         snr: r; the paper's 0.16 is for CIFAR-10.
-        updates: M, of the corrector on each rung.
+        updates: M, of the corrector on each noise level.
 
     Raises:
         UserError: r is not positive and finite, or M < 0.
@@ -57,14 +57,12 @@ class PredictorCorrector:
         if not 0 < self.snr < math.inf:
             raise UserError("snr", f"the ratio of signal to noise must be positive, got {self.snr:g}.")
         if self.updates < 0:
-            raise UserError("updates", f"need 0 or more on each rung, got {self.updates}.")
+            raise UserError("updates", f"need 0 or more on each noise level, got {self.updates}.")
 
     def evaluations(self, sigmas: Tensor) -> int:
-        """The predictor's for each two rungs, and M for every rung reached above 0."""
-        rungs: list[float] = sigmas.tolist()
-        return sum(
-            self.predictor.evaluations(_two(s, t)) + self.updates * (t > 0) for s, t in pairwise(rungs)
-        )
+        """The predictor's for each two noise levels, and M for every noise level reached above 0."""
+        levels: list[float] = sigmas.tolist()
+        return sum(self.predictor.evaluations(_two(s, t)) + self.updates * (t > 0) for s, t in pairwise(levels))
 
     def iterate(
         self,
@@ -77,7 +75,7 @@ class PredictorCorrector:
     ) -> Iterator[Step]:
         """Yield each step and each update; see `Sampler.iterate`."""
         index = evaluations = 0
-        for s, t in pairwise(at_least_two(check_ladder(sigmas))):
+        for s, t in pairwise(at_least_two(check_schedule(sigmas))):
             before = evaluations
             for step in self.predictor.iterate(denoiser, x, _two(s, t), generator=generator, project=project):
                 x, evaluations = step.x, before + step.evaluations
@@ -99,10 +97,10 @@ class PredictorCorrector:
 
 
 def _norm(x: Tensor) -> Tensor:
-    """The length of each picture, (B,)."""
+    """The length of each image, (B,)."""
     return x.flatten(1).norm(dim=1)
 
 
 def _two(s: float, t: float) -> Tensor:
-    """A ladder of two rungs, on the host, so that reading it waits for nothing."""
+    """A schedule of two noise levels, on the host, so that reading it waits for nothing."""
     return torch.tensor([s, t], dtype=torch.float64)

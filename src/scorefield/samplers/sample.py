@@ -1,6 +1,6 @@
-"""One call from a model to pictures.
+"""One call from a model to images.
 
-Sampling begins with noise, or warm: a picture x0 is brought to a noise level, x = x0 + σn, and only the rungs
+Sampling begins with noise, or warm: an image x0 is brought to a noise level, x = x0 + σn, and only the noise levels
 below are walked (SDEdit, Meng et al. 2022, Algorithm 1). The larger σ, the freer the result; for x0 from
 N(m, v²) and a model of N(μ, s²) the ODE leads it to
 
@@ -16,13 +16,13 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from scorefield.denoisers import EVERYWHERE, Clamped, Interval, class_rows, conditioned
 from scorefield.errors import UserError, did_you_mean
+from scorefield.guidance import EVERYWHERE, Clamped, Interval, class_rows, conditioned
+from scorefield.kernels.prepacked import ready
 from scorefield.model import ScoreModel
-from scorefield.networks.ready import ready
-from scorefield.samplers.plans import plan
+from scorefield.samplers.base import Step
+from scorefield.samplers.presets import plan
 from scorefield.samplers.settings import Setting
-from scorefield.samplers.step import Step
 
 Start = Literal["gaussian", "uniform"]
 """What sampling begins with: N(0, σ_max²), or values spread evenly over the value range."""
@@ -36,7 +36,7 @@ def sample(
     sampler: str = "heun",
     steps: int | None = None,
     sigmas: Tensor | None = None,
-    ladder: str | None = None,
+    schedule: str | None = None,
     settings: Mapping[str, Setting] | None = None,
     start: Start = "gaussian",
     init: Tensor | None = None,
@@ -50,49 +50,45 @@ def sample(
     batch: int = 64,
     track: Callable[[int, int, Step], None] | None = None,
 ) -> Tensor:
-    """Draw pictures: a start that is all noise, or a picture made noisy, followed down a ladder.
+    """Draw images: a start that is all noise, or an image made noisy, followed down a schedule.
 
-    Where the sampler draws no noise, the pictures do not depend on `batch`; where it does, they do.
+    Where the sampler draws no noise, the images do not depend on `batch`; where it does, they do.
 
     Args:
         model: the score model.
         n: how many.
         sampler: a name in SAMPLERS.
         steps: see `plan`.
-        sigmas: a ladder of your own in place of the plan's.
-        ladder: a ladder's name, see `plan`.
+        sigmas: a schedule of your own in place of the plan's.
+        schedule: a schedule's name, see `plan`.
         settings: of the sampler, by name, see `plan`.
         start: "gaussian", x ~ N(0, σ_max² I), or "uniform" over the value range, as NCSN's program starts.
-        init: pictures to begin with in place of noise, in the model's value range: one, (C, H, W) or
+        init: images to begin with in place of noise, in the model's value range: one, (C, H, W) or
             (1, C, H, W), for all, or n of them.
-        init_sigma: the noise that they are given, and the first rung.
+        init_sigma: the noise that they are given, and the first noise level.
         clamp: keep what the model sees in the noise, D(x; σ), within the value range, as DDPM's program does.
-        classes: of the pictures, for a model trained with labels: one number for all, or several that the
-            pictures take in turn; −1 is not told.
+        classes: of the images, for a model trained with labels: one number for all, or several that the
+            images take in turn; −1 is not told.
         guidance: towards the class, w of `denoisers.Guided`; 1 is none.
         interval: where in σ it guides.
         size: (H, W) where it is not the model's own.
         seed: same seed, same device, same version, same bytes.
-        batch: pictures at once, a bound on memory.
+        batch: images at once, a bound on memory.
         track: called after each update with (evaluations done, evaluations in all, the Step).
 
     Returns:
         (n, C, H, W), float32, in the model's value range (clamped only if asked to).
 
     Raises:
-        UserError: n < 1, no such sampler, ladder, setting or start, a ladder outside of the model's noise
-            levels, pictures to begin with that do not fit, a class that the model does not know, or guidance
+        UserError: n < 1, no such sampler, schedule, setting or start, a schedule outside of the model's noise
+            levels, images to begin with that do not fit, a class that the model does not know, or guidance
             without a class.
     """
     if n < 1:
-        raise UserError("n", f"need at least one picture, got {n}.")
+        raise UserError("n", f"need at least one image, got {n}.")
     if (init is None) != (init_sigma is None):
-        raise UserError(
-            "init", "pictures to begin with and their noise level go together.", "Give init and init_sigma."
-        )
-    chosen = plan(
-        model, sampler, steps, sigmas=sigmas, ladder=ladder, settings=settings, init_sigma=init_sigma
-    )
+        raise UserError("init", "images to begin with and their noise level go together.", "Give init and init_sigma.")
+    chosen = plan(model, sampler, steps, sigmas=sigmas, schedule=schedule, settings=settings, init_sigma=init_sigma)
     told = None if classes is None else class_rows(model, n, classes).to(model.device)
     conditioned(model, told, guidance=guidance, interval=interval)  # a mistake is told before any work
     generator = torch.Generator(model.device).manual_seed(seed)
@@ -100,7 +96,7 @@ def sample(
         shape = (n, *model.shape[:1], *size) if size else (n, *model.shape)
         begun = _start(model, start, shape, float(chosen.sigmas[0]), generator)
     else:
-        clean = _pictures(model, init, n, size).to(model.device, torch.float32)
+        clean = _images(model, init, n, size).to(model.device, torch.float32)
         begun = clean + init_sigma * torch.randn(clean.shape, generator=generator, device=model.device)
     parts: list[Tensor] = []
     per_batch = chosen.evaluations
@@ -119,9 +115,7 @@ def sample(
     return torch.cat(parts)
 
 
-def _start(
-    model: ScoreModel, start: str, shape: tuple[int, ...], sigma: float, generator: Generator
-) -> Tensor:
+def _start(model: ScoreModel, start: str, shape: tuple[int, ...], sigma: float, generator: Generator) -> Tensor:
     if start == "gaussian":
         return sigma * torch.randn(shape, generator=generator, device=model.device)
     if start == "uniform":
@@ -130,14 +124,14 @@ def _start(
     raise UserError("start", f"no such start {start!r}.", did_you_mean(start, ["gaussian", "uniform"]))
 
 
-def _pictures(model: ScoreModel, init: Tensor, n: int, size: tuple[int, int] | None) -> Tensor:
-    """The n pictures to begin with, (n, C, H, W)."""
-    pictures = init[None] if init.ndim == len(model.shape) else init
+def _images(model: ScoreModel, init: Tensor, n: int, size: tuple[int, int] | None) -> Tensor:
+    """The n images to begin with, (n, C, H, W)."""
+    images = init[None] if init.ndim == len(model.shape) else init
     fits = (
-        pictures.ndim == len(model.shape) + 1
-        and pictures.shape[1] == model.shape[0]
-        and len(pictures) in (1, n)
-        and size in (None, tuple(pictures.shape[2:]))
+        images.ndim == len(model.shape) + 1
+        and images.shape[1] == model.shape[0]
+        and len(images) in (1, n)
+        and size in (None, tuple(images.shape[2:]))
     )
     if not fits:
         wanted = (*model.shape[:1], *size) if size else model.shape
@@ -146,8 +140,8 @@ def _pictures(model: ScoreModel, init: Tensor, n: int, size: tuple[int, int] | N
     if not init.is_floating_point():
         raise UserError(
             "init",
-            f"pictures of {init.dtype}; the model takes floats from {model.value_range[0]:g} to "
+            f"images of {init.dtype}; the model takes floats from {model.value_range[0]:g} to "
             f"{model.value_range[1]:g}.",
-            "Use scorefield.data.images.to_float.",
+            "Use scorefield.data.image.to_float.",
         )
-    return pictures.expand(n, *pictures.shape[1:])
+    return images.expand(n, *images.shape[1:])

@@ -1,7 +1,7 @@
 """A sampler's own settings by name: which it has, and whether what is asked of them can be.
 
 A setting is a plain argument of what makes a sampler: a number, a switch or a word. What a Langevin sampler
-calls `steps`, its updates on each rung, is asked for as `steps_each`, since `plan` has `steps` for the whole
+calls `steps`, its updates on each noise level, is asked for as `steps_each`, since `plan` has `steps` for the whole
 way down.
 """
 

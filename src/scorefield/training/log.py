@@ -39,8 +39,8 @@ class RunLog:
             for key, value in values.items():
                 self._board.add_scalar(f"train/{key}", value, int(values["step"]))
 
-    def picture(self, name: str, pixels: Any, step: int) -> None:
-        """Show a picture, uint8 (H, W, C), on the board."""
+    def image(self, name: str, pixels: Any, step: int) -> None:
+        """Show an image, uint8 (H, W, C), on the board."""
         if self._board is not None:
             self._board.add_image(name, pixels, step, dataformats="HWC")
 

@@ -20,24 +20,18 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from scorefield import checkpoint
-from scorefield.data.imageset import ImageSet
-from scorefield.data.sheets import save_image
-from scorefield.data.windows import Windows
+from scorefield.data.crops import Windows
+from scorefield.data.grids import save_image
+from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.files import write_atomic
 from scorefield.model import ScoreModel
-from scorefield.noise import draw_sigma
-from scorefield.training.averaging import averaging
-from scorefield.training.drawn import mended_grid, sample_grid
-from scorefield.training.feed import Fed, Feed
-from scorefield.training.log import RunLog
-from scorefield.training.losses import classes_told, picture_losses
-from scorefield.training.recipe import Recipe, build_model
-from scorefield.training.signals import Interrupted, noted_signals
-from scorefield.training.start import (
+from scorefield.noise_distributions import draw_sigma
+from scorefield.training.batch import Fed, Feed
+from scorefield.training.checks import (
     begin_with,
+    check_images,
     check_labels,
-    check_pictures,
     check_same_data,
     check_size,
     goes_on,
@@ -45,6 +39,12 @@ from scorefield.training.start import (
     open_recipe_data,
     with_noise_found,
 )
+from scorefield.training.ema import averaging
+from scorefield.training.log import RunLog
+from scorefield.training.losses import classes_told, image_losses
+from scorefield.training.previews import restored_grid, sample_grid
+from scorefield.training.recipe import Recipe, build_model
+from scorefield.training.signals import Interrupted, noted_signals
 from scorefield.training.state import MODEL, RECIPE, SAMPLES, STATE, load_state, save_state
 
 
@@ -73,7 +73,7 @@ class Trainer:
     Args:
         recipe: what to do.
         out: the run's folder, free unless the run goes on.
-        data: the pictures; by default what `recipe.data` names.
+        data: the images; by default what `recipe.data` names.
         stop_after: seconds from its start, or from where it goes on, after which it saves and stops.
         resume: go on from `out` if it holds a run.
         device: a torch device, or `auto`.
@@ -95,11 +95,9 @@ class Trainer:
         if stop_after is not None and not stop_after > 0:
             raise UserError("stop_after", f"training needs a length, got {stop_after:g} s.")
         going_on = goes_on(recipe, self.out, resume=resume)
-        self.device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        )
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.data = data or open_recipe_data(recipe)
-        check_pictures(self.data)
+        check_images(self.data)
         check_labels(recipe, self.data)
         recipe = with_noise_found(recipe, self.data, self.out if going_on else None)
         self.recipe = recipe
@@ -152,7 +150,7 @@ class Trainer:
         """
         recipe, rules = self.recipe, self.recipe.training
         write_atomic(self.out / RECIPE, recipe.to_toml())
-        law = recipe.noise_law()
+        distribution = recipe.noise_distribution()
         before, begun = self.seconds, time.perf_counter()
         saved = drawn = begun
         losses: list[Tensor] = []
@@ -168,7 +166,7 @@ class Trainer:
                 start = time.perf_counter()
                 fed = feed(self.step)
                 feeding += time.perf_counter() - start
-                loss, norm = self._update(fed, law)
+                loss, norm = self._update(fed, distribution)
                 losses.append(loss)
                 norms.append(norm)
                 self.step += 1
@@ -234,16 +232,16 @@ class Trainer:
             notes["class_names"] = list(self.data.class_names or map(str, range(self.model.classes)))
         checkpoint.save(self.averaged, self.out / MODEL, notes=notes)
 
-    def _update(self, fed: Fed, law: Any) -> tuple[Tensor, Tensor]:
+    def _update(self, fed: Fed, distribution: Any) -> tuple[Tensor, Tensor]:
         settings = self.recipe.optimizer
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr * _schedule(self.step, settings.warmup, settings.decay_after)
-        sigma = draw_sigma(law, len(fed.x0), generator=self.generator)
+        sigma = draw_sigma(distribution, len(fed.x0), generator=self.generator)
         sigma = sigma.clamp(*self.model.sigma_range)
         told = classes_told(fed.classes, self.recipe.training.drop_class, generator=self.generator)
         if fed.condition is not None:
             told = replace(fed.condition, classes=told and told.classes)
-        losses = picture_losses(
+        losses = image_losses(
             self.recipe.objective, self.model, fed.x0, sigma, condition=told, generator=self.generator
         )
         loss = losses.mean() if fed.weights is None else (losses * fed.weights).mean()
@@ -267,16 +265,14 @@ class Trainer:
     def _draw(self, log: RunLog, feed: Feed) -> None:
         """A grid of samples from the averaged weights, always from the same noise."""
         model, count = self.averaged.eval(), self.recipe.training.sample_count
-        sheet = sample_grid(model, count) if feed.first is None else mended_grid(model, feed.first, count)
+        sheet = sample_grid(model, count) if feed.first is None else restored_grid(model, feed.first, count)
         save_image(sheet, self.out / SAMPLES / f"{self.step:07d}.png")
-        log.picture("samples", np.asarray(sheet.convert("RGB")), self.step)
+        log.image("samples", np.asarray(sheet.convert("RGB")), self.step)
         self.average.module.train()
 
     def _progress(self, loss: float, passed: float) -> Progress:
         steps = self.recipe.training.steps
-        share = (
-            self.step / steps if self.stop_after is None else max(self.step / steps, passed / self.stop_after)
-        )
+        share = self.step / steps if self.stop_after is None else max(self.step / steps, passed / self.stop_after)
         return Progress(step=self.step, steps=steps, seconds=self.seconds, share=min(share, 1.0), loss=loss)
 
     def _restore(self, state: dict[str, Any]) -> None:

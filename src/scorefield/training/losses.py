@@ -1,8 +1,8 @@
 r"""The losses of a batch, by a recipe's objective, all on one scale.
 
-The loss of denoising is, per pixel and with NCSN's weight λ(σ) = σ², E‖(D(x; σ) − x0)/σ‖²/d for a picture of
+The loss of denoising is, per pixel and with NCSN's weight λ(σ) = σ², E‖(D(x; σ) − x0)/σ‖²/d for an image of
 d numbers, x = x0 + σn. The other objectives, J(σ) = E[tr ∇s(x) + ½‖s(x)‖²] in one form or another, see the
-noisy picture x alone. As E[n·s(x0 + σn)] = σ E[tr ∇s(x)] (Stein's lemma),
+noisy image x alone. As E[n·s(x0 + σn)] = σ E[tr ∇s(x)] (Stein's lemma),
 
     E‖(D(x; σ) − x0)/σ‖²/d = E‖σ s(x) + n‖²/d = (2σ²/d) J(σ) + 1.
 
@@ -30,7 +30,7 @@ from scorefield.training.settings import DenoisingObjective, ExplicitObjective, 
 AnyObjective = DenoisingObjective | SlicedObjective | ExplicitObjective
 
 
-def picture_losses(
+def image_losses(
     objective: AnyObjective,
     model: ScoreModel,
     x0: Tensor,
@@ -39,20 +39,18 @@ def picture_losses(
     condition: Condition | None = None,
     generator: Generator,
 ) -> Tensor:
-    """The loss of every picture, (B,).
+    """The loss of every image, (B,).
 
     Args:
         objective: which loss.
         model: what is trained.
-        x0: clean pictures, (B, C, H, W), in the model's value range.
+        x0: clean images, (B, C, H, W), in the model's value range.
         sigma: noise levels, (B,).
-        condition: what the model is told of the pictures.
+        condition: what the model is told of the images.
         generator: source of the noise, and of the random directions.
     """
     if isinstance(objective, DenoisingObjective):
-        plain = denoising_score_matching(
-            model, x0, sigma, condition=condition, p=objective.p, generator=generator
-        )
+        plain = denoising_score_matching(model, x0, sigma, condition=condition, p=objective.p, generator=generator)
         return plain * output_weight(model, sigma, p=objective.p) if objective.weight == "output" else plain
     noise = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
     x = x0 + expand(sigma, x0) * noise
@@ -65,7 +63,7 @@ def picture_losses(
             x,
             sigma,
             projections=objective.projections,
-            law=objective.law,
+            distribution=objective.distribution,
             variance_reduced=objective.variance_reduced,
             generator=generator,
         )
@@ -78,7 +76,7 @@ def classes_told(classes: Tensor | None, drop: float, *, generator: Generator) -
     So one network learns p(x | c) and p(x) (Ho & Salimans 2022, Algorithm 1, p_uncond).
 
     Args:
-        classes: (B,), int64, or None for pictures without.
+        classes: (B,), int64, or None for images without.
         drop: from 0 to 1.
         generator: says which are left out.
     """

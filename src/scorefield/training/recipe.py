@@ -16,19 +16,18 @@ import tomli_w
 from pydantic import Field, ValidationError, model_validator
 from torch import nn
 
-from scorefield import networks, noise, parameterization
+from scorefield import networks, noise_distributions, parameterization, schedules
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import ScoreModel
-from scorefield.noise import NoiseDistribution
-from scorefield.training.damage import AnyDamage, PairedDamage, jpeg_up_to, tasks_of
+from scorefield.noise_distributions import NoiseDistribution
+from scorefield.training.degradation_settings import AnyDegradation, PairedDegradation, jpeg_up_to, tasks_of
 from scorefield.training.settings import (
     Average,
     Data,
     DenoisingObjective,
     EDMSettings,
-    LadderLaw,
-    LogNormalLaw,
-    LogUniformLaw,
+    LogNormalDistribution,
+    LogUniformDistribution,
     NCSNSettings,
     NCSNv2Settings,
     Network,
@@ -40,6 +39,7 @@ from scorefield.training.settings import (
     RefineNetSettings,
     RegressionSettings,
     ResUNetSettings,
+    ScheduleDistribution,
     Section,
     Training,
     UNetSettings,
@@ -50,7 +50,7 @@ class Recipe(Section):
     """A whole training run."""
 
     data: Data = Data()
-    damage: tuple[AnyDamage, ...] = ()
+    degradation: tuple[AnyDegradation, ...] = ()
     network: Network = UNetSettings()
     parameterization: Annotated[
         EDMSettings | PredictionSettings | RegressionSettings | NCSNSettings | NCSNv2Settings,
@@ -63,19 +63,17 @@ class Recipe(Section):
     training: Training = Training()
 
     @model_validator(mode="after")
-    def _mends(self) -> Self:
-        if any(isinstance(entry, PairedDamage) for entry in self.damage) and len(self.damage) > 1:
-            raise ValueError('pairs are learned alone: damage = [{ kind = "paired" }]')
-        if self.damage and not isinstance(self.objective, DenoisingObjective):
-            raise ValueError('a model that mends learns by denoising: objective.kind = "denoising"')
-        if self.damage and not isinstance(self.network, UNetSettings | ResUNetSettings):
-            raise ValueError(
-                'only a U-Net can be shown a damaged picture: network.kind = "unet" or "resunet"'
-            )
-        if isinstance(self.parameterization, RegressionSettings) and not self.damage:
-            raise ValueError("a regression needs something to go by: `damage`")
-        if getattr(self.parameterization, "residual", False) and not self.damage:
-            raise ValueError("a residual is one of damaged pictures: `damage`")
+    def _restores(self) -> Self:
+        if any(isinstance(entry, PairedDegradation) for entry in self.degradation) and len(self.degradation) > 1:
+            raise ValueError('pairs are learned alone: degradation = [{ kind = "paired" }]')
+        if self.degradation and not isinstance(self.objective, DenoisingObjective):
+            raise ValueError('a model that restores learns by denoising: objective.kind = "denoising"')
+        if self.degradation and not isinstance(self.network, UNetSettings | ResUNetSettings):
+            raise ValueError('only a U-Net can be shown a degraded image: network.kind = "unet" or "resunet"')
+        if isinstance(self.parameterization, RegressionSettings) and not self.degradation:
+            raise ValueError("a regression needs something to go by: `degradation`")
+        if getattr(self.parameterization, "residual", False) and not self.degradation:
+            raise ValueError("a residual is one of degraded images: `degradation`")
         return self
 
     def to_toml(self) -> str:
@@ -91,78 +89,78 @@ class Recipe(Section):
         """
         if isinstance(self.noise, Noise):
             return self.noise
-        raise UserError("noise", "`auto` is found from pictures, when training starts.", "Give sigma_max ….")
+        raise UserError("noise", "`auto` is found from images, when training starts.", "Give sigma_max ….")
 
-    def noise_law(self) -> NoiseDistribution:
-        """The law of σ in training.
+    def noise_distribution(self) -> NoiseDistribution:
+        """The distribution of σ in training.
 
         Raises:
             UserError: the noise levels are `auto`, still to be found from data.
         """
-        levels = self.noise_levels
-        law = levels.law
-        if isinstance(law, LogNormalLaw):
-            return noise.LogNormal(mean=law.mean, std=law.std)
-        if isinstance(law, LogUniformLaw):
-            return noise.LogUniform(sigma_min=levels.sigma_min, sigma_max=levels.sigma_max)
-        rungs = (
-            law.ladder()
-            if isinstance(law, LadderLaw)
-            else noise.geometric(levels.sigma_max, levels.sigma_min, law.levels)
+        section = self.noise_levels
+        distribution = section.distribution
+        if isinstance(distribution, LogNormalDistribution):
+            return noise_distributions.LogNormal(mean=distribution.mean, std=distribution.std)
+        if isinstance(distribution, LogUniformDistribution):
+            return noise_distributions.LogUniform(sigma_min=section.sigma_min, sigma_max=section.sigma_max)
+        levels = (
+            distribution.schedule()
+            if isinstance(distribution, ScheduleDistribution)
+            else schedules.geometric(section.sigma_max, section.sigma_min, distribution.levels)
         )
-        return noise.Rungs(sigmas=tuple(rungs.tolist()))
+        return noise_distributions.DiscreteLevels(sigmas=tuple(levels.tolist()))
 
 
 def build_model(recipe: Recipe, shape: tuple[int, int, int], classes: int = 0) -> ScoreModel:
-    """The untrained model that a recipe describes, for pictures of `shape` (C, H, W).
+    """The untrained model that a recipe describes, for images of `shape` (C, H, W).
 
     Args:
         recipe: what is built.
-        shape: of the pictures.
+        shape: of the images.
         classes: how many classes their labels number; they count where the recipe says `data.labels`.
 
     Raises:
-        UserError: a parameterization that is told a rung without a ladder, a network's tables without its
-            rungs, or noise levels that are still to be found.
+        UserError: a parameterization that is told a noise level without a schedule, a network's tables without its
+            noise levels, or noise levels that are still to be found.
     """
-    levels, law = recipe.noise_levels, recipe.noise_law()
-    ladder = law.sigmas if isinstance(law, noise.Rungs) else None
+    levels, distribution = recipe.noise_levels, recipe.noise_distribution()
+    schedule = distribution.sigmas if isinstance(distribution, noise_distributions.DiscreteLevels) else None
     described = recipe.parameterization.model_dump()
     indexed = described["kind"] == "ncsn" or described.get("told") == "index"
-    if indexed and ladder is None:
+    if indexed and schedule is None:
         raise UserError(
-            "noise.law",
-            f"the {recipe.parameterization.kind} parameterization that is told a rung trains on a ladder.",
-            'Set kind = "rungs", "linear-beta", "cosine" or "palette".',
+            "noise.distribution",
+            f"the {recipe.parameterization.kind} parameterization that is told a noise level trains on a schedule.",
+            'Set kind = "levels", "linear-beta", "cosine" or "palette".',
         )
-    if (indexed or described["kind"] == "ncsnv2") and ladder is not None:
-        described["sigmas"] = ladder
+    if (indexed or described["kind"] == "ncsnv2") and schedule is not None:
+        described["sigmas"] = schedule
     regression = isinstance(recipe.parameterization, RegressionSettings)
     return ScoreModel(
-        _build_network(recipe, shape[0], classes, 0 if ladder is None else len(ladder)),
+        _build_network(recipe, shape[0], classes, 0 if schedule is None else len(schedule)),
         parameterization.from_card(described),
         shape=shape,
         value_range=recipe.data.value_range,
         sigma_range=(1.0, 1.0) if regression else (levels.sigma_min, levels.sigma_max),
-        tasks=tasks_of(recipe.damage),
+        tasks=tasks_of(recipe.degradation),
         hole=recipe.data.hole,
-        jpeg_up_to=jpeg_up_to(recipe.damage),
+        jpeg_up_to=jpeg_up_to(recipe.degradation),
     )
 
 
-def _build_network(recipe: Recipe, channels: int, classes: int, rungs: int) -> nn.Module:
+def _build_network(recipe: Recipe, channels: int, classes: int, levels: int) -> nn.Module:
     section = recipe.network
     card = {**section.model_dump(exclude={"energy", "conditional"}), "channels": channels}
     if isinstance(section, RefineNetSettings):
         if section.conditional and recipe.parameterization.kind != "ncsn":
             raise UserError(
                 "network.conditional",
-                "its tables need a rung's number, which the ncsn parameterization alone tells.",
+                "its tables need a noise level's number, which the ncsn parameterization alone tells.",
                 'Set parameterization.kind = "ncsn", or conditional = false.',
             )
         # The authors' networks double pixels of [0, 1] and take 1 off; those of [−1, 1] come so already.
         centre = recipe.data.value_range == (0.0, 1.0)
-        card |= {"levels": rungs if section.conditional else None, "centre": centre}
+        card |= {"levels": levels if section.conditional else None, "centre": centre}
     if recipe.data.labels:
         if section.energy or not isinstance(section, UNetSettings):
             raise UserError(
@@ -171,7 +169,7 @@ def _build_network(recipe: Recipe, channels: int, classes: int, rungs: int) -> n
                 'Set network.kind = "unet" and energy = false, or labels = false.',
             )
         card |= {"classes": classes}
-    if recipe.damage:
+    if recipe.degradation:
         card |= {"source_channels": channels}
     network = networks.from_card(card)
     return networks.Energy(network) if section.energy else network

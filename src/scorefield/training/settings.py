@@ -22,7 +22,7 @@ from pydantic import (
 )
 from torch import Tensor
 
-from scorefield import noise
+from scorefield import schedules
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -79,25 +79,23 @@ class Data(Section):
         default=None, description="H, W; by default the data's own"
     )
     crop: Positive | None = Field(
-        default=None, description="side of the square cut from the middle before a picture is reduced"
+        default=None, description="side of the square cut from the middle before an image is reduced"
     )
-    channels: Annotated[int, Field(ge=1, le=4)] | None = Field(
-        default=None, description="by default the data's own"
-    )
+    channels: Annotated[int, Field(ge=1, le=4)] | None = Field(default=None, description="by default the data's own")
     window: Positive | None = Field(
         default=None,
-        description="side of the square cut anew each time from pictures of any size",
+        description="side of the square cut anew each time from images of any size",
     )
     zoom: tuple[Zoom, Zoom] | Literal["whole"] = Field(
         default="whole", description="least and greatest factor by which a window reduces what it shows"
     )
     hole: Annotated[float, Field(ge=0)] | Literal["smooth"] = Field(
         default=1.0,
-        description="what holes of damaged pictures show: noise of that deviation, or a smooth guess",
+        description="what holes of degraded images show: noise of that deviation, or a smooth guess",
     )
-    flip: bool = Field(default=False, description="mirror half of the pictures")
+    flip: bool = Field(default=False, description="mirror half of the images")
     dequantize: bool = Field(default=False, description="add U/256, as NCSN does")
-    labels: bool = Field(default=False, description="tell the network each picture's class")
+    labels: bool = Field(default=False, description="tell the network each image's class")
     value_range: tuple[float, float] = Field(default=(-1.0, 1.0), description="what black and white become")
 
     @model_validator(mode="after")
@@ -110,7 +108,7 @@ class Data(Section):
             raise ValueError("zoom must rise")
         longest = max(self.size) if isinstance(self.size, tuple) else self.size
         if self.crop is not None and longest is not None and longest > self.crop:
-            raise ValueError(f"size = {longest} is more than crop = {self.crop} leaves of a picture")
+            raise ValueError(f"size = {longest} is more than crop = {self.crop} leaves of an image")
         return self
 
 
@@ -152,13 +150,13 @@ class ResUNetSettings(Section):
 
 
 class RefineNetSettings(Section):
-    """See networks.RefineNet; channels follow the data, levels follow the ladder."""
+    """See networks.RefineNet; channels follow the data, levels follow the schedule."""
 
     kind: Literal["refinenet"]
     width: Positive = 128
     form: Literal["small", "deeper", "deepest"] = "small"
     conditional: bool = Field(
-        default=True, description="normalize by a table of each rung, as NCSN; false: told nothing, as NCSNv2"
+        default=True, description="normalize by a table of each noise level, as NCSN; false: told nothing, as NCSNv2"
     )
     energy: bool = Field(default=False, description="the score is the gradient of a scalar: networks.Energy")
 
@@ -181,16 +179,16 @@ class EDMSettings(Section):
     )
     residual: bool = Field(
         default=False,
-        description="learn what is to be added to the damaged picture; sigma_data is its spread",
+        description="learn what is to be added to the degraded image; sigma_data is its spread",
     )
 
 
 class PredictionSettings(Section):
-    """See parameterization.NoisePrediction, DataPrediction, VelocityPrediction; their ladder is `noise`'s."""
+    """See parameterization.NoisePrediction, DataPrediction, VelocityPrediction; their schedule is `noise`'s."""
 
     kind: Literal["noise", "data", "velocity"]
     told: Literal["gamma", "index", "time"] = Field(
-        default="gamma", description="the label: γ, the step of `noise`'s ladder, or 999 t of the VP equation"
+        default="gamma", description="the label: γ, the step of `noise`'s schedule, or 999 t of the VP equation"
     )
 
 
@@ -198,44 +196,44 @@ class RegressionSettings(Section):
     """See parameterization.Regression."""
 
     kind: Literal["regression"]
-    residual: bool = Field(default=False, description="learn what is to be added to the damaged picture")
+    residual: bool = Field(default=False, description="learn what is to be added to the degraded image")
 
 
 class NCSNv2Settings(Section):
-    """See parameterization.NCSNv2; its ladder is `noise`'s, where that has one."""
+    """See parameterization.NCSNv2; its schedule is `noise`'s, where that has one."""
 
     kind: Literal["ncsnv2"]
 
 
 class NCSNSettings(Section):
-    """See parameterization.NCSN; its ladder is `noise`'s."""
+    """See parameterization.NCSN; its schedule is `noise`'s."""
 
     kind: Literal["ncsn"]
 
 
-class LogNormalLaw(Section):
-    """See noise.LogNormal."""
+class LogNormalDistribution(Section):
+    """See noise_distributions.LogNormal."""
 
     kind: Literal["log-normal"] = "log-normal"
     mean: float = -1.2
     std: Annotated[float, Field(gt=0)] = 1.2
 
 
-class LogUniformLaw(Section):
-    """See noise.LogUniform; between sigma_min and sigma_max."""
+class LogUniformDistribution(Section):
+    """See noise_distributions.LogUniform; between sigma_min and sigma_max."""
 
     kind: Literal["log-uniform"]
 
 
-class RungsLaw(Section):
-    """See noise.Rungs; a geometric ladder between sigma_max and sigma_min."""
+class LevelsDistribution(Section):
+    """See noise.Noise levels; a geometric schedule between sigma_max and sigma_min."""
 
-    kind: Literal["rungs"]
+    kind: Literal["levels"]
     levels: Annotated[int, Field(ge=2)] = 10
 
 
-class LinearBetaLaw(Section):
-    """Every rung of noise.linear_beta alike, as DDPM trains."""
+class LinearBetaDistribution(Section):
+    """Every noise level of schedules.linear_beta alike, as DDPM trains."""
 
     kind: Literal["linear-beta"]
     first: Annotated[float, Field(gt=0, lt=1)] = 1e-4
@@ -248,42 +246,42 @@ class LinearBetaLaw(Section):
             raise ValueError(f"first = {self.first:g} must not lie above last = {self.last:g}")
         return self
 
-    def ladder(self) -> Tensor:
-        """The rungs, falling."""
-        return noise.linear_beta(self.first, self.last, self.steps)
+    def schedule(self) -> Tensor:
+        """The noise levels, falling."""
+        return schedules.linear_beta(self.first, self.last, self.steps)
 
 
-class CosineLaw(Section):
-    """Every rung of noise.cosine alike."""
+class CosineDistribution(Section):
+    """Every noise level of schedules.cosine alike."""
 
     kind: Literal["cosine"]
     steps: Annotated[int, Field(ge=2)] = 1000
 
-    def ladder(self) -> Tensor:
-        """The rungs, falling."""
-        return noise.cosine(self.steps)
+    def schedule(self) -> Tensor:
+        """The noise levels, falling."""
+        return schedules.cosine(self.steps)
 
 
-class PaletteLaw(Section):
-    """Every rung of noise.palette_training alike."""
+class PaletteDistribution(Section):
+    """Every noise level of schedules.palette_training alike."""
 
     kind: Literal["palette"]
 
-    def ladder(self) -> Tensor:
-        """The rungs, falling."""
-        return noise.palette_training()
+    def schedule(self) -> Tensor:
+        """The noise levels, falling."""
+        return schedules.palette_training()
 
 
-LadderLaw = LinearBetaLaw | CosineLaw | PaletteLaw
-"""Laws whose rungs are known without ends; sigma_max and sigma_min are theirs."""
+ScheduleDistribution = LinearBetaDistribution | CosineDistribution | PaletteDistribution
+"""Distributions whose noise levels are known without ends; sigma_max and sigma_min are theirs."""
 
 
 def _own_end(which: int, usual: float) -> Callable[[dict[str, Any]], float]:
-    """The default of a section's end: that of its law's ladder, where it has one."""
+    """The default of a section's end: that of its distribution's schedule, where it has one."""
 
     def end(given: dict[str, Any]) -> float:
-        law = given.get("law")
-        return float(law.ladder()[which]) if isinstance(law, LadderLaw) else usual
+        distribution = given.get("distribution")
+        return float(distribution.schedule()[which]) if isinstance(distribution, ScheduleDistribution) else usual
 
     return end
 
@@ -291,9 +289,10 @@ def _own_end(which: int, usual: float) -> Callable[[dict[str, Any]], float]:
 class Noise(Section):
     """The noise levels that the model learns."""
 
-    law: Annotated[LogNormalLaw | LogUniformLaw | RungsLaw | LadderLaw, Field(discriminator="kind")] = (
-        LogNormalLaw()
-    )
+    distribution: Annotated[
+        LogNormalDistribution | LogUniformDistribution | LevelsDistribution | ScheduleDistribution,
+        Field(discriminator="kind"),
+    ] = LogNormalDistribution()
     sigma_min: Annotated[float, Field(gt=0)] = Field(default_factory=_own_end(-1, 0.002))
     sigma_max: Annotated[float, Field(gt=0)] = Field(default_factory=_own_end(0, 80.0))
 
@@ -301,14 +300,14 @@ class Noise(Section):
     def _falls(self) -> Self:
         if not self.sigma_min < self.sigma_max:
             raise ValueError(f"sigma_min = {self.sigma_min:g} must lie below sigma_max = {self.sigma_max:g}")
-        if isinstance(self.law, LadderLaw):
-            ladder = self.law.ladder()
+        if isinstance(self.distribution, ScheduleDistribution):
+            schedule = self.distribution.schedule()
             for name, given, own in (
-                ("sigma_max", self.sigma_max, float(ladder[0])),
-                ("sigma_min", self.sigma_min, float(ladder[-1])),
+                ("sigma_max", self.sigma_max, float(schedule[0])),
+                ("sigma_min", self.sigma_min, float(schedule[-1])),
             ):
                 if not math.isclose(given, own, rel_tol=1e-6):
-                    raise ValueError(f"{name} = {given:g} is not the ladder's own {own:g}; leave it out")
+                    raise ValueError(f"{name} = {given:g} is not the schedule's own {own:g}; leave it out")
         return self
 
 
@@ -319,7 +318,7 @@ def _noise_kind(given: Any) -> str:
 NoiseLevels = Annotated[
     Annotated[Noise, Tag("set")] | Annotated[Literal["auto"], Tag("auto")], Discriminator(_noise_kind)
 ]
-"""`auto` is the ladder of Song & Ermon (2020), Techniques 1 and 2, found from the data at the start."""
+"""`auto` is the schedule of Song & Ermon (2020), Techniques 1 and 2, found from the data at the start."""
 
 
 class DenoisingObjective(Section):
@@ -335,16 +334,16 @@ class DenoisingObjective(Section):
 
 
 class SlicedObjective(Section):
-    """See objectives.sliced_score_matching; on noisy pictures, with λ = σ²."""
+    """See objectives.sliced_score_matching; on noisy images, with λ = σ²."""
 
     kind: Literal["sliced"]
-    projections: Positive = Field(default=1, description="random directions a picture")
-    law: Literal["rademacher", "gaussian", "sphere"] = Field(default="rademacher", description="of them")
+    projections: Positive = Field(default=1, description="random directions an image")
+    distribution: Literal["rademacher", "gaussian", "sphere"] = Field(default="rademacher", description="of them")
     variance_reduced: bool = Field(default=True, description="½|s|² whole instead of its projection")
 
 
 class ExplicitObjective(Section):
-    """See objectives.explicit_score_matching; on noisy pictures, with λ = σ²."""
+    """See objectives.explicit_score_matching; on noisy images, with λ = σ²."""
 
     kind: Literal["explicit"]
 
@@ -368,9 +367,7 @@ class Optimizer(Section):
     decay_after: Annotated[int, Field(ge=0)] = Field(
         default=0, description="from this step on the rate falls as 1/√step; 0 = constant"
     )
-    clip: Annotated[float, Field(ge=0)] = Field(
-        default=1.0, description="greatest norm of the gradient; 0 = none"
-    )
+    clip: Annotated[float, Field(ge=0)] = Field(default=1.0, description="greatest norm of the gradient; 0 = none")
 
 
 class Average(Section):
@@ -387,9 +384,7 @@ class Training(Section):
     """Length, and what is written on the way."""
 
     steps: Positive = 200_000
-    init: str = Field(
-        default="", description="a model whose weights are those to begin with, instead of random"
-    )
+    init: str = Field(default="", description="a model whose weights are those to begin with, instead of random")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     log_every: Positive = Field(default=50, description="steps")
@@ -397,5 +392,5 @@ class Training(Section):
     sample_every: Duration = 60.0
     sample_count: Positive = 36
     drop_class: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.1, description="share of pictures whose class is not told, where data.labels is true"
+        default=0.1, description="share of images whose class is not told, where data.labels is true"
     )

@@ -31,7 +31,7 @@ def load_state(run: Path) -> dict[str, Any] | None:
     What a kill left half-written beside it is removed.
 
     Raises:
-        UserError: damaged.
+        UserError: degraded.
     """
     path = run / STATE
     for part in [*run.glob(".state-*.pt"), *run.glob(".model-*.safetensors")]:

@@ -1,0 +1,306 @@
+"""A folder of images: listed in sorted order, measured, decoded by a pool of threads.
+
+Two passes run over the files. The first reads headers only; it settles the size and the channels
+and finds what cannot be used. The second decodes. Order and bytes do not depend on the threads.
+
+A set larger than `memory` bytes is decoded once into `cache_dir()/images/<key>.bin` and mapped
+from there, so that it need not fit into memory and a second start is instant. The key covers
+every file's path, size and time of change, and what was asked for; a changed folder is decoded
+anew. Deleting the cache is always safe.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scorefield.data.classes import class_labels, empty_folders
+from scorefield.data.image import ImageReadError, Size, centre_box, decode, fit, header, to_tensor
+from scorefield.data.image_set import ImageSet, Skipped, Track, chosen
+from scorefield.errors import UserError
+from scorefield.files import atomic, cache_dir, write_atomic
+
+MEMORY = 2**30
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2", ".gif", ".bmp", ".dib"}
+    | {".tif", ".tiff", ".tga", ".pgm", ".ppm", ".pbm", ".pnm"}
+)
+_CHUNK = 64
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the headers settled: which files to decode, and to what."""
+
+    files: tuple[str, ...]
+    size: Size
+    crop: int | None
+    channels: int
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+
+
+def list_images(folder: Path, *, suffixes: frozenset[str] = SUFFIXES) -> list[str]:
+    """Relative paths of all image files below `folder`, sorted; hidden files and folders are left out.
+
+    Args:
+        folder: where to look.
+        suffixes: of image files, in lower case.
+
+    Raises:
+        UserError: there are none.
+    """
+    found: list[str] = []
+    others: list[str] = []
+    for base, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        for file in files:
+            if not file.startswith("."):
+                path = (Path(base) / file).relative_to(folder)
+                (found if path.suffix.lower() in suffixes else others).append(path.as_posix())
+    if found:
+        return sorted(found)
+    if not others:
+        raise UserError(folder, "the folder is empty.", "Point --data at a folder of images.")
+    arrays = [o for o in others if o.endswith((".npz", ".npy"))]
+    mend = f"Pass the file {folder / arrays[0]} itself." if arrays else "PNG, JPEG, WebP and others are read."
+    raise UserError(folder, f"holds no images ({len(others)} other files).", mend)
+
+
+def open_folder(
+    folder: Path,
+    *,
+    name: str | None = None,
+    size: Size | None,
+    crop: int | None = None,
+    channels: int | None,
+    limit: int | None,
+    track: Track | None,
+    memory: int = MEMORY,
+) -> ImageSet:
+    """All images below `folder` as one set; unusable files are skipped and listed.
+
+    Class labels are the names of the sub-folders, where every image lies in exactly one level of
+    at least two of them.
+    """
+    listed = list_images(folder)
+    files = [listed[i] for i in chosen(len(listed), limit)]
+    stored = cache_dir() / "images" / f"{_key(folder, files, size, crop, channels)}.bin"
+    if (cached := _from_cache(stored)) is not None:
+        images, kept, skipped, notes = cached
+    else:
+        report = _counting(track, 2 * len(files))
+        plan = _plan(folder, files, size, crop, channels, report)
+        nbytes = len(plan.files) * plan.channels * plan.size[0] * plan.size[1]
+        rows = _decoded(folder, plan, report)
+        if nbytes <= memory:
+            images, kept, skipped = _into_memory(rows, plan)
+        else:
+            images, kept, skipped = _into_file(rows, plan, stored, nbytes)
+        notes = plan.notes
+        if not kept:
+            raise _nothing_left(folder, len(files), skipped)
+        if track is not None:
+            track(2 * len(files), 2 * len(files))
+    labels, class_names = class_labels(kept, listed)
+    return ImageSet(
+        images=images,
+        labels=labels,
+        name=name or folder.resolve().name,
+        source=str(folder),
+        skipped=tuple(sorted(skipped, key=lambda s: s.path)),
+        class_names=class_names,
+        notes=(*notes, *empty_folders(folder, listed)),
+    )
+
+
+# --- First pass: headers -------------------------------------------------------------------------
+
+
+def _plan(
+    folder: Path,
+    files: list[str],
+    size: Size | None,
+    crop: int | None,
+    channels: int | None,
+    report: Callable[[], None],
+) -> Plan:
+    measured: dict[str, tuple[Size, bool]] = {}
+    skipped: list[Skipped] = []
+    for file, found in zip(files, _in_threads(partial(_measure, folder), files), strict=True):
+        report()
+        if isinstance(found, str):
+            skipped.append(Skipped(path=file, reason=found))
+        else:
+            measured[file] = found
+    if not measured:
+        raise _nothing_left(folder, len(files), skipped)
+    if crop is not None:
+        size, least, small = size or (crop, crop), (crop, crop), f"too small for a crop of {crop}"
+    else:
+        least = size = size or _common_size(folder, [s for s, _ in measured.values()])
+        small = f"smaller than {size[1]}×{size[0]}"
+    usable = [f for f, ((h, w), _) in measured.items() if h >= least[0] and w >= least[1]]
+    skipped += [Skipped(path=f, reason=small) for f in measured if f not in set(usable)]
+    if not usable:
+        raise _nothing_left(folder, len(files), skipped)
+    grey = sum(is_grey for f, (_, is_grey) in measured.items() if f in set(usable))
+    notes: tuple[str, ...] = ()
+    if channels is None:
+        channels = 1 if grey == len(usable) else 3
+        if 0 < grey < len(usable):
+            notes = (f"{grey} of {len(usable)} images are grey; all are read as RGB.",)
+    return Plan(files=tuple(usable), size=size, crop=crop, channels=channels, skipped=tuple(skipped), notes=notes)
+
+
+def _measure(folder: Path, file: str) -> tuple[Size, bool] | str:
+    try:
+        return header(folder / file)
+    except ImageReadError as problem:
+        return str(problem)
+
+
+def _common_size(folder: Path, sizes: list[Size]) -> Size:
+    if len(set(sizes)) == 1:
+        return sizes[0]
+    (h0, w0), (h1, w1) = min(sizes, key=np.prod), max(sizes, key=np.prod)
+    raise UserError(
+        folder,
+        f"images differ in size: from {w0}×{h0} to {w1}×{h1}.",
+        "Pass --size, for example --size 32; each image is cut to shape and reduced.",
+    )
+
+
+def _nothing_left(folder: Path, total: int, skipped: Sequence[Skipped]) -> UserError:
+    counts = Counter("smaller" if s.reason.startswith(("smaller", "too small")) else "unreadable" for s in skipped)
+    first = skipped[0]
+    what = f"none of its {total} images can be used ({first.path}: {first.reason})."
+    if counts["smaller"]:
+        return UserError(folder, what, "Pass a smaller --size or --crop; images are never enlarged.")
+    return UserError(folder, what, "Check the files.")
+
+
+# --- Second pass: pixels -------------------------------------------------------------------------
+
+
+def _decoded(folder: Path, plan: Plan, report: Callable[[], None]) -> Iterator[tuple[str, Tensor | str]]:
+    def one(file: str) -> Tensor | str:
+        try:
+            image = decode(folder / file, at_least=None if plan.crop else plan.size)
+            if plan.crop:
+                image = image.crop(centre_box((image.height, image.width), plan.crop))
+            return to_tensor(fit(image, plan.size, plan.channels))
+        except ImageReadError as problem:
+            return str(problem)
+
+    for file, made in zip(plan.files, _in_threads(one, plan.files), strict=True):
+        report()
+        yield file, made
+
+
+def _into_memory(rows: Iterator[tuple[str, Tensor | str]], plan: Plan) -> tuple[Tensor, list[str], list[Skipped]]:
+    images = torch.empty(len(plan.files), plan.channels, *plan.size, dtype=torch.uint8)
+    kept: list[str] = []
+    skipped = list(plan.skipped)
+    for file, made in rows:
+        if isinstance(made, str):
+            skipped.append(Skipped(path=file, reason=made))
+        else:
+            images[len(kept)] = made
+            kept.append(file)
+    return images[: len(kept)], kept, skipped
+
+
+def _into_file(
+    rows: Iterator[tuple[str, Tensor | str]], plan: Plan, stored: Path, nbytes: int
+) -> tuple[Tensor, list[str], list[Skipped]]:
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(stored.parent).free < nbytes:
+        raise UserError(
+            stored.parent,
+            f"too little disk space for the decoded images ({nbytes / 1e9:.1f} GB).",
+            "Free some, or point SCOREFIELD_CACHE at a larger disk.",
+        )
+    kept: list[str] = []
+    skipped = list(plan.skipped)
+    with atomic(stored) as part, part.open("wb") as out:
+        for file, made in rows:
+            if isinstance(made, str):
+                skipped.append(Skipped(path=file, reason=made))
+            else:
+                out.write(made.numpy().data)
+                kept.append(file)
+        if not kept:
+            raise _nothing_left(stored, len(plan.files), skipped)
+    shape = (len(kept), plan.channels, *plan.size)
+    told = {
+        "shape": shape,
+        "kept": kept,
+        "skipped": [asdict(s) for s in skipped],
+        "notes": plan.notes,
+    }
+    write_atomic(stored.with_suffix(".json"), json.dumps(told))  # last: its presence says "whole"
+    return _mapped(stored, shape), kept, skipped
+
+
+def _from_cache(stored: Path) -> tuple[Tensor, list[str], list[Skipped], tuple[str, ...]] | None:
+    try:
+        told = json.loads(stored.with_suffix(".json").read_text(encoding="utf-8"))
+        images = _mapped(stored, tuple(told["shape"]))
+        skipped = [Skipped(**s) for s in told["skipped"]]
+        return images, list(told["kept"]), skipped, tuple(told["notes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # absent or degraded: decode again
+
+
+def _mapped(stored: Path, shape: tuple[int, ...]) -> Tensor:
+    # Copy-on-write: torch asks for a writable buffer, and the file must never change.
+    return torch.from_numpy(np.memmap(stored, dtype=np.uint8, mode="c", shape=shape))
+
+
+def _key(folder: Path, files: list[str], size: Size | None, crop: int | None, channels: int | None) -> str:
+    asked = [size, channels, *([crop] if crop else [])]
+    sha = hashlib.sha256(json.dumps([str(folder.resolve()), *asked]).encode())
+    for file in files:
+        try:
+            stat = (folder / file).stat()
+            sha.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        except OSError:
+            sha.update(f"{file}\0missing\n".encode())
+    return sha.hexdigest()[:32]
+
+
+# --- Helpers -------------------------------------------------------------------------------------
+
+
+def _in_threads(make: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
+    """`make` of each item, in order; a bounded number waits, so memory stays bounded."""
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(items), _CHUNK):
+            yield from pool.map(make, items[start : start + _CHUNK])
+
+
+def _counting(track: Track | None, total: int) -> Callable[[], None]:
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if track is not None:
+            track(done, total)
+
+    return count

@@ -1,0 +1,229 @@
+"""One image in, one image out.
+
+Any file that Pillow opens becomes an 8-bit grey or RGB image, upright and opaque:
+
+    16-bit grey      v → round(v / 257), so that 65535 → 255
+    alpha            composited on white: α v + (1 − α) 255
+    CMYK, palette …  → RGB (a palette of greys → grey)
+    EXIF orientation applied
+
+Between pixels and a model's value range [a, b] stand two maps that invert each other exactly
+on all 256 values:
+
+    to_float: v → a + (b − a) v / 255        to_uint8: x → round(255 (x − a) / (b − a)), clamped
+
+and likewise on the 65,536 of 16 bits.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from scorefield.errors import UserError
+
+MAX_PIXELS = 100_000_000
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+_ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
+
+Size = tuple[int, int]  # (H, W)
+
+
+class ImageReadError(Exception):
+    """Why one file gives no image; a folder skips it, a single file makes a UserError of it."""
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = None) -> Image.Image:
+    """Read an image as 8-bit grey ("L") or RGB, upright and opaque.
+
+    The pixel count is read from the header, before anything is decoded.
+
+    Args:
+        path: a file in any format that Pillow reads; of an animation, the first frame.
+        max_pixels: larger images are refused. Pillow's own bound (179 million) stays above it.
+        at_least: (H, W) that the caller will shrink to; a JPEG may then be decoded at an eighth,
+            a quarter or half of its size, as long as twice this much remains.
+
+    Raises:
+        UserError: missing, unreadable or truncated file, or too many pixels.
+    """
+    try:
+        return decode(Path(path), max_pixels=max_pixels, at_least=at_least)
+    except ImageReadError as problem:
+        raise UserError(path, f"{problem}.") from None
+
+
+def decode(path: Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = None) -> Image.Image:
+    """As `read_image`, but raises ImageReadError with the bare reason."""
+    try:
+        with Image.open(path) as image:
+            check_pixels(image, max_pixels)
+            if at_least is not None:
+                image.draft(None, (2 * max(at_least), 2 * max(at_least)))  # before rotation: a square
+            return _upright_8_bit(image)
+    except ImageReadError:
+        raise
+    except Exception as error:  # codecs raise anything on damaged files
+        raise ImageReadError(reason(error)) from error
+
+
+def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
+    """The size (H, W) after rotation and whether the image is grey, without decoding it.
+
+    Raises:
+        ImageReadError: the header cannot be read or promises too many pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            check_pixels(image, max_pixels)
+            w, h = image.size
+            turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+            return ((w, h) if turned else (h, w)), image.mode in GREY_MODES or has_grey_palette(image)
+    except ImageReadError:
+        raise
+    except Exception as error:  # codecs raise anything on damaged files
+        raise ImageReadError(reason(error)) from error
+
+
+def centre_box(size: Size, side: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the square of `side` pixels in the middle of an image of `size` (H, W)."""
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    return left, top, left + side, top + side
+
+
+def fit(image: Image.Image, size: Size, channels: int) -> Image.Image:
+    """Cut the centre to the aspect of `size` (H, W), resize it with antialiasing, set the channels.
+
+    Shrinking by more than three averages boxes first and ends with Lanczos; enlarging is Lanczos.
+
+    Args:
+        image: "L" or "RGB".
+        size: (H, W).
+        channels: 1 for grey (ITU-R 601 luma), 3 for RGB.
+    """
+    image = image.convert(_mode(channels))
+    h, w = size
+    if image.size == (w, h):
+        return image
+    wide = min(image.width, image.height * w / h)
+    high = min(image.height, image.width * h / w)
+    left, top = (image.width - wide) / 2, (image.height - high) / 2
+    box = (left, top, left + wide, top + high)
+    return image.resize((w, h), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """The pixels of an "L" or "RGB" image: uint8, (C, H, W)."""
+    array = np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    return torch.from_numpy(array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def to_pil(pixels: Tensor) -> Image.Image:
+    """An image of uint8 (C, H, W): 1 channel grey, 3 RGB; 2 and 4 carry alpha, put on white."""
+    array = pixels.detach().cpu().permute(1, 2, 0).contiguous().numpy()
+    if array.shape[2] not in (1, 2, 3, 4):
+        raise ValueError(f"cannot draw {array.shape[2]} channels: 1 to 4 are known")
+    image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    return _on_white(image) if image.mode in ("LA", "RGBA") else image
+
+
+def to_float(pixels: Tensor, value_range: tuple[float, float], *, top: int = 255) -> Tensor:
+    """Levels 0…`top` → float32 a…b, linearly."""
+    low, high = value_range
+    return pixels.to(torch.float32).mul_((high - low) / top).add_(low)
+
+
+def to_levels(values: Tensor, value_range: tuple[float, float], *, top: int) -> Tensor:
+    """Float a…b → levels 0…`top`, rounded and clamped, uint8 or, above 255, int32; NaN becomes a."""
+    low, high = value_range
+    levels = (values.detach().to(torch.float32) - low) * (top / (high - low))
+    return levels.nan_to_num(nan=0.0).round_().clamp_(0, top).to(torch.uint8 if top == 255 else torch.int32)
+
+
+def to_uint8(values: Tensor, value_range: tuple[float, float]) -> Tensor:
+    """Float a…b → uint8 0…255, rounded and clamped; NaN becomes a."""
+    return to_levels(values, value_range, top=255)
+
+
+def _mode(channels: int) -> str:
+    if channels not in (1, 3):
+        raise UserError("channels", f"{channels} is not possible.", "Use 1 (grey) or 3 (RGB).")
+    return "L" if channels == 1 else "RGB"
+
+
+def check_pixels(image: Image.Image, max_pixels: int) -> None:
+    """Refuse, by its header, an image of more pixels.
+
+    Raises:
+        ImageReadError: it has more.
+    """
+    if image.width * image.height > max_pixels:
+        raise ImageReadError(
+            f"{image.width}×{image.height} is more than {max_pixels / 1e6:g} million pixels (a decompression bomb?)"
+        )
+
+
+def _upright_8_bit(image: Image.Image) -> Image.Image:
+    grey_palette = has_grey_palette(image)
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
+        return _from_deep_grey(upright)
+    if upright.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in upright.info:
+        grey = grey_palette or upright.mode in GREY_MODES
+        return _on_white(upright).convert("L" if grey else "RGB")
+    return upright.convert("L" if grey_palette or upright.mode in ("1", "L") else "RGB")
+
+
+def has_grey_palette(image: Image.Image) -> bool:
+    """Whether all colors of an image's palette are greys."""
+    if image.mode != "P" or image.palette is None:
+        return False
+    colours = np.array(image.getpalette("RGB")).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """α v + (1 − α) 255; grey stays grey."""
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.mode in ("La", "RGBa"):  # premultiplied: Pillow leaves them one way only
+        image = image.convert("LA" if grey else "RGBA")
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, layer).convert("L" if grey else "RGB")
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F":
+        scale = 255.0 if high <= 1 else 1.0
+        if not (low >= 0 and high * scale <= 255):
+            raise ImageReadError(f"float pixels span {low:g}…{high:g}; expected 0…1 or 0…255")
+    else:
+        scale = 255 / 65535
+        if low < 0 or high > 65535:
+            raise ImageReadError(f"integer pixels span {low:g}…{high:g}; expected 16 bits, 0…65535")
+    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
+
+
+_KNOWN_ERRORS: tuple[tuple[type[Exception], str], ...] = (
+    (FileNotFoundError, "no such file"),
+    (IsADirectoryError, "is a folder, not an image"),
+    (PermissionError, "cannot be read: permission denied"),
+    (Image.UnidentifiedImageError, "is not an image that can be read (damaged or an unknown format)"),
+    (Image.DecompressionBombError, "has far too many pixels (a decompression bomb?)"),
+    (Image.DecompressionBombWarning, "has far too many pixels (a decompression bomb?)"),
+    (MemoryError, "does not fit into memory"),
+)
+
+
+def reason(error: Exception) -> str:
+    """Why a file gives no image, in words, from what its codec raised."""
+    for kind, words in _KNOWN_ERRORS:
+        if isinstance(error, kind):
+            return words
+    told = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return f"is truncated or damaged ({told})"

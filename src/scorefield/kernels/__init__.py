@@ -1,0 +1,1 @@
+"""Optional speed on a CPU: each with a plain fallback."""

@@ -1,0 +1,323 @@
+"""Named features: what a distance between images is measured on.
+
+A distance on other features is another number, so every extractor has a name that goes with the result:
+FD[fashion-classifier-9f3a] is the Fréchet distance on a classifier of Fashion-MNIST whose weights' digest
+begins with 9f3a. None of these is the Inception network of published FIDs.
+
+A classifier trained once on the data set's own labels, a file of the user's, or fixed random convolutions.
+
+References:
+    Naeem et al. (2020), who also measure on networks with random weights. https://arxiv.org/abs/2002.09797
+"""
+
+import hashlib
+import re
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol, cast
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from scorefield.errors import UserError
+from scorefield.files import cache_dir
+from scorefield.metrics.classifier import (
+    Classifier,
+    Facts,
+    Track,
+    check_images,
+    load_classifier,
+    save_classifier,
+    train_classifier,
+)
+
+_SEEN = 450_000  # images a training passes over, whatever the size of its set
+_KINDS = "Name a classifier that scorefield saved (.safetensors) or a TorchScript module (.pt)."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extracted:
+    """Features (N, D), float32, and class probabilities (N, K) where the network has classes; on the CPU."""
+
+    features: Tensor
+    probabilities: Tensor | None = None
+
+
+def seen_by(
+    network: nn.Module, images: Tensor, *, batch: int, name: str, prepare: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """What a network of colors gives, features (N, D) and logits (N, K), on the CPU.
+
+    Args:
+        network: gives both for prepared images.
+        images: uint8 (N, 1 or 3, H, W).
+        batch: images at once.
+        name: of the network, for people.
+        prepare: images to what the network takes.
+
+    Raises:
+        UserError: images of another form.
+    """
+    check_images(images)
+    if images.shape[1] not in (1, 3):
+        raise UserError("images", f"{images.shape[1]} channels; {name} sees grey or RGB.", "Convert them.")
+    device = next(network.parameters()).device
+    found = [network(prepare(x.to(device))) for x in images.split(batch)]
+    features, logits = (torch.cat(rows).cpu() for rows in zip(*found, strict=True))
+    return features, logits
+
+
+class Features(Protocol):
+    """Images to features. `name` goes with every number computed from them."""
+
+    @property
+    def name(self) -> str:
+        """Names the very weights, as in "fashion-classifier-9f3a"."""
+        ...
+
+    def __call__(self, images: Tensor) -> Extracted:
+        """Features of uint8 images, (N, C, H, W)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierFeatures:
+    """The last hidden layer of a trained `Classifier`, and its class probabilities.
+
+    Args:
+        name: names the weights.
+        classifier: in evaluation mode.
+        facts: what is known of its training: data, digests, accuracy on the held-out tenth, date, versions.
+        batch: images at once.
+    """
+
+    name: str
+    classifier: Classifier
+    facts: Facts = field(default_factory=Facts)
+    batch: int = 250
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Extracted:
+        """Features (N, 128) and probabilities (N, K) of uint8 images (N, C, H, W)."""
+        check_images(images, channels=self.classifier.channels)
+        device = self.classifier.mean.device
+        features = torch.cat([self.classifier.features(x.to(device)) for x in images.split(self.batch)])
+        return Extracted(features=features.cpu(), probabilities=self.classifier.head(features).softmax(1).cpu())
+
+
+def classifier_features(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    name: str,
+    cache: Path | None = None,
+    device: str = "cpu",
+    track: Track | None = None,
+) -> ClassifierFeatures:
+    """Features of a classifier of these very images and labels, trained at the first call and kept.
+
+    Nine tenths train it, one tenth measures it. The file's key is the digest of all pixels and labels.
+
+    Args:
+        images: the training set, uint8, (N, C, H, W).
+        labels: integers, (N,); any values.
+        name: of the data set; the features are called `{name}-classifier-{digest of the weights}`.
+        cache: folder of the kept files; the user's cache by default.
+        device: where to train and to extract.
+        track: told of each step of the training.
+
+    Raises:
+        UserError: images or labels of another form, or fewer than two classes.
+    """
+    check_images(images)
+    classes, targets = labels.unique(return_inverse=True)
+    if labels.shape != (len(images),) or len(classes) < 2:
+        raise UserError(
+            name,
+            f"{len(images)} images, {len(labels)} labels of {len(classes)} classes: no classifier to train.",
+            "Use random features.",
+        )
+    key = _data_digest(images, labels)
+    folder = cache if cache is not None else cache_dir() / "features"
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "data"
+    path = folder / f"{slug}-{key[:16]}.safetensors"
+    if path.exists():
+        try:
+            classifier, facts = load_classifier(path)
+            return ClassifierFeatures(name=str(facts["name"]), classifier=classifier.to(device), facts=facts)
+        except UserError as error:
+            warnings.warn(f"{error} Training it again.", stacklevel=2)
+    tenth = max(1, len(images) // 10)
+    order = torch.randperm(len(images), generator=Generator().manual_seed(0))
+    held, kept = order[:tenth], order[tenth:]
+    classifier = train_classifier(
+        images[kept],
+        targets[kept],
+        class_count=len(classes),
+        epochs=max(4, min(60, _SEEN // len(kept))),
+        seed=0,
+        device=device,
+        track=track,
+    )
+    full_name = f"{slug}-classifier-{classifier.digest()[:4]}"
+    scores = torch.cat([classifier(images[rows].to(device)).argmax(1).cpu() for rows in held.split(250)])
+    facts: Facts = {
+        "name": full_name,
+        "data": name,
+        "data_digest": key,
+        "images": len(kept),
+        "held_out_accuracy": round((scores == targets[held]).float().mean().item(), 4),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "torch": torch.__version__,
+        "scorefield": version("scorefield"),
+    }
+    facts = save_classifier(classifier, path, facts)
+    return ClassifierFeatures(name=full_name, classifier=classifier, facts=facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomFeatures:
+    """Mean and deviation, over the image, of rectified responses of fixed random 3×3 filters.
+
+    They are taken at every octave: each sees the one above through its filters and an average over 2×2. All
+    filters sum to zero over each input, so they see contrast and no brightness; the mean colour is a feature
+    by itself. On photographs of 32×32 the Fréchet distance grows about tenfold for a blur of one pixel or
+    noise of a tenth of the range. Their limits: they know textures and tones, not objects; they barely
+    notice the blocks of JPEG, nor an image whose large parts have changed places.
+
+    Args:
+        name: holds the seed.
+        filters: (outputs, inputs, 3, 3) of each octave.
+        batch: images at once.
+    """
+
+    name: str
+    filters: tuple[Tensor, ...]
+    batch: int = 250
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Extracted:
+        """Features (N, C + 2 · width · octaves) of uint8 images (N, C, H, W)."""
+        check_images(images, channels=self.filters[0].shape[1])
+        return Extracted(features=torch.cat([self._features(x) for x in images.split(self.batch)]))
+
+    def _features(self, images: Tensor) -> Tensor:
+        x = images.float() / 127.5 - 1
+        seen = [x.mean((2, 3))]
+        for weight in self.filters:
+            x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight).relu()
+            seen += [x.mean((2, 3)), x.std((2, 3))]
+            x = F.avg_pool2d(x, 2)
+        return torch.cat(seen, 1)
+
+
+def random_features(channels: int, *, seed: int = 0, octaves: int = 3, width: int = 16) -> RandomFeatures:
+    """Features for images without labels, named "random-conv"; the same at every call.
+
+    Args:
+        channels: 1 to 4.
+        seed: of the filters; another than 0 joins the name.
+        octaves: how often the image is halved; 3 suit images from 8×8.
+        width: filters of each octave.
+    """
+    generator = Generator().manual_seed(seed)
+    filters: list[Tensor] = []
+    inputs = channels
+    for _ in range(octaves):
+        weight = torch.randn(width, inputs, 3, 3, generator=generator)
+        weight -= weight.mean((2, 3), keepdim=True)
+        filters.append(weight * (2 / (9 * inputs)) ** 0.5)  # He et al.: responses keep their size
+        inputs = width
+    return RandomFeatures(name="random-conv" + (f"-{seed}" if seed else ""), filters=tuple(filters))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptFeatures:
+    """A TorchScript module of the user's: uint8 (N, C, H, W) to features, or (features, probabilities).
+
+    Args:
+        name: the file's name and the beginning of its digest.
+        module: in evaluation mode.
+        batch: images at once.
+    """
+
+    name: str
+    module: nn.Module
+    batch: int = 50
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Extracted:
+        """Features (N, D), and probabilities (N, K) where the module gives them."""
+        check_images(images)
+        parts = [self._extract(x) for x in images.split(self.batch)]
+        probabilities = [p.probabilities for p in parts if p.probabilities is not None]
+        return Extracted(
+            features=torch.cat([p.features for p in parts]),
+            probabilities=torch.cat(probabilities) if probabilities else None,
+        )
+
+    def _extract(self, images: Tensor) -> Extracted:
+        try:
+            result: object = self.module(images)
+        except RuntimeError as error:
+            raise UserError(
+                self.name,
+                f"fails on uint8 images {tuple(images.shape)} ({str(error).strip().splitlines()[-1]}).",
+                "The module must take uint8 (N, C, H, W) and scale inside.",
+            ) from error
+        parts = cast("tuple[object, ...]", result) if isinstance(result, tuple) else (result,)
+        for part in parts:
+            if not isinstance(part, Tensor) or part.ndim != 2 or len(part) != len(images):
+                raise UserError(self.name, "must return features (N, D), or (features, probabilities).")
+        rows = cast("tuple[Tensor, ...]", parts)
+        return Extracted(features=rows[0].float(), probabilities=rows[1].float() if len(rows) > 1 else None)
+
+
+def load_features(path: Path) -> Features:
+    """Features from a file: a classifier that was saved here, or a TorchScript module.
+
+    Safetensors hold numbers only. TorchScript is read without Python's pickle and cannot run Python, but it
+    is a program; one that reads or writes files is refused before it is loaded. Pickled checkpoints and
+    `torch.export` archives (.pt2) are refused: to read them is to run whatever they hold.
+
+    Raises:
+        UserError: no such file, or none of these kinds.
+    """
+    if not path.is_file():
+        raise UserError(path, "no such file.", _KINDS)
+    if path.suffix == ".safetensors":
+        classifier, facts = load_classifier(path)
+        return ClassifierFeatures(name=str(facts["name"]), classifier=classifier, facts=facts)
+    if path.suffix == ".pt2":
+        raise UserError(path, "is an export archive, which runs pickled code when read.", _KINDS)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            code = [archive.read(n).decode() for n in archive.namelist() if re.search(r"/code/.*\.py$", n)]
+    except (zipfile.BadZipFile, OSError, UnicodeDecodeError, NotImplementedError) as error:
+        raise UserError(path, "is no TorchScript module.", _KINDS) from error
+    if not code:
+        raise UserError(path, "holds no TorchScript program; pickled checkpoints are not read.", _KINDS)
+    if any(re.search(r"\b(save|load|from_file)\s*\(", text) for text in code):
+        raise UserError(path, "is a program that reads or writes files; it was not loaded.", _KINDS)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript stays readable without pickle
+            module = torch.jit.load(path, map_location="cpu").eval()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(path, "is no TorchScript module that this torch can read.", _KINDS) from error
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return ScriptFeatures(name=f"{path.stem}-{digest[:4]}", module=module)
+
+
+def _data_digest(images: Tensor, labels: Tensor) -> str:
+    """SHA-256 of pixels and labels with their shapes, in hexadecimal."""
+    digest = hashlib.sha256(f"{tuple(images.shape)}".encode())
+    digest.update(images.cpu().contiguous().numpy().data)
+    digest.update(labels.cpu().long().contiguous().numpy().data)
+    return digest.hexdigest()

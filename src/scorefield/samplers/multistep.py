@@ -1,0 +1,178 @@
+"""Multistep samplers in the exponential frame: what is linear is solved exactly, D is extrapolated.
+
+With λ = −ln σ, the half log-SNR of x/σ, the probability-flow ODE dx/dσ = (x − D)/σ reads
+
+    dx/dλ = D − x,      and from σ to τ < σ, h = ln(σ/τ),      x_τ = (τ/σ) x_σ + τ ∫ e^λ D(λ) dλ.
+
+The integral goes from −ln σ to −ln τ. A denoiser varies little where noise is all or nothing, and what D was
+on the noise levels before tells how it goes on.
+
+References:
+    Lu et al. (2022), DPM-Solver++, §4–5. https://arxiv.org/abs/2211.01095
+    Zhang & Chen (2023), DEIS, §3. https://arxiv.org/abs/2204.13902
+    Hochbruck & Ostermann (2010), Exponential integrators, §2.5. https://doi.org/10.1017/S0962492910000048
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Generator, Tensor
+
+from scorefield.errors import UserError
+from scorefield.model import Denoiser
+from scorefield.samplers.base import Project, Step, fresh_noise, full
+from scorefield.samplers.ode import way_down
+
+_ORDERS = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPMSolver2M:
+    """DPM-Solver++(2M) and its SDE form, second order with one evaluation a step (Lu et al. 2022, Alg. 2).
+
+    With r = h_{i−1}/h_i, the step before over this one, and D_{i−1} the D of the step before,
+
+        D' = (1 + 1/2r) D_i − 1/2r D_{i−1},
+        x ← e^{−(1+η)h} x + (1 − e^{−(1+η)h}) D' + τ √(1 − e^{−2ηh}) z,      z ~ N(0, I).
+
+    Noise enters by Langevin's SDE, which keeps p(·; σ): at a rate of 2ησ² it adds η(D − x) to the drift,
+
+        dx = (1 + η)(D − x) dλ + √(2η) σ dw.
+
+    With D frozen, x − D decays by e^{−(1+η)h}, and noise that enters where h' is left to go arrives with
+    e^{−(1+η)h'} of its spread √(2η) τ e^{h'}: τ² ∫ 2η e^{−2ηh'} dh' from 0 to h is τ² (1 − e^{−2ηh}). η = 0
+    is the ODE, Algorithm 2; η = 1 is SDE-DPM-Solver++(2M) (App. B), whose first-order step is ancestral
+    sampling. The first step, and a step to 0, are of first order, D' = D_i.
+
+    Args:
+        eta: η, in [0, 1].
+
+    Raises:
+        UserError: η outside.
+    """
+
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise UserError("eta", f"need 0 ≤ eta ≤ 1, got {self.eta:g}.", "0 is the ODE, 1 the SDE.")
+
+    def evaluations(self, sigmas: Tensor) -> int:
+        """One for every step."""
+        return len(sigmas) - 1
+
+    def iterate(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        sigmas: Tensor,
+        *,
+        generator: Generator,
+        project: Project | None = None,
+    ) -> Iterator[Step]:
+        """Yield each step; see `Sampler.iterate`."""
+        before: tuple[Tensor, float] | None = None  # D and h of the step before
+        for index, (s, t) in enumerate(pairwise(way_down(sigmas))):
+            denoised = aim = denoiser(x, full(s, x))
+            if t == 0:
+                x = denoised
+            else:
+                h = math.log(s / t)
+                if before is not None:
+                    ahead = h / before[1] / 2
+                    aim = denoised + ahead * (denoised - before[0])
+                kept = (t / s) ** (1 + self.eta)
+                x = kept * x + (1 - kept) * aim
+                if self.eta > 0:
+                    x = x + t * math.sqrt(-math.expm1(-2 * self.eta * h)) * fresh_noise(x, generator)
+                before = denoised, h
+            x = x if project is None else project(x, t)
+            yield Step(index=index, evaluations=index + 1, sigma=t, x=x, denoised=denoised)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamsBashforth:
+    """Adams and Bashforth's multistep rule in the exponential frame, one evaluation a step.
+
+    D is replaced by the polynomial in λ through its values on this noise level and the order − 1 before, which is
+    integrated exactly against e^λ (Zhang & Chen 2023, eq. 15; in λ and for D, Hochbruck & Ostermann 2010,
+    eq. 2.56):
+
+        x ← (τ/σ) x + Σ_j W_j D_{i−j},      W_j = ∫ e^{−w} L_j(w) dw from 0 to h,      w = λ_τ − λ,
+
+    with L_j Lagrange's polynomials on the noise levels. Order 1 is Euler's rule. The first steps are of the orders
+    that the noise levels behind them allow, a step to 0 is of the first: x ← D. On schedules that begin far above the
+    spread of the data D hardly varies in the first steps, so that these cost no order.
+
+    Args:
+        order: 1 to 4.
+
+    Raises:
+        UserError: another order.
+    """
+
+    order: int = 3
+
+    def __post_init__(self) -> None:
+        if self.order not in _ORDERS:
+            raise UserError("order", f"Adams and Bashforth's rule has orders 1 to 4, not {self.order}.")
+
+    def evaluations(self, sigmas: Tensor) -> int:
+        """One for every step."""
+        return len(sigmas) - 1
+
+    def iterate(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        sigmas: Tensor,
+        *,
+        generator: Generator,
+        project: Project | None = None,
+    ) -> Iterator[Step]:
+        """Yield each step; see `Sampler.iterate`."""
+        levels = way_down(sigmas)
+        weights = [_weights(levels[max(0, i - self.order + 1) : i + 2]) for i in range(len(levels) - 1)]
+        seen = deque[Tensor](maxlen=self.order)  # D of this noise level first
+        for index, (s, t) in enumerate(pairwise(levels)):
+            denoised = denoiser(x, full(s, x))
+            seen.appendleft(denoised)
+            x = (t / s) * x
+            for weight, one in zip(weights[index], seen, strict=False):
+                x = x + weight * one
+            x = x if project is None else project(x, t)
+            yield Step(index=index, evaluations=index + 1, sigma=t, x=x, denoised=denoised)
+
+
+def _weights(levels: Sequence[float]) -> list[float]:
+    """W_j of D on each noise level but the last, τ, the nearest first; on the nearest alone where τ = 0."""
+    *behind, t = levels
+    if t == 0:
+        return [1.0]
+    places = [math.log(s / t) for s in reversed(behind)]
+    moments = [_moment(k, places[0]) for k in range(len(places))]
+    weights = list[float]()
+    for at in places:
+        lagrange = [1.0]  # its coefficients, the constant first
+        for other in places:
+            if other != at:
+                shifted, scaled = [0.0, *lagrange], [*(other * c for c in lagrange), 0.0]
+                lagrange = [(a - b) / (at - other) for a, b in zip(shifted, scaled, strict=True)]
+        weights.append(sum(c * m for c, m in zip(lagrange, moments, strict=True)))
+    return weights
+
+
+def _moment(k: int, h: float) -> float:
+    """∫ e^{−w} w^k dw from 0 to h, which is k! e^{−h} Σ_{j>k} h^j/j!, a sum whose terms have one sign.
+
+    The recursion M_k = k M_{k−1} − h^k e^{−h} says the same and cancels where h is small.
+    """
+    term, total, j = math.exp(-h) * h ** (k + 1) / (k + 1), 0.0, k + 1
+    while total + term != total:
+        total += term
+        j += 1
+        term *= h / j
+    return total
