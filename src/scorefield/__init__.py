@@ -12,87 +12,58 @@ Names load when they are first used, so that `import scorefield` alone does not 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the same names, for type checkers; a test compares the two
+    # isort: off
+    # fmt: off
     from scorefield import (
-        checkpoint as checkpoint,
+        checkpoint as checkpoint, data as data, degradations as degradations,
+        distributions as distributions, evaluation as evaluation, hub as hub, likelihood
+        as likelihood, metrics as metrics, networks as networks, noise_distributions as
+        noise_distributions, objectives as objectives, parameterization as
+        parameterization, restoration as restoration, samplers as samplers, schedules as
+        schedules, training as training,
     )
-    from scorefield import (
-        data as data,
-    )
-    from scorefield import (
-        degradations as degradations,
-    )
-    from scorefield import (
-        distributions as distributions,
-    )
-    from scorefield import (
-        evaluation as evaluation,
-    )
-    from scorefield import (
-        likelihood as likelihood,
-    )
-    from scorefield import (
-        networks as networks,
-    )
-    from scorefield import (
-        noise_distributions as noise_distributions,
-    )
-    from scorefield import (
-        objectives as objectives,
-    )
-    from scorefield import (
-        parameterization as parameterization,
-    )
-    from scorefield import (
-        restoration as restoration,
-    )
-    from scorefield import (
-        samplers as samplers,
-    )
-    from scorefield import (
-        schedules as schedules,
-    )
-    from scorefield import (
-        training as training,
+    from scorefield.data import (
+        grid as grid, open_images as open_images, save_images as save_images, to_float as
+        to_float, to_uint8 as to_uint8,
     )
     from scorefield.errors import UserError as UserError
     from scorefield.hub import load as load
-    from scorefield.model import Condition as Condition
-    from scorefield.model import ScoreField as ScoreField
-    from scorefield.model import ScoreModel as ScoreModel
-    from scorefield.model import score as score
+    from scorefield.model import (
+        Condition as Condition, ScoreField as ScoreField, ScoreModel as ScoreModel, score
+        as score,
+    )
     from scorefield.restoration import restore as restore
     from scorefield.samplers import sample as sample
-    from scorefield.training import Recipe as Recipe
-    from scorefield.training import Trainer as Trainer
+    from scorefield.training import Recipe as Recipe, Trainer as Trainer
+    # fmt: on
+    # isort: on
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-_MODULES = (
-    "checkpoint", "data", "degradations", "distributions", "evaluation", "likelihood", "networks", "noise_distributions", "schedules",
-    "objectives", "parameterization", "restoration", "samplers", "training",
-)  # fmt: skip
-_NAMES = {
-    "Condition": "model",
-    "Recipe": "training",
-    "ScoreField": "model",
-    "ScoreModel": "model",
-    "Trainer": "training",
-    "UserError": "errors",
-    "load": "hub",
-    "restore": "restoration",
-    "sample": "samplers",
-    "score": "model",
+# name → the module that it is taken from; "" for the submodule of that name
+_PUBLIC = {
+    name: module
+    for module, names in {
+        "": "checkpoint data degradations distributions evaluation hub likelihood metrics networks noise_distributions "
+        "objectives parameterization restoration samplers schedules training",
+        "data": "grid open_images save_images to_float to_uint8",
+        "errors": "UserError",
+        "hub": "load",
+        "model": "Condition ScoreField ScoreModel score",
+        "restoration": "restore",
+        "samplers": "sample",
+        "training": "Recipe Trainer",
+    }.items()
+    for name in names.split()
 }
 
-
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"scorefield.{name}")
-    if name in _NAMES:
-        return getattr(import_module(f"scorefield.{_NAMES[name]}"), name)
-    raise AttributeError(f"module 'scorefield' has no attribute {name!r}")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'scorefield' has no attribute {name!r}")
+    module = _PUBLIC[name]
+    return getattr(import_module(f"scorefield.{module}"), name) if module else import_module(f"scorefield.{name}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*_MODULES, *_NAMES, "__version__"])
+    return sorted([*_PUBLIC, "__version__"])

@@ -90,7 +90,7 @@ def test_what_is_there_is_kept_and_replaced_only_on_demand(call, run, data, tmp_
         (["mixng"], ["mixng", "Did you mean 'mixing'?"]),
         (["mixing"], ["Missing option '--out'"]),
         (["manifold", "--out", "OUT", "--steps", "0"], ["--steps"]),
-        (["manifold", "--out", "OUT", "--data", "nowhere"], ["nowhere", "no such file or folder"]),
+        (["manifold", "--out", "OUT", "--data", "nowhere"], ["nowhere", "no bundled set of this name"]),
         (["anneal", "--out", "OUT", "--model", "fashoin"], ["fashoin", "Did you mean `fashion`?"]),
         (["neighbours", "--out", "OUT", "--data", "DATA"], ["8×8, smaller than 28×28", "--model"]),
         (["completions", "--out", "OUT", "--model", "RUN", "--data", "emoji"], ["the model draws 1×8×8"]),

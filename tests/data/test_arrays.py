@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorefield.data.arrays import as_images
 from scorefield.data.datasets import held_out, open_images, splits
+from scorefield.data.formats import as_images
 from scorefield.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 4), np.uint8)

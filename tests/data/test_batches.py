@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scorefield.data.datasets import Batches
+from scorefield.data import Batches
 from scorefield.data.image import to_uint8
 
 

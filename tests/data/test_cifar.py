@@ -102,7 +102,7 @@ def test_a_label_beyond_the_classes_is_told(ten):
     data = bytearray(path.read_bytes())
     data[3073] = 10
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"data_batch_2\.bin: is degraded or no CIFAR-10: it has a label 10"):
+    with pytest.raises(UserError, match=r"data_batch_2\.bin: is damaged or no CIFAR-10: it has a label 10"):
         open_images(ten[0])
 
 

@@ -1,12 +1,13 @@
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from scorefield.data.bundled import NAMES, card
-from scorefield.data.datasets import ImageSet, known_data, open_images, splits
+from scorefield.data.datasets import BUNDLED as NAMES
+from scorefield.data.datasets import ImageSet, card, known_data, open_images, splits
 from scorefield.errors import UserError
 
 
@@ -16,7 +17,7 @@ def test_a_missing_path_is_told(tmp_path):
 
 
 def test_a_misspelt_bundled_name_is_guessed():
-    with pytest.raises(UserError, match=r"fashoin: no such file or folder\..*Did you mean `fashion`\?"):
+    with pytest.raises(UserError, match=r"fashoin: no bundled set of this name. Did you mean `fashion`\?"):
         open_images("fashoin")
 
 
@@ -45,6 +46,16 @@ def test_a_folder_named_as_a_bundled_set_is_reached_by_its_path(tmp_path, monkey
     Image.new("L", (4, 4)).save(tmp_path / "fashion/one.png")
     assert len(open_images("./fashion")) == 1
     assert len(open_images("fashion", split="test")) == 2000
+
+
+def test_a_folder_beside_the_user_does_not_change_what_a_bare_name_means(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "photos/one.png")
+    with pytest.raises(UserError, match=r"photos: no bundled set of this name\. To read the folder, write \./photos\."):
+        open_images("photos")
+    for written in ("./photos", "photos/", tmp_path / "photos", Path("photos")):
+        assert len(open_images(written)) == 1
 
 
 def test_the_digest_tells_pixels_and_shapes_apart():

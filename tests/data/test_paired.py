@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from scorefield.data.paired import read_pairs
+from scorefield.data.crops import read_pairs
 from scorefield.errors import UserError
 
 
@@ -45,7 +45,7 @@ def test_a_partner_of_another_size_is_told(tmp_path):
 def test_two_of_one_name_are_told(tmp_path):
     for name in ("before/a.png", "before/a.jpg", "after/a.png"):
         save(tmp_path / name)
-    with pytest.raises(UserError, match=r"before/a\.png: is called as a\.jpg is"):
+    with pytest.raises(UserError, match=r"before/a\.png: has the name of a\.jpg"):
         read_pairs(tmp_path)
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from scorefield.data.datasets import open_images
 from scorefield.data.grids import grid, save_animation, save_image, save_images
+from scorefield.data.image import to_float, to_pil
 from scorefield.errors import UserError
 
 
@@ -99,6 +100,20 @@ def test_an_animation_holds_its_last_frame(tmp_path, suffix):
             read.load()
             durations.append(read.info["duration"])
     assert durations == [50, 50, 50, 900]
+
+
+def test_floats_are_drawn_in_the_stated_range_or_refused(tmp_path):
+    pixels = random_images()
+    values = to_float(pixels, (-1.0, 1.0))
+    assert np.array_equal(np.asarray(grid(values, value_range=(-1, 1))), np.asarray(grid(pixels)))
+    assert np.array_equal(np.asarray(to_pil(values[0], (-1, 1))), np.asarray(to_pil(pixels[0])))
+    written = save_images(values, tmp_path / "a.npy", value_range=(-1, 1))
+    assert torch.equal(open_images(written).images, pixels)
+    for draw in (grid, lambda x: to_pil(x[0]), lambda x: save_images(x, tmp_path / "b.png")):
+        with pytest.raises(UserError, match=r"images: float pixels without a range\. Pass value_range=\(-1, 1\)"):
+            draw(values)
+        with pytest.raises(UserError, match=r"torch\.int64 is not a type of pixels"):
+            draw(pixels.long())
 
 
 def test_an_animation_needs_a_frame(tmp_path):

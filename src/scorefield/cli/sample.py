@@ -101,12 +101,13 @@ def sample(
     With NCSN's own numbers: scorefield sample RUN --sampler annealed-langevin --start uniform --out s.png
     """
     import scorefield as sf
-    from scorefield.data.grids import IMAGES, save_images
+    from scorefield.data.encode import FORMATS
+    from scorefield.data.grids import save_images
     from scorefield.data.image import to_uint8
     from scorefield.figures.trace import Trace
     from scorefield.samplers import Start, plan
 
-    known = [*IMAGES, ".npz", ".npy"]
+    known = [*FORMATS, ".npz", ".npy"]
     if out.suffix and out.suffix.lower() not in known and not out.is_dir():
         raise UserError(out, f"cannot write `{out.suffix}`.", f"Use a folder's name, or one of {', '.join(known)}.")
     film = out.with_name(f"{out.stem}-trace.gif")

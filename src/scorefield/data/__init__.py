@@ -1,1 +1,37 @@
 """Images in, images out: files of any kind become uint8 tensors, and tensors become images."""
+
+from scorefield.data.batches import Batches
+from scorefield.data.crops import Pair, RandomCrops, open_crops, read_pairs
+from scorefield.data.datasets import held_out, known_data, open_images, splits
+from scorefield.data.folder import list_images
+from scorefield.data.grids import grid, save_animation, save_image, save_images
+from scorefield.data.image import fit, read_image, to_float, to_pil, to_tensor, to_uint8
+from scorefield.data.image_set import ImageSet, Skipped
+from scorefield.data.pairwise import Spread, spread
+
+__all__ = [
+    "Batches",
+    "ImageSet",
+    "Pair",
+    "RandomCrops",
+    "Skipped",
+    "Spread",
+    "fit",
+    "grid",
+    "held_out",
+    "known_data",
+    "list_images",
+    "open_crops",
+    "open_images",
+    "read_image",
+    "read_pairs",
+    "save_animation",
+    "save_image",
+    "save_images",
+    "splits",
+    "spread",
+    "to_float",
+    "to_pil",
+    "to_tensor",
+    "to_uint8",
+]

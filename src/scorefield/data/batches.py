@@ -1,4 +1,4 @@
-"""The feed of training: batch number `step` is a pure function of the seed and the step.
+"""Training batches: batch number `step` is a pure function of the seed and the step.
 
 Epoch e visits the images in a permutation drawn from (seed, e). Batches of B images cut the
 endless row of permutations into equal parts, so a batch may run across the end of an epoch and
@@ -14,16 +14,15 @@ import hashlib
 import torch
 from torch import Generator, Tensor
 
-from scorefield.data.crops import Windows
+from scorefield.data.crops import RandomCrops
 from scorefield.data.image import to_float
 
 
 class Batches:
-    """Shuffled batches of a set of images, each computed from its number.
+    """Shuffled batches of a set of images.
 
     Args:
-        images: uint8, (N, C, H, W), or images that a window is cut from each time; N may be smaller than a
-            batch.
+        images: uint8, (N, C, H, W), or random crops; N may be smaller than a batch.
         batch_size: images a batch, B.
         seed: of permutations, mirroring and dequantisation.
         flip: mirror each image left to right with probability ½.
@@ -35,7 +34,7 @@ class Batches:
 
     def __init__(
         self,
-        images: Tensor | Windows,
+        images: Tensor | RandomCrops,
         batch_size: int,
         *,
         seed: int,
@@ -86,23 +85,23 @@ class Batches:
 
     def _pixels(self, step: int) -> Tensor:
         indices = self.indices(step)
-        if isinstance(self.images, Windows):
+        if isinstance(self.images, RandomCrops):
             return self.images.cut(indices, generator=self.generator("window", step))
         return self.images.index_select(0, indices)
 
     def epoch(self, step: int) -> float:
-        """How often the set has been seen before batch `step`."""
+        """How many epochs end before batch `step`."""
         return step * self.batch_size / len(self.images)
 
     def _permutation(self, epoch: int) -> Tensor:
         if epoch not in self._permutations:
-            while len(self._permutations) > 1:  # a batch spans two; older ones will not return
+            while len(self._permutations) > 1:  # a batch spans two epochs; older ones are not needed again
                 self._permutations.pop(min(self._permutations))
             drawn = torch.randperm(len(self.images), generator=self.generator("order", epoch))
             self._permutations[epoch] = drawn
         return self._permutations[epoch]
 
     def generator(self, purpose: str, number: int, device: torch.device | None = None) -> Generator:
-        """The source of what `purpose` draws at a step or an epoch, from the seed and that number alone."""
+        """Generator of a purpose at a step or an epoch, seeded by (purpose, seed, number)."""
         digest = hashlib.sha256(f"{purpose}:{self.seed}:{number}".encode()).digest()
         return Generator(device or "cpu").manual_seed(int.from_bytes(digest[:7], "big"))

@@ -1,43 +1,58 @@
-"""One call opens any set of images, and tells in one line why it cannot.
+"""One call opens any set of images.
 
 ::
 
-    open_images("fashion")               a bundled set
-    open_images("photos/", size=32)      a folder; sub-folders `train` and `test` are splits,
-                                         any others are classes
-    open_images("mnist/")                a folder of IDX files, plain or gzipped
-    open_images("cifar-10-batches-bin/")   CIFAR in its binary version, or the .tar.gz of it
+    open_images("fashion")                 a bundled set
+    open_images("photos/", size=32)        a folder; sub-folders `train` and `test` are splits,
+                                           any others are classes
+    open_images("mnist/")                  a folder of IDX files, plain or gzipped
+    open_images("cifar-10-batches-bin/")   CIFAR in its binary version, or its .tar.gz
     open_images("train-images-idx3-ubyte.gz"), open_images("set.npz"), open_images("set.npy")
 
-A name of a bundled set wins over a folder of that name; `./fashion` is the folder. A set without
-splits is all `train`. A folder larger than 1 GiB when decoded is kept, decoded, in the cache
-(`folders.py` tells how).
+A bare name is a bundled set; a folder of such a name is written `./name` or `name/`. A set without splits
+is all `train`. A folder larger than 1 GiB when decoded is kept, decoded, in the cache (see `folder`).
 """
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from scorefield.data.arrays import idx_files, idx_sibling, is_idx, npz_splits, read_idx, read_npy, read_npz
-from scorefield.data.batches import Batches
-from scorefield.data.bundled import NAMES, card, read_bundled
-from scorefield.data.cifar import cifar_splits, is_cifar, read_cifar
 from scorefield.data.folder import SUFFIXES, open_folder
+from scorefield.data.formats import (
+    cifar_splits,
+    idx_files,
+    idx_sibling,
+    is_cifar,
+    is_idx,
+    npz_splits,
+    read_cifar,
+    read_idx,
+    read_npy,
+    read_npz,
+)
 from scorefield.data.image import Size
-from scorefield.data.image_set import ImageSet, Skipped, Track, adapted, chosen, cropped
+from scorefield.data.image_set import ImageSet, Track, adapted, centre_square, chosen
 from scorefield.errors import UserError, did_you_mean
 
-__all__ = ["Batches", "ImageSet", "Skipped", "known_data", "open_images", "splits"]
-
 _SPLITS = ("train", "test", "val")
+_ASSETS = files("scorefield") / "assets" / "data"
+BUNDLED = ("emoji", "fashion")
+"""Names of the sets that come with the package: lossless sheets of tiles, each set with its card."""
 
 
 def known_data() -> dict[str, str]:
     """The bundled sets: name → one line of description."""
-    return {name: f"{card(name).title}: {card(name).summary} ({card(name).licence})" for name in NAMES}
+    return {name: f"{card(name).title}: {card(name).summary} ({card(name).licence})" for name in BUNDLED}
 
 
 def splits(data: str | Path) -> tuple[str, ...]:
@@ -46,9 +61,9 @@ def splits(data: str | Path) -> tuple[str, ...]:
     Raises:
         UserError: there is no such data.
     """
-    if _is_bundled(data):
+    if is_bundled(data):
         return tuple(card(str(data)).splits)
-    path = _existing(data)
+    path = data_path(data)
     if is_cifar(path):
         return cifar_splits(path)
     if path.is_dir():
@@ -96,27 +111,27 @@ def open_images(
     Raises:
         UserError: whatever keeps the data from being read, where, and the restore.
     """
-    asked = _Asked(size=(size, size) if isinstance(size, int) else size, crop=crop, channels=channels, limit=limit)
-    _check(asked)
-    if _is_bundled(data):
+    request = _Request(size=(size, size) if isinstance(size, int) else size, crop=crop, channels=channels, limit=limit)
+    _check(request)
+    if is_bundled(data):
         name = str(data)
         _check_split(name, split, tuple(card(name).splits))
         pixels, labels = read_bundled(name, split)
-        return _from_tensor(pixels, labels, name, f"bundled: {card(name).title}", asked, card(name).class_names)
-    path = _existing(data)
+        return _from_tensor(pixels, labels, name, f"bundled: {card(name).title}", request, card(name).class_names)
+    path = data_path(data)
     name = path.name.split(".")[0] or path.resolve().name
     if is_cifar(path):
         _check_split(path, split, cifar_splits(path))
         pixels, labels, class_names = read_cifar(path, split)
-        return _from_tensor(pixels, labels, name, str(path), asked, class_names)
+        return _from_tensor(pixels, labels, name, str(path), request, class_names)
     if path.is_dir() and not idx_files(path):
-        return _open_folder(path, asked, split, track)
+        return _open_folder(path, request, split, track)
     pixels, labels, source = _read_arrays(path, split)
-    return _from_tensor(pixels, labels, name, str(source), asked)
+    return _from_tensor(pixels, labels, name, str(source), request)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
+class _Request:
     """What the images are to be brought to, and how many are wanted."""
 
     size: Size | None
@@ -125,16 +140,16 @@ class _Asked:
     limit: int | None
 
 
-def _open_folder(path: Path, asked: _Asked, split: str, track: Track | None) -> ImageSet:
+def _open_folder(path: Path, request: _Request, split: str, track: Track | None) -> ImageSet:
     parts = _split_folders(path)
     _check_split(path, split, tuple(parts) or ("train",))
     return open_folder(
         parts.get(split, path),
         name=path.resolve().name,
-        size=asked.size,
-        crop=asked.crop,
-        channels=asked.channels,
-        limit=asked.limit,
+        size=request.size,
+        crop=request.crop,
+        channels=request.channels,
+        limit=request.limit,
         track=track,
     )
 
@@ -170,29 +185,42 @@ def _from_tensor(
     labels: Tensor | None,
     name: str,
     source: str,
-    asked: _Asked,
+    request: _Request,
     class_names: tuple[str, ...] | None = None,
 ) -> ImageSet:
-    if asked.limit is not None and asked.limit < len(pixels):
-        kept = torch.tensor(chosen(len(pixels), asked.limit))
+    if request.limit is not None and request.limit < len(pixels):
+        kept = torch.tensor(chosen(len(pixels), request.limit))
         pixels, labels = pixels[kept], None if labels is None else labels[kept]
-    if asked.crop is not None:
-        pixels = cropped(pixels, asked.crop, where=source)
-    images = adapted(pixels, size=asked.size, channels=asked.channels, where=source)
+    if request.crop is not None:
+        pixels = centre_square(pixels, request.crop, where=source)
+    images = adapted(pixels, size=request.size, channels=request.channels, where=source)
     return ImageSet(images=images, labels=labels, name=name, source=source, class_names=class_names)
 
 
-def _is_bundled(data: str | Path) -> bool:
-    return isinstance(data, str) and data in NAMES
+def is_bundled(data: str | Path) -> bool:
+    """Whether this names a bundled set; a path never does."""
+    return isinstance(data, str) and data in BUNDLED
 
 
-def _existing(data: str | Path) -> Path:
+def data_path(data: str | Path) -> Path:
+    """The file or folder that `data` names, which is no bundled set.
+
+    Raises:
+        UserError: it does not exist, or it is written as a bare name.
+    """
     path = Path(data)
+    bare = isinstance(data, str) and re.fullmatch(r"\w[\w-]*", data) is not None
+    if bare and path.exists():
+        raise UserError(data, "no bundled set of this name.", f"To read the {_kind(path)}, write ./{data}.")
+    if bare:
+        raise UserError(data, "no bundled set of this name.", did_you_mean(str(data), BUNDLED))
     if not path.exists():
-        bare = len(path.parts) == 1 and not path.suffix
-        hint = did_you_mean(str(data), NAMES).replace("Known", "Bundled sets") if bare else "Check the path."
-        raise UserError(data, "no such file or folder.", hint)
+        raise UserError(data, "no such file or folder.", "Check the path.")
     return path
+
+
+def _kind(path: Path) -> str:
+    return "folder" if path.is_dir() else "file"
 
 
 def _split_folders(path: Path) -> dict[str, Path]:
@@ -209,8 +237,8 @@ def _check_split(where: object, split: str, known: Sequence[str]) -> None:
         raise UserError(where, f"has no split `{split}`.", did_you_mean(split, known))
 
 
-def _check(asked: _Asked) -> None:
-    size, crop = asked.size, asked.crop
+def _check(request: _Request) -> None:
+    size, crop = request.size, request.crop
     if size is not None and min(size) < 1:
         raise UserError("size", f"{size[1]}×{size[0]} is no size.", "Use 1 or more.")
     if crop is not None and crop < 1:
@@ -219,5 +247,49 @@ def _check(asked: _Asked) -> None:
         raise UserError(
             "crop", f"{crop} pixels are less than the size {size[1]}×{size[0]}.", "Images are never enlarged."
         )
-    if asked.channels not in (None, 1, 3):
-        raise UserError("channels", f"{asked.channels} is not possible.", "Use 1 (grey) or 3 (RGB).")
+    if request.channels not in (None, 1, 3):
+        raise UserError("channels", f"{request.channels} is not possible.", "Use 1 (grey) or 3 (RGB).")
+
+
+# --- bundled sets --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCard:
+    """What a bundled set is, who made it and under which licence.
+
+    Attributes:
+        shape: (C, H, W).
+        splits: for each split its file, its number of images `n`, the tiles per row `columns`, the SHA-256 of
+            its pixels in the order (N, H, W, C), and the labels, one digit each.
+    """
+
+    title: str
+    summary: str
+    source: str
+    authors: str
+    licence: str
+    licence_file: str
+    made: str
+    shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    splits: dict[str, dict[str, Any]]
+    reference: str = ""
+
+
+@cache
+def card(name: str) -> DataCard:
+    """The card of a bundled set."""
+    content = json.loads((_ASSETS / f"{name}.json").read_text(encoding="utf-8"))
+    return DataCard(**content | {"shape": tuple(content["shape"]), "class_names": tuple(content["class_names"])})
+
+
+def read_bundled(name: str, split: str) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, C, H, W) and labels int64 (N,) of a split."""
+    entry = card(name).splits[split]
+    c, h, w = card(name).shape
+    with (_ASSETS / entry["file"]).open("rb") as file, Image.open(file) as image:
+        sheet = np.asarray(image.convert("L" if c == 1 else "RGB")).reshape(-1, h, entry["columns"], w, c)
+    tiles = sheet.transpose(0, 2, 4, 1, 3).reshape(-1, c, h, w)[: entry["n"]]
+    labels = torch.tensor([int(digit) for digit in entry["labels"]])
+    return torch.from_numpy(np.ascontiguousarray(tiles)), labels

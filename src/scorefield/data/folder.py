@@ -5,8 +5,8 @@ and finds what cannot be used. The second decodes. Order and bytes do not depend
 
 A set larger than `memory` bytes is decoded once into `cache_dir()/images/<key>.bin` and mapped
 from there, so that it need not fit into memory and a second start is instant. The key covers
-every file's path, size and time of change, and what was asked for; a changed folder is decoded
-anew. Deleting the cache is always safe.
+every file's path, size and time of change, and the requested shape; a changed folder is decoded
+again. Deleting the cache is always safe.
 """
 
 import hashlib
@@ -25,17 +25,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.data.classes import class_labels, empty_folders
+from scorefield.data.encode import FORMATS
 from scorefield.data.image import ImageReadError, Size, centre_box, decode, fit, header, to_tensor
 from scorefield.data.image_set import ImageSet, Skipped, Track, chosen
 from scorefield.errors import UserError
 from scorefield.files import atomic, cache_dir, write_atomic
 
 MEMORY = 2**30
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2", ".gif", ".bmp", ".dib"}
-    | {".tif", ".tiff", ".tga", ".pgm", ".ppm", ".pbm", ".pnm"}
+SUFFIXES = frozenset(suffix for suffix, kind in FORMATS.items() if kind != "HEIF") | frozenset(
+    {".jpe", ".jfif", ".jp2", ".gif", ".dib", ".tga", ".pgm", ".ppm", ".pbm", ".pnm"}
 )
+"""Of the files that a folder is searched for: those written (`FORMATS`), except HEIC, which needs an extra,
+and some that are read only."""
 _CHUNK = 64
 
 Item = TypeVar("Item")
@@ -43,8 +44,8 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What the headers settled: which files to decode, and to what."""
+class _Plan:
+    """Which files to decode, and to what shape, as the headers settle it."""
 
     files: tuple[str, ...]
     size: Size
@@ -116,7 +117,7 @@ def open_folder(
             raise _nothing_left(folder, len(files), skipped)
         if track is not None:
             track(2 * len(files), 2 * len(files))
-    labels, class_names = class_labels(kept, listed)
+    labels, class_names = _class_labels(kept, listed)
     return ImageSet(
         images=images,
         labels=labels,
@@ -124,7 +125,7 @@ def open_folder(
         source=str(folder),
         skipped=tuple(sorted(skipped, key=lambda s: s.path)),
         class_names=class_names,
-        notes=(*notes, *empty_folders(folder, listed)),
+        notes=(*notes, *_empty_folders(folder, listed)),
     )
 
 
@@ -138,7 +139,7 @@ def _plan(
     crop: int | None,
     channels: int | None,
     report: Callable[[], None],
-) -> Plan:
+) -> _Plan:
     measured: dict[str, tuple[Size, bool]] = {}
     skipped: list[Skipped] = []
     for file, found in zip(files, _in_threads(partial(_measure, folder), files), strict=True):
@@ -164,7 +165,7 @@ def _plan(
         channels = 1 if grey == len(usable) else 3
         if 0 < grey < len(usable):
             notes = (f"{grey} of {len(usable)} images are grey; all are read as RGB.",)
-    return Plan(files=tuple(usable), size=size, crop=crop, channels=channels, skipped=tuple(skipped), notes=notes)
+    return _Plan(files=tuple(usable), size=size, crop=crop, channels=channels, skipped=tuple(skipped), notes=notes)
 
 
 def _measure(folder: Path, file: str) -> tuple[Size, bool] | str:
@@ -197,7 +198,7 @@ def _nothing_left(folder: Path, total: int, skipped: Sequence[Skipped]) -> UserE
 # --- Second pass: pixels -------------------------------------------------------------------------
 
 
-def _decoded(folder: Path, plan: Plan, report: Callable[[], None]) -> Iterator[tuple[str, Tensor | str]]:
+def _decoded(folder: Path, plan: _Plan, report: Callable[[], None]) -> Iterator[tuple[str, Tensor | str]]:
     def one(file: str) -> Tensor | str:
         try:
             image = decode(folder / file, at_least=None if plan.crop else plan.size)
@@ -212,7 +213,7 @@ def _decoded(folder: Path, plan: Plan, report: Callable[[], None]) -> Iterator[t
         yield file, made
 
 
-def _into_memory(rows: Iterator[tuple[str, Tensor | str]], plan: Plan) -> tuple[Tensor, list[str], list[Skipped]]:
+def _into_memory(rows: Iterator[tuple[str, Tensor | str]], plan: _Plan) -> tuple[Tensor, list[str], list[Skipped]]:
     images = torch.empty(len(plan.files), plan.channels, *plan.size, dtype=torch.uint8)
     kept: list[str] = []
     skipped = list(plan.skipped)
@@ -226,7 +227,7 @@ def _into_memory(rows: Iterator[tuple[str, Tensor | str]], plan: Plan) -> tuple[
 
 
 def _into_file(
-    rows: Iterator[tuple[str, Tensor | str]], plan: Plan, stored: Path, nbytes: int
+    rows: Iterator[tuple[str, Tensor | str]], plan: _Plan, stored: Path, nbytes: int
 ) -> tuple[Tensor, list[str], list[Skipped]]:
     stored.parent.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(stored.parent).free < nbytes:
@@ -247,24 +248,24 @@ def _into_file(
         if not kept:
             raise _nothing_left(stored, len(plan.files), skipped)
     shape = (len(kept), plan.channels, *plan.size)
-    told = {
+    record = {
         "shape": shape,
         "kept": kept,
         "skipped": [asdict(s) for s in skipped],
         "notes": plan.notes,
     }
-    write_atomic(stored.with_suffix(".json"), json.dumps(told))  # last: its presence says "whole"
+    write_atomic(stored.with_suffix(".json"), json.dumps(record))  # last: its presence says "whole"
     return _mapped(stored, shape), kept, skipped
 
 
 def _from_cache(stored: Path) -> tuple[Tensor, list[str], list[Skipped], tuple[str, ...]] | None:
     try:
-        told = json.loads(stored.with_suffix(".json").read_text(encoding="utf-8"))
-        images = _mapped(stored, tuple(told["shape"]))
-        skipped = [Skipped(**s) for s in told["skipped"]]
-        return images, list(told["kept"]), skipped, tuple(told["notes"])
+        record = json.loads(stored.with_suffix(".json").read_text(encoding="utf-8"))
+        images = _mapped(stored, tuple(record["shape"]))
+        skipped = [Skipped(**s) for s in record["skipped"]]
+        return images, list(record["kept"]), skipped, tuple(record["notes"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # absent or degraded: decode again
+        return None  # absent or damaged: decode again
 
 
 def _mapped(stored: Path, shape: tuple[int, ...]) -> Tensor:
@@ -273,8 +274,8 @@ def _mapped(stored: Path, shape: tuple[int, ...]) -> Tensor:
 
 
 def _key(folder: Path, files: list[str], size: Size | None, crop: int | None, channels: int | None) -> str:
-    asked = [size, channels, *([crop] if crop else [])]
-    sha = hashlib.sha256(json.dumps([str(folder.resolve()), *asked]).encode())
+    shape = [size, channels, *([crop] if crop else [])]
+    sha = hashlib.sha256(json.dumps([str(folder.resolve()), *shape]).encode())
     for file in files:
         try:
             stat = (folder / file).stat()
@@ -304,3 +305,23 @@ def _counting(track: Track | None, total: int) -> Callable[[], None]:
             track(done, total)
 
     return count
+
+
+# --- Classes -------------------------------------------------------------------------------------
+
+
+def _class_labels(kept: list[str], listed: list[str]) -> tuple[Tensor | None, tuple[str, ...] | None]:
+    """Labels int64 (N,) of the files kept, and the classes' names; None where sub-folders are not classes."""
+    parents = [file.split("/")[:-1] for file in listed]
+    names = sorted({p[0] for p in parents if p})
+    if len(names) < 2 or any(len(p) != 1 for p in parents):
+        return None, None
+    number = {name: i for i, name in enumerate(names)}
+    return torch.tensor([number[file.split("/")[0]] for file in kept]), tuple(names)
+
+
+def _empty_folders(folder: Path, listed: list[str]) -> tuple[str, ...]:
+    """A sentence for each sub-folder without images where others have some: a class that is missing."""
+    filled = {file.split("/")[0] for file in listed if "/" in file}
+    found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return tuple(f"sub-folder `{name}` has no images." for name in found if filled and name not in filled)

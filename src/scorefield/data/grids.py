@@ -4,8 +4,8 @@ Every file is written whole or not at all; its suffix names its format.
 """
 
 import re
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,33 +13,42 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield.data.image import to_pil
+from scorefield.data.encode import FORMATS, format_of, write_samples, writing
+from scorefield.data.image import to_pil, uint8_images
 from scorefield.errors import UserError
-from scorefield.files import atomic
 
-IMAGES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF"}
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}
-_TILE, _SHEET = 96, 2048  # a tile is enlarged up to this, a sheet not beyond this, in pixels
+_TILE, _SHEET = 96, 2048  # pixels: a tile is enlarged up to the first, a sheet up to the second
 
 
-def grid(images: Tensor, *, columns: int | None = None, pad: int = 2, scale: int | None = None) -> Image.Image:
+def grid(
+    images: Tensor,
+    *,
+    columns: int | None = None,
+    pad: int = 2,
+    scale: int | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> Image.Image:
     """Tiles in row-major order on white.
 
     Args:
-        images: uint8, (N, C, H, W), C of 1 to 4; 2 and 4 carry alpha.
-        columns: tiles a row; by default the sheet is about square.
+        images: (N, C, H, W), C of 1 to 4; 2 and 4 carry alpha. uint8, or floats in `value_range`.
+        columns: tiles per row; by default the sheet is about square.
         pad: white pixels between tiles and around them.
         scale: integer by which pixels are enlarged without smoothing; by default small images grow
             to at most 96 pixels and the sheet stays below 2048.
+        value_range: black and white of float images.
+
+    Raises:
+        UserError: float images without a value range, or no images.
     """
+    images = uint8_images(images, value_range)
     n, c, h, w = images.shape
-    if 0 in images.shape:
-        raise ValueError(f"no image in a tensor of shape {tuple(images.shape)}")
     across = max(1, min(columns or round((n * h / w) ** 0.5), n))
     down = -(-n // across)
     times = scale or max(1, min(_TILE // max(h, w), _SHEET // max(across * w, down * h)))
     high, wide = h * times + pad, w * times + pad
-    large = images.detach().cpu().repeat_interleave(times, -2).repeat_interleave(times, -1)
+    large = images.repeat_interleave(times, -2).repeat_interleave(times, -1)
     sheet = torch.full((c, down * high + pad, across * wide + pad), 255, dtype=torch.uint8)
     for i, tile in enumerate(large):
         top, left = (i // across) * high + pad, (i % across) * wide + pad
@@ -47,28 +56,31 @@ def grid(images: Tensor, *, columns: int | None = None, pad: int = 2, scale: int
     return to_pil(sheet)
 
 
+def png_of(image: Image.Image) -> bytes:
+    """The image as a PNG file in memory: what `_repr_png_` returns to a notebook."""
+    file = BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
 def save_image(image: Image.Image, path: Path) -> Path:
-    """Write an image; JPEG at quality 95 without subsampling of colour.
+    """Write an image; JPEG at quality 95 without subsampling of chroma.
 
     Raises:
         UserError: unknown suffix, or a disk that does not take it.
     """
-    kind = _format(path, IMAGES)
-    with _writing(path) as part:
-        if kind == "JPEG":
-            image.save(part, kind, quality=95, subsampling=0)
-        else:
-            image.save(part, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    plain = image if image.mode in ("L", "LA", "RGB", "RGBA") else image.convert("RGB")
+    write_samples(np.atleast_3d(np.asarray(plain)), path, exif=None, icc=None, quality=95)
     return path
 
 
 def check_image_name(path: Path) -> None:
-    """See, before any work, that an image can be written under this name.
+    """Check before any work that an image can be written under this name.
 
     Raises:
         UserError: unknown suffix.
     """
-    _format(path, IMAGES)
+    format_of(path)
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path, *, milliseconds: int = 60, hold: int = 1500) -> Path:
@@ -79,60 +91,48 @@ def save_animation(frames: Sequence[Image.Image], path: Path, *, milliseconds: i
     """
     if not frames:
         raise ValueError("an animation needs at least one frame")
-    kind = _format(path, ANIMATIONS)
+    kind = ANIMATIONS.get(path.suffix.lower())
+    if kind is None:
+        raise UserError(path, f"cannot write `{path.suffix}`.", f"Use one of {', '.join(ANIMATIONS)}.")
     durations = [milliseconds] * (len(frames) - 1) + [hold]
     quality = {"quality": 90} if kind == "WEBP" else {}
-    with _writing(path) as part:
+    with writing(path) as part:
         frames[0].save(part, kind, save_all=True, append_images=list(frames[1:]), duration=durations, loop=0, **quality)
     return path
 
 
-def save_images(images: Tensor, out: Path) -> Path:
+def save_images(images: Tensor, out: str | Path, *, value_range: tuple[float, float] | None = None) -> Path:
     """Write a set as the suffix of `out` says.
 
-    An image's suffix (`.png` …) gives a grid; `.npz` (its array is `arr_0`, as published samples
-    name it) and `.npy` hold uint8 (N, H, W, C); a name without suffix is a folder of
-    `00000.png`, `00001.png` …; images that an earlier set left there under such numbers (five
-    digits or more and `.png`, nothing else) go, all other files stay.
+    An image's suffix (`.png` …) gives a grid. `.npz` (its array is `arr_0`, as published samples name it) and
+    `.npy` hold uint8 (N, H, W, C). A name without suffix is a folder of `00000.png`, `00001.png` …; files of
+    an earlier set there (five digits or more and `.png`, nothing else) are removed, all other files stay.
 
     Args:
-        images: uint8, (N, C, H, W).
-        out: file or folder; what is there already is replaced.
+        images: (N, C, H, W), uint8, or floats in `value_range`.
+        out: file or folder; an existing one is replaced.
+        value_range: black and white of float images.
 
     Raises:
-        UserError: unknown suffix, or a disk that does not take it.
+        UserError: float images without a value range, unknown suffix, or a disk that does not take it.
     """
+    images, out = uint8_images(images, value_range), Path(out)
     suffix = out.suffix.lower()
-    if suffix in IMAGES:
+    if suffix in FORMATS:
         return save_image(grid(images), out)
     if suffix in (".npz", ".npy"):
-        array = images.detach().cpu().permute(0, 2, 3, 1).contiguous().numpy()
-        with _writing(out) as part, part.open("wb") as file:
+        array = images.permute(0, 2, 3, 1).contiguous().numpy()
+        with writing(out) as part, part.open("wb") as file:
             if suffix == ".npy":
                 np.save(file, array)
             else:
                 np.savez_compressed(file, array)
         return out
     if suffix and not out.is_dir():
-        _format(out, IMAGES | {".npz": "", ".npy": ""})
+        raise UserError(out, f"cannot write `{out.suffix}`.", f"Use one of {', '.join((*FORMATS, '.npz', '.npy'))}.")
     digits = max(5, len(str(len(images) - 1)))
     written = {save_image(to_pil(image), out / f"{i:0{digits}}.png").name for i, image in enumerate(images)}
     for path in out.iterdir():
         if re.fullmatch(r"[0-9]{5,}\.png", path.name) and path.name not in written:
             path.unlink()
     return out
-
-
-def _format(path: Path, known: dict[str, str]) -> str:
-    if path.suffix.lower() not in known:
-        raise UserError(path, f"cannot write `{path.suffix}`.", f"Use one of {', '.join(known)}.")
-    return known[path.suffix.lower()]
-
-
-@contextmanager
-def _writing(path: Path) -> Generator[Path]:
-    try:
-        with atomic(path) as part:
-            yield part
-    except OSError as error:
-        raise UserError(path, f"cannot be written: {error.strerror or error}.") from error

@@ -1,4 +1,4 @@
-"""One image in, one image out.
+"""Pixels: from a file to an 8-bit image, from integers to floats and back.
 
 Any file that Pillow opens becomes an 8-bit grey or RGB image, upright and opaque:
 
@@ -7,18 +7,19 @@ Any file that Pillow opens becomes an 8-bit grey or RGB image, upright and opaqu
     CMYK, palette …  → RGB (a palette of greys → grey)
     EXIF orientation applied
 
-Between pixels and a model's value range [a, b] stand two maps that invert each other exactly
-on all 256 values:
+Two maps lead from pixels to a model's value range [a, b] and back. They are exact inverses on all 256
+values, and likewise on the 65,536 of 16 bits:
 
     to_float: v → a + (b − a) v / 255        to_uint8: x → round(255 (x − a) / (b − a)), clamped
 
-and likewise on the 65,536 of 16 bits.
+Between 8 and 16 bits, v₁₆ = 257 v₈ and v₈ = round(v₁₆ / 257); the second undoes the first.
 """
 
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -29,10 +30,15 @@ GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B"
 _ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 
 Size = tuple[int, int]  # (H, W)
+Levels = NDArray[np.uint8 | np.uint16]  # (H, W, C)
+
+
+STATE_RANGE = "Pass value_range=(-1, 1) for a model's samples, or (0, 1) or (0, 255), as they are."
+"""What to do about float pixels: their black and white cannot be told from the numbers alone."""
 
 
 class ImageReadError(Exception):
-    """Why one file gives no image; a folder skips it, a single file makes a UserError of it."""
+    """Why a file cannot be read; a folder skips it, for a single file it becomes a UserError."""
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = None) -> Image.Image:
@@ -42,9 +48,9 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, at_least: Size
 
     Args:
         path: a file in any format that Pillow reads; of an animation, the first frame.
-        max_pixels: larger images are refused. Pillow's own bound (179 million) stays above it.
+        max_pixels: larger images are refused. Pillow's own limit (179 million) is above it.
         at_least: (H, W) that the caller will shrink to; a JPEG may then be decoded at an eighth,
-            a quarter or half of its size, as long as twice this much remains.
+            a quarter or half of its size, never below twice `at_least`.
 
     Raises:
         UserError: missing, unreadable or truncated file, or too many pixels.
@@ -73,7 +79,7 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
     """The size (H, W) after rotation and whether the image is grey, without decoding it.
 
     Raises:
-        ImageReadError: the header cannot be read or promises too many pixels.
+        ImageReadError: the header cannot be read or announces too many pixels.
     """
     try:
         with Image.open(path) as image:
@@ -120,31 +126,77 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 
-def to_pil(pixels: Tensor) -> Image.Image:
-    """An image of uint8 (C, H, W): 1 channel grey, 3 RGB; 2 and 4 carry alpha, put on white."""
-    array = pixels.detach().cpu().permute(1, 2, 0).contiguous().numpy()
+def to_pil(pixels: Tensor, value_range: tuple[float, float] | None = None) -> Image.Image:
+    """An image of (C, H, W): 1 channel is grey, 3 are RGB; 2 and 4 carry alpha and are put on white.
+
+    Args:
+        pixels: uint8, or floats in `value_range`.
+        value_range: black and white of float pixels.
+
+    Raises:
+        UserError: float pixels without a value range.
+    """
+    array = uint8_images(pixels[None], value_range)[0].permute(1, 2, 0).contiguous().numpy()
     if array.shape[2] not in (1, 2, 3, 4):
         raise ValueError(f"cannot draw {array.shape[2]} channels: 1 to 4 are known")
     image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
     return _on_white(image) if image.mode in ("LA", "RGBA") else image
 
 
+def uint8_images(images: Tensor, value_range: tuple[float, float] | None = None) -> Tensor:
+    """The images (N, C, H, W) as uint8 on the CPU; floats are mapped from their stated range.
+
+    Raises:
+        UserError: float images without a value range, or integers other than uint8.
+        ValueError: not four axes, or nothing in one of them.
+    """
+    if images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"no image in a tensor of shape {tuple(images.shape)}")
+    if images.dtype == torch.uint8:
+        return images.detach().cpu()
+    if not images.is_floating_point():
+        raise UserError("images", f"{images.dtype} is not a type of pixels.", "Pass uint8, or floats with value_range.")
+    if value_range is None:
+        raise UserError("images", "float pixels without a range.", STATE_RANGE)
+    return to_uint8(images, value_range).cpu()
+
+
 def to_float(pixels: Tensor, value_range: tuple[float, float], *, top: int = 255) -> Tensor:
-    """Levels 0…`top` → float32 a…b, linearly."""
+    """Pixels 0…`top` → float32 a…b, linearly."""
     low, high = value_range
     return pixels.to(torch.float32).mul_((high - low) / top).add_(low)
 
 
 def to_levels(values: Tensor, value_range: tuple[float, float], *, top: int) -> Tensor:
-    """Float a…b → levels 0…`top`, rounded and clamped, uint8 or, above 255, int32; NaN becomes a."""
+    """Floats a…b → pixels 0…`top`, rounded and clamped; uint8, or int32 if `top` is above 255. NaN becomes a."""
     low, high = value_range
     levels = (values.detach().to(torch.float32) - low) * (top / (high - low))
     return levels.nan_to_num(nan=0.0).round_().clamp_(0, top).to(torch.uint8 if top == 255 else torch.int32)
 
 
 def to_uint8(values: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """Float a…b → uint8 0…255, rounded and clamped; NaN becomes a."""
+    """Floats a…b → uint8 0…255, rounded and clamped. NaN becomes a."""
     return to_levels(values, value_range, top=255)
+
+
+def in_8_bits(levels: Levels) -> NDArray[np.uint8]:
+    """Pixels as uint8: v → round(v / 257)."""
+    if levels.dtype == np.uint8:
+        return levels.astype(np.uint8, copy=False)
+    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def in_16_bits(levels: Levels) -> NDArray[np.uint16]:
+    """Pixels as uint16: v → 257 v."""
+    if levels.dtype == np.uint16:
+        return levels.astype(np.uint16, copy=False)
+    return levels.astype(np.uint16) * np.uint16(257)
+
+
+def image_of(levels: Levels) -> Image.Image:
+    """An 8-bit image, "L" or "RGB", of (H, W, 1 or 3)."""
+    flat = in_8_bits(levels)
+    return Image.fromarray(np.ascontiguousarray(flat[..., 0] if flat.shape[2] == 1 else flat))
 
 
 def _mode(channels: int) -> str:
@@ -154,10 +206,10 @@ def _mode(channels: int) -> str:
 
 
 def check_pixels(image: Image.Image, max_pixels: int) -> None:
-    """Refuse, by its header, an image of more pixels.
+    """Refuse an image of too many pixels, before it is decoded.
 
     Raises:
-        ImageReadError: it has more.
+        ImageReadError: it has more than `max_pixels`.
     """
     if image.width * image.height > max_pixels:
         raise ImageReadError(
@@ -221,9 +273,9 @@ _KNOWN_ERRORS: tuple[tuple[type[Exception], str], ...] = (
 
 
 def reason(error: Exception) -> str:
-    """Why a file gives no image, in words, from what its codec raised."""
+    """Why a file cannot be read, in words, from the exception that its codec raised."""
     for kind, words in _KNOWN_ERRORS:
         if isinstance(error, kind):
             return words
-    told = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-    return f"is truncated or damaged ({told})"
+    first = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return f"is truncated or damaged ({first})"

@@ -33,7 +33,7 @@ class ImageSet:
         source: where it came from, for people.
         skipped: files that gave no image.
         class_names: one name a label, where known.
-        notes: what a reader of the set ought to be told, a sentence each.
+        notes: remarks on the set, a sentence each.
     """
 
     images: Tensor
@@ -97,7 +97,7 @@ def chosen(n: int, limit: int | None) -> list[int]:
     return sorted(order[:limit].tolist())
 
 
-def cropped(images: Tensor, side: int, *, where: object) -> Tensor:
+def centre_square(images: Tensor, side: int, *, where: object) -> Tensor:
     """The square of `side` pixels in the middle of uint8 (N, C, H, W); a view.
 
     Raises:

@@ -16,11 +16,9 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from scorefield.data.arrays import idx_files
-from scorefield.data.bundled import NAMES
-from scorefield.data.cifar import is_cifar
 from scorefield.data.crops import Zoom, open_windows
-from scorefield.data.datasets import open_images, splits
+from scorefield.data.datasets import is_bundled, open_images, splits
+from scorefield.data.formats import idx_files, is_cifar
 from scorefield.data.image import to_float, to_uint8
 from scorefield.data.image_set import ImageSet, Track, chosen
 from scorefield.degradations import (
@@ -263,7 +261,7 @@ def _invertible(operator: Degradation) -> tuple[Degradation, float]:
 
 def _is_folder(data: str) -> bool:
     path = Path(data)
-    return data not in NAMES and path.is_dir() and not is_cifar(path) and not idx_files(path)
+    return not is_bundled(data) and path.is_dir() and not is_cifar(path) and not idx_files(path)
 
 
 def _told(images: ImageSet, groups: Tensor, words: str) -> Windows:
