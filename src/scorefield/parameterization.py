@@ -279,15 +279,16 @@ class NCSN:
     """
 
     kind: ClassVar[str] = "ncsn"
-    sigmas: tuple[float, ...]
+    sigmas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_levels(self.sigmas)
+        if self.sigmas is not None:
+            _check_levels(self.sigmas)
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
         one = torch.ones_like(sigma)
-        levels = _levels(self.sigmas, sigma.device, sigma.dtype)
+        levels = _levels(_needed(self.sigmas), sigma.device, sigma.dtype)
         index = nearest_level(levels, sigma)
         return Coefficients(
             skip=one,
@@ -370,7 +371,7 @@ def _levels(sigmas: tuple[float, ...], device: torch.device, dtype: torch.dtype)
 
 def _index(sigma: Tensor, sigmas: tuple[float, ...] | None) -> Tensor:
     """DDPM's t, counted from the least noise."""
-    levels = _levels(sigmas or (), sigma.device, sigma.dtype)
+    levels = _levels(_needed(sigmas), sigma.device, sigma.dtype)
     return (len(levels) - 1 - nearest_level(levels, sigma)).to(sigma.dtype)
 
 
@@ -386,8 +387,12 @@ def _check_told(told: str, sigmas: tuple[float, ...] | None) -> None:
         raise UserError("parameterization.told", f"no such label {told!r}.", did_you_mean(told, _LABELS))
     if sigmas is not None:
         _check_levels(sigmas)
-    elif told == "index":
+
+
+def _needed(sigmas: tuple[float, ...] | None) -> tuple[float, ...]:
+    if sigmas is None:
         raise UserError("sigmas", "a network that is told a step's index needs the schedule whose steps they are.")
+    return sigmas
 
 
 def _check_levels(sigmas: tuple[float, ...]) -> None:

@@ -56,8 +56,7 @@ def _try(recipe: str, data: str, size: int | None, device: str) -> dict[str, Any
     import resource
     import tempfile
 
-    from scorefield.training import Trainer, read_recipe
-    from scorefield.training.checks import open_recipe_data
+    from scorefield.training import Trainer, open_recipe_data, read_recipe
 
     overrides = [f"data.source={json.dumps(data)}", *([f"data.size={size}"] if size else [])]
     quiet = ['training.save_every="1d"', 'training.sample_every="1d"', "training.sample_count=1"]

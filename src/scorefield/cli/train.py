@@ -45,8 +45,8 @@ def train(
 
     Example: scorefield train default --data fashion --out runs/fashion --stop-after 3m
     """
-    from scorefield.training import Trainer, parse_duration, read_recipe
-    from scorefield.training.checks import goes_on, open_recipe_data
+    from scorefield.training import Trainer, open_recipe_data, parse_duration, read_recipe
+    from scorefield.training.checks import can_resume
 
     if resume not in {"auto", "never"}:
         raise UserError("--resume", f"no such choice {resume!r}.", "Use auto or never.")
@@ -62,7 +62,7 @@ def train(
         *(f"{key}={_toml(value)}" for key, value in flags.items() if value is not None),
     ]
     resolved = read_recipe(recipe, overrides)
-    goes_on(resolved, out, resume=resume == "auto")
+    can_resume(resolved, out, resume=resume == "auto")
     with progress("Reading images") as show:
         images = open_recipe_data(resolved, track=lambda done, total: show(done / max(total, 1), ""))
     note(images.summary())

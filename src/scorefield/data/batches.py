@@ -10,12 +10,22 @@ References:
 """
 
 import hashlib
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
 
-from scorefield.data.crops import RandomCrops
 from scorefield.data.image import to_float
+
+
+class Cuts(Protocol):
+    """A set that makes the images of a batch when they are needed, as `RandomCrops` does."""
+
+    def __len__(self) -> int: ...
+
+    def cut(self, indices: Tensor, *, generator: Generator) -> Tensor:
+        """The images at `indices`: uint8, (B, C, H, W), with the random choices of `generator`."""
+        ...
 
 
 class Batches:
@@ -34,7 +44,7 @@ class Batches:
 
     def __init__(
         self,
-        images: Tensor | RandomCrops,
+        images: Tensor | Cuts,
         batch_size: int,
         *,
         seed: int,
@@ -85,9 +95,9 @@ class Batches:
 
     def _pixels(self, step: int) -> Tensor:
         indices = self.indices(step)
-        if isinstance(self.images, RandomCrops):
-            return self.images.cut(indices, generator=self.generator("window", step))
-        return self.images.index_select(0, indices)
+        if isinstance(self.images, Tensor):
+            return self.images.index_select(0, indices)
+        return self.images.cut(indices, generator=self.generator("window", step))
 
     def epoch(self, step: int) -> float:
         """How many epochs end before batch `step`."""

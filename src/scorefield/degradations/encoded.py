@@ -22,7 +22,7 @@ from torch import Generator, Tensor
 
 from scorefield.data.image import to_float, to_pil, to_tensor, to_uint8
 from scorefield.degradations.base import Shown, all_to_predict, dice
-from scorefield.degradations.jpeg import JPEG, Subsampling
+from scorefield.degradations.jpeg import Subsampling, check_jpeg
 from scorefield.errors import UserError
 
 
@@ -44,7 +44,7 @@ class EncodedJPEG:
     value_range: tuple[float, float] = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
-        JPEG(quality=self.quality, subsampling=self.subsampling)  # or a clear word at once
+        check_jpeg(self.quality, self.subsampling)
 
     def __call__(self, x: Tensor) -> Tensor:
         """What is left of x, (B, C, H, W), C of 1 or 3, in its range.
@@ -96,7 +96,7 @@ class RandomJPEG:
     def __post_init__(self) -> None:
         low, high = self.quality
         for quality in self.quality:
-            JPEG(quality=quality, subsampling=self.subsampling)
+            check_jpeg(quality, self.subsampling)
         if low > high or not self.decay > 0:
             raise UserError("jpeg", f"no quality from {low} to {high} with a decay of {self.decay:g}.")
 

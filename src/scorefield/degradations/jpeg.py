@@ -80,6 +80,18 @@ Tables = tuple[tuple[int, ...], tuple[int, ...]]
 """Divisors of luma and of chroma, 64 each, row by row."""
 
 
+def check_jpeg(quality: int, subsampling: str) -> None:
+    """Refuse a quality or a subsampling that no JPEG has.
+
+    Raises:
+        UserError: no such quality or subsampling.
+    """
+    if not 1 <= quality <= 100:
+        raise UserError("jpeg", f"a quality is 1 to 100, got {quality}.")
+    if subsampling not in _BOXES:
+        raise UserError("jpeg", f"no such subsampling {subsampling!r}.", did_you_mean(subsampling, _BOXES))
+
+
 @dataclass(frozen=True, kw_only=True)
 class JPEG:
     """The operator of a JPEG file written and read again; a grey image has luma alone.
@@ -100,12 +112,7 @@ class JPEG:
     tables: Tables | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.quality <= 100:
-            raise UserError("jpeg", f"a quality is 1 to 100, got {self.quality}.")
-        if self.subsampling not in _BOXES:
-            raise UserError(
-                "jpeg", f"no such subsampling {self.subsampling!r}.", did_you_mean(self.subsampling, _BOXES)
-            )
+        check_jpeg(self.quality, self.subsampling)
         if self.tables is not None and not all(len(t) == 64 and min(t) >= 1 for t in self.tables):
             raise UserError("jpeg", "a table has 64 numbers, all 1 or more.")
 

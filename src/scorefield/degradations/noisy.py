@@ -69,23 +69,26 @@ class Noisy:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomNoise:
-    """Noise of any strength between two, each as likely.
+    """Noise of a std drawn uniformly from a range.
 
     Args:
-        std: least and greatest standard deviation, in units of x.
+        std: smallest and largest, in steps of 8 bits.
+        value_range: black and white in x.
 
     Raises:
-        UserError: a range that falls, or see `Noisy`.
+        ValueError: a range that falls, or is not of finite numbers of 0 or more.
     """
 
-    std: tuple[float, float]
+    std: tuple[float, float] = (5.0, 50.0)
+    value_range: tuple[float, float] = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
         low, high = self.std
         if not 0 <= low <= high < math.inf:
-            raise UserError("noise", f"strengths go from 0 or more upwards, got {low:g} to {high:g}.")
+            raise ValueError(f"std must rise from 0 or more, got {low:g} to {high:g}")
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Noisy:
         """One drawn noise."""
-        luck = dice(generator)
-        return Noisy(std=luck.uniform(*self.std), seed=luck.getrandbits(62))
+        random, step = dice(generator), (self.value_range[1] - self.value_range[0]) / 255
+        std = random.uniform(self.std[0] * step, self.std[1] * step)
+        return Noisy(std=std, seed=random.getrandbits(62))

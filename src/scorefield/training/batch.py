@@ -1,43 +1,59 @@
-"""What each step of training is fed: clean images and what the model is told of them.
+"""The batches of training: clean images, what the model is conditioned on, and the weights of their losses.
 
-Batch number `step` is a pure function of the seed and the step, degradation included. The next one is made by a
-thread of its own while the network works on the last.
+Batch number `step` is a pure function of the seed and the step, degradations included. For a restoration
+model the next one is made by a thread while the network works on the last.
+
+References:
+    Saharia et al. (2022), §5.6: a multi-task model is not told the task. https://arxiv.org/abs/2111.05826
 """
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from scorefield.condition import Condition
 from scorefield.data.batches import Batches
-from scorefield.data.crops import Windows
 from scorefield.data.image_set import ImageSet
-from scorefield.training.degradation_settings import DegradationDistribution, Degraded, PairedDegradation, told_pairs
+from scorefield.degradations import DegradationFamily, Hole, OneOf, Shown, shown
+from scorefield.model import Condition
+from scorefield.training.data import TrainingData
 from scorefield.training.recipe import Recipe
+from scorefield.training.settings import Pairs, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fed:
+class Batch:
     """A batch.
 
     Args:
         x0: clean images, (B, C, H, W), in the model's value range.
-        classes: (B,), int64, where the recipe tells them.
-        condition: the degraded images, for a model that restores.
-        weights: factors of the losses, (B,), for a model that restores.
+        condition: degraded images, classes, or both; None for an unconditional model.
+        weights: factors of the losses, (B,), for a restoration model.
     """
 
     x0: Tensor
-    classes: Tensor | None
     condition: Condition | None = None
     weights: Tensor | None = None
 
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        moved = None
+        if self.condition is not None:
+            source, mask, classes = self.condition.source, self.condition.mask, self.condition.classes
+            moved = Condition(
+                source=None if source is None else source.to(device),
+                mask=None if mask is None else mask.to(device),
+                classes=classes.to(device) if isinstance(classes, Tensor) else classes,
+            )
+        weights = None if self.weights is None else self.weights.to(device)
+        return Batch(x0=self.x0.to(device), condition=moved, weights=weights)
 
-class Feed:
-    """The batches of a recipe by number; a context, whose end stops the thread.
+
+class Loader:
+    """The batches of a recipe, by number; a context, whose end stops the thread.
 
     Args:
         recipe: what is trained.
@@ -45,32 +61,27 @@ class Feed:
         device: where batches are delivered.
 
     Attributes:
-        first: the first batch of a model that restores, to show by it how far the model is.
+        first: the first batch of a restoration model, for previews; else None.
     """
 
-    def __init__(self, recipe: Recipe, data: ImageSet | Windows, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        self.pairs = isinstance(data, Windows) and data.paired
-        restores = bool(recipe.degradation)
+        self.restores = bool(recipe.degradation)
         self.batches = Batches(
-            data if isinstance(data, Windows) else data.images,
+            data.images if isinstance(data, ImageSet) else data,
             recipe.optimizer.batch,
             seed=recipe.training.seed,
             flip=recipe.data.flip,
             dequantize=recipe.data.dequantize,
             value_range=recipe.data.value_range,
-            device="cpu" if restores else device,
+            device="cpu" if self.restores else device,
             labels=data.labels if recipe.data.labels else None,
         )
-        made = [entry for entry in recipe.degradation if not isinstance(entry, PairedDegradation)]
-        self.distribution = DegradationDistribution(
-            entries=made, value_range=recipe.data.value_range, hole=recipe.data.hole
-        )
-        self.first = self.made(0) if restores else None
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
-        self._next: tuple[int, Future[Fed]] | None = None
+        self.first = self.batch(0) if self.restores else None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._next: tuple[int, Future[Batch]] | None = None
 
-    def __enter__(self) -> "Feed":
+    def __enter__(self) -> "Loader":
         return self
 
     def __exit__(
@@ -78,30 +89,66 @@ class Feed:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def __call__(self, step: int) -> Fed:
-        """Batch number `step`."""
-        if not self.recipe.degradation:
-            return self.made(step)
-        ready = self._next[1].result() if self._next and self._next[0] == step else self.made(step)
-        self._next = (step + 1, self._pool.submit(self.made, step + 1))
+    def __call__(self, step: int) -> Batch:
+        """Batch number `step`; of a restoration model, the next one is begun."""
+        if not self.restores:
+            return self.batch(step)
+        ready = self._next[1].result() if self._next and self._next[0] == step else self.batch(step)
+        self._next = (step + 1, self._pool.submit(self.batch, step + 1))
         return ready
 
-    def made(self, step: int) -> Fed:
-        """The same, made at once."""
+    def batch(self, step: int) -> Batch:
+        """Batch number `step`, made in this thread."""
         x0, classes = self.batches.batch(step), self.batches.classes(step)
-        if not self.recipe.degradation:
-            return Fed(x0=x0, classes=classes)
-        degraded: Degraded
-        if self.pairs:
-            x0, degraded = told_pairs(x0)
-        else:
-            degraded = self.distribution(x0, generator=self.batches.generator("degradation", step))
-        source, mask = degraded.condition.source, degraded.condition.mask
-        assert source is not None
-        assert mask is not None
-        return Fed(
-            x0=x0.to(self.device),
-            classes=None if classes is None else classes.to(self.device),
-            condition=Condition(source=source.to(self.device), mask=mask.to(self.device)),
-            weights=degraded.weights.to(self.device),
-        )
+        if self.recipe.paired:
+            return split_pairs(x0, classes).to(self.device)
+        if self.restores:
+            generator = self.batches.generator("degradation", step)
+            degraded = degrade(
+                self.recipe.degradation, x0, classes=classes, hole_fill=self.recipe.data.hole_fill, generator=generator
+            )
+            return degraded.to(self.device)
+        return Batch(x0=x0, condition=None if classes is None else Condition(classes=classes))
+
+
+def degrade(
+    tasks: Sequence[Task],
+    x0: Tensor,
+    *,
+    classes: Tensor | None = None,
+    hole_fill: Hole = 1.0,
+    generator: Generator,
+) -> Batch:
+    """A batch of a multi-task model: each image is degraded by an operator of its own.
+
+    Args:
+        tasks: chosen among by weight; not pairs.
+        x0: clean images, (B, C, H, W), on the CPU.
+        classes: (B,), where the model takes them.
+        hole_fill: how masked pixels are presented.
+        generator: of tasks, operators, and the noise in masked pixels.
+    """
+    families = [task.family for task in tasks if not isinstance(task.family, Pairs)]
+    choice = OneOf(families=tuple(families), weights=tuple(task.weight for task in tasks))
+    inputs: list[Shown] = []
+    weights: list[float] = []
+    for image in x0.split(1):
+        chosen = choice.choose(generator)
+        family: DegradationFamily = families[chosen]
+        degradation = family.draw(tuple(image.shape), generator=generator)
+        inputs.append(shown(degradation, degradation(image), generator=generator))
+        weights.append(tasks[chosen].loss)
+    whole = Shown(source=torch.cat([i.source for i in inputs]), fill=torch.cat([i.fill for i in inputs]))
+    whole = whole.holed(hole_fill)  # of the whole batch: interpolation takes many small steps
+    condition = Condition(source=whole.source, mask=whole.fill, classes=classes)
+    return Batch(x0=x0, condition=condition, weights=torch.tensor(weights))
+
+
+def split_pairs(pairs: Tensor, classes: Tensor | None = None) -> Batch:
+    """A batch from images after and before, stacked along the channels, (B, 2C, H, W)."""
+    x0, source = pairs.chunk(2, 1)
+    condition = Condition(source=source, mask=torch.ones_like(x0[:, :1]), classes=classes)
+    return Batch(x0=x0, condition=condition, weights=torch.ones(len(x0)))
+
+
+__all__ = ["Batch", "Loader", "degrade", "split_pairs"]

@@ -1,104 +1,84 @@
-"""What must hold before a run begins or goes on: its folder, its images, its noise levels, its network."""
+"""What must hold before a run begins or resumes: its folder, its images, its noise levels, its network."""
 
-from collections.abc import Callable
+import tomllib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from scorefield import checkpoint
-from scorefield.condition import Condition
-from scorefield.data.crops import Windows, open_windows
-from scorefield.data.datasets import open_images
 from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing
 from scorefield.hub import find, preferred_precision
-from scorefield.model import ScoreModel
-from scorefield.training.degradation_settings import PairedDegradation
-from scorefield.training.recipe import Recipe, read_recipe
+from scorefield.model import Condition, ScoreModel
+from scorefield.noise_distributions import GeometricLevels
+from scorefield.training.data import TrainingData
+from scorefield.training.losses import DenoisingObjective
+from scorefield.training.reading import noise_from, read_recipe
+from scorefield.training.recipe import Recipe
 from scorefield.training.schedule_from_data import propose_schedule
-from scorefield.training.settings import DenoisingObjective, LevelsDistribution, Noise
+from scorefield.training.settings import Noise
 from scorefield.training.state import RECIPE
 
 
-def open_recipe_data(recipe: Recipe, track: Callable[[int, int], None] | None = None) -> ImageSet | Windows:
-    """The training images that a recipe names.
+def can_resume(recipe: Recipe, run: Path, *, resume: bool) -> bool:
+    """Whether the folder holds a run that this recipe may continue; if not, it must be free.
 
-    Raises:
-        UserError: it names none, or they cannot be opened.
-    """
-    data = recipe.data
-    if not data.source:
-        raise UserError("data.source", "the recipe names no data.", "Pass --data.")
-    paired = any(isinstance(entry, PairedDegradation) for entry in recipe.degradation)
-    if data.window is None:
-        if paired:
-            raise UserError("data.window", "pairs are cut into windows.", "Set the side of one, e.g. 64.")
-        return open_images(data.source, size=data.size, crop=data.crop, channels=data.channels, track=track)
-    return open_windows(
-        data.source,
-        data.window,
-        zoom=data.zoom,
-        channels=data.channels,
-        limit=cast(int | None, data.size),
-        paired=paired,
-        track=track,
-    )
+    A run that ended before its first checkpoint starts anew in its own folder.
 
-
-def goes_on(recipe: Recipe, run: Path, *, resume: bool) -> bool:
-    """Whether `run` holds a run that this recipe may go on with; if not, it must be free.
-
-    A run that ended before its first checkpoint begins anew in its own folder.
+    Args:
+        recipe: what is trained.
+        run: the folder.
+        resume: whether to look for a run in it.
 
     Raises:
         UserError: the folder is taken, or its run followed another recipe.
     """
     if resume and (run / RECIPE).is_file():
-        _same_recipe(recipe, run)
+        _check_same_recipe(recipe, run)
         return True
-    refuse_existing(run, mend="Pass --resume auto to go on with it, or choose another folder.")
+    refuse_existing(run, mend="Pass --resume auto to continue it, or choose another folder.")
     return False
 
 
-def with_noise_found(recipe: Recipe, data: ImageSet | Windows, run: Path | None) -> Recipe:
+def with_noise_found(recipe: Recipe, data: TrainingData, run: Path | None) -> Recipe:
     """The recipe with numbers in place of `noise = "auto"`.
 
-    The schedule is that of Song & Ermon (2020), Techniques 1 and 2, in units of the model's values: found for
-    pixels in [0, 1], it is as much wider as their range is.
+    The schedule is that of Song & Ermon (2020), Techniques 1 and 2. It is found for pixels in [0, 1] and scaled
+    to the model's value range.
 
     Args:
         recipe: the recipe.
         data: the images that it trains on.
-        run: a run that goes on, which keeps the levels that it found.
+        run: a run to resume, which keeps the levels that it found.
+
+    Raises:
+        UserError: the images are not in memory, or have several sizes.
     """
     if isinstance(recipe.noise, Noise):
         return recipe
-    if isinstance(data, Windows):
-        raise UserError("noise", "`auto` needs images of one size.", "Give the noise levels as numbers.")
+    if not isinstance(data, ImageSet):
+        raise UserError("noise", "`auto` needs images of one size in memory.", "Give the noise levels as numbers.")
     if run is not None:
-        return recipe.model_copy(update={"noise": read_recipe(run / RECIPE).noise})
+        return replace(recipe, noise=noise_from(_settings_of(run)["noise"]))
     low, high = recipe.data.value_range
     found = propose_schedule(data.images).scaled(high - low)
-    levels = Noise(
-        sigma_min=found.sigma_min,
-        sigma_max=found.sigma_max,
-        distribution=LevelsDistribution(kind="levels", levels=found.levels),
-    )
-    return recipe.model_copy(update={"noise": levels})
+    levels = GeometricLevels(sigma_max=found.sigma_max, sigma_min=found.sigma_min, levels=found.levels)
+    return replace(recipe, noise=Noise(distribution=levels, sigma_min=found.sigma_min, sigma_max=found.sigma_max))
 
 
 def inner_precision(recipe: Recipe, device: torch.device) -> torch.dtype:
-    """The number format inside the network; gradients of gradients are taken in float32 unless told."""
+    """The number format inside the network; "auto" takes gradients of gradients in float32."""
     if recipe.training.precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[recipe.training.precision]
-    once = isinstance(recipe.objective, DenoisingObjective) and not recipe.network.energy
-    return preferred_precision(device) if once else torch.float32
+    first_order = isinstance(recipe.objective, DenoisingObjective) and not recipe.network.energy
+    return preferred_precision(device) if first_order else torch.float32
 
 
-def begin_with(model: ScoreModel, name: str) -> None:
-    """Give a model the weights of another, which may have learned other noise levels or other degradation.
+def init_from(model: ScoreModel, name: str) -> None:
+    """Copy another model's weights, which may have learned other noise levels or other degradations.
 
     Raises:
         UserError: no model of that name, or one with another network.
@@ -107,21 +87,21 @@ def begin_with(model: ScoreModel, name: str) -> None:
     checkpoint.fit_weights(model.network, checkpoint.read_weights(path), where=path)
 
 
-def check_images(data: ImageSet | Windows) -> None:
-    """See that the images are bytes, which no NaN can hide among.
+def check_images(data: TrainingData) -> None:
+    """Refuse images that are not bytes: a NaN would hide among floats.
 
     Raises:
-        UserError: they are something else.
+        UserError: images of another type.
     """
     if isinstance(data, ImageSet) and data.images.dtype != torch.uint8:
         raise UserError(data.source, f"its images are {data.images.dtype}, not uint8.", "Open them with open_images.")
 
 
-def check_labels(recipe: Recipe, data: ImageSet | Windows) -> None:
-    """See that images whose classes are to be told have labels that number classes from 0.
+def check_labels(recipe: Recipe, data: TrainingData) -> None:
+    """Refuse data without classes for a recipe that trains on classes.
 
     Raises:
-        UserError: they have none, or their labels number something else.
+        UserError: the images have no labels, or their labels do not number classes from 0.
     """
     if not recipe.data.labels:
         return
@@ -142,18 +122,18 @@ def check_labels(recipe: Recipe, data: ImageSet | Windows) -> None:
 
 @torch.no_grad()
 def check_size(model: ScoreModel) -> None:
-    """See that the network takes images of the model's shape, by giving it one.
+    """Evaluate the network once on an image of the model's shape.
 
     Raises:
-        UserError: it does not.
+        UserError: the network cannot take that shape.
     """
     x = torch.zeros(1, *model.shape, device=model.device)
-    told = Condition(source=x, mask=x[:, :1] + 1) if model.tasks else None
+    condition = Condition(source=x, mask=x[:, :1] + 1) if model.tasks else None
     sigma = torch.full((1,), model.sigma_range[1], device=model.device)
     training = model.training
     model.eval()
     try:
-        model(x, sigma, told)
+        model(x, sigma, condition)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError) as error:
@@ -167,8 +147,8 @@ def check_size(model: ScoreModel) -> None:
         model.train(training)
 
 
-def check_same_data(state: dict[str, Any], data: ImageSet | Windows, run: Path) -> None:
-    """See that a run goes on with the images that it began with.
+def check_same_data(state: dict[str, Any], data: TrainingData, run: Path) -> None:
+    """Refuse to resume a run with other images than it began with.
 
     Raises:
         UserError: their digest is not that in the run's state.
@@ -182,20 +162,41 @@ def check_same_data(state: dict[str, Any], data: ImageSet | Windows, run: Path) 
         )
 
 
-def _same_recipe(recipe: Recipe, run: Path) -> None:
-    """A run goes on only by its own recipe; its length and what it writes may change."""
-    theirs, ours = read_recipe(run / RECIPE).model_dump(), recipe.model_dump()
+def _settings_of(run: Path) -> dict[str, Any]:
+    """A run's recipe as plain data: with all defaults where it reads back, else as it was written."""
+    try:
+        return read_recipe(run / RECIPE).to_dict()
+    except UserError:  # an object of the user's own stands in it
+        return tomllib.loads((run / RECIPE).read_text(encoding="utf-8"))
+
+
+def _check_same_recipe(recipe: Recipe, run: Path) -> None:
+    """Refuse to resume with another recipe; its length and what it writes may change."""
+    theirs, ours = _settings_of(run), recipe.to_dict()
     if ours["noise"] == "auto":
         ours["noise"] = theirs["noise"]  # found from the data, which must be the same
-    mend = "Go on with the run's own recipe.toml, or choose another folder."
-    if theirs.pop("degradation") != ours.pop("degradation"):
-        raise UserError(run, "its run learned from other degradation than the recipe says.", mend)
-    for section in theirs:
-        for key, value in theirs[section].items():
+    mend = "Resume with the run's own recipe.toml, or choose another folder."
+    if theirs.pop("degradation", []) != ours.pop("degradation"):
+        raise UserError(run, "its run learned from other degradations than the recipe says.", mend)
+    for section, settings in ours.items():
+        before: dict[str, Any] = theirs.get(section, {})
+        for key in [*settings, *(key for key in before if key not in settings)]:
             free = section == "training" and key not in {"seed", "precision", "drop_class"}
-            if value != ours[section].get(key) and not free:
+            if before.get(key) != settings.get(key) and not free:
                 raise UserError(
                     run,
-                    f"its run has {section}.{key} = {value!r}, the recipe says {ours[section].get(key)!r}.",
+                    f"its run has {section}.{key} = {before.get(key)!r}, the recipe says {settings.get(key)!r}.",
                     mend,
                 )
+
+
+__all__ = [
+    "can_resume",
+    "check_images",
+    "check_labels",
+    "check_same_data",
+    "check_size",
+    "init_from",
+    "inner_precision",
+    "with_noise_found",
+]

@@ -1,18 +1,18 @@
 """The training loop.
 
-Adam on a score-matching objective, its learning rate warmed up, the gradient's norm clipped, the weights
-averaged (`averaging` says how). Sample grids and the saved model use the averaged weights.
+Adam on an objective, with a warm-up of the learning rate, a bound on the gradient's norm, and a moving average
+of the weights (`training.ema`), which sample grids and the saved model use.
 
-A run can stop at any step, by its length, by the clock or by a signal, and goes on exactly where it stopped.
+A run can stop at any step, by its length, by the clock or by a signal, and resumes exactly where it stopped.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,28 +20,26 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from scorefield import checkpoint
-from scorefield.data.crops import Windows
 from scorefield.data.grids import save_image
-from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.files import write_atomic
 from scorefield.model import ScoreModel
-from scorefield.noise_distributions import draw_sigma
-from scorefield.training.batch import Fed, Feed
+from scorefield.noise_distributions import NoiseDistribution, draw_sigma
+from scorefield.training.batch import Batch, Loader
 from scorefield.training.checks import (
-    begin_with,
+    can_resume,
     check_images,
     check_labels,
     check_same_data,
     check_size,
-    goes_on,
+    init_from,
     inner_precision,
-    open_recipe_data,
     with_noise_found,
 )
+from scorefield.training.data import DataSource, open_data
 from scorefield.training.ema import averaging
 from scorefield.training.log import RunLog
-from scorefield.training.losses import classes_told, image_losses
+from scorefield.training.losses import Objective, hide_classes
 from scorefield.training.previews import restored_grid, sample_grid
 from scorefield.training.recipe import Recipe, build_model
 from scorefield.training.signals import Interrupted, noted_signals
@@ -50,13 +48,13 @@ from scorefield.training.state import MODEL, RECIPE, SAMPLES, STATE, load_state,
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is.
+    """The state of a run.
 
     Args:
         step: steps made.
         steps: steps to make.
-        seconds: training time so far, however often it was stopped.
-        share: of the way to its end, in steps or by the clock, whichever comes first.
+        seconds: training time in all sessions.
+        share: of the way to the end, in steps or by the clock, whichever is further.
         loss: mean since the last report.
     """
 
@@ -67,17 +65,41 @@ class Progress:
     loss: float
 
 
+class Callback(Protocol):
+    """What a Trainer calls on its way."""
+
+    def on_step(self, trainer: "Trainer", step: int, loss: Tensor) -> None:
+        """After each step.
+
+        Args:
+            trainer: with the model, its optimizer and its average.
+            step: steps made.
+            loss: of the step, a tensor of one number; reading it from a GPU forces a synchronisation.
+        """
+        ...
+
+    def on_checkpoint(self, trainer: "Trainer", path: Path) -> None:
+        """After the averaged model was saved to `path`."""
+        ...
+
+
 class Trainer:
-    """Follows a recipe.
+    """Trains the model of a recipe.
 
     Args:
-        recipe: what to do.
-        out: the run's folder, free unless the run goes on.
-        data: the images; by default what `recipe.data` names.
-        stop_after: seconds from its start, or from where it goes on, after which it saves and stops.
-        resume: go on from `out` if it holds a run.
-        device: a torch device, or `auto`.
-        report: called after every few steps.
+        recipe: every setting of the run.
+        out: the run's folder, free unless the run is resumed.
+        data: the images: open data, a torch Dataset (see `training.data.DatasetImages`), a tensor (N, C, H, W)
+            of uint8, a path or a bundled name; by default what `recipe.data` names.
+        objective: replaces the recipe's objective, see `training.losses.Objective`.
+        callbacks: called after each step and each checkpoint.
+        stop_after: seconds of this session after which it saves and stops.
+        resume: continue the run in `out`, if there is one.
+        device: a torch device, or "auto".
+        report: called at each row of the log.
+
+    Raises:
+        UserError: a setting or data that cannot be used.
     """
 
     def __init__(
@@ -85,28 +107,32 @@ class Trainer:
         recipe: Recipe,
         *,
         out: str | Path,
-        data: ImageSet | Windows | None = None,
+        data: DataSource | None = None,
+        objective: Objective | None = None,
+        callbacks: Sequence[Callback] = (),
         stop_after: float | None = None,
         resume: bool = False,
         device: str = "auto",
         report: Callable[[Progress], None] | None = None,
     ) -> None:
-        self.out, self.stop_after, self.report = Path(out), stop_after, report
+        self.out, self.stop_after, self.report, self.callbacks = Path(out), stop_after, report, tuple(callbacks)
         if stop_after is not None and not stop_after > 0:
             raise UserError("stop_after", f"training needs a length, got {stop_after:g} s.")
-        going_on = goes_on(recipe, self.out, resume=resume)
+        if objective is not None:
+            recipe = replace(recipe, objective=objective)
+        resumed = can_resume(recipe, self.out, resume=resume)
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        self.data = data or open_recipe_data(recipe)
+        self.data = open_data(data, recipe)
         check_images(self.data)
         check_labels(recipe, self.data)
-        recipe = with_noise_found(recipe, self.data, self.out if going_on else None)
+        recipe = with_noise_found(recipe, self.data, self.out if resumed else None)
         self.recipe = recipe
         torch.manual_seed(recipe.training.seed)
         self.model = build_model(recipe, self.data.shape, self.data.class_count).to(self.device)
         self.model.precision = inner_precision(recipe, self.device)
         check_size(self.model)
-        if recipe.training.init and not going_on:
-            begin_with(self.model, recipe.training.init)
+        if recipe.training.init and not resumed:
+            init_from(self.model, recipe.training.init)
         settings = recipe.optimizer
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), settings.lr, betas=settings.betas, eps=settings.eps, fused=True
@@ -116,7 +142,7 @@ class Trainer:
         )
         self.generator = torch.Generator(self.device).manual_seed(recipe.training.seed)
         self.step, self.seconds = 0, 0.0
-        if going_on and (state := load_state(self.out)) is not None:
+        if resumed and (state := load_state(self.out)) is not None:
             self._restore(state)
 
     @property
@@ -142,37 +168,39 @@ class Trainer:
         return f"{self.recipe.network.kind}, {parameters:,} parameters, {shape}, {precision} on {self.device}"
 
     def fit(self) -> ScoreModel:
-        """Train until the recipe's steps are made or its time is over; the averaged model.
+        """Train until the recipe's steps are made or the time is over; returns the averaged model.
 
         Raises:
-            Interrupted: a signal came; all is saved.
-            RuntimeError: the loss is no longer a number; the last checkpoint stands.
+            Interrupted: a signal came; the run is saved.
+            RuntimeError: the loss is not finite; the last checkpoint stands.
         """
         recipe, rules = self.recipe, self.recipe.training
         write_atomic(self.out / RECIPE, recipe.to_toml())
-        distribution = recipe.noise_distribution()
-        before, begun = self.seconds, time.perf_counter()
-        saved = drawn = begun
+        distribution = recipe.noise_levels.distribution
+        before, started = self.seconds, time.perf_counter()
+        saved = previewed = started
         losses: list[Tensor] = []
         norms: list[Tensor] = []
-        feeding, window, window_step = 0.0, begun, self.step
+        loading, window, window_step = 0.0, started, self.step
         self.model.train()
         with (
-            Feed(recipe, self.data, self.device) as feed,
+            Loader(recipe, self.data, self.device) as loader,
             RunLog(self.out, step=self.step) as log,
             noted_signals() as caught,
         ):
             while self.step < rules.steps:
                 start = time.perf_counter()
-                fed = feed(self.step)
-                feeding += time.perf_counter() - start
-                loss, norm = self._update(fed, distribution)
+                batch = loader(self.step)
+                loading += time.perf_counter() - start
+                loss, norm = self._update(batch, distribution)
                 losses.append(loss)
                 norms.append(norm)
                 self.step += 1
+                for callback in self.callbacks:
+                    callback.on_step(self, self.step, loss)
                 now = time.perf_counter()
-                self.seconds = before + now - begun
-                over = bool(caught) or (self.stop_after is not None and now - begun >= self.stop_after)
+                self.seconds = before + now - started
+                over = bool(caught) or (self.stop_after is not None and now - started >= self.stop_after)
                 last = over or self.step == rules.steps
                 saving = last or now - saved >= rules.save_every
                 logging = last or self.step % rules.log_every == 0
@@ -187,14 +215,14 @@ class Trainer:
                         "lr": self.optimizer.param_groups[0]["lr"],
                         "gradient_norm": float(torch.stack(norms).mean()),
                         "images_per_second": made * recipe.optimizer.batch / (now - window),
-                        "data_share": feeding / (now - window),
+                        "data_share": loading / (now - window),
                     })  # fmt: skip
                     if self.report is not None:
-                        self.report(self._progress(mean, now - begun))
-                    losses, norms, feeding, window, window_step = [], [], 0.0, now, self.step
-                if last or now - drawn >= rules.sample_every:
-                    self._draw(log, feed)
-                    drawn = time.perf_counter()
+                        self.report(self._progress(mean, now - started))
+                    losses, norms, loading, window, window_step = [], [], 0.0, now, self.step
+                if last or now - previewed >= rules.sample_every:
+                    self._preview(log, loader.first)
+                    previewed = time.perf_counter()
                 if saving:
                     self.save()
                     saved = time.perf_counter()
@@ -226,25 +254,23 @@ class Trainer:
             "steps": self.step,
             "seconds": round(self.seconds, 1),
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-            "recipe": self.recipe.model_dump(mode="json", exclude_none=True),
+            "recipe": self.recipe.to_dict(),
         }
         if self.model.classes:
             notes["class_names"] = list(self.data.class_names or map(str, range(self.model.classes)))
         checkpoint.save(self.averaged, self.out / MODEL, notes=notes)
+        for callback in self.callbacks:
+            callback.on_checkpoint(self, self.out / MODEL)
 
-    def _update(self, fed: Fed, distribution: Any) -> tuple[Tensor, Tensor]:
+    def _update(self, batch: Batch, distribution: NoiseDistribution) -> tuple[Tensor, Tensor]:
         settings = self.recipe.optimizer
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.lr * _schedule(self.step, settings.warmup, settings.decay_after)
-        sigma = draw_sigma(distribution, len(fed.x0), generator=self.generator)
+            group["lr"] = settings.lr * _rate(self.step, settings.warmup, settings.decay_after)
+        sigma = draw_sigma(distribution, len(batch.x0), generator=self.generator)
         sigma = sigma.clamp(*self.model.sigma_range)
-        told = classes_told(fed.classes, self.recipe.training.drop_class, generator=self.generator)
-        if fed.condition is not None:
-            told = replace(fed.condition, classes=told and told.classes)
-        losses = image_losses(
-            self.recipe.objective, self.model, fed.x0, sigma, condition=told, generator=self.generator
-        )
-        loss = losses.mean() if fed.weights is None else (losses * fed.weights).mean()
+        condition = hide_classes(batch.condition, self.recipe.training.drop_class, generator=self.generator)
+        losses = self.recipe.objective(self.model, batch.x0, sigma, condition=condition, generator=self.generator)
+        loss = losses.mean() if batch.weights is None else (losses * batch.weights).mean()
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or math.inf)
@@ -253,7 +279,7 @@ class Trainer:
         return loss.detach(), norm
 
     def _checked_mean(self, losses: list[Tensor], norms: list[Tensor]) -> float:
-        """The mean loss, if it and the gradients are numbers: broken weights never replace a checkpoint."""
+        """The mean loss. A loss or a gradient that is not finite never reaches a checkpoint."""
         mean, norm = float(torch.stack(losses).mean()), float(torch.stack(norms).mean())
         if not math.isfinite(mean + norm):
             raise RuntimeError(
@@ -262,10 +288,10 @@ class Trainer:
             )
         return mean
 
-    def _draw(self, log: RunLog, feed: Feed) -> None:
-        """A grid of samples from the averaged weights, always from the same noise."""
+    def _preview(self, log: RunLog, batch: Batch | None) -> None:
+        """A grid of samples or restorations by the averaged weights, always from the same noise."""
         model, count = self.averaged.eval(), self.recipe.training.sample_count
-        sheet = sample_grid(model, count) if feed.first is None else restored_grid(model, feed.first, count)
+        sheet = sample_grid(model, count) if batch is None else restored_grid(model, batch, count)
         save_image(sheet, self.out / SAMPLES / f"{self.step:07d}.png")
         log.image("samples", np.asarray(sheet.convert("RGB")), self.step)
         self.average.module.train()
@@ -285,7 +311,10 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
 
 
-def _schedule(step: int, warmup: int, decay_after: int) -> float:
+def _rate(step: int, warmup: int, decay_after: int) -> float:
     """The learning rate's factor: a linear rise over `warmup` steps, then 1, then √(decay_after/step)."""
     rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
     return rise * (math.sqrt(decay_after / step) if decay_after and step > decay_after else 1.0)
+
+
+__all__ = ["Callback", "Progress", "Trainer"]

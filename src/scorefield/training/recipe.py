@@ -1,178 +1,301 @@
-"""Recipes: everything that a training run depends on, in one checked TOML file.
+"""Recipes: everything that a training run depends on.
 
-Settings win in this order: what is passed as an override, the file, the default. A key that is unknown or of
-the wrong type is an error that names it, its line and the nearest right one. Nothing is converted but whole
-numbers to floats: `steps = "100"` is an error. The settings themselves stand in `training.settings`.
+A `Recipe` is made of frozen dataclasses, those that the library itself computes with: an `EDM`, a `LogNormal`,
+a `RandomJPEG`. `read_recipe` (training.reading) builds one from a TOML file, where `kind` names the class. In
+Python any object that plays the part stands in for them: a distribution of σ, a family of degradations, an
+objective of one's own.
 """
 
-import json
-import re
-import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Self, cast, get_args
+from typing import Any, Literal, cast
 
 import tomli_w
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, TypeAdapter
 from torch import nn
 
-from scorefield import networks, noise_distributions, parameterization, schedules
-from scorefield.errors import UserError, did_you_mean
+from scorefield import degradations, networks, noise_distributions
+from scorefield.errors import UserError
 from scorefield.model import ScoreModel
-from scorefield.noise_distributions import NoiseDistribution
-from scorefield.training.degradation_settings import AnyDegradation, PairedDegradation, jpeg_up_to, tasks_of
+from scorefield.noise_distributions import LogNormal, OnLevels
+from scorefield.parameterization import (
+    EDM,
+    NCSN,
+    DataPrediction,
+    NCSNv2,
+    NoisePrediction,
+    Parameterization,
+    Regression,
+    VelocityPrediction,
+    of_residual,
+)
+from scorefield.training.losses import DenoisingObjective, ExplicitObjective, Objective, SlicedObjective
 from scorefield.training.settings import (
     Average,
     Data,
-    DenoisingObjective,
-    EDMSettings,
-    LogNormalDistribution,
-    LogUniformDistribution,
-    NCSNSettings,
-    NCSNv2Settings,
-    Network,
+    NetworkSettings,
     Noise,
-    NoiseLevels,
-    Objective,
     Optimizer,
-    PredictionSettings,
-    RefineNetSettings,
-    RegressionSettings,
-    ResUNetSettings,
-    ScheduleDistribution,
-    Section,
+    Pairs,
+    Task,
     Training,
-    UNetSettings,
+    network_section,
 )
 
+NETWORKS: dict[str, Any] = {
+    "unet": network_section("unet", networks.UNet),
+    "resunet": network_section("resunet", networks.ResUNet),
+    "refinenet": network_section("refinenet", networks.RefineNet, conditional=True),
+}
+PARAMETERIZATIONS: dict[str, Any] = {
+    "edm": EDM,
+    "noise": NoisePrediction,
+    "data": DataPrediction,
+    "velocity": VelocityPrediction,
+    "regression": Regression,
+    "ncsn": NCSN,
+    "ncsnv2": NCSNv2,
+}
+DISTRIBUTIONS: dict[str, Any] = {
+    "log-normal": LogNormal,
+    "log-uniform": noise_distributions.LogUniform,
+    "levels": noise_distributions.GeometricLevels,
+    "sigmas": noise_distributions.DiscreteLevels,
+    "linear-beta": noise_distributions.LinearBeta,
+    "cosine": noise_distributions.Cosine,
+    "palette": noise_distributions.PaletteTraining,
+}
+OBJECTIVES: dict[str, Any] = {
+    "denoising": DenoisingObjective,
+    "sliced": SlicedObjective,
+    "explicit": ExplicitObjective,
+}
+DEGRADATIONS: dict[str, Any] = {
+    "grey": degradations.Grey,
+    "masks": degradations.FreeForm,
+    "box": degradations.CenterBox,
+    "uncrop": degradations.Uncropping,
+    "jpeg": degradations.RandomJPEG,
+    "downscale": degradations.RandomDownscale,
+    "blur": degradations.RandomBlur,
+    "noise": degradations.RandomNoise,
+    "scratches": degradations.Scratches,
+    "paired": Pairs,
+}
+"""The classes that a recipe's `kind` names, section by section."""
 
-class Recipe(Section):
-    """A whole training run."""
+TASKS = {
+    "grey": "colorize",
+    "masks": "inpaint",
+    "box": "inpaint",
+    "uncrop": "uncrop",
+    "jpeg": "dejpeg",
+    "downscale": "upscale",
+    "blur": "deblur",
+    "noise": "denoise",
+    "scratches": "descratch",
+    "paired": "paired",
+}
+"""Kind of degradation → the task that undoes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole training run.
+
+    Args:
+        data: what the model is trained on.
+        degradation: the tasks of a restoration model; none for a generative one.
+        network: settings of the network, from `NETWORKS`.
+        parameterization: what the network's output means; its schedule, where it needs one, is that of `noise`.
+        noise: the noise levels; "auto" finds a schedule from the images (Song & Ermon 2020, Techniques 1 and 2).
+        objective: losses of a batch.
+        optimizer: Adam's settings.
+        average: the moving average of the weights.
+        training: length, precision, and what is written on the way.
+
+    Raises:
+        ValueError: sections that contradict each other.
+    """
 
     data: Data = Data()
-    degradation: tuple[AnyDegradation, ...] = ()
-    network: Network = UNetSettings()
-    parameterization: Annotated[
-        EDMSettings | PredictionSettings | RegressionSettings | NCSNSettings | NCSNv2Settings,
-        Field(discriminator="kind"),
-    ] = EDMSettings()
-    noise: NoiseLevels = Noise()
+    degradation: tuple[Task, ...] = ()
+    network: NetworkSettings = field(default_factory=NETWORKS["unet"])
+    parameterization: Parameterization = EDM()
+    noise: Noise | Literal["auto"] = Noise()
     objective: Objective = DenoisingObjective()
     optimizer: Optimizer = Optimizer()
     average: Average = Average()
     training: Training = Training()
 
-    @model_validator(mode="after")
-    def _restores(self) -> Self:
-        if any(isinstance(entry, PairedDegradation) for entry in self.degradation) and len(self.degradation) > 1:
-            raise ValueError('pairs are learned alone: degradation = [{ kind = "paired" }]')
-        if self.degradation and not isinstance(self.objective, DenoisingObjective):
-            raise ValueError('a model that restores learns by denoising: objective.kind = "denoising"')
-        if self.degradation and not isinstance(self.network, UNetSettings | ResUNetSettings):
-            raise ValueError('only a U-Net can be shown a degraded image: network.kind = "unet" or "resunet"')
-        if isinstance(self.parameterization, RegressionSettings) and not self.degradation:
-            raise ValueError("a regression needs something to go by: `degradation`")
-        if getattr(self.parameterization, "residual", False) and not self.degradation:
-            raise ValueError("a residual is one of degraded images: `degradation`")
-        return self
-
-    def to_toml(self) -> str:
-        """The recipe as a TOML file that repeats it."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+    def __post_init__(self) -> None:
+        if self.paired and len(self.degradation) > 1:
+            raise ValueError('pairs are the only task: degradation = [{ kind = "paired" }]')
+        if self.degradation and isinstance(self.objective, SlicedObjective | ExplicitObjective):
+            raise ValueError('a restoration model learns by denoising: objective.kind = "denoising"')
+        if self.degradation and self.network.kind not in {"unet", "resunet"}:
+            raise ValueError('only a U-Net takes a degraded image: network.kind = "unet" or "resunet"')
+        if isinstance(self.parameterization, Regression) and not self.degradation:
+            raise ValueError("a regression needs a degraded image: `degradation`")
+        if of_residual(self.parameterization) and not self.degradation:
+            raise ValueError("a residual is the difference to a degraded image: `degradation`")
+        for task in self.degradation:
+            given = getattr(task.family, "value_range", self.data.value_range)
+            if given != self.data.value_range:
+                raise ValueError(f"degradation: value_range = {given} is not data.value_range")
 
     @property
     def noise_levels(self) -> Noise:
         """The noise levels as numbers.
 
         Raises:
-            UserError: they are `auto`, still to be found from data.
+            UserError: they are `auto`, and not yet found from data.
         """
         if isinstance(self.noise, Noise):
             return self.noise
         raise UserError("noise", "`auto` is found from images, when training starts.", "Give sigma_max ….")
 
-    def noise_distribution(self) -> NoiseDistribution:
-        """The distribution of σ in training.
+    @property
+    def paired(self) -> bool:
+        """Whether the images come in pairs, before and after."""
+        return any(isinstance(task.family, Pairs) for task in self.degradation)
 
-        Raises:
-            UserError: the noise levels are `auto`, still to be found from data.
-        """
-        section = self.noise_levels
-        distribution = section.distribution
-        if isinstance(distribution, LogNormalDistribution):
-            return noise_distributions.LogNormal(mean=distribution.mean, std=distribution.std)
-        if isinstance(distribution, LogUniformDistribution):
-            return noise_distributions.LogUniform(sigma_min=section.sigma_min, sigma_max=section.sigma_max)
-        levels = (
-            distribution.schedule()
-            if isinstance(distribution, ScheduleDistribution)
-            else schedules.geometric(section.sigma_max, section.sigma_min, distribution.levels)
-        )
-        return noise_distributions.DiscreteLevels(sigmas=tuple(levels.tolist()))
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of the tasks, each once."""
+        names = [task.name or TASKS.get(kind_of(task.family, DEGRADATIONS), "custom") for task in self.degradation]
+        return tuple(dict.fromkeys(names))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting as plain data, as TOML and JSON hold it; None is left out."""
+        plain: dict[str, Any] = {
+            name: _plain(getattr(self, name)) for name in ("data", "optimizer", "average", "training")
+        }
+        plain["degradation"] = [_plain_task(task) for task in self.degradation]
+        plain["network"] = _plain(self.network, NETWORKS)
+        plain["parameterization"] = _plain(self.parameterization, PARAMETERIZATIONS)
+        plain["noise"] = "auto" if self.noise == "auto" else plain_noise(self.noise)
+        plain["objective"] = _plain(self.objective, OBJECTIVES)
+        return {name.name: plain[name.name] for name in fields(self)}
+
+    def to_toml(self) -> str:
+        """The recipe as a TOML file; `read_recipe` reads it back, but for objects that no `kind` names."""
+        return tomli_w.dumps(self.to_dict())
+
+
+def kind_of(value: object, kinds: Mapping[str, Any]) -> str:
+    """The name of an object's class in a recipe; of a class or a function of one's own, its Python name."""
+    known = next((kind for kind, cls in kinds.items() if type(value) is cls), None)
+    if known is not None:
+        return known
+    named: Any = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+@cache
+def adapter(cls: type) -> TypeAdapter[list[Any]]:
+    """Pydantic's reader and writer of a dataclass: unknown keys are errors, and nothing is converted.
+
+    The list is what carries the configuration, which pydantic takes for no dataclass directly.
+    """
+    strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    return TypeAdapter(list[cls], config=strict)
+
+
+def _plain(section: object, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    cls = type(section)
+    if kinds is not None and cls not in kinds.values():
+        own = {"settings": repr(section)} if hasattr(cls, "__dataclass_fields__") else {}
+        return {"kind": kind_of(section, kinds), **own}
+    values = adapter(cls).dump_python([section], mode="json", exclude_none=True)[0]
+    values = {name: value for name, value in cast(dict[str, Any], values).items() if name != "kind"}
+    return values if kinds is None else {"kind": kind_of(section, kinds), **values}
+
+
+def plain_noise(noise: Noise) -> dict[str, Any]:
+    """The section `noise` as plain data; the range stands there, not in the distribution too."""
+    distribution = _plain(noise.distribution, DISTRIBUTIONS)
+    distribution = {name: value for name, value in distribution.items() if name not in {"sigma_min", "sigma_max"}}
+    return {"distribution": distribution, "sigma_min": noise.sigma_min, "sigma_max": noise.sigma_max}
+
+
+def _plain_task(task: Task) -> dict[str, Any]:
+    family = _plain(task.family, DEGRADATIONS)
+    family.pop("value_range", None)  # that of data
+    name = {"name": task.name} if task.name else {}
+    return {**family, "weight": task.weight, "loss": task.loss, **name}
 
 
 def build_model(recipe: Recipe, shape: tuple[int, int, int], classes: int = 0) -> ScoreModel:
-    """The untrained model that a recipe describes, for images of `shape` (C, H, W).
+    """The untrained model that a recipe describes.
 
     Args:
         recipe: what is built.
-        shape: of the images.
-        classes: how many classes their labels number; they count where the recipe says `data.labels`.
+        shape: (C, H, W) of the images.
+        classes: how many the labels number; used where the recipe says `data.labels`.
 
     Raises:
-        UserError: a parameterization that is told a noise level without a schedule, a network's tables without its
-            noise levels, or noise levels that are still to be found.
+        UserError: a parameterization or a network that needs a schedule the recipe does not have, or noise levels
+            that are not found yet.
     """
-    levels, distribution = recipe.noise_levels, recipe.noise_distribution()
-    schedule = distribution.sigmas if isinstance(distribution, noise_distributions.DiscreteLevels) else None
-    described = recipe.parameterization.model_dump()
-    indexed = described["kind"] == "ncsn" or described.get("told") == "index"
+    noise = recipe.noise_levels
+    schedule = noise.distribution.sigmas if isinstance(noise.distribution, OnLevels) else None
+    regression = isinstance(recipe.parameterization, Regression)
+    jpeg = [task.family.quality[1] for task in recipe.degradation if isinstance(task.family, degradations.RandomJPEG)]
+    return ScoreModel(
+        _build_network(recipe, shape[0], classes, 0 if schedule is None else len(schedule)),
+        _with_schedule(recipe.parameterization, schedule),
+        shape=shape,
+        value_range=recipe.data.value_range,
+        sigma_range=(1.0, 1.0) if regression else (noise.sigma_min, noise.sigma_max),
+        tasks=recipe.tasks,
+        hole=recipe.data.hole_fill,
+        jpeg_up_to=max(jpeg, default=None),
+    )
+
+
+def _with_schedule(parameterization: Parameterization, schedule: tuple[float, ...] | None) -> Parameterization:
+    """The parameterization on the schedule of the recipe's noise, where it counts its levels."""
+    indexed = isinstance(parameterization, NCSN) or getattr(parameterization, "told", "") == "index"
     if indexed and schedule is None:
         raise UserError(
             "noise.distribution",
-            f"the {recipe.parameterization.kind} parameterization that is told a noise level trains on a schedule.",
+            f"the {parameterization.kind} parameterization counts the levels of a schedule.",
             'Set kind = "levels", "linear-beta", "cosine" or "palette".',
         )
-    if (indexed or described["kind"] == "ncsnv2") and schedule is not None:
-        described["sigmas"] = schedule
-    regression = isinstance(recipe.parameterization, RegressionSettings)
-    return ScoreModel(
-        _build_network(recipe, shape[0], classes, 0 if schedule is None else len(schedule)),
-        parameterization.from_card(described),
-        shape=shape,
-        value_range=recipe.data.value_range,
-        sigma_range=(1.0, 1.0) if regression else (levels.sigma_min, levels.sigma_max),
-        tasks=tasks_of(recipe.degradation),
-        hole=recipe.data.hole,
-        jpeg_up_to=jpeg_up_to(recipe.degradation),
-    )
+    if indexed or (isinstance(parameterization, NCSNv2) and schedule is not None):
+        return replace(cast(NCSN, parameterization), sigmas=schedule)
+    return parameterization
 
 
 def _build_network(recipe: Recipe, channels: int, classes: int, levels: int) -> nn.Module:
     section = recipe.network
-    card = {**section.model_dump(exclude={"energy", "conditional"}), "channels": channels}
-    if isinstance(section, RefineNetSettings):
-        if section.conditional and recipe.parameterization.kind != "ncsn":
+    card: dict[str, Any] = {"kind": section.kind, **asdict(cast(Any, section)), "channels": channels}
+    energy = card.pop("energy")
+    if section.kind == "refinenet":
+        conditional = card.pop("conditional")
+        if conditional and not isinstance(recipe.parameterization, NCSN):
             raise UserError(
                 "network.conditional",
-                "its tables need a noise level's number, which the ncsn parameterization alone tells.",
+                "its tables need the index of a noise level, which only the ncsn parameterization gives.",
                 'Set parameterization.kind = "ncsn", or conditional = false.',
             )
-        # The authors' networks double pixels of [0, 1] and take 1 off; those of [−1, 1] come so already.
-        centre = recipe.data.value_range == (0.0, 1.0)
-        card |= {"levels": levels if section.conditional else None, "centre": centre}
+        # The authors' networks map [0, 1] to 2x − 1; images in [−1, 1] need no change.
+        card |= {"levels": levels if conditional else None, "centre": recipe.data.value_range == (0.0, 1.0)}
     if recipe.data.labels:
-        if section.energy or not isinstance(section, UNetSettings):
+        if energy or section.kind != "unet":
             raise UserError(
                 "data.labels",
-                "only a plain U-Net can be told a class.",
+                "only a plain U-Net takes a class.",
                 'Set network.kind = "unet" and energy = false, or labels = false.',
             )
         card |= {"classes": classes}
     if recipe.degradation:
         card |= {"source_channels": channels}
     network = networks.from_card(card)
-    return networks.Energy(network) if section.energy else network
+    return networks.Energy(network) if energy else network
 
 
 def bundled_recipes() -> dict[str, Path]:
@@ -181,128 +304,16 @@ def bundled_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in a file or of a bundled name, with overrides laid over it.
-
-    Args:
-        source: a TOML file, or a name in `bundled_recipes`.
-        overrides: texts `section.key=value`, the value in TOML (a bare word is a string).
-
-    Raises:
-        UserError: no such recipe, bad TOML, or a key that is unknown or ill-typed, with its line.
-    """
-    path = Path(source)
-    if not path.is_file():
-        known = bundled_recipes()
-        if str(source) not in known:
-            raise UserError(source, "no such recipe.", did_you_mean(str(source), known))
-        path = known[str(source)]
-    try:
-        text = path.read_text(encoding="utf-8")
-        settings = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(path, f"not valid TOML: {error}.") from error
-    for override in overrides:
-        _lay_over(settings, override)
-    try:
-        return Recipe.model_validate_json(json.dumps(settings, default=str))  # JSON, since TOML has no tuples
-    except ValidationError as error:
-        raise _explain(error, path, text, overrides) from error
-
-
-def _lay_over(settings: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    keys = [part.strip() for part in key.split(".")]
-    if not equals or not all(keys):
-        raise UserError(f"--set {override}", "not of the form section.key=value.")
-    try:
-        parsed = tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
-    for part in keys[:-1]:
-        inner: Any = settings.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise UserError(f"--set {override}", f"`{part}` is a value, not a section.")
-        settings = cast(dict[str, Any], inner)
-    settings[keys[-1]] = parsed
-
-
-def _explain(error: ValidationError, path: Path, text: str, overrides: Sequence[str]) -> UserError:
-    first = error.errors()[0]
-    if not first["loc"]:  # sections that do not go together
-        return UserError(path, f"{first['msg'].removeprefix('Value error, ')}.")
-    unknown = first["type"] == "extra_forbidden"
-    *inner, last = [str(key) for key in first["loc"]]
-    keys = [key for i, key in enumerate(inner) if i == 0 or not _is_tag(key)]
-    keys += [last] if unknown or not keys or not _is_tag(last) else []
-    dotted = ".".join(keys)
-    given = [o for o in overrides if f"{dotted}.".startswith(o.partition("=")[0].replace(" ", "") + ".")]
-    kindless = first["type"].startswith("union_tag")
-    line = _line_of(text, [*keys, "kind"] if kindless else keys)
-    where = f"--set {given[-1]}" if given else f"{path}{line}: {dotted}"
-    if unknown:
-        return UserError(where, "no such setting.", did_you_mean(last, _fields_at(first["loc"][:-1])))
-    if kindless:
-        context = first.get("ctx", {})
-        kinds = str(context.get("expected_tags", "")).replace("'", "").split(", ")
-        if tag := context.get("tag"):
-            return UserError(where, f"no such kind {tag!r}.", did_you_mean(str(tag), kinds))
-        return UserError(where, "lacks `kind`.", 'Write kind = "…" first, see the default recipe.')
-    message = first["msg"].removeprefix("Value error, ")
-    message = message.replace("valid array", "list of the right length").replace("an object", "a section")
-    given_value = repr(first["input"])
-    got = "" if isinstance(first["input"], dict) or given_value in message else f", got {given_value}"
-    return UserError(where, f"{message[0].lower()}{message[1:]}{got}.")
-
-
-def _is_tag(key: str) -> bool:
-    """Whether pydantic put this into an error's place, to tell which alternative of a union it tried."""
-    tags = {"set", "auto"}
-    for section in _every_section(Section):
-        if kind := section.model_fields.get("kind"):
-            tags.update(get_args(kind.annotation))
-    return key in tags or key.startswith(("function-", "constrained-", "tuple["))
-
-
-def _every_section(section: type[Section]) -> Iterator[type[Section]]:
-    for inner in section.__subclasses__():
-        yield inner
-        yield from _every_section(inner)
-
-
-def _fields_at(place: Sequence[int | str]) -> list[str]:
-    """The settings of the section at a place of pydantic's, which names the alternative it took."""
-    sections: list[type[Section]] = [Recipe]
-    for key in (key for key in place if isinstance(key, str)):
-        inner = [section.model_fields[key].annotation for section in sections if key in section.model_fields]
-        if inner:
-            sections = [cls for kind in inner for cls in _sections_in(kind)]
-        else:
-            sections = [cls for cls in sections if key in _kinds_of(cls)]
-    return [name for section in sections for name in section.model_fields]
-
-
-def _sections_in(annotation: Any) -> list[type[Section]]:
-    """The sections among a setting's alternatives, each of which may be tagged, or in a list of them."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [section for kind in get_args(annotation) for section in _sections_in(kind)]
-
-
-def _kinds_of(section: type[Section]) -> tuple[Any, ...]:
-    return get_args(section.model_fields["kind"].annotation) if "kind" in section.model_fields else ("set",)
-
-
-def _line_of(text: str, keys: Sequence[str]) -> str:
-    """`:line` of the setting, else of the last of `keys` that stands in the file, or nothing."""
-    section, found, dotted = "", "", ".".join(keys)
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[([^\]]+)\]", line):
-            section = header[1].strip()
-        name = re.match(r"\s*([\w.-]+)\s*=", line)
-        full = ".".join(filter(None, [section, name[1] if name else ""]))
-        if full == dotted:
-            return f":{number}"
-        if name and (dotted.startswith(f"{full}.") or (full.startswith(f"{dotted}.") and not found)):
-            found = f":{number}"
-    return found
+__all__ = [
+    "DEGRADATIONS",
+    "DISTRIBUTIONS",
+    "NETWORKS",
+    "OBJECTIVES",
+    "PARAMETERIZATIONS",
+    "TASKS",
+    "Recipe",
+    "build_model",
+    "bundled_recipes",
+    "kind_of",
+    "plain_noise",
+]
