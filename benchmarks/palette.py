@@ -41,7 +41,7 @@ from scorefield.model import ScoreModel
 from scorefield.networks import UNet
 from scorefield.objectives import denoising_score_matching
 from scorefield.training import read_recipe
-from scorefield.training.degradation_settings import DegradationDistribution, PairedDegradation
+from scorefield.training.batch import degrade
 from scorefield.training.recipe import build_model
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -200,7 +200,7 @@ def degradation_shares() -> dict[str, Any]:
         "jpeg": degradations.RandomJPEG(),
         "downscale": degradations.RandomDownscale(),
         "blur": degradations.RandomBlur(),
-        "noise": degradations.RandomNoise(std=(0.04, 0.4)),
+        "noise": degradations.RandomNoise(std=(5.1, 51.0)),
         "scratches": degradations.Scratches(),
     }
     found: dict[str, Any] = {}
@@ -227,12 +227,10 @@ def _damaging(family: DegradationFamily, x0: Tensor, times: int = 100) -> float:
 def _as_in_training(side: int, batch: int, times: int = 20) -> float:
     """Of the recipe's own mix and what it shows in holes, for one image."""
     recipe = read_recipe("palette-small")
-    entries = [entry for entry in recipe.degradation if not isinstance(entry, PairedDegradation)]
-    distribution = DegradationDistribution(entries=entries, value_range=recipe.data.value_range, hole=recipe.data.hole)
     x0, generator = torch.rand(batch, 3, side, side) * 2 - 1, torch.Generator().manual_seed(0)
     start = time.perf_counter()
     for _ in range(times):
-        distribution(x0, generator=generator)
+        degrade(recipe.degradation, x0, hole_fill=recipe.data.hole_fill, generator=generator)
     return (time.perf_counter() - start) / times / batch
 
 
@@ -249,7 +247,7 @@ def _step_seconds(side: int, batch: int, steps: int = 6) -> float:
     times: list[float] = []
     for _ in range(steps):
         start = time.perf_counter()
-        sigma = noise_distributions.draw_sigma(recipe.noise_distribution(), batch, generator=generator)
+        sigma = noise_distributions.draw_sigma(recipe.noise_levels.distribution, batch, generator=generator)
         loss = denoising_score_matching(model, x0, sigma, condition=condition, generator=generator).mean()
         optimizer.zero_grad()
         loss.backward()

@@ -196,10 +196,10 @@ class PaletteTraining:
 
 def sigma_range(distribution: NoiseDistribution) -> tuple[float, float] | None:
     """The smallest and the largest σ of a distribution; None where it has no ends."""
+    if isinstance(distribution, LogUniform | GeometricLevels):
+        return distribution.sigma_min, distribution.sigma_max
     if isinstance(distribution, OnLevels):
         return distribution.sigmas[-1], distribution.sigmas[0]
-    if isinstance(distribution, LogUniform):
-        return distribution.sigma_min, distribution.sigma_max
     return None
 
 

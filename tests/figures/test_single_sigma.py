@@ -1,6 +1,7 @@
 """One noise level against a schedule."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -48,10 +49,10 @@ def test_the_figure_its_table_and_both_runs(settings, tmp_path):
     assert len(made.numbers) == 3
     assert told == sorted(told)
     one, schedule = (read_recipe(out / f"single-sigma-{name}" / "recipe.toml") for name in ("one", "schedule"))
-    assert one.noise_distribution().sigmas == pytest.approx((0.01001, 0.01))
-    assert schedule.noise_distribution().sigmas == pytest.approx((1, 0.1, 0.01))
+    assert one.noise_levels.distribution.sigmas == pytest.approx((0.01001, 0.01))
+    assert schedule.noise_levels.distribution.sigmas == pytest.approx((1, 0.1, 0.01))
     same = {"noise": schedule.noise}
-    assert one.model_copy(update=same) == schedule
+    assert replace(one, **same) == schedule
 
 
 def test_the_same_command_goes_on_and_another_is_refused(settings, tmp_path):

@@ -1,6 +1,7 @@
 """The U-Net in the form of Dhariwal & Nichol (2021), which is Palette's: what it computes, and its size."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -89,9 +90,10 @@ def test_palettes_recipe_builds_the_published_size():
 
     Its 1,000 classes are rows of 1,024; it gives a variance for each of three channels; it takes no source.
     """
-    section = read_recipe("palette").network.model_dump(exclude={"energy"})
+    section = asdict(read_recipe("palette").network)
+    del section["energy"]
     with torch.device("meta"):
-        network = from_card({**section, "channels": 3, "source_channels": 3})
+        network = from_card({"kind": "unet", **section, "channels": 3, "source_channels": 3})
     count = sum(weight.numel() for weight in network.parameters())
     assert count == 553_838_086 - 1000 * 1024 - 3 * (9 * 256 + 1) + 3 * 9 * 256 == 552_814_083
 

@@ -7,7 +7,7 @@ import torch
 
 from scorefield import networks, parameterization, schedules
 from scorefield.training import Trainer, build_model, read_recipe
-from scorefield.training.losses import image_losses
+from scorefield.training.losses import DenoisingObjective
 from scorefield.training.recipe import bundled_recipes
 
 from .toys import images
@@ -68,8 +68,8 @@ def test_palettes_recipes_learn_the_tasks_of_their_names(name):
     assert (recipe.optimizer.lr, recipe.optimizer.warmup) == (1e-4, 10_000)
     assert (recipe.training.steps, recipe.average.decay) == (1_000_000, 0.9999)
     assert recipe.data.window == 256
-    assert recipe.data.hole == 1
-    schedule = torch.tensor(recipe.noise_distribution().sigmas)
+    assert recipe.data.hole_fill == 1
+    schedule = torch.tensor(recipe.noise_levels.distribution.sigmas)
     torch.testing.assert_close(schedule, schedules.palette_training())
 
 
@@ -101,7 +101,7 @@ def test_the_published_recipes_hold_the_papers_numbers(name):
     assert recipe.data.dequantize == first
     assert recipe.data.value_range == (0.0, 1.0)
     schedule = {"ncsnv2-cifar10": (50.0, 232), "ncsnv2-celeba": (90.0, 500)}.get(name, (1.0, 10))
-    levels = recipe.noise_distribution().sigmas
+    levels = recipe.noise_levels.distribution.sigmas
     assert (len(levels), levels[0], levels[-1]) == pytest.approx((schedule[1], schedule[0], 0.01))
     assert levels == tuple(schedules.geometric(schedule[0], 0.01, schedule[1]).tolist())
     assert recipe.optimizer.batch == 128
@@ -148,8 +148,8 @@ def test_the_small_recipes_train(tmp_path, name, monkeypatch):
 def test_the_ddpm_recipes_hold_the_papers_noise_and_objective(name):
     recipe = read_recipe(name)
     schedule = schedules.linear_beta(1e-4, 0.02, 1000)
-    assert recipe.noise_distribution().sigmas == tuple(schedule.tolist())
-    assert (recipe.objective.kind, recipe.objective.p, recipe.objective.weight) == ("denoising", 2, "uniform")
+    assert recipe.noise_levels.distribution.sigmas == tuple(schedule.tolist())
+    assert recipe.objective == DenoisingObjective(p=2.0, weight="uniform")
     assert recipe.data.value_range == (-1.0, 1.0)
     model = build_model(recipe, (recipe.data.channels, recipe.data.size, recipe.data.size))
     card = parameterization.to_card(model.parameterization)
@@ -185,6 +185,6 @@ def test_l_simple_is_the_error_of_the_noise():
     model = build_model(read_recipe("ddpm-fashion-small"), (1, 28, 28)).eval()  # zero at first
     x0, sigma = torch.zeros(4, 1, 28, 28), schedules.linear_beta()[::250]
     for objective in (read_recipe("ddpm-fashion-small").objective, read_recipe("default").objective):
-        losses = image_losses(objective, model, x0, sigma, generator=torch.Generator().manual_seed(0))
+        losses = objective(model, x0, sigma, generator=torch.Generator().manual_seed(0))
         drawn = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(losses, drawn.square().flatten(1).mean(1), rtol=1e-4, atol=0)

@@ -11,7 +11,7 @@ from scorefield import checkpoint
 from scorefield.errors import UserError
 from scorefield.model import Condition
 from scorefield.training import Trainer, build_model, read_recipe
-from scorefield.training.losses import classes_told
+from scorefield.training.losses import hide_classes
 from scorefield.training.state import load_state
 
 from .toys import images, recipe
@@ -85,14 +85,15 @@ def test_with_none_dropped_the_row_of_none_stays(tmp_path):
 
 def test_the_share_dropped_is_the_one_asked_for():
     generator, classes = seeded(), torch.arange(20_000) % 7
-    told = classes_told(classes, 0.1, generator=generator).classes
+    condition = Condition(classes=classes)
+    told = hide_classes(condition, 0.1, generator=generator).classes
     dropped = told < 0
     assert float(dropped.float().mean()) == pytest.approx(0.1, abs=5 * (0.09 / 20_000) ** 0.5)
     assert torch.equal(told[~dropped], classes[~dropped])
-    again = classes_told(classes, 0.1, generator=generator).classes
+    again = hide_classes(condition, 0.1, generator=generator).classes
     assert not torch.equal(told, again)
-    assert torch.equal(told, classes_told(classes, 0.1, generator=seeded()).classes)
-    assert classes_told(None, 0.1, generator=generator) is None
+    assert torch.equal(told, hide_classes(condition, 0.1, generator=seeded()).classes)
+    assert hide_classes(None, 0.1, generator=generator) is None
 
 
 def test_two_sessions_make_the_run_of_one_bit_for_bit(tmp_path):
@@ -175,7 +176,7 @@ def test_labels_that_number_no_classes_are_told(tmp_path, labels):
 @pytest.mark.parametrize("network", ["{kind='refinenet', width=4, conditional=false}", "{energy=true}"])
 def test_networks_that_take_no_classes_are_told(network):
     made = read_recipe("default", [LABELS, f"network={network}"])
-    with pytest.raises(UserError, match=r"data.labels: only a plain U-Net can be told a class"):
+    with pytest.raises(UserError, match=r"data.labels: only a plain U-Net takes a class"):
         build_model(made, (1, 8, 8), 3)
 
 

@@ -14,7 +14,7 @@ from scorefield.objectives import denoising_score_matching
 from scorefield.parameterization import EDM, Regression
 from scorefield.samplers import plan
 from scorefield.training import Trainer, read_recipe
-from scorefield.training.batch import Feed
+from scorefield.training.batch import Loader
 
 from .toys import images, recipe
 
@@ -30,7 +30,7 @@ def photographs(tmp_path):
 
 
 def feed(*settings, data=None):
-    return Feed(recipe(*settings), data or images(channels=3), torch.device("cpu"))
+    return Loader(recipe(*settings), data or images(channels=3), torch.device("cpu"))
 
 
 class Told(nn.Module):
@@ -48,7 +48,7 @@ class Told(nn.Module):
 def test_a_batch_and_its_degradation_are_functions_of_seed_and_step():
     with feed(FOUR) as one, feed(FOUR) as other:
         for step in (0, 1, 5):
-            a, b = one(step), other.made(step)
+            a, b = one(step), other.batch(step)
             assert torch.equal(a.x0, b.x0)
             assert torch.equal(a.condition.source, b.condition.source)
             assert torch.equal(a.condition.mask, b.condition.mask)
@@ -65,7 +65,7 @@ def test_outside_the_hole_the_source_is_the_image_itself():
 
 
 def test_a_hole_may_be_shown_grey():
-    with feed('degradation=[{kind="masks"}, {kind="grey"}]', "data.hole=0.0") as batches:
+    with feed('degradation=[{kind="masks"}, {kind="grey"}]', "data.hole_fill=0.0") as batches:
         fed = batches(0)
     mask, source = fed.condition.mask, fed.condition.source
     holed = (mask == 0).flatten(1).any(1)
@@ -153,10 +153,10 @@ def test_pairs_teach_the_second_of_the_first(tmp_path):
         (['degradation=[{kind="gray"}]'], "degradation.*no such kind 'gray'.*grey"),
         (['degradation=[{kind="jpeg", quality=[5, 300]}]'], "degradation.*100"),
         (['degradation=[{kind="jpeg", qualty=[5, 30]}]'], "no such setting.*quality"),
-        (['degradation=[{kind="paired"}, {kind="grey"}]'], "pairs are learned alone"),
+        (['degradation=[{kind="paired"}, {kind="grey"}]'], "pairs are the only task"),
         (['degradation=[{kind="grey"}]', 'objective={kind="sliced"}'], "learns by denoising"),
-        (['parameterization={kind="regression"}'], "needs something to go by"),
-        (['parameterization={kind="edm", residual=true}'], "a residual is one of degraded images"),
+        (['parameterization={kind="regression"}'], "needs a degraded image"),
+        (['parameterization={kind="edm", residual=true}'], "a residual is the difference to"),
         (["data.window=16", "data.crop=32"], "window goes with"),
         (["data.window=16", "data.zoom=[1.0, 0.5]"], "zoom must rise"),
     ],

@@ -8,8 +8,7 @@ from scorefield.model import ScoreModel
 from scorefield.networks import MLP
 from scorefield.objectives import denoising_score_matching, output_weight
 from scorefield.parameterization import EDM, NoisePrediction
-from scorefield.training.losses import image_losses
-from scorefield.training.settings import DenoisingObjective, ExplicitObjective, SlicedObjective
+from scorefield.training.losses import DenoisingObjective, ExplicitObjective, SlicedObjective
 
 
 def points_model(parameterization, seed=0):
@@ -23,13 +22,13 @@ def points_model(parameterization, seed=0):
 @pytest.mark.parametrize(
     "objective",
     [
-        ExplicitObjective(kind="explicit"),
-        SlicedObjective(kind="sliced"),
-        SlicedObjective(kind="sliced", variance_reduced=False),
-        SlicedObjective(kind="sliced", distribution="gaussian", projections=2),
-        SlicedObjective(kind="sliced", distribution="sphere"),
+        ExplicitObjective(),
+        SlicedObjective(),
+        SlicedObjective(variance_reduced=False),
+        SlicedObjective(distribution="gaussian", projections=2),
+        SlicedObjective(distribution="sphere"),
     ],
-    ids=lambda o: "-".join(str(value) for value in o.model_dump().values()),
+    ids=repr,
 )
 def test_every_objective_estimates_the_denoising_loss(objective):
     """E‖σs + n‖²/d = (2σ²/d) E[tr ∇s + ½‖s‖²] + 1: the mean difference on the same noise is 0."""
@@ -38,7 +37,7 @@ def test_every_objective_estimates_the_denoising_loss(objective):
     sigma = torch.full((6000,), 0.7)
     plain = DenoisingObjective(weight="uniform")
     one, other = (
-        image_losses(kind, model, x0, sigma, generator=torch.Generator().manual_seed(2)).detach()
+        kind(model, x0, sigma, generator=torch.Generator().manual_seed(2)).detach()
         for kind in (plain, objective)
     )
     difference = one - other
@@ -54,13 +53,8 @@ def test_denoising_is_the_librarys_with_the_recipes_power_and_weight():
     for p in (1.0, 2.0):
         expected = denoising_score_matching(model, x0, sigma, p=p, generator=torch.Generator().manual_seed(2))
         for weight, factor in (("uniform", 1), ("output", output_weight(model, sigma, p=p))):
-            ours = image_losses(
-                DenoisingObjective(p=p, weight=weight),
-                model,
-                x0,
-                sigma,
-                generator=torch.Generator().manual_seed(2),
-            )
+            objective = DenoisingObjective(p=p, weight=weight)
+            ours = objective(model, x0, sigma, generator=torch.Generator().manual_seed(2))
             torch.testing.assert_close(ours, expected * factor, rtol=1e-6, atol=0)
 
 
@@ -74,9 +68,7 @@ def test_the_weight_of_the_other_objectives_is_the_variance():
     model = ScoreModel(Minus(), NoisePrediction(), shape=(3,))
     x0 = torch.zeros(4, 3)
     sigma = torch.tensor([0.1, 0.5, 1.0, 4.0])
-    made = image_losses(
-        ExplicitObjective(kind="explicit"), model, x0, sigma, generator=torch.Generator().manual_seed(2)
-    )
+    made = ExplicitObjective()(model, x0, sigma, generator=torch.Generator().manual_seed(2))
     n = torch.randn(4, 3, generator=torch.Generator().manual_seed(2))
     scale = 1 / (1 + sigma**2).sqrt()  # noise F(x scale) = σ n scale: s = −n scale, tr ∇s = −3 scale/σ
     expected = 2 * sigma**2 / 3 * (-3 * scale / sigma + (n**2).sum(1) * scale**2 / 2) + 1

@@ -1,5 +1,6 @@
 """Recipes: every mistake names its place; what is written reads back."""
 
+import dataclasses
 import tomllib
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from scorefield import networks, noise_distributions, schedules
 from scorefield.errors import UserError
 from scorefield.training import Recipe, build_model, parse_duration, read_recipe
+from scorefield.training.reading import recipe_from
 
 
 def told(tmp_path, text, overrides=()):
@@ -33,7 +35,7 @@ def told(tmp_path, text, overrides=()):
         ("[noise.distribution]\nkind = 'log-normal'\nmen = 1",
          "mine.toml:3: noise.distribution.men: no such setting. Did you mean `mean`?"),
         ("[noise.distribution]\nkind = 'log-uniform'\nmean = 1",
-         "mine.toml:3: noise.distribution.mean: no such setting. Known: kind."),
+         "mine.toml:3: noise.distribution.mean: no such setting. Known: kind, sigma_max, sigma_min."),
         ("[parameterization]\nkind = 'data'\nsigma_dat = 1",
          "mine.toml:3: parameterization.sigma_dat: no such setting. Known: kind, told."),
         ("[noise]\ndistribution.kind = 'log-norml'",
@@ -84,7 +86,6 @@ def test_an_unknown_key_names_its_line_and_the_nearest_right_one(tmp_path, text,
         ("data", "channels = 5", "channels", "less than or equal to 4"),
         ("network", "widths = [8, 'a']", "widths.1", "valid integer, got 'a'"),
         ("network", "widths = 8", "widths", "list"),
-        ("network", "widths = []", "widths", "at least 1"),
         ("optimizer", "clip = -1", "clip", "greater than or equal to 0"),
         ("optimizer", "eps = 0.0", "eps", "greater than 0"),
         ("average", "decay = 1.0", "decay", "less than 1"),
@@ -108,15 +109,15 @@ def test_an_ill_typed_value_names_its_line_and_itself(tmp_path, section, line, k
         ),
         (
             "[noise]\nsigma_max = 80.0\ndistribution = { kind = 'linear-beta' }",
-            "sigma_max = 80 is not the schedule's own 157.4",
+            "sigma_max = 80 is not the distribution's own 157.4",
         ),
         (
             "[noise]\nsigma_min = 0.1\ndistribution = { kind = 'palette' }",
-            "sigma_min = 0.1 is not the schedule's own 0.001",
+            "sigma_min = 0.1 is not the distribution's own 0.001",
         ),
         ("[data]\nvalue_range = [1, -1]", "must rise"),
-        ("[data]\ncrop = 20\nsize = 28", "size = 28 is more than crop = 20 leaves"),
-        ("[data]\ncrop = 20\nsize = [16, 28]", "size = 28 is more than crop = 20 leaves"),
+        ("[data]\ncrop = 20\nsize = 28", "size = 28 is larger than crop = 20"),
+        ("[data]\ncrop = 20\nsize = [16, 28]", "size = 28 is larger than crop = 20"),
     ],
 )
 def test_values_that_contradict_each_other_are_told(tmp_path, text, complaint):
@@ -143,7 +144,7 @@ def test_an_override_wins_over_the_file_and_the_file_over_the_default(tmp_path):
     assert made.optimizer.batch == 7
     assert made.optimizer.warmup == 5
     assert made.optimizer.clip == Recipe().optimizer.clip
-    assert made.noise_distribution() == noise_distributions.LogNormal(mean=1.0, std=2.5)
+    assert made.noise_levels.distribution == noise_distributions.LogNormal(mean=1.0, std=2.5)
 
 
 def test_a_bare_word_is_a_string_and_anything_else_is_toml():
@@ -195,7 +196,7 @@ def test_the_parts_of_a_duration_add_up(d, h, m, s):
 
 @given(st.floats(1e-6, 1e9), st.floats(1e-8, 10), st.integers(0, 2**63 - 1))
 def test_a_recipe_reads_back_as_it_was_written(tmp_path_factory, seconds, lr, seed):
-    made = Recipe.model_validate({
+    made = recipe_from({
         "training": {"save_every": seconds, "seed": seed},
         "optimizer": {"lr": lr, "betas": (0.5, lr / 11)},
         "data": {"size": (8, 12), "source": 'a "quoted" \\ näme'},
@@ -208,27 +209,27 @@ def test_a_recipe_reads_back_as_it_was_written(tmp_path_factory, seconds, lr, se
 
 def test_the_written_recipe_holds_every_setting():
     written = tomllib.loads(Recipe().to_toml())
-    assert written["optimizer"].keys() == type(Recipe().optimizer).model_fields.keys()
-    assert written.keys() == Recipe.model_fields.keys()
+    assert written["optimizer"].keys() == {f.name for f in dataclasses.fields(Recipe().optimizer)}
+    assert written.keys() == {f.name for f in dataclasses.fields(Recipe)}
 
 
 def test_the_distributions_of_noise_are_those_named():
     ends = {"sigma_min": 0.1, "sigma_max": 10.0}
-    uniform = Recipe.model_validate({"noise": {**ends, "distribution": {"kind": "log-uniform"}}})
-    assert uniform.noise_distribution() == noise_distributions.LogUniform(**ends)
-    levels = Recipe.model_validate({"noise": {**ends, "distribution": {"kind": "levels", "levels": 3}}})
-    assert levels.noise_distribution().sigmas == pytest.approx((10, 1, 0.1))
+    uniform = recipe_from({"noise": {**ends, "distribution": {"kind": "log-uniform"}}})
+    assert uniform.noise_levels.distribution == noise_distributions.LogUniform(**ends)
+    levels = recipe_from({"noise": {**ends, "distribution": {"kind": "levels", "levels": 3}}})
+    assert levels.noise_levels.distribution.sigmas == pytest.approx((10, 1, 0.1))
 
 
 def test_ncsn_without_a_schedule_is_told():
-    with pytest.raises(UserError, match='trains on a schedule. Set kind = "levels"'):
+    with pytest.raises(UserError, match='counts the levels of a schedule. Set kind = "levels"'):
         build_model(read_recipe("default", ["parameterization={kind='ncsn'}"]), (1, 8, 8))
 
 
 def test_tables_for_each_level_need_the_levels_number():
     network = "network={kind='refinenet', width=4}"
     with pytest.raises(
-        UserError, match=r"network.conditional: its tables need a noise level's number.*conditional = f"
+        UserError, match=r"network.conditional: its tables need the index of a noise level.*conditional = f"
     ):
         build_model(read_recipe("default", [network, "parameterization={kind='ncsnv2'}"]), (1, 8, 8))
 
@@ -236,7 +237,7 @@ def test_tables_for_each_level_need_the_levels_number():
 @pytest.mark.parametrize(("value_range", "centre"), [((0.0, 1.0), True), ((-1.0, 1.0), False)])
 @pytest.mark.parametrize(("conditional", "levels"), [(True, 7), (False, None)])
 def test_a_refinenets_levels_follow_the_schedule_and_its_centring_the_values(value_range, centre, conditional, levels):
-    made = Recipe.model_validate({
+    made = recipe_from({
         "data": {"value_range": value_range},
         "network": {"kind": "refinenet", "width": 4, "conditional": conditional},
         "parameterization": {"kind": "ncsn" if conditional else "ncsnv2"},
@@ -245,7 +246,7 @@ def test_a_refinenets_levels_follow_the_schedule_and_its_centring_the_values(val
     model = build_model(made, (1, 8, 8))
     card = networks.to_card(model.network)
     assert (card["kind"], card["levels"], card["centre"], card["width"]) == ("refinenet", levels, centre, 4)
-    assert tuple(model.parameterization.sigmas) == made.noise_distribution().sigmas
+    assert tuple(model.parameterization.sigmas) == made.noise_levels.distribution.sigmas
 
 
 @pytest.mark.parametrize("network", ["{kind='refinenet', width=4, energy=true}", "{widths=[8], energy=true}"])
@@ -269,7 +270,7 @@ def test_an_energys_score_is_the_gradient_of_a_scalar(network):
 )
 def test_a_distribution_with_levels_of_its_own_brings_its_ends(tmp_path, distribution, schedule):
     made = read_recipe("default", ["noise={}", f"noise.distribution={distribution}"])
-    assert made.noise_distribution() == noise_distributions.DiscreteLevels(sigmas=tuple(schedule.tolist()))
+    assert made.noise_levels.distribution.sigmas == tuple(schedule.tolist())
     ends = (made.noise_levels.sigma_max, made.noise_levels.sigma_min)
     assert ends == (float(schedule[0]), float(schedule[-1]))
     model = build_model(made, (1, 8, 8))
@@ -292,6 +293,6 @@ def test_a_network_told_the_index_counts_the_levels_of_its_recipe(kind):
 def test_a_network_told_the_index_without_a_schedule_is_told():
     settings = ["parameterization={kind='noise', told='index'}"]
     with pytest.raises(
-        UserError, match="noise.distribution: the noise parameterization that is told a noise level trains on a"
+        UserError, match="noise.distribution: the noise parameterization counts the levels of a"
     ):
         build_model(read_recipe("default", settings), (1, 8, 8))

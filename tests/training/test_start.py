@@ -8,6 +8,7 @@ from torch import nn
 
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel
+from scorefield.noise_distributions import GeometricLevels
 from scorefield.parameterization import EDM
 from scorefield.training import Trainer, build_model, read_recipe
 from scorefield.training.checks import check_size, inner_precision, with_noise_found
@@ -21,7 +22,7 @@ def test_automatic_noise_is_the_calculators_schedule_in_the_models_units(tmp_pat
     found = propose_schedule(images().images)
     for low, high in ((0.0, 1.0), (-1.0, 1.0)):
         made = with_noise_found(recipe("noise=auto", f"data.value_range=[{low}, {high}]"), images(), None).noise_levels
-        assert made.distribution.kind == "levels"
+        assert isinstance(made.distribution, GeometricLevels)
         assert made.distribution.levels == found.levels
         assert (made.sigma_max, made.sigma_min) == pytest.approx(
             (found.sigma_max * (high - low), found.sigma_min * (high - low))
@@ -37,7 +38,7 @@ def test_the_run_keeps_the_noise_levels_that_it_found(tmp_path):
     again = Trainer(recipe(*settings), out=tmp_path / "run", data=images(), resume=True)
     assert again.step == 1
     assert again.recipe.noise == written.noise
-    assert torch.allclose(again.model.schedule, torch.tensor(written.noise_distribution().sigmas))
+    assert torch.allclose(again.model.schedule, torch.tensor(written.noise_levels.distribution.sigmas))
 
 
 def test_noise_that_is_still_to_be_found_builds_no_model():

@@ -19,7 +19,7 @@ References:
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +98,7 @@ class RefineNet(nn.Module):
         source_channels: int = 0,
         width: int = 128,
         levels: int | None = 10,
-        form: str = "small",
+        form: Literal["small", "deeper", "deepest"] = "small",
         means: bool = True,
         centre: bool = True,
     ) -> None:

@@ -118,7 +118,10 @@ class _Reader:
             ),
             "network": self._choice(NETWORKS, settings.get("network", {}), ("network",), usual="unet"),
             "parameterization": self._choice(
-                PARAMETERIZATIONS, settings.get("parameterization", {"kind": "edm"}), ("parameterization",)
+                PARAMETERIZATIONS,
+                settings.get("parameterization", {"kind": "edm"}),
+                ("parameterization",),
+                derived=("sigmas",),  # from `noise`
             ),
             "noise": "auto" if noise == "auto" else self.noise(noise),
             "objective": self._choice(OBJECTIVES, settings.get("objective", {}), ("objective",), usual="denoising"),
@@ -162,6 +165,7 @@ class _Reader:
         usual: str | None = None,
         inherit: Mapping[str, Any] | None = None,
         beside: Sequence[str] = (),
+        derived: Sequence[str] = (),
     ) -> Any:
         """The dataclass that `kind` names.
 
@@ -172,6 +176,7 @@ class _Reader:
             usual: the kind of a section without; None for sections that must say it.
             inherit: settings of other sections, for those classes that have a field of the name.
             beside: further keys that the section may hold.
+            derived: fields that the section may not hold.
         """
         given = self._table(settings, keys)
         kind: Any = given.pop("kind", usual)
@@ -180,8 +185,8 @@ class _Reader:
         if kind not in kinds:
             raise self._error((*keys, "kind"), f"no such kind {kind!r}.", did_you_mean(str(kind), kinds), keys)
         cls = kinds[kind]
-        names = {f.name for f in fields(cls) if f.init} - {"kind"}
-        self._known(given, [*names, *beside, "kind"] if not names else [*names, *beside], keys)
+        names = {f.name for f in fields(cls) if f.init} - {"kind", *derived}
+        self._known(given, [*names, *beside, "kind"], keys)
         inherited = {name: value for name, value in (inherit or {}).items() if name in names}
         return self._section(cls, {**inherited, **given}, keys)
 

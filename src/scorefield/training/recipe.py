@@ -120,15 +120,15 @@ class Recipe:
         ValueError: sections that contradict each other.
     """
 
-    data: Data = Data()
+    data: Data = field(default_factory=Data)
     degradation: tuple[Task, ...] = ()
     network: NetworkSettings = field(default_factory=NETWORKS["unet"])
-    parameterization: Parameterization = EDM()
-    noise: Noise | Literal["auto"] = Noise()
-    objective: Objective = DenoisingObjective()
-    optimizer: Optimizer = Optimizer()
-    average: Average = Average()
-    training: Training = Training()
+    parameterization: Parameterization = field(default_factory=EDM)
+    noise: Noise | Literal["auto"] = field(default_factory=Noise)
+    objective: Objective = field(default_factory=DenoisingObjective)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    average: Average = field(default_factory=Average)
+    training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
         if self.paired and len(self.degradation) > 1:
