@@ -7,7 +7,7 @@ from torch import nn
 from oracles import ramp
 from scorefield import checkpoint
 from scorefield.condition import Condition
-from scorefield.data.crops import open_windows
+from scorefield.data.crops import open_crops
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel
 from scorefield.objectives import denoising_score_matching
@@ -26,7 +26,7 @@ SMALL = ("network.widths=[8, 8]", "data.window=16", "data.channels=3")
 def photographs(tmp_path):
     for name in "ab":
         ramp(tmp_path / "photos" / f"{name}.png", 60, 50)
-    return open_windows(tmp_path / "photos", 16, zoom=(0.5, 1.0))
+    return open_crops(tmp_path / "photos", 16, zoom=(0.5, 1.0))
 
 
 def feed(*settings, data=None):

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from scorefield.data.crops import Windows, open_windows
+from scorefield.data.crops import RandomCrops, open_crops
 from scorefield.data.datasets import open_images
 from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
@@ -94,7 +94,7 @@ class DatasetImages:
         return int(item[1])
 
 
-TrainingData = ImageSet | Windows | DatasetImages
+TrainingData = ImageSet | RandomCrops | DatasetImages
 """What a Trainer draws batches from."""
 
 DataSource = TrainingData | Dataset[Any] | Tensor | str | Path
@@ -114,7 +114,7 @@ def open_data(data: DataSource | None, recipe: Recipe) -> TrainingData:
     """
     if data is None or isinstance(data, str | Path):
         return open_recipe_data(recipe, source=None if data is None else str(data))
-    if isinstance(data, ImageSet | Windows | DatasetImages):
+    if isinstance(data, ImageSet | RandomCrops | DatasetImages):
         return data
     if not isinstance(data, Tensor):
         return DatasetImages(data, labels=recipe.data.labels)
@@ -129,7 +129,7 @@ def open_data(data: DataSource | None, recipe: Recipe) -> TrainingData:
 
 def open_recipe_data(
     recipe: Recipe, track: Callable[[int, int], None] | None = None, *, source: str | None = None
-) -> ImageSet | Windows:
+) -> ImageSet | RandomCrops:
     """The training images that a recipe names.
 
     Args:
@@ -147,7 +147,7 @@ def open_recipe_data(
         if recipe.paired:
             raise UserError("data.window", "pairs are cut into windows.", "Set the side of one, e.g. 64.")
         return open_images(source, size=data.size, crop=data.crop, channels=data.channels, track=track)
-    return open_windows(
+    return open_crops(
         source,
         data.window,
         zoom=data.zoom,
