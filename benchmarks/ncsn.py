@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scorefield import schedules
 from scorefield.hub.load import preferred_precision
 from scorefield.kernels.malloc import keep_freed
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks import RefineNet
 from scorefield.objectives import denoising_score_matching
 from scorefield.parameterization import NCSN
@@ -156,7 +156,9 @@ def ours() -> ScoreModel:
     torch.manual_seed(0)
     network = RefineNet(channels=1, width=64, levels=len(SIGMAS))
     parameterization = NCSN(sigmas=tuple(SIGMAS.tolist()))
-    return ScoreModel(network, parameterization, shape=(1, 28, 28), value_range=(0, 1), sigma_range=(0.01, 1))
+    return ScoreModel(
+        network, parameterization, ModelSpec(shape=(1, 28, 28), value_range=(0, 1), sigma_range=(0.01, 1))
+    )
 
 
 def their_training(
@@ -179,8 +181,7 @@ def their_training(
 
 def our_training(images: Tensor, precision: torch.dtype) -> Callable[[], None]:
     """One step of ours: the same objective, per pixel and twice theirs, and Adam as `Trainer` runs it."""
-    model, generator = ours(), torch.Generator().manual_seed(0)
-    model.precision = precision
+    model, generator = ours().with_precision(precision), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.999), fused=True)
 
     def step() -> None:
@@ -209,8 +210,7 @@ def their_sampling(network: nn.Module, images: Tensor, precision: torch.dtype) -
 
 def our_sampling(images: Tensor, precision: torch.dtype) -> Callable[[], None]:
     """One update of ours on the same noise level."""
-    model, generator = ours().eval(), torch.Generator().manual_seed(0)
-    model.precision = precision
+    model, generator = ours().eval().with_precision(precision), torch.Generator().manual_seed(0)
     sigma = SIGMAS[len(SIGMAS) // 2][None]
 
     def update() -> None:

@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from scorefield import objectives
-from scorefield.model import ScoreField, ScoreModel
+from scorefield.model import ModelSpec, ScoreModel, ScoreNetwork
 from scorefield.networks import MLP, Energy
 from scorefield.training import build_model, read_recipe
 
 
 def run() -> dict[str, Any]:
     """The exact trace of points and images, of a score and an energy, in evaluation and in training."""
-    points = ScoreField(MLP(features=16, width=128, activation="softplus"))
+    points = ScoreNetwork(MLP(features=16, width=128, activation="softplus"))
     recipe = read_recipe("default", ["network.widths=[16, 32]"])
     images = build_model(recipe, (1, 8, 8))
-    energy = ScoreModel(Energy(images.network), images.parameterization, shape=images.shape)
+    energy = ScoreModel(Energy(images.network), images.parameterization, ModelSpec(shape=images.shape))
     x = torch.randn(8, 1, 8, 8)
     return {
         "points, D = 16, batch 128": exact(points, torch.randn(128, 16)),

@@ -33,11 +33,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scorefield import degradations, noise_distributions
-from scorefield.condition import Condition
 from scorefield.degradations import DegradationFamily, shown
 from scorefield.kernels.malloc import keep_freed
 from scorefield.kernels.prepacked import ready
-from scorefield.model import ScoreModel
+from scorefield.model import Condition
 from scorefield.networks import UNet
 from scorefield.objectives import denoising_score_matching
 from scorefield.training import read_recipe
@@ -238,8 +237,8 @@ def _step_seconds(side: int, batch: int, steps: int = 6) -> float:
     """Of training, for one image."""
     keep_freed()
     recipe = read_recipe("palette-small")
-    model: ScoreModel = build_model(recipe, (3, side, side))
-    model.precision = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    precision = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    model = build_model(recipe, (3, side, side)).with_precision(precision)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     generator = torch.Generator().manual_seed(0)
     x0 = torch.rand(batch, 3, side, side)

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from scorefield.distributions import GaussianMixture
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM
 
@@ -97,7 +97,9 @@ class ExactNetwork(nn.Module):
 
 
 def exact_model(mixture, shape=(1, 1, 2)):
-    return ScoreModel(ExactNetwork(mixture), EDM(sigma_data=1.0), shape=shape, sigma_range=(0.002, 80.0)).eval()
+    return ScoreModel(
+        ExactNetwork(mixture), EDM(sigma_data=1.0), ModelSpec(shape=shape, sigma_range=(0.002, 80.0))
+    ).eval()
 
 
 def lively(network, *, seed=0, spread=0.1):
@@ -113,7 +115,7 @@ def tiny_model(channels=1, *, size=8, value_range=(-1.0, 1.0)):
     """A small untrained U-Net model that depends on its input and its label."""
     torch.manual_seed(0)
     network = lively(UNet(channels=channels, widths=(8, 8)))
-    return ScoreModel(network, EDM(), shape=(channels, size, size), value_range=value_range).eval()
+    return ScoreModel(network, EDM(), ModelSpec(shape=(channels, size, size), value_range=value_range)).eval()
 
 
 def ramp(path, width, height):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from oracles import lively, seeded, tiny_model
 from scorefield import checkpoint
 from scorefield.errors import UserError
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import MLP, UNet
 from scorefield.parameterization import EDM, NCSN
 
@@ -47,15 +47,29 @@ def test_what_was_saved_gives_the_same_bytes_when_loaded(saved):
 def test_a_model_keeps_all_that_its_card_tells(tmp_path):
     network = lively(UNet(channels=3, widths=(8,), source_channels=2, patch=2))
     family = NCSN(sigmas=(2.0, 0.1))
-    model = ScoreModel(network, family, shape=(3, 5, 7), value_range=(0.0, 1.0), sigma_range=(0.1, 2.0))
+    model = ScoreModel(network, family, ModelSpec(shape=(3, 5, 7), value_range=(0.0, 1.0), sigma_range=(0.1, 2.0)))
     again = checkpoint.load(checkpoint.save(model, tmp_path / "m.safetensors"))
     assert again.parameterization == family
     assert (again.shape, again.value_range, again.sigma_range) == ((3, 5, 7), (0.0, 1.0), (0.1, 2.0))
+    assert again.spec == model.spec
     assert again.network.settings == network.settings
 
 
+def test_a_conditional_models_card_says_what_it_restores(tmp_path):
+    known = RestorationSpec(tasks=("dejpeg", "inpaint"), hole_fill="smooth", steps=2, max_jpeg_quality=50)
+    spec = ModelSpec(shape=(2,), restoration=known)
+    model = ScoreModel(MLP(features=2, width=8), EDM(), spec)
+    assert checkpoint.load(checkpoint.save(model, tmp_path / "m.safetensors")).spec == spec
+
+
+def test_a_spec_with_an_unknown_entry_is_refused(saved):
+    with_card(saved, lambda card: card["spec"].update(depth=3))
+    with pytest.raises(UserError, match=r"its card's spec does not fit: .*'depth'"):
+        checkpoint.load(saved)
+
+
 def test_a_network_for_points_is_saved_as_well(tmp_path):
-    model = ScoreModel(MLP(features=2, width=8), EDM(), shape=(2,))
+    model = ScoreModel(MLP(features=2, width=8), EDM(), ModelSpec(shape=(2,)))
     again = checkpoint.load(checkpoint.save(model, tmp_path / "m.safetensors"))
     x = torch.ones(3, 2)
     assert torch.equal(model(x, torch.ones(3)), again(x, torch.ones(3)))
@@ -116,8 +130,8 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_card_of_another_version_is_refused(saved):
-    with_card(saved, lambda card: card.update(version=2))
-    with pytest.raises(UserError, match="version 2, this program reads 1"):
+    with_card(saved, lambda card: card.update(version=1))
+    with pytest.raises(UserError, match="version 1, this program reads 2"):
         checkpoint.load(saved)
 
 
@@ -149,7 +163,7 @@ def test_missing_and_left_over_weights_are_named(saved, change, told):
 
 
 def test_a_network_of_no_known_kind_is_not_saved(tmp_path):
-    model = ScoreModel(torch.nn.Linear(2, 2), EDM(), shape=(2,))
+    model = ScoreModel(torch.nn.Linear(2, 2), EDM(), ModelSpec(shape=(2,)))
     with pytest.raises(UserError, match="network"):
         checkpoint.save(model, tmp_path / "m.safetensors")
     assert list(tmp_path.iterdir()) == []

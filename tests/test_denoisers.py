@@ -11,7 +11,7 @@ from oracles import Counting, Gaussian, float64_mixture, lively, seeded
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
 from scorefield.guidance import Clamped, Guided, class_rows, conditioned
-from scorefield.model import Condition, ScoreModel, expand, noise, score
+from scorefield.model import Condition, ModelSpec, ScoreModel, expand, noise, score
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM
 from scorefield.samplers import Heun
@@ -144,7 +144,7 @@ def class_model(classes=3, *, source_channels=0):
     network = lively(UNet(channels=1, widths=(8, 8), classes=classes, source_channels=source_channels))
     widths = Widths([])
     network.register_forward_pre_hook(lambda module, args: widths.seen.append(len(args[0])))
-    model = ScoreModel(network, EDM(), shape=(1, 8, 8)).eval()
+    model = ScoreModel(network, EDM(), ModelSpec(shape=(1, 8, 8))).eval()
     return model, widths
 
 
@@ -275,7 +275,7 @@ def test_classes_of_another_number_or_out_of_range_are_told(classes, words):
 def test_a_network_without_classes_says_so():
     x, sigma, classes = batch()
     for network in (Plain(), lively(UNet(channels=1, widths=(8,)))):
-        model = ScoreModel(network, EDM(), shape=(1, 8, 8))
+        model = ScoreModel(network, EDM(), ModelSpec(shape=(1, 8, 8)))
         assert model.classes == 0
         with pytest.raises(UserError, match="this model was trained without class labels"):
             model(x, sigma, Condition(classes=classes))

@@ -1,4 +1,4 @@
-"""A score model: precision, conditions, and the three clothes of the score."""
+"""A score model: precision, conditions, and the three forms of the score."""
 
 import pytest
 import torch
@@ -9,11 +9,13 @@ from scorefield.errors import UserError
 from scorefield.model import (
     Condition,
     HasLogDensity,
+    ModelSpec,
     PredictsScore,
-    ScoreField,
     ScoreModel,
+    ScoreNetwork,
     check_sigmas,
     expand,
+    in_float32,
     noise,
     score,
 )
@@ -45,7 +47,7 @@ class Spy(nn.Module):
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_half_precision_stays_inside_the_network(precision):
     spy = Spy()
-    model = ScoreModel(spy, EDM(), shape=(1, 4, 4), precision=precision)
+    model = ScoreModel(spy, EDM(), ModelSpec(shape=(1, 4, 4)), precision=precision)
     x = torch.randn(2, 1, 4, 4, generator=seeded())
     for function in (model, model.noise):
         assert function(x, torch.tensor([0.1, 2.0])).dtype == torch.float32
@@ -53,7 +55,7 @@ def test_half_precision_stays_inside_the_network(precision):
 
 
 def test_in_half_precision_the_skip_still_carries_every_bit():
-    model = ScoreModel(Answers(torch.zeros(1, 1, 1, 2)), EDM(), shape=(1, 1, 2), precision=torch.bfloat16)
+    model = ScoreModel(Answers(torch.zeros(1, 1, 1, 2)), EDM(), ModelSpec(shape=(1, 1, 2)), precision=torch.bfloat16)
     x, sigma = torch.tensor([[[[0.123456789, -7.654321]]]]), torch.tensor([0.01])
     torch.testing.assert_close(model(x, sigma), x * 0.25 / (0.25 + 1e-4), rtol=2e-7, atol=0)
 
@@ -64,9 +66,19 @@ def test_the_precisions_agree(precision):
     x, sigma = torch.randn(3, 1, 8, 8, generator=seeded()), torch.tensor([0.05, 0.5, 5.0])
     with torch.no_grad():
         exact = model(x, sigma)
-        model.precision = precision
         atol = 0 if precision == torch.float32 else 0.05
-        torch.testing.assert_close(model(x, sigma), exact, rtol=0, atol=atol)  # measured 0.02
+        torch.testing.assert_close(model.with_precision(precision)(x, sigma), exact, rtol=0, atol=atol)  # measured 0.02
+
+
+def test_another_precision_shares_the_network_and_leaves_the_model_as_it_is():
+    model = tiny_model()
+    half = model.with_precision(torch.bfloat16)
+    assert (model.precision, half.precision) == (torch.float32, torch.bfloat16)
+    assert half.network is model.network and half.spec is model.spec and not half.training
+    given = half.given(Condition(source=torch.zeros(1, 1, 8, 8)))
+    assert in_float32(given).model.precision == torch.float32
+    assert in_float32(given).condition is given.condition
+    assert given.model.precision == torch.bfloat16
 
 
 def test_denoised_and_noise_make_up_the_image():
@@ -87,7 +99,7 @@ def test_noise_and_score_of_a_plain_function():
 
 def test_noise_and_score_of_a_model_take_no_detour():
     output = torch.randn(2, 1, 2, 2, generator=seeded())
-    model = ScoreModel(Answers(output), NoisePrediction(), shape=(1, 2, 2))
+    model = ScoreModel(Answers(output), NoisePrediction(), ModelSpec(shape=(1, 2, 2)))
     x, sigma = 1e6 * torch.ones(2, 1, 2, 2), torch.tensor([1e-3, 1.0])
     assert torch.equal(noise(model, x, sigma), output)
     assert torch.equal(score(model, x, sigma), -output / expand(sigma, x))
@@ -102,7 +114,7 @@ def condition(mask=True):
 def test_known_pixels_reach_the_network_clean_after_the_input_scaling():
     network, given = Answers(torch.zeros(2, 1, 4, 4)), condition()
     x, sigma = 50 * torch.randn(2, 1, 4, 4, generator=seeded()), torch.tensor([3.0, 80.0])
-    ScoreModel(network, NoisePrediction(), shape=(1, 4, 4))(x, sigma, given)
+    ScoreModel(network, NoisePrediction(), ModelSpec(shape=(1, 4, 4)))(x, sigma, given)
     shown, _, source = network.shown
     hole = given.mask.bool()
     assert torch.equal(shown[~hole], given.source[~hole])
@@ -113,7 +125,7 @@ def test_known_pixels_reach_the_network_clean_after_the_input_scaling():
 def test_without_a_mask_the_image_is_shown_as_it_is():
     network = Answers(torch.zeros(2, 1, 4, 4))
     x = torch.randn(2, 1, 4, 4, generator=seeded())
-    ScoreModel(network, DataPrediction(), shape=(1, 4, 4))(x, torch.full((2,), 1e-9), condition(mask=False))
+    ScoreModel(network, DataPrediction(), ModelSpec(shape=(1, 4, 4)))(x, torch.full((2,), 1e-9), condition(mask=False))
     assert torch.equal(network.shown[0], x)
 
 
@@ -121,7 +133,9 @@ def test_without_a_mask_the_image_is_shown_as_it_is():
 def test_a_residual_of_which_nothing_is_learned_yet_is_the_linear_posterior(seen):
     """For x0 = y + r, r ~ N(0, s²): E[x0 | x, y] = y + s²/(s² + σ²) (x − y), where the network gives 0."""
     s, y = 0.2, torch.randn(3, 1, 2, 2, generator=seeded(1))
-    model = ScoreModel(Answers(torch.zeros(3, 1, 2, 2)), EDM(sigma_data=s, input=seen, residual=True), shape=(1, 2, 2))
+    model = ScoreModel(
+        Answers(torch.zeros(3, 1, 2, 2)), EDM(sigma_data=s, input=seen, residual=True), ModelSpec(shape=(1, 2, 2))
+    )
     x, sigma = torch.randn(3, 1, 2, 2, generator=seeded(2)), torch.tensor([0.01, 0.2, 5.0])
     weight = expand(s**2 / (s**2 + sigma**2), x)
     given = model.given(Condition(source=y))
@@ -131,7 +145,7 @@ def test_a_residual_of_which_nothing_is_learned_yet_is_the_linear_posterior(seen
 
 def test_the_network_of_a_residual_sees_what_is_left_to_add_and_known_pixels_clean():
     network = Answers(torch.ones(1, 1, 1, 2))
-    model = ScoreModel(network, EDM(sigma_data=0.2, residual=True), shape=(1, 1, 2))
+    model = ScoreModel(network, EDM(sigma_data=0.2, residual=True), ModelSpec(shape=(1, 1, 2)))
     x, y = torch.tensor([[[[0.5, 0.7]]]]), torch.tensor([[[[0.1, 0.3]]]])
     sigma = torch.tensor([0.2])
     condition = Condition(source=y, mask=torch.tensor([[[[1.0, 0.0]]]]))
@@ -141,7 +155,7 @@ def test_the_network_of_a_residual_sees_what_is_left_to_add_and_known_pixels_cle
 
 
 def test_a_regression_may_learn_the_residual():
-    model = ScoreModel(Answers(torch.full((1, 1, 1, 2), 0.25)), Regression(residual=True), shape=(1, 1, 2))
+    model = ScoreModel(Answers(torch.full((1, 1, 1, 2), 0.25)), Regression(residual=True), ModelSpec(shape=(1, 1, 2)))
     x, y, sigma = torch.tensor([[[[9.0, -9.0]]]]), torch.tensor([[[[0.1, 0.3]]]]), torch.tensor([2.0])
     given = model.given(Condition(source=y))
     torch.testing.assert_close(given(x, sigma), y + 0.25)
@@ -151,7 +165,7 @@ def test_a_regression_may_learn_the_residual():
 def test_a_model_given_a_condition_is_the_model_with_that_condition():
     torch.manual_seed(0)
     network = lively(UNet(channels=1, source_channels=1, widths=(8,)))
-    model = ScoreModel(network, EDM(), shape=(1, 4, 4))
+    model = ScoreModel(network, EDM(), ModelSpec(shape=(1, 4, 4)))
     x, sigma = torch.randn(2, 1, 4, 4, generator=seeded()), torch.tensor([0.3, 3.0])
     known = condition()
     other = Condition(source=known.source + 1, mask=known.mask)
@@ -197,7 +211,7 @@ FAMILIES = [
 @pytest.mark.parametrize("form", ["inner", "distance"])
 @pytest.mark.parametrize("family", FAMILIES, ids=[f.kind for f in FAMILIES])
 def test_the_score_is_the_slope_of_the_log_density(family, form):
-    model = ScoreModel(Energy(Told(), form=form), family, shape=(3,))
+    model = ScoreModel(Energy(Told(), form=form), family, ModelSpec(shape=(3,)))
     x = torch.randn(4, 3, generator=seeded(), dtype=torch.float64)
     sigma, h = torch.tensor([0.1, 0.5, 2.0, 6.0], dtype=torch.float64), 1e-5
     found = score(model, x, sigma).detach()
@@ -209,12 +223,12 @@ def test_the_score_is_the_slope_of_the_log_density(family, form):
 
 
 def test_a_density_of_images_is_one_number_each():
-    model = ScoreModel(lively(Energy(UNet(channels=1, widths=(8,)))), EDM(), shape=(1, 4, 4))
+    model = ScoreModel(lively(Energy(UNet(channels=1, widths=(8,)))), EDM(), ModelSpec(shape=(1, 4, 4)))
     x, sigma = torch.randn(3, 1, 4, 4, generator=seeded()), torch.tensor([0.1, 1.0, 9.0])
     assert model.log_density(x, sigma).shape == (3,)
 
 
-@pytest.mark.parametrize("model", [tiny_model(), ScoreField(MLP(features=2, width=8))], ids=["model", "field"])
+@pytest.mark.parametrize("model", [tiny_model(), ScoreNetwork(MLP(features=2, width=8))], ids=["model", "field"])
 def test_a_score_without_an_energy_has_no_density(model):
     with pytest.raises(UserError, match="no density"):
         model.log_density(torch.zeros(1, *getattr(model, "shape", (2,))), torch.ones(1))
@@ -222,7 +236,7 @@ def test_a_score_without_an_energy_has_no_density(model):
 
 def test_a_score_field_is_its_network_whatever_the_level():
     network = Answers(torch.randn(2, 3, generator=seeded()))
-    field, x = ScoreField(network), torch.randn(2, 3, generator=seeded(1))
+    field, x = ScoreNetwork(network), torch.randn(2, 3, generator=seeded(1))
     for sigma in (torch.tensor([0.0, 0.0]), torch.tensor([0.5, 2.0])):
         s = sigma[:, None]
         assert torch.equal(score(field, x, sigma), network.output)
@@ -233,7 +247,7 @@ def test_a_score_field_is_its_network_whatever_the_level():
 
 
 def test_the_density_of_a_score_field_is_minus_its_energy():
-    field, x = ScoreField(Energy(Told())), torch.randn(2, 3, generator=seeded(), dtype=torch.float64)
+    field, x = ScoreNetwork(Energy(Told())), torch.randn(2, 3, generator=seeded(), dtype=torch.float64)
     zero = torch.zeros(2, dtype=torch.float64)
     assert torch.equal(field.log_density(x, zero), -field.network.energy(x, zero))
 

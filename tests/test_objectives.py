@@ -7,7 +7,7 @@ import torch
 
 from oracles import Answers, Gaussian, float32_mixture, seeded
 from scorefield.errors import UserError
-from scorefield.model import Condition, ScoreModel
+from scorefield.model import Condition, ModelSpec, ScoreModel
 from scorefield.objectives import denoising_score_matching, output_weight, schedule_score_matching
 from scorefield.parameterization import (
     EDM,
@@ -119,7 +119,7 @@ def test_one_seed_gives_one_value():
 def test_a_condition_reaches_the_model():
     network = Answers(torch.zeros(2, 1, 3, 3))
     source = torch.ones(2, 1, 3, 3)
-    model = ScoreModel(network, EDM(), shape=(1, 3, 3))
+    model = ScoreModel(network, EDM(), ModelSpec(shape=(1, 3, 3)))
     denoising_score_matching(
         model, torch.zeros(2, 1, 3, 3), torch.ones(2), condition=Condition(source=source), generator=seeded()
     )
@@ -139,7 +139,7 @@ WEIGHTS = [
 
 @pytest.mark.parametrize(("family", "expected"), WEIGHTS, ids=[w[0].kind for w in WEIGHTS])
 def test_output_weight_is_its_closed_form(family, expected):
-    model = ScoreModel(torch.nn.Identity(), family, shape=(1, 2, 2))
+    model = ScoreModel(torch.nn.Identity(), family, ModelSpec(shape=(1, 2, 2)))
     torch.testing.assert_close(output_weight(model, SIGMAS), expected, rtol=1e-5, atol=0)
     torch.testing.assert_close(output_weight(model, SIGMAS, p=1), expected.sqrt(), rtol=1e-5, atol=0)
 
@@ -153,7 +153,7 @@ def test_weighted_loss_counts_the_error_of_the_raw_output(family):
     skip, out = c.skip.reshape(-1, 1, 1, 1), c.out.reshape(-1, 1, 1, 1)
     s = sigma.double().reshape(-1, 1, 1, 1)
     target = ((1 - skip) * x0.double() - skip * s * n.double()) / out
-    model = ScoreModel(Answers((target + 2).float()), family, shape=(1, 2, 2))
+    model = ScoreModel(Answers((target + 2).float()), family, ModelSpec(shape=(1, 2, 2)))
     losses = denoising_score_matching(model, x0, sigma, generator=seeded(5))
     known = (sigma > 0.02) & (sigma < 50)  # beyond, the sum x0 + σn has rounded one of its terms away
     torch.testing.assert_close(

@@ -12,7 +12,7 @@ import torch
 
 from oracles import Answers, float64_mixture, lively, seeded
 from scorefield.errors import UserError
-from scorefield.model import ScoreModel, score
+from scorefield.model import ModelSpec, ScoreModel, score
 from scorefield.networks import UNet
 from scorefield.parameterization import (
     EDM,
@@ -74,7 +74,7 @@ def exact_output(family, x, sigma, denoised, noise):
 def test_denoised_and_noise_are_exact_at_every_sigma_in_float32(family):
     x, sigma, denoised, noise = truth()
     output = exact_output(family, x, sigma, denoised, noise).float().reshape(-1, 2)
-    model = ScoreModel(Answers(output), family, shape=(2,))
+    model = ScoreModel(Answers(output), family, ModelSpec(shape=(2,)))
     flat, levels = x.float().reshape(-1, 2), sigma.float().flatten()
     denoised_error = (model(flat, levels).double().reshape(x.shape) - denoised).abs()
     noise_error = (model.noise(flat, levels).double().reshape(x.shape) - noise).abs()
@@ -94,7 +94,7 @@ def test_denoised_and_noise_are_exact_at_every_sigma_in_float32(family):
 def test_noise_at_the_smallest_sigma_is_better_than_the_naive_difference(family):
     x, sigma, denoised, noise = (t[-1] for t in truth())
     output = exact_output(family, x, sigma, denoised, noise).float()
-    model = ScoreModel(Answers(output), family, shape=(2,))
+    model = ScoreModel(Answers(output), family, ModelSpec(shape=(2,)))
     level = sigma.float()
 
     def error(estimate):
@@ -137,7 +137,7 @@ def test_coefficients_in_float32_are_good_to_a_few_roundings(family):
 def test_the_network_is_shown_the_scaled_image_and_the_label(family):
     network = Answers(torch.zeros(3, 2))
     x, sigma = torch.tensor([[1.0, -2.0]] * 3), torch.tensor([0.5, 1.0, 4.0])
-    ScoreModel(network, family, shape=(2,))(x, sigma)
+    ScoreModel(network, family, ModelSpec(shape=(2,)))(x, sigma)
     c, (shown, label, source) = family(sigma), network.shown
     assert torch.equal(shown, c.scale[:, None] * x) and torch.equal(label, c.label) and source is None
 
@@ -185,7 +185,7 @@ def test_edm_keeps_input_and_target_at_unit_variance():
 def test_a_network_that_gives_what_its_paper_asks_for_gives_back_the_image(family, target):
     x0, n = torch.tensor([[0.3, -0.9]]), torch.tensor([[1.2, 0.4]])
     for sigma in (0.5, 2.0):
-        model = ScoreModel(Answers(target(x0, n, sigma)), family, shape=(2,))
+        model = ScoreModel(Answers(target(x0, n, sigma)), family, ModelSpec(shape=(2,)))
         torch.testing.assert_close(model(x0 + sigma * n, torch.tensor([sigma])), x0)
         torch.testing.assert_close(model.noise(x0 + sigma * n, torch.tensor([sigma])), n)
 
@@ -211,7 +211,7 @@ class GaussianOnLevels(torch.nn.Module):
 def test_between_levels_ncsn_keeps_the_nearest_levels_noise(spread, off):
     # at σ = c σ_i the noise is (s² + c²σ_i²)/(c (s² + σ_i²)) of the truth; by its score, c times it
     schedule = (1.7, 1.0, 0.6)
-    model = ScoreModel(GaussianOnLevels(schedule, spread), NCSN(sigmas=schedule), shape=(1,))
+    model = ScoreModel(GaussianOnLevels(schedule, spread), NCSN(sigmas=schedule), ModelSpec(shape=(1,)))
     x, sigma = torch.linspace(-3, 3, 7)[:, None], torch.full((7,), off)
     truth = sigma[:, None] * x / (spread**2 + off**2)
     share = (spread**2 + off**2) / (off * (spread**2 + 1))
@@ -296,9 +296,9 @@ def test_a_card_from_before_labels_could_be_chosen_is_told_gamma(kind):
     sigmas = [2.0, 1.0]
     again = from_card({"kind": kind.kind, "told": "index", "sigmas": sigmas})
     assert again == kind(told="index", sigmas=tuple(sigmas))
-    model = ScoreModel(Answers(torch.zeros(1, 2)), again, shape=(2,))
+    model = ScoreModel(Answers(torch.zeros(1, 2)), again, ModelSpec(shape=(2,)))
     assert model.schedule.tolist() == sigmas
-    assert ScoreModel(Answers(torch.zeros(1, 2)), kind(), shape=(2,)).schedule is None
+    assert ScoreModel(Answers(torch.zeros(1, 2)), kind(), ModelSpec(shape=(2,))).schedule is None
 
 
 class SeenAsVE(torch.nn.Module):
@@ -332,7 +332,7 @@ def views():
         by_sigma = SeenAsVE(network, lambda label: label, label_of)
         by_place = SeenAsVE(network, lambda label: schedule[label.long()], label_of)
         yield [
-            ScoreModel(part, family, shape=(1, 8, 8)).eval()
+            ScoreModel(part, family, ModelSpec(shape=(1, 8, 8))).eval()
             for part, family in [
                 (network, vp_view),
                 (by_sigma, ScorePrediction()),

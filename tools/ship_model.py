@@ -4,6 +4,7 @@ python tools/ship_model.py RUN NAME --about "â€¦" --licence MIT --measures "FD â
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,14 +26,19 @@ def main() -> None:
     parser.add_argument("--limits", default="It knows nothing but images like those it was trained on.")
     parser.add_argument("--half", action="store_true", help="weights of 16 bits: half the size of the file")
     parser.add_argument("--steps", type=int, help="with which it restores best")
-    parser.add_argument("--jpeg-up-to", type=int, help="quality of JPEG files beyond which it does harm")
+    parser.add_argument("--max-jpeg-quality", type=int, help="quality of JPEG files beyond which it does harm")
     args = parser.parse_args()
     path = find(args.run)
     notes = checkpoint.read_card(path)["notes"]
     told = {key: getattr(args, key) for key in ("about", "licence", "measures", "limits")}
     model = checkpoint.load(path)
-    model.steps = args.steps or model.steps
-    model.jpeg_up_to = args.jpeg_up_to or model.jpeg_up_to
+    if (known := model.spec.restoration) is not None:
+        known = replace(
+            known,
+            steps=args.steps or known.steps,
+            max_jpeg_quality=args.max_jpeg_quality or known.max_jpeg_quality,
+        )
+        model.spec = replace(model.spec, restoration=known)
     dtype = torch.float16 if args.half else None
     shipped = MODELS / f"{args.name}.safetensors"
     print(checkpoint.save(model, shipped, notes=told | notes, dtype=dtype))

@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # the same names, for type checkers; a test compares the two
     from scorefield.errors import UserError as UserError
     from scorefield.hub import load as load
     from scorefield.model import (
-        Condition as Condition, ScoreField as ScoreField, ScoreModel as ScoreModel, score
-        as score,
+        Condition as Condition, ModelSpec as ModelSpec, RestorationSpec as RestorationSpec,
+        ScoreModel as ScoreModel, ScoreNetwork as ScoreNetwork, score as score,
     )
     from scorefield.restoration import restore as restore
     from scorefield.samplers import sample as sample
@@ -50,7 +50,7 @@ _PUBLIC = {
         "data": "grid open_images save_images to_float to_uint8",
         "errors": "UserError",
         "hub": "load",
-        "model": "Condition ScoreField ScoreModel score",
+        "model": "Condition ModelSpec RestorationSpec ScoreModel ScoreNetwork score",
         "restoration": "restore",
         "samplers": "sample",
         "training": "Recipe Trainer",

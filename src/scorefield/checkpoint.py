@@ -6,6 +6,7 @@ of σ, and notes on how it came to be. It lies in the same file as the weights, 
 
 import json
 import struct
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from torch import Tensor
 from scorefield import networks, parameterization
 from scorefield.errors import UserError
 from scorefield.files import atomic
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 
 _HEADER = "scorefield"
-_VERSION = 1
-_ENTRIES = {"network", "parameterization", "shape", "value_range", "sigma_range", "notes"}
+_VERSION = 2
+_ENTRIES = {"network", "parameterization", "spec", "notes"}
 
 
 def save(
@@ -39,10 +40,7 @@ def save(
         "version": _VERSION,
         "network": networks.to_card(model.network),
         "parameterization": parameterization.to_card(model.parameterization),
-        "shape": list(model.shape),
-        "value_range": list(model.value_range),
-        "sigma_range": list(model.sigma_range),
-        **(_restoring(model) if model.tasks else {}),
+        "spec": asdict(model.spec),
         "notes": notes or {},
     }
     values = model.network.state_dict()
@@ -50,15 +48,6 @@ def save(
     with atomic(path) as part:
         save_file(weights, part, metadata={_HEADER: json.dumps(card)})
     return path
-
-
-def _restoring(model: ScoreModel) -> dict[str, Any]:
-    return {
-        "tasks": list(model.tasks),
-        "hole": model.hole,
-        "steps": model.steps,
-        "jpeg_up_to": model.jpeg_up_to,
-    }
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -101,16 +90,24 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> ScoreModel:
     model = ScoreModel(
         networks.from_card(card["network"]),
         parameterization.from_card(card["parameterization"]),
-        shape=tuple(card["shape"]),
-        value_range=tuple(card["value_range"]),
-        sigma_range=tuple(card["sigma_range"]),
-        tasks=tuple(card.get("tasks", ())),
-        hole=card.get("hole", 1.0),
-        steps=card.get("steps"),
-        jpeg_up_to=card.get("jpeg_up_to"),
+        _read_spec(card["spec"], path),
     ).to(device)
     fit_weights(model.network, weights, where=path)
     return model.eval()
+
+
+def _read_spec(card: dict[str, Any], path: Path) -> ModelSpec:
+    """The `ModelSpec` that `asdict` wrote; JSON turned its tuples into lists."""
+    settings = _with_tuples(card)
+    restoration = settings.pop("restoration", None)
+    try:
+        return ModelSpec(**settings, restoration=restoration and RestorationSpec(**_with_tuples(restoration)))
+    except TypeError as error:
+        raise UserError(path, f"its card's spec does not fit: {error}.") from error
+
+
+def _with_tuples(card: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in card.items()}
 
 
 def read_weights(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Tensor]:

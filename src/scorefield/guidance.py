@@ -26,9 +26,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefield.condition import Condition, check_classes
 from scorefield.errors import UserError
-from scorefield.model import Denoiser, GivenModel, ScoreModel, expand, noise
+from scorefield.model import Condition, ConditionedModel, Denoiser, ScoreModel, check_classes, expand, noise
 
 Interval = tuple[float, float]
 EVERYWHERE: Interval = (0.0, math.inf)
@@ -125,7 +124,7 @@ class Guided:
             joint = _joined(one.condition, other.condition, x)
         if one is None or joint is None:
             return seen(self.conditional, x, sigma), seen(self.unconditional, x, sigma)
-        twice = GivenModel(model=one.model, condition=joint)
+        twice = ConditionedModel(model=one.model, condition=joint)
         told, untold = seen(twice, torch.cat([x, x]), torch.cat([sigma, sigma])).chunk(2)
         return told, untold
 
@@ -134,11 +133,11 @@ def _denoised(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
     return denoiser(x, sigma)
 
 
-def _bound(denoiser: Denoiser) -> GivenModel | None:
+def _bound(denoiser: Denoiser) -> ConditionedModel | None:
     """A ScoreModel with its condition, if it is one."""
     if isinstance(denoiser, ScoreModel):
-        return GivenModel(model=denoiser, condition=Condition())
-    return denoiser if isinstance(denoiser, GivenModel) else None
+        return ConditionedModel(model=denoiser, condition=Condition())
+    return denoiser if isinstance(denoiser, ConditionedModel) else None
 
 
 def _joined(one: Condition, other: Condition, x: Tensor) -> Condition | None:

@@ -46,7 +46,7 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.model import Denoiser, GivenModel, ScoreModel, full_precision, noise
+from scorefield.model import ConditionedModel, Denoiser, ScoreModel, in_float32, noise
 from scorefield.objectives.directions import draw_directions
 from scorefield.objectives.jacobian import exact_trace, pulled_back
 from scorefield.samplers.adaptive_ode import RungeKutta, State, coordinates
@@ -165,13 +165,13 @@ class _Slope:
     def __init__(
         self, denoiser: Denoiser, v: Tensor | None, dtype: torch.dtype, tell: Callable[[Tensor], None]
     ) -> None:
-        self.denoiser, self.v, self.dtype, self.tell = denoiser, v, dtype, tell
+        self.denoiser, self.v, self.dtype, self.tell = in_float32(denoiser), v, dtype, tell
         self.evaluations = 0
 
     def __call__(self, t: Tensor, state: State) -> State:
         u = state[0]
         x, sigma, share = coordinates(t, u, self.dtype)
-        with torch.enable_grad(), full_precision(self.denoiser):
+        with torch.enable_grad():
             x = x.detach().requires_grad_()
             n = noise(self.denoiser, x, sigma)
         self.evaluations += 1
@@ -207,8 +207,7 @@ def _nats(
 def _moments(model: Denoiser, x0: Tensor, sigma: float, generator: Generator) -> tuple[Tensor, Tensor]:
     """m, (1, C, H, W), and s² of the module's equation, from noise of both signs."""
     z = torch.randn((_PAIRS, *x0.shape[1:]), generator=generator, device=x0.device, dtype=x0.dtype)
-    with full_precision(model):
-        up, down = model(sigma * torch.cat([z, -z]), z.new_full((2 * _PAIRS,), sigma)).chunk(2)
+    up, down = in_float32(model)(sigma * torch.cat([z, -z]), z.new_full((2 * _PAIRS,), sigma)).chunk(2)
     variance = sigma * (z * (up - down)).mean() / 2
     return (up + down).mean(0, keepdim=True) / 2, variance.clamp_min(0)
 
@@ -225,7 +224,7 @@ def _ranges(
     values: tuple[float, float] | None,
 ) -> tuple[tuple[float, float], tuple[float, float] | None]:
     """The noise levels, and the value range if any is known; what was asked for wins."""
-    owner = model.model if isinstance(model, GivenModel) else model
+    owner = model.model if isinstance(model, ConditionedModel) else model
     if isinstance(owner, ScoreModel):
         check_images(owner, x0)
         sigmas, values = sigmas or owner.sigma_range, values or owner.value_range

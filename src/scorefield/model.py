@@ -1,28 +1,46 @@
-"""A score model: a network, what its output means, and the images it is for.
+"""Score models: a network, what its output means, and the images it is for.
 
-The denoiser is the score in other clothes (Robbins 1956; Vincent 2011):
+Denoiser, score and predicted noise are one function (Robbins 1956; Vincent 2011):
 
     D(x; σ) = E[x0 | x],    ∇ log p(x; σ) = (D(x; σ) − x) / σ²,    n(x; σ) = (x − D(x; σ)) / σ.
 """
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from scorefield.condition import Condition, check_classes
 from scorefield.errors import UserError
 from scorefield.networks.energy import HasEnergy
 from scorefield.networks.unet import HasClasses
 from scorefield.parameterization import Coefficients, HasSchedule, Parameterization, of_residual
 from scorefield.schedules import check_schedule
 
+__all__ = [
+    "Condition",
+    "ConditionedModel",
+    "Denoiser",
+    "HasLogDensity",
+    "HasPrecision",
+    "ModelSpec",
+    "PredictsNoise",
+    "PredictsScore",
+    "RestorationSpec",
+    "ScoreModel",
+    "ScoreNetwork",
+    "check_classes",
+    "check_sigmas",
+    "expand",
+    "in_float32",
+    "noise",
+    "score",
+]
+
 
 class Denoiser(Protocol):
-    """All that a sampler may know of a model."""
+    """All that a sampler knows of a model."""
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """E[x0 | x] for x (B, C, H, W) and σ (B,)."""
@@ -31,7 +49,7 @@ class Denoiser(Protocol):
 
 @runtime_checkable
 class PredictsNoise(Protocol):
-    """A denoiser that gives its noise without the detour over D, exact where σ is small."""
+    """A denoiser that computes its noise directly; (x − D)/σ would cancel at small σ."""
 
     def noise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """(x − D(x; σ))/σ."""
@@ -40,7 +58,7 @@ class PredictsNoise(Protocol):
 
 @runtime_checkable
 class PredictsScore(Protocol):
-    """A density that gives its score itself, at σ = 0 too."""
+    """A density that computes its score directly, at σ = 0 too."""
 
     def score(self, x: Tensor, sigma: Tensor) -> Tensor:
         """∇ log p(x; σ), the shape of x."""
@@ -49,7 +67,7 @@ class PredictsScore(Protocol):
 
 @runtime_checkable
 class HasLogDensity(Protocol):
-    """A density known up to a factor that depends on σ alone."""
+    """A density known up to a factor that depends only on σ."""
 
     def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Log p(x; σ) + const, (B,)."""
@@ -57,66 +75,157 @@ class HasLogDensity(Protocol):
 
 
 def expand(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) seen as (B, 1, …, 1), to be multiplied with `like`."""
+    """(B,) reshaped to (B, 1, …, 1), to broadcast over `like`."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def noise(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
-    """The noise that the denoiser sees, (x − D(x; σ))/σ; shape of x."""
+    """The predicted noise n(x; σ) = (x − D(x; σ))/σ, the shape of x."""
     if isinstance(denoiser, PredictsNoise):
         return denoiser.noise(x, sigma)
     return (x - denoiser(x, sigma)) / expand(sigma, x)
 
 
 def score(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
-    """∇ log p(x; σ) = −n(x; σ)/σ; shape of x."""
+    """∇ log p(x; σ) = −n(x; σ)/σ, the shape of x."""
     if isinstance(denoiser, PredictsScore):
         return denoiser.score(x, sigma)
     return -noise(denoiser, x, sigma) / expand(sigma, x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What a network is given beside x and σ.
+
+    Args:
+        source: (B, K, H, W), concatenated to the network's input as further channels.
+        mask: (B, 1, H, W), 1 where a pixel is to be filled. Where it is 0, the network's input is `source`
+            itself, written in after the input scaling (Saharia et al. 2022, §4, inpainting).
+        classes: (B,), int64, the class of each image, or one number for all; −1 is no class.
+
+    Raises:
+        ValueError: a mask without a source.
+    """
+
+    source: Tensor | None = None
+    mask: Tensor | None = None
+    classes: Tensor | int | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and self.source is None:
+            raise ValueError("a condition with a mask needs a source, which holds the known pixels")
+
+
+def check_classes(count: int, classes: Tensor, n: int) -> None:
+    """Check n class labels for a model of `count` classes.
+
+    Values are checked on the CPU only; reading a GPU tensor would force a synchronisation.
+
+    Raises:
+        UserError: a model without classes, not one label for each image, or a label out of range.
+    """
+    if not count:
+        raise UserError("classes", "this model was trained without class labels.", "Train one with data.labels = true.")
+    if classes.shape != (n,) or classes.is_floating_point() or classes.dtype == torch.bool:
+        raise UserError(
+            "classes",
+            f"{n} images need ({n},) whole numbers, got {tuple(classes.shape)} of {classes.dtype}.",
+        )
+    if classes.device.type != "cpu":
+        return
+    wrong = (classes < -1) | (classes >= count)
+    if bool(wrong.any()):
+        raise UserError(
+            "classes",
+            f"this model knows 0 to {count - 1}, got {int(classes[wrong][0])}.",
+            "Write -1 for an image without a class.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorationSpec:
+    """What a conditional model restores.
+
+    Args:
+        tasks: what it was trained to restore, such as "colorize".
+        hole_fill: how masked pixels are presented: Gaussian noise of this std, or "smooth" (interpolated
+            from the border).
+        steps: the number of sampling steps that restores best, where it was measured.
+        max_jpeg_quality: JPEG files above this quality, 1 to 100, are better left alone.
+    """
+
+    tasks: tuple[str, ...]
+    hole_fill: float | Literal["smooth"] = 1.0
+    steps: int | None = None
+    max_jpeg_quality: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What images a model is for.
+
+    Args:
+        shape: (C, H, W) of the images it was trained on, or (D,) of points.
+        value_range: darkest and brightest value of a pixel in the model's units.
+        sigma_range: least and greatest σ that it was trained on.
+        restoration: what a conditional model restores; None for an unconditional model.
+    """
+
+    shape: tuple[int, ...]
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    sigma_range: tuple[float, float] = (0.002, 80.0)
+    restoration: RestorationSpec | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the model restores; empty for an unconditional model."""
+        return () if self.restoration is None else self.restoration.tasks
+
+    @property
+    def hole_fill(self) -> float | Literal["smooth"]:
+        """How masked pixels are presented; see `RestorationSpec`."""
+        return 1.0 if self.restoration is None else self.restoration.hole_fill
 
 
 class ScoreModel(nn.Module):
     """A network with its parameterization; calling it denoises.
 
     Args:
-        network: maps (scale·x, label, source) to a tensor of x's shape; one that `HasClasses` is given the
-            classes too, where a condition tells them.
+        network: maps (c_in·x, label, source) to a tensor of x's shape. A network that `HasClasses` also takes
+            the classes, where a condition has them.
         parameterization: what the network's output means.
-        shape: (C, H, W) of the images it was made for, or (D,) of points.
-        value_range: darkest and brightest value of a pixel as the model sees it.
-        sigma_range: least and greatest σ that it knows.
+        spec: what images it is for.
         precision: number format inside the network. Outside, all is float32.
-        tasks: what a model of images given degraded ones was trained to restore, as "colorize"; empty for a
-            model of images alone.
-        hole: standard deviation of the noise that it is shown where nothing is known, or "smooth", a guess.
-        steps: with which such a model restores best, where that is known of it.
-        jpeg_up_to: quality of the JPEG files, 1 to 100, from beyond which it would do harm.
     """
 
     def __init__(
         self,
         network: nn.Module,
         parameterization: Parameterization,
+        spec: ModelSpec,
         *,
-        shape: tuple[int, ...],
-        value_range: tuple[float, float] = (-1.0, 1.0),
-        sigma_range: tuple[float, float] = (0.002, 80.0),
         precision: torch.dtype = torch.float32,
-        tasks: tuple[str, ...] = (),
-        hole: float | Literal["smooth"] = 1.0,
-        steps: int | None = None,
-        jpeg_up_to: int | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.parameterization = parameterization
-        self.shape = tuple(shape)
-        self.value_range = value_range
-        self.sigma_range = sigma_range
+        self.spec = spec
         self.precision = precision
-        self.tasks = tuple(tasks)
-        self.hole: float | Literal["smooth"] = hole
-        self.steps, self.jpeg_up_to = steps, jpeg_up_to
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of the images it was trained on, or (D,) of points."""
+        return self.spec.shape
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Darkest and brightest value of a pixel in the model's units."""
+        return self.spec.value_range
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """Least and greatest σ that it was trained on."""
+        return self.spec.sigma_range
 
     @property
     def device(self) -> torch.device:
@@ -125,14 +234,14 @@ class ScoreModel(nn.Module):
 
     @property
     def schedule(self) -> Tensor | None:
-        """The noise levels that the model was trained on, falling, (L,), float32; None where it learned every σ."""
+        """The noise levels that the model was trained on, decreasing, (L,), float32; None for a continuous range."""
         family = self.parameterization
         levels = family.sigmas if isinstance(family, HasSchedule) else None
         return None if levels is None else torch.tensor(levels)
 
     @property
     def classes(self) -> int:
-        """How many classes the model can be told; 0 where it was trained without labels."""
+        """How many classes the model knows; 0 if it was trained without labels."""
         return self.network.classes if isinstance(self.network, HasClasses) else 0
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
@@ -140,8 +249,8 @@ class ScoreModel(nn.Module):
 
         Args:
             x: noisy images x0 + σn, (B, C, H, W), float32. H and W may differ from `shape`.
-            sigma: (B,), float32.
-            condition: what is known of the images.
+            sigma: noise levels, (B,), float32.
+            condition: what the network is given beside x.
 
         Returns:
             (B, C, H, W), float32.
@@ -163,7 +272,7 @@ class ScoreModel(nn.Module):
         return expand(c.noise_skip, x) * z + expand(c.noise_out, x) * output
 
     def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Log p(x; σ) up to a constant that depends on σ alone; (B,).
+        """Log p(x; σ) up to a constant that depends only on σ; (B,).
 
         For a network F = −∇E it is
 
@@ -172,15 +281,21 @@ class ScoreModel(nn.Module):
         whose gradient, −(noise_skip · x + noise_out · F)/σ, is the model's score. Computed in float32.
 
         Raises:
-            UserError: the network is no energy.
+            UserError: the network is not an energy.
         """
         energy = _energy_of(self.network)
         c = self.parameterization(sigma)
         scalar = energy(expand(c.scale, x) * x, c.label)
         return (c.noise_out / c.scale * scalar - c.noise_skip / 2 * x.square().flatten(1).sum(1)) / sigma
 
-    def given(self, condition: Condition) -> "GivenModel":
-        """The denoiser of images of which `condition` is known.
+    def with_precision(self, precision: torch.dtype) -> "ScoreModel":
+        """The same model, sharing this one's network, that computes in another number format inside."""
+        model = ScoreModel(self.network, self.parameterization, self.spec, precision=precision)
+        model.training = self.training
+        return model
+
+    def given(self, condition: Condition) -> "ConditionedModel":
+        """The denoiser E[x0 | x, condition].
 
         Raises:
             UserError: classes that the model does not know.
@@ -191,10 +306,10 @@ class ScoreModel(nn.Module):
             condition = replace(condition, classes=classes.to(self.device))
         elif classes is not None:
             check_classes(self.classes, torch.tensor([classes]), 1)
-        return GivenModel(model=self, condition=condition)
+        return ConditionedModel(model=self, condition=condition)
 
     def _base(self, condition: Condition | None) -> Tensor | None:
-        """The image to which the network's answer is added, where it learned the residual."""
+        """The degraded image y, if the network predicts the residual x0 − y."""
         return condition.source if condition is not None and of_residual(self.parameterization) else None
 
     def _predict(self, z: Tensor, sigma: Tensor, condition: Condition | None) -> tuple[Coefficients, Tensor]:
@@ -203,14 +318,14 @@ class ScoreModel(nn.Module):
         source = None if condition is None else condition.source
         if condition is not None and condition.mask is not None:
             scaled = torch.where(condition.mask > 0, scaled, cast(Tensor, source))
-        further = self._classes_told(condition, z)
+        classes = self._class_argument(condition, z)
         half = self.precision != torch.float32
         with torch.autocast(z.device.type, self.precision, enabled=half):
-            output = self.network(scaled, c.label, source, *further)
+            output = self.network(scaled, c.label, source, *classes)
         return c, cast(Tensor, output).float()
 
-    def _classes_told(self, condition: Condition | None, x: Tensor) -> tuple[Tensor, ...]:
-        """The network's further argument: the class of each image, where any is told."""
+    def _class_argument(self, condition: Condition | None, x: Tensor) -> tuple[Tensor, ...]:
+        """The network's last argument, the class of each image, if the condition has classes."""
         classes = None if condition is None else condition.classes
         if classes is None:
             return ()
@@ -222,7 +337,7 @@ class ScoreModel(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GivenModel:
+class ConditionedModel:
     """A model bound to a condition: a denoiser that samplers take like any other."""
 
     model: ScoreModel
@@ -236,33 +351,37 @@ class GivenModel:
         """(x − E[x0 | x, condition])/σ."""
         return self.model.noise(x, sigma, self.condition)
 
+    def with_precision(self, precision: torch.dtype) -> "ConditionedModel":
+        """The same denoiser with another number format inside the network."""
+        return replace(self, model=self.model.with_precision(precision))
 
-@contextmanager
-def full_precision(denoiser: Denoiser) -> Generator[None]:
-    """A model's network in float32, for the while; any other denoiser stays as it is.
 
-    Half precision adds an error of its own to small losses and derivatives, and a solver takes it for
-    curvature and chases it.
+@runtime_checkable
+class HasPrecision(Protocol):
+    """A denoiser whose network can compute in another number format."""
+
+    def with_precision(self, precision: torch.dtype) -> Denoiser:
+        """The same denoiser, in that format inside; this one stays as it is."""
+        ...
+
+
+def in_float32(denoiser: Denoiser) -> Denoiser:
+    """The denoiser with its network in float32; one without a choice of precision as it is.
+
+    The rounding of half precision distorts small losses and derivatives, and an adaptive solver takes it for
+    curvature and shortens its steps.
     """
-    model = denoiser.model if isinstance(denoiser, GivenModel) else denoiser
-    if not isinstance(model, ScoreModel):
-        yield
-        return
-    before, model.precision = model.precision, torch.float32
-    try:
-        yield
-    finally:
-        model.precision = before
+    return denoiser.with_precision(torch.float32) if isinstance(denoiser, HasPrecision) else denoiser
 
 
-class ScoreField(nn.Module):
-    """A plain score network of one density, without noise levels: s(x) = network(x).
+class ScoreNetwork(nn.Module):
+    """A score network of one density, without noise levels: s(x) = network(x).
 
-    As a denoiser it is D(x; σ) = x + σ² s(x), so that a sampler takes it like any other; it is right at the
-    one σ, perhaps 0, whose density the network learned.
+    As a denoiser it is D(x; σ) = x + σ² s(x), which samplers take like any other. It is exact at the one σ,
+    possibly 0, whose density the network learned.
 
     Args:
-        network: maps (x, label, source) to a tensor of x's shape; its label is 0 and it has no source.
+        network: maps (x, label, source) to a tensor of x's shape; the label is 0 and the source None.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -274,7 +393,7 @@ class ScoreField(nn.Module):
         return x + expand(sigma, x) ** 2 * self.score(x, sigma)
 
     def score(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """s(x), whatever σ."""
+        """s(x) at every σ."""
         return cast(Tensor, self.network(x, torch.zeros_like(sigma), None))
 
     def noise(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -282,10 +401,10 @@ class ScoreField(nn.Module):
         return -expand(sigma, x) * self.score(x, sigma)
 
     def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Log p(x) = −E(x) + const, whatever σ; (B,).
+        """Log p(x) = −E(x) + const at every σ; (B,).
 
         Raises:
-            UserError: the network is no energy.
+            UserError: the network is not an energy.
         """
         return -_energy_of(self.network)(x, torch.zeros_like(sigma))
 
@@ -295,16 +414,16 @@ def _energy_of(network: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
         raise UserError(
             "network",
             "gives a score but no density.",
-            "Train `networks.Energy(network)`, whose score is a slope.",
+            "Train `networks.Energy(network)`: its score is −∇E.",
         )
     return network.energy
 
 
 def check_sigmas(model: ScoreModel, sigmas: Tensor) -> None:
-    """See that the positive noise levels lie within what the model knows.
+    """Check that the positive noise levels lie within the model's σ range.
 
     Raises:
-        UserError: no schedule, or a noise level lies outside by more than a part in a thousand.
+        UserError: not a schedule, or a noise level more than 0.1 % outside.
     """
     low, high = model.sigma_range
     levels = [s for s in check_schedule(sigmas) if s > 0]
@@ -312,5 +431,5 @@ def check_sigmas(model: ScoreModel, sigmas: Tensor) -> None:
         raise UserError(
             "sigmas",
             f"the schedule runs from {max(levels):g} to {min(levels):g}; this model knows {high:g} to {low:g}.",
-            "Choose a schedule within.",
+            "Choose a schedule within that range.",
         )

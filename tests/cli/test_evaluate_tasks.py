@@ -8,7 +8,7 @@ from PIL import Image
 
 from oracles import lively, ramp
 from scorefield import checkpoint
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM, Regression
 
@@ -37,7 +37,9 @@ def models(tmp_path_factory):
             torch.manual_seed(0)
             network = lively(UNet(channels=3, widths=(8, 8), source_channels=source))
         sigmas = (1.0, 1.0) if isinstance(family, Regression) else (0.01, 20.0)
-        model = ScoreModel(network, family, shape=(3, 16, 16), sigma_range=sigmas, tasks=tasks)
+        model = ScoreModel(
+            network, family, ModelSpec(shape=(3, 16, 16), sigma_range=sigmas, restoration=RestorationSpec(tasks=tasks))
+        )
         checkpoint.save(model, folder / name / "model.safetensors")
     return folder
 
@@ -94,7 +96,7 @@ def test_labelled_images_are_judged_by_their_classes(call, data, tmp_path):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = lively(UNet(channels=1, widths=(8, 8), source_channels=1))
-    model = ScoreModel(network, EDM(), shape=(1, 8, 8), tasks=("denoise",))
+    model = ScoreModel(network, EDM(), ModelSpec(shape=(1, 8, 8), restoration=RestorationSpec(tasks=("denoise",))))
     checkpoint.save(model, tmp_path / "grey.safetensors")
     told = call("evaluate", tmp_path / "grey.safetensors", "--data", data, "--steps", 1, "--against", "tv",
                 "--json", tmp_path / "e.json")  # fmt: skip

@@ -17,7 +17,7 @@ from scorefield.cli import answers, runs
 from scorefield.cli.inputs import find_images
 from scorefield.cli.manifest import Entry, Manifest
 from scorefield.errors import UserError
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM
 
@@ -29,7 +29,9 @@ def restorer(tmp_path_factory):
     """A file with an untrained model that restores."""
     torch.manual_seed(0)
     network = UNet(channels=3, source_channels=3, widths=(8, 8))
-    model = ScoreModel(network, EDM(), shape=(3, 16, 16), sigma_range=(0.01, 10.0), tasks=TASKS)
+    model = ScoreModel(
+        network, EDM(), ModelSpec(shape=(3, 16, 16), sigma_range=(0.01, 10.0), restoration=RestorationSpec(tasks=TASKS))
+    )
     return checkpoint.save(model, tmp_path_factory.mktemp("restorer") / "model.safetensors")
 
 
@@ -37,7 +39,7 @@ def restorer(tmp_path_factory):
 def other(restorer, tmp_path_factory):
     """A file with another model, that knows one task alone."""
     model = checkpoint.load(restorer)
-    model.tasks = ("colorize",)
+    model.spec = replace(model.spec, restoration=RestorationSpec(tasks=("colorize",)))
     return checkpoint.save(model, tmp_path_factory.mktemp("other") / "model.safetensors")
 
 

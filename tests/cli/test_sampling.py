@@ -9,7 +9,7 @@ from PIL import Image
 
 from scorefield import checkpoint
 from scorefield.cli.options import SAMPLER_WORDS
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.parameterization import NCSN
 from scorefield.schedules import geometric
 
@@ -19,7 +19,9 @@ def ncsn(run, tmp_path_factory):
     """A model of three noise levels."""
     base = checkpoint.load(run / "model.safetensors")
     family = NCSN(sigmas=tuple(geometric(1.0, 0.1, 3).tolist()))
-    model = ScoreModel(base.network, family, shape=base.shape, value_range=(0.0, 1.0), sigma_range=(0.1, 1.0))
+    model = ScoreModel(
+        base.network, family, ModelSpec(shape=base.shape, value_range=(0.0, 1.0), sigma_range=(0.1, 1.0))
+    )
     return checkpoint.save(model, tmp_path_factory.mktemp("ncsn") / "ncsn.safetensors")
 
 

@@ -224,7 +224,7 @@ def test_models_lists_what_comes_along_and_shows_a_card(call, run, tmp_path, mon
     assert re.search(r"^default +recipe: ", told.out, re.M)
     shown = call("models", "ramps", "--json", tmp_path / "card.json")
     assert "Three ramps." in shown.out
-    assert json.loads((tmp_path / "card.json").read_text())["shape"] == [1, 8, 8]
+    assert json.loads((tmp_path / "card.json").read_text())["spec"]["shape"] == [1, 8, 8]
 
 
 def test_inspect_counts_what_is_there_and_lists_what_was_left_out(call, tmp_path):

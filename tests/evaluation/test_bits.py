@@ -33,10 +33,7 @@ def test_the_mean_and_its_error_are_those_of_the_images():
 
 def test_it_is_log_likelihood_in_full_precision():
     model, test = tiny_model(), images(3)
-    model.precision = torch.bfloat16
-    found = bits_per_dimension(model, test, n=9, rtol=1e-2, seed=4)
-    assert model.precision == torch.bfloat16
-    model.precision = torch.float32
+    found = bits_per_dimension(model.with_precision(torch.bfloat16), test, n=9, rtol=1e-2, seed=4)
     x = to_float(test.images, model.value_range)
     same = log_likelihood(model, x, repeats=1, rtol=1e-2, atol=1e-2, generator=seeded(4))
     assert found.each == tuple(same.bits.tolist())

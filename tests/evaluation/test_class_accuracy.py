@@ -8,7 +8,7 @@ from scorefield.errors import UserError
 from scorefield.evaluation import report as module
 from scorefield.evaluation.report import evaluate
 from scorefield.metrics import reference
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM
 from training.toys import images
@@ -17,7 +17,7 @@ from training.toys import images
 def class_model(classes=3):
     torch.manual_seed(0)
     network = lively(UNet(channels=1, widths=(8, 8), classes=classes))
-    return ScoreModel(network, EDM(), shape=(1, 8, 8)).eval()
+    return ScoreModel(network, EDM(), ModelSpec(shape=(1, 8, 8))).eval()
 
 
 def drawing(shift):

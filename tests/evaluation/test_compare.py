@@ -14,7 +14,7 @@ from scorefield.errors import UserError
 from scorefield.evaluation import compare as module
 from scorefield.evaluation.compare import choose_levels, compare, gflops
 from scorefield.metrics.reference import choose_features, prepare
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.parameterization import EDM, NCSN, DataPrediction
 from training.toys import images
 
@@ -30,10 +30,7 @@ def gaussian_set(n=600):
 def gaussian_model(mean=MEAN, std=STD, *, value_range=(0.0, 1.0)):
     low, high = value_range
     width = high - low
-    return ScoreModel(
-        GaussianNetwork(low + width * mean, width * std), DataPrediction(), shape=(1, SIDE, SIDE),
-        value_range=value_range, sigma_range=(0.01 * width, 2 * width),
-    ).eval()  # fmt: skip
+    return ScoreModel(GaussianNetwork(low + width * mean, width * std), DataPrediction(), ModelSpec(shape=(1, SIDE, SIDE), value_range=value_range, sigma_range=(0.01 * width, 2 * width))).eval()  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +85,7 @@ def test_samples_are_measured_against_one_reference_with_progress_to_one():
     reference = prepare(train, test, n=6)
     told = []
     models = {"a": tiny_model(), "b": tiny_model(value_range=(0.0, 1.0))}
-    models["a"].precision = torch.bfloat16
+    models["a"] = models["a"].with_precision(torch.bfloat16)
     found, drawn = compare(models, test, n=10, sigmas=(0.5, 0.1), reference=reference, samples=6, steps=2,
                            track=lambda *now: told.append(now))  # fmt: skip
     assert found.n == 10
@@ -109,8 +106,7 @@ def test_the_losses_are_of_the_network_in_full_precision(monkeypatch):
     monkeypatch.setattr(
         module, "level_losses", lambda d, *a, **k: (seen.append(d.model.precision), real(d, *a, **k))[1]
     )
-    model = tiny_model()
-    model.precision = torch.bfloat16
+    model = tiny_model().with_precision(torch.bfloat16)
     compare({"a": model}, images(), n=4, sigmas=(0.5,), projections=0)
     assert seen == [torch.float32]
 
@@ -131,7 +127,7 @@ class OneConvolution(nn.Module):
 
 
 def test_operations_are_counted_as_products_and_sums():
-    model = ScoreModel(OneConvolution(), EDM(), shape=(1, 8, 8))
+    model = ScoreModel(OneConvolution(), EDM(), ModelSpec(shape=(1, 8, 8)))
     assert gflops(model) == pytest.approx(2 * (2 * 9) * 64 / 1e9)
 
 
@@ -153,8 +149,7 @@ def test_what_cannot_be_compared_is_told_before_any_work(monkeypatch):
 
 
 def test_a_schedule_is_that_of_a_model_compared():
-    levels = ScoreModel(OneConvolution(), NCSN(sigmas=(1.0, 0.5)), shape=(1, 8, 8), value_range=(0.0, 1.0),
-                       sigma_range=(0.5, 1.0))  # fmt: skip
+    levels = ScoreModel(OneConvolution(), NCSN(sigmas=(1.0, 0.5)), ModelSpec(shape=(1, 8, 8), value_range=(0.0, 1.0), sigma_range=(0.5, 1.0)))  # fmt: skip
     models = {"unet": tiny_model(), "ncsn": levels}
     assert choose_levels(models, schedule_of="ncsn") == pytest.approx((1.0, 0.5))
     assert choose_levels(models) == pytest.approx((1.0, 0.5))

@@ -17,7 +17,7 @@ from scorefield.evaluation.losses import (
     schedule_levels,
     student,
 )
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.parameterization import EDM, NCSN, DataPrediction
 
 SIDE = 4
@@ -112,9 +112,7 @@ def model(mean=MEAN, std=STD, *, value_range=(0.0, 1.0), sigma_range=(0.01, 2.0)
     return ScoreModel(
         network,
         parameterization or DataPrediction(),
-        shape=(1, SIDE, SIDE),
-        value_range=value_range,
-        sigma_range=sigma_range,
+        ModelSpec(shape=(1, SIDE, SIDE), value_range=value_range, sigma_range=sigma_range),
     ).eval()
 
 

@@ -18,7 +18,7 @@ from scorefield.metrics.features import random_features
 from scorefield.metrics.fidelity import psnr
 from scorefield.metrics.intervals import Interval
 from scorefield.metrics.perceptual import accuracy, agreement, feature_distance
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM
 
@@ -142,7 +142,7 @@ def conditional(tasks=("dejpeg", "inpaint"), side=16):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = UNet(channels=3, widths=(8, 8), source_channels=3)
-    return ScoreModel(network, EDM(), shape=(3, side, side), tasks=tasks).eval()
+    return ScoreModel(network, EDM(), ModelSpec(shape=(3, side, side), restoration=RestorationSpec(tasks=tasks))).eval()
 
 
 def test_a_network_answers_alike_for_one_seed_and_keeps_what_is_known():

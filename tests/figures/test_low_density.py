@@ -9,7 +9,7 @@ from torch import nn
 
 from scorefield.figures.low_density import LowDensity, errors_by_density, low_density, train
 from scorefield.figures.mixing import mixture
-from scorefield.model import ScoreField
+from scorefield.model import ScoreNetwork
 
 
 class Scaled(nn.Module):
@@ -25,7 +25,7 @@ class Scaled(nn.Module):
 
 @pytest.mark.parametrize("factor", [1.0, 0.0, -1.0, 1.25])
 def test_the_error_of_a_scaled_score_is_the_scale_less_one_in_every_bin(factor):
-    rows = errors_by_density(ScoreField(Scaled(factor)), LowDensity(points=81))
+    rows = errors_by_density(ScoreNetwork(Scaled(factor)), LowDensity(points=81))
     assert len(rows) == 9
     for row in rows:
         assert row["relative_error"] == pytest.approx(abs(factor - 1), abs=1e-5)
@@ -34,7 +34,7 @@ def test_the_error_of_a_scaled_score_is_the_scale_less_one_in_every_bin(factor):
 
 
 def test_the_bins_cover_the_square_and_all_samples():
-    rows = errors_by_density(ScoreField(Scaled(1.0)), LowDensity())
+    rows = errors_by_density(ScoreNetwork(Scaled(1.0)), LowDensity())
     assert sum(row["share_of_square"] for row in rows) == pytest.approx(1, abs=1e-9)
     assert sum(row["share_of_samples"] for row in rows) == pytest.approx(1, abs=0.01)  # 3σ from the edge
     # In the plane exp(−r²/2) > c holds 1 − c of N(0, I); the small mode is a quarter as high.

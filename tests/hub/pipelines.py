@@ -4,7 +4,7 @@ import torch
 
 from oracles import lively, seeded
 from scorefield.hub.export import export_diffusers
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import NoisePrediction
 from scorefield.schedules import linear_beta
@@ -59,8 +59,7 @@ def ours(*, widths=(8, 16), groups=4, size=8, channels=1, family=NoisePrediction
     return ScoreModel(
         network,
         family(told="index", sigmas=schedule),
-        shape=(channels, size, size),
-        sigma_range=(schedule[-1], schedule[0]),
+        ModelSpec(shape=(channels, size, size), sigma_range=(schedule[-1], schedule[0])),
     ).eval()
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -293,7 +294,7 @@ def test_nothing_is_written_over_and_nothing_is_left_half(tmp_path, monkeypatch)
 def spoilt(**settings):
     model = ours(**{key: value for key, value in settings.items() if key not in {"value_range", "told"}})
     if "value_range" in settings:
-        model.value_range = settings["value_range"]
+        model.spec = replace(model.spec, value_range=settings["value_range"])
     if "told" in settings:
         model.parameterization = NoisePrediction(told=settings["told"])
     return model

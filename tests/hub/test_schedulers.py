@@ -15,7 +15,7 @@ from hub.pipelines import PLAIN, SKIPPING, exported, images, unet
 from oracles import seeded
 from scorefield.guidance import Clamped
 from scorefield.hub.schedules import read_schedule
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks.foreign import Diffusers
 from scorefield.samplers.ancestral import DDIM, Ancestral
 from scorefield.samplers.multistep import DPMSolver2M
@@ -37,7 +37,9 @@ def model_of(settings, name, network=PLAIN):
     wrapped.unet.load_state_dict(unet(network).state_dict())
     schedule = read_schedule({"_class_name": name, **settings}, name)
     shape = (network["in_channels"], 8, 8)
-    return ScoreModel(wrapped, schedule.parameterization, shape=shape, sigma_range=schedule.sigma_range).eval()
+    return ScoreModel(
+        wrapped, schedule.parameterization, ModelSpec(shape=shape, sigma_range=schedule.sigma_range)
+    ).eval()
 
 
 def theirs(model, distribution, x, **options):

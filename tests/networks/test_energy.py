@@ -9,7 +9,7 @@ from objectives.fields import Net
 from oracles import float32_mixture, lively, seeded
 from scorefield import checkpoint
 from scorefield.errors import UserError
-from scorefield.model import ScoreField, ScoreModel
+from scorefield.model import ModelSpec, ScoreModel, ScoreNetwork
 from scorefield.networks import MLP, Energy, UNet, from_card, to_card
 from scorefield.objectives import denoising_score_matching, explicit_score_matching
 from scorefield.parameterization import EDM
@@ -83,12 +83,11 @@ def test_a_source_reaches_the_inner_network():
 
 def test_in_half_precision_the_field_is_nearly_the_same():
     torch.manual_seed(0)
-    model = ScoreModel(lively(Energy(UNet(channels=1, widths=(8, 8)))), EDM(), shape=(1, 8, 8)).eval()
+    model = ScoreModel(lively(Energy(UNet(channels=1, widths=(8, 8)))), EDM(), ModelSpec(shape=(1, 8, 8))).eval()
     x, sigma = torch.randn(2, 1, 8, 8, generator=seeded()), torch.tensor([0.1, 1.0])
     with torch.no_grad():
         exact = model.noise(x, sigma)
-        model.precision = torch.bfloat16
-        half = model.noise(x, sigma)
+        half = model.with_precision(torch.bfloat16).noise(x, sigma)
     assert half.dtype == torch.float32
     assert float((half - exact).square().mean() / exact.square().mean()) < 1e-3
 
@@ -107,7 +106,7 @@ def test_a_card_nests_the_inner_networks_card(inner):
 
 
 def test_a_checkpoint_brings_the_energy_back(tmp_path):
-    model = ScoreModel(lively(Energy(MLP(features=2, width=8))), EDM(), shape=(2,))
+    model = ScoreModel(lively(Energy(MLP(features=2, width=8))), EDM(), ModelSpec(shape=(2,)))
     again = checkpoint.load(checkpoint.save(model, tmp_path / "energy.safetensors"))
     x, sigma = torch.randn(3, 2, generator=seeded()), torch.tensor([0.1, 1.0, 5.0])
     assert torch.equal(again(x, sigma), model(x, sigma))
@@ -148,7 +147,7 @@ def fit(model, loss, steps):
 def test_an_energy_learns_a_density_by_the_explicit_objective(form):
     torch.manual_seed(0)
     mixture, level = float32_mixture(), torch.zeros(256)
-    model = ScoreField(Energy(MLP(features=2, width=32, depth=1, activation="softplus"), form=form))
+    model = ScoreNetwork(Energy(MLP(features=2, width=32, depth=1, activation="softplus"), form=form))
 
     def loss(generator):
         return explicit_score_matching(model, mixture.sample(256, generator=generator), level)
@@ -163,7 +162,7 @@ def test_an_energy_learns_a_density_by_the_explicit_objective(form):
 
 def test_an_energy_learns_by_denoising():
     torch.manual_seed(0)
-    model, mixture = ScoreModel(Energy(MLP(features=2, width=32)), EDM(), shape=(2,)), float32_mixture()
+    model, mixture = ScoreModel(Energy(MLP(features=2, width=32)), EDM(), ModelSpec(shape=(2,))), float32_mixture()
     x0, sigma = mixture.sample(256, generator=seeded(1)), torch.linspace(0.1, 2, 256)
     first, last = fit(model, lambda generator: denoising_score_matching(model, x0, sigma, generator=generator), 60)
     assert last < 0.8 * first  # measured 0.76 and 0.54

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from objectives.fields import OF_DENSITIES, OF_SCORES, Bent, BentDensity, Net, noisy
 from oracles import lively, seeded
 from scorefield.errors import UserError
-from scorefield.model import Condition, ScoreField, ScoreModel, score
+from scorefield.model import Condition, ModelSpec, ScoreModel, ScoreNetwork, score
 from scorefield.networks import Energy, UNet
 from scorefield.objectives import (
     explicit_score_matching,
@@ -45,7 +45,7 @@ def test_the_exact_trace_is_the_laplacian_of_a_mixtures_log_density(level):
 def image_model(wrap=lambda network: network, *, source=0):
     torch.manual_seed(0)
     network = UNet(channels=1, source_channels=source, widths=(8, 8), attention=(1,), head_width=4)
-    return ScoreModel(wrap(lively(network)), EDM(), shape=(1, 4, 4)).eval()
+    return ScoreModel(wrap(lively(network)), EDM(), ModelSpec(shape=(1, 4, 4))).eval()
 
 
 def images(n=2):
@@ -112,7 +112,7 @@ WEIGHTED = {**OF_SCORES, **OF_DENSITIES}
 def test_the_gradient_in_the_weights_matches_central_differences(name, wrap):
     if name in OF_DENSITIES and wrap is not Energy:
         pytest.skip("a density needs an energy")
-    model = ScoreField(wrap(Net()))
+    model = ScoreNetwork(wrap(Net()))
     x = torch.randn(4, 3, generator=seeded(5), dtype=torch.float64)
     sigma = torch.zeros(4, dtype=torch.float64)
     losses = WEIGHTED[name](model, x, sigma)
@@ -251,14 +251,14 @@ class Silent(nn.Module):
 
 
 def mistakes():
-    model = ScoreModel(Silent(), EDM(), shape=(1, 2, 2))
+    model = ScoreModel(Silent(), EDM(), ModelSpec(shape=(1, 2, 2)))
     x, one, generator = torch.zeros(2, 1, 2, 2), torch.ones(2), seeded()
     zero, below = torch.tensor([1.0, 0.0]), torch.tensor([1.0, -0.1])
     sliced, finite = sliced_score_matching, finite_difference_score_matching
     dense = finite_difference_density_matching
     return [
         ("sigma", lambda: explicit_score_matching(model, x, zero)),
-        ("sigma", lambda: explicit_score_matching(ScoreField(Silent()), x, below)),
+        ("sigma", lambda: explicit_score_matching(ScoreNetwork(Silent()), x, below)),
         ("chunk", lambda: explicit_score_matching(model, x, one, chunk=0)),
         ("sigma", lambda: sliced(model, x, zero, generator=generator)),
         ("projections", lambda: sliced(model, x, one, projections=0, generator=generator)),
@@ -268,7 +268,7 @@ def mistakes():
         ("step", lambda: finite(model, x, one, step=0.0, generator=generator)),
         ("step", lambda: dense(model, x, one, step=float("nan"), generator=generator)),
         ("no density", lambda: dense(model, x, one, generator=generator)),
-        ("no density", lambda: dense(ScoreField(Silent()), x, zero, generator=generator)),
+        ("no density", lambda: dense(ScoreNetwork(Silent()), x, zero, generator=generator)),
     ]
 
 

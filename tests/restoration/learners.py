@@ -5,7 +5,7 @@ from torch import nn
 
 from oracles import lively
 from restoration.gaussians import bayes, gaussian
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM, Regression
 
@@ -70,7 +70,11 @@ class Row(nn.Module):
 
 
 def model_of(network, *, shape=(3, 16, 16), tasks=TASKS, hole=1.0, sigma_range=(0.002, 20.0)):
-    return ScoreModel(network, EDM_1, shape=shape, tasks=tasks, hole=hole, sigma_range=sigma_range).eval()
+    return ScoreModel(
+        network,
+        EDM_1,
+        ModelSpec(shape=shape, sigma_range=sigma_range, restoration=RestorationSpec(tasks=tasks, hole_fill=hole)),
+    ).eval()
 
 
 def tiny_learner(channels=3, *, size=16, tasks=TASKS, regression=False):
@@ -78,4 +82,6 @@ def tiny_learner(channels=3, *, size=16, tasks=TASKS, regression=False):
     torch.manual_seed(0)
     network = lively(UNet(channels=channels, source_channels=channels, widths=(8, 8)))
     parameterization = Regression() if regression else EDM()
-    return ScoreModel(network, parameterization, shape=(channels, size, size), tasks=tasks).eval()
+    return ScoreModel(
+        network, parameterization, ModelSpec(shape=(channels, size, size), restoration=RestorationSpec(tasks=tasks))
+    ).eval()

@@ -171,8 +171,7 @@ def test_half_precision_inside_the_network_changes_little(kind):
     observation = Observation(y=degradation(torch.rand(2, 3, 8, 8, generator=seeded(2))), degradation=degradation)
     found = {}
     for precision in (torch.float32, torch.bfloat16):
-        model.precision = precision
-        posterior = kind(denoiser=model).posterior(observation, generator=seeded())
+        posterior = kind(denoiser=model.with_precision(precision)).posterior(observation, generator=seeded())
         with torch.no_grad():
             found[precision] = posterior.denoiser(x, torch.full((2,), 0.5))
         assert found[precision].dtype == torch.float32

@@ -64,7 +64,7 @@ def test_a_regression_is_asked_once_whatever_is_wished():
 
 
 def _condition():
-    from scorefield.condition import Condition
+    from scorefield.model import Condition
 
     source = torch.linspace(-1, 1, 768).reshape(1, 3, 16, 16)
     return Condition(source=source, mask=torch.ones(1, 1, 16, 16))

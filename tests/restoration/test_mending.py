@@ -1,6 +1,7 @@
 """`restore` with a model that was trained to restore: every task, any size, any depth, and what is refused."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -346,10 +347,10 @@ def test_a_file_better_than_a_model_helps_is_refused_unless_its_quality_is_told(
     model = tiny_learner()
     for quality in (20, 21):
         Image.fromarray(levels(40, 70)).save(tmp_path / f"{quality}.jpg", quality=quality)
-    model.jpeg_up_to = 20
+    model.spec = replace(model.spec, restoration=replace(model.spec.restoration, max_jpeg_quality=20))
     restore(model, tmp_path / "20.jpg", "dejpeg", steps=1)
     with pytest.raises(UserError, match="saved at quality 21; this model helps up to 20"):
         restore(model, tmp_path / "21.jpg", "dejpeg", steps=1)
     restore(model, tmp_path / "21.jpg", "dejpeg", quality=21, steps=1)
-    model.jpeg_up_to = None
+    model.spec = replace(model.spec, restoration=replace(model.spec.restoration, max_jpeg_quality=None))
     restore(model, tmp_path / "21.jpg", "dejpeg", steps=1)

@@ -1,6 +1,7 @@
 """Every task and degradation by name, from images as users have them."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from oracles import seeded, tiny_model
 from scorefield.data.image import to_float, to_pil, to_tensor, to_uint8
 from scorefield.degradations import JPEG, Blur, Composed, Downscale, Grey
 from scorefield.errors import UserError
+from scorefield.model import RestorationSpec
 from scorefield.restoration import METHODS, TASKS, USUAL, approach, restore
 from scorefield.restoration.observed import Given, left_of, prepared
 
@@ -267,8 +269,8 @@ def test_a_file_that_is_no_jpeg_is_named(tmp_path):
 
 def test_a_model_that_restores_says_with_how_many_steps():
     model = tiny_model(3, size=16)
-    model.tasks = ("dejpeg",)
+    model.spec = replace(model.spec, restoration=RestorationSpec(tasks=("dejpeg",)))
     assert approach(model, task="dejpeg").plan.evaluations > 2
-    model.steps = 2
+    model.spec = replace(model.spec, restoration=RestorationSpec(tasks=("dejpeg",), steps=2))
     assert approach(model, task="dejpeg").plan.evaluations == 2
     assert approach(model, task="dejpeg", steps=7).plan.evaluations == 7

@@ -6,7 +6,7 @@ from torch import nn
 
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.parameterization import EDM
 from scorefield.samplers import sample
 
@@ -36,7 +36,7 @@ class Exact(nn.Module):
 
 
 def model():
-    return ScoreModel(Exact(), EDM(sigma_data=1.0), shape=(1, 1, 2), sigma_range=(0.002, 80.0)).eval()
+    return ScoreModel(Exact(), EDM(sigma_data=1.0), ModelSpec(shape=(1, 1, 2), sigma_range=(0.002, 80.0))).eval()
 
 
 def nearest(x):

@@ -7,7 +7,7 @@ from oracles import Counting, seeded, tiny_model
 from scorefield import schedules
 from scorefield.cli.options import SAMPLER_WORDS
 from scorefield.errors import UserError
-from scorefield.model import ScoreModel, check_sigmas
+from scorefield.model import ModelSpec, ScoreModel, check_sigmas
 from scorefield.parameterization import NCSN, NCSNv2
 from scorefield.samplers import (
     DDIM,
@@ -35,7 +35,7 @@ def scheduled(family, *, value_range=(0.0, 1.0)):
     levels = family.sigmas
     network = tiny_model().network
     return ScoreModel(
-        network, family, shape=(1, 8, 8), value_range=value_range, sigma_range=(levels[-1], levels[0])
+        network, family, ModelSpec(shape=(1, 8, 8), value_range=value_range, sigma_range=(levels[-1], levels[0]))
     ).eval()
 
 

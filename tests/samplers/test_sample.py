@@ -7,7 +7,7 @@ from oracles import ExactNetwork, exact_model, float32_mixture, lively, mixture_
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
 from scorefield.metrics.distances import energy_distance
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks import MLP, Energy
 from scorefield.parameterization import EDM
 from scorefield.samplers import SAMPLERS, sample
@@ -31,7 +31,7 @@ class ExactEnergy(ExactNetwork):
 
 
 def exact_energy(mixture, shape=(2,)):
-    return ScoreModel(ExactEnergy(mixture), EDM(sigma_data=1.0), shape=shape).eval()
+    return ScoreModel(ExactEnergy(mixture), EDM(sigma_data=1.0), ModelSpec(shape=shape)).eval()
 
 
 def any_model(name):
@@ -40,7 +40,7 @@ def any_model(name):
         return tiny_model()
     torch.manual_seed(0)
     network = Energy(lively(MLP(features=2, width=16)))
-    return ScoreModel(network, EDM(), shape=(2,)).eval()
+    return ScoreModel(network, EDM(), ModelSpec(shape=(2,))).eval()
 
 
 def needs(name):
@@ -87,7 +87,7 @@ def test_samples_of_an_exact_model_follow_its_mixture(name):
 def test_predictor_and_corrector_follow_the_mixture_in_many_dimensions():
     # the corrector's step goes by norms, which are steady where an image has many values
     mixture = float32_mixture()
-    model = ScoreModel(Copies(mixture), EDM(sigma_data=1.0), shape=(64, 2)).eval()
+    model = ScoreModel(Copies(mixture), EDM(sigma_data=1.0), ModelSpec(shape=(64, 2))).eval()
     x = sample(model, 50, sampler="predictor-corrector", steps=100).reshape(-1, 2)[:3000]
     mean, covariance = mixture_moments(mixture)
     assert (x.mean(0) - mean).abs().max() < 0.12

@@ -57,7 +57,7 @@ def test_palettes_recipes_learn_the_tasks_of_their_names(name):
     recipe = read_recipe(name)
     model = build_model(recipe, (3, 64, 64))
     last = name.rpartition("-")[2]
-    assert set(model.tasks) == ({last} if last in TASKS else TASKS)
+    assert set(model.spec.tasks) == ({last} if last in TASKS else TASKS)
     weights = sum(weight.numel() for weight in model.network.parameters())
     if name in PALETTE_SMALL:
         assert weights == pytest.approx(3.26e6, rel=0.01)

@@ -6,10 +6,9 @@ from torch import nn
 
 from oracles import ramp
 from scorefield import checkpoint
-from scorefield.condition import Condition
 from scorefield.data.crops import open_crops
 from scorefield.errors import UserError
-from scorefield.model import ScoreModel
+from scorefield.model import Condition, ModelSpec, ScoreModel
 from scorefield.objectives import denoising_score_matching
 from scorefield.parameterization import EDM, Regression
 from scorefield.samplers import plan
@@ -76,7 +75,7 @@ def test_a_hole_may_be_shown_grey():
 
 def test_the_loss_is_the_mean_over_the_hole_alone():
     # D = 0 at every pixel: the loss is |x0/σ|^p over the hole, whatever is known beside it.
-    model = ScoreModel(Told(), Regression(), shape=(3, 8, 8))
+    model = ScoreModel(Told(), Regression(), ModelSpec(shape=(3, 8, 8)))
     x0 = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(2, 1, 8, 8)
     mask[:, :, 2:4, 1:7] = 1
@@ -92,7 +91,7 @@ def test_the_loss_is_the_mean_over_the_hole_alone():
 
 def test_known_pixels_reach_the_network_clean_at_every_noise_level():
     network = Told()
-    model = ScoreModel(network, EDM(), shape=(3, 8, 8))
+    model = ScoreModel(network, EDM(), ModelSpec(shape=(3, 8, 8)))
     x = torch.randn(1, 3, 8, 8) * 50
     source, mask = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
     mask[..., 4:] = 1
@@ -103,7 +102,7 @@ def test_known_pixels_reach_the_network_clean_at_every_noise_level():
 
 def test_a_regression_sees_nothing_of_x_and_is_answered_in_one_evaluation():
     network = Told(0.25)
-    model = ScoreModel(network, Regression(), shape=(3, 8, 8), sigma_range=(1.0, 1.0))
+    model = ScoreModel(network, Regression(), ModelSpec(shape=(3, 8, 8), sigma_range=(1.0, 1.0)))
     x, y = torch.randn(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
     given = model.given(Condition(source=y, mask=torch.ones(1, 1, 8, 8)))
     denoised = given(x, torch.tensor([1.0]))
@@ -144,7 +143,7 @@ def test_pairs_teach_the_second_of_the_first(tmp_path):
         ramp(tmp_path / "pairs" / name / "a.png", 60, 50)
     settings = ('degradation=[{kind="paired"}]', *SMALL, f'data.source="{tmp_path / "pairs"}"', "training.steps=2")
     model = Trainer(recipe(*settings), out=tmp_path / "run", device="cpu").fit()
-    assert model.tasks == ("paired",)
+    assert model.spec.tasks == ("paired",)
 
 
 @pytest.mark.parametrize(

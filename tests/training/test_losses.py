@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks import MLP
 from scorefield.objectives import denoising_score_matching, output_weight
 from scorefield.parameterization import EDM, NoisePrediction
@@ -16,7 +16,7 @@ def points_model(parameterization, seed=0):
     torch.manual_seed(seed)
     network = MLP(features=3, width=16, depth=1)
     nn.init.normal_(network.last.weight, std=0.5)
-    return ScoreModel(network, parameterization, shape=(3,))
+    return ScoreModel(network, parameterization, ModelSpec(shape=(3,)))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_weight_of_the_other_objectives_is_the_variance():
         def forward(self, x, label, source=None):
             return x / (1 + 0 * label[:, None])
 
-    model = ScoreModel(Minus(), NoisePrediction(), shape=(3,))
+    model = ScoreModel(Minus(), NoisePrediction(), ModelSpec(shape=(3,)))
     x0 = torch.zeros(4, 3)
     sigma = torch.tensor([0.1, 0.5, 1.0, 4.0])
     made = ExplicitObjective()(model, x0, sigma, generator=torch.Generator().manual_seed(2))

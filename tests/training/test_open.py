@@ -174,7 +174,7 @@ def test_a_degradation_of_ones_own_is_learned(tmp_path):
     made = replace(recipe(STEPS), degradation=(Task(family=Negative(), name="invert"), Task(family=Negative())))
     run = trainer(tmp_path / "run", base=made)
     model = run.fit()
-    assert model.tasks == ("invert", "custom")
+    assert model.spec.tasks == ("invert", "custom")
     assert model.network.settings["source_channels"] == 1
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from scorefield.errors import UserError
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.noise_distributions import GeometricLevels
 from scorefield.parameterization import EDM
 from scorefield.training import Trainer, build_model, read_recipe
@@ -82,8 +82,8 @@ class Even(nn.Module):
 
 
 def test_a_size_that_the_network_cannot_take_is_told_in_a_line():
-    check_size(ScoreModel(Even(), EDM(), shape=(1, 8, 6)))
-    odd = ScoreModel(Even(), EDM(), shape=(1, 9, 7)).train()
+    check_size(ScoreModel(Even(), EDM(), ModelSpec(shape=(1, 8, 6))))
+    odd = ScoreModel(Even(), EDM(), ModelSpec(shape=(1, 9, 7))).train()
     with pytest.raises(UserError, match=r"data.size: this network cannot take images of 7×9 \(.*\)\. ") as told:
         check_size(odd)
     assert "\n" not in str(told.value)

@@ -136,7 +136,7 @@ def evaluate(
         size=size, zoom=zoom, candidates=candidates, sampler=sampler, steps=steps, seed=seed,
         features=features or [], out=out, overwrite=overwrite, json=json, device=device,
     )  # fmt: skip
-    if score_model.tasks:
+    if score_model.spec.tasks:
         other = {"--crop": crop, "--interval": interval, "--likelihood": likelihood}
         _refuse(f"{model} restores images", other | {"--guidance": guidance != 1})
         evaluate_restoring(asked, score_model)

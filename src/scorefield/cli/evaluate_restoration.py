@@ -88,9 +88,9 @@ def _cases(request: Request, model: "ScoreModel") -> "list[Case]":
     """Those asked for, or all that the model was trained for."""
     from scorefield.evaluation.cases import CASES, jpeg_cases
 
-    texts = request.tasks or [task for task in model.tasks if task in CASES]
+    texts = request.tasks or [task for task in model.spec.tasks if task in CASES]
     if not texts:
-        raise UserError(request.model, f"restores by {', '.join(model.tasks)}, which no degradation is made for.")
+        raise UserError(request.model, f"restores by {', '.join(model.spec.tasks)}, which no degradation is made for.")
     cases = [case for text in texts for case in jpeg_cases(text, request.quality)]
     if request.quality and not any(case.task == "dejpeg" for case in cases):
         raise UserError("--quality", "belongs to dejpeg.", "Add --task dejpeg.")

@@ -50,7 +50,7 @@ def show(
         facts: dict[str, Any] = {}
         for model, path in hub.bundled().items():
             card = checkpoint.read_card(path)
-            shape = "×".join(str(side) for side in card["shape"])
+            shape = "×".join(str(side) for side in card["spec"]["shape"])
             facts[model] = f"model, {shape}, {path.stat().st_size / 1e6:.1f} MB: {card['notes'].get('about', '')}"
         for recipe, path in bundled_recipes().items():
             facts[recipe] = f"recipe: {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}"
@@ -62,7 +62,9 @@ def show(
         inner = {key: value for key, value in card[section].items() if key != "recipe"}
         table(inner, title=section)
         tell("")
-    table({key: card[key] for key in ("shape", "value_range", "sigma_range")}, title="images")
+    table({key: value for key, value in card["spec"].items() if key != "restoration"}, title="images")
+    if card["spec"]["restoration"] is not None:
+        table(card["spec"]["restoration"], title="restoration")
     write_json(json, card)
 
 

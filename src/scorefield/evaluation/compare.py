@@ -40,7 +40,7 @@ from scorefield.evaluation.losses import (
 )
 from scorefield.evaluation.report import Report, check_shape, measure
 from scorefield.metrics.reference import Reference, Track, stamp
-from scorefield.model import ScoreModel, full_precision
+from scorefield.model import ScoreModel
 from scorefield.samplers import plan
 
 _PRODUCT = 3  # evaluations that a score with a product of its Jacobian costs
@@ -231,17 +231,16 @@ def _losses_of(
     batch: int,
     track: Callable[[float], None],
 ) -> Losses:
-    with full_precision(model):
-        return level_losses(
-            InPixels(model=model),
-            images,
-            sigmas,
-            projections=projections,
-            seed=seed,
-            batch=batch,
-            device=model.device,
-            track=track,
-        )
+    return level_losses(
+        InPixels(model=model.with_precision(torch.float32)),
+        images,
+        sigmas,
+        projections=projections,
+        seed=seed,
+        batch=batch,
+        device=model.device,
+        track=track,
+    )
 
 
 def _entry(name: str, model: ScoreModel, cost: float, losses: Losses, first: Losses, report: Report | None) -> Entry:

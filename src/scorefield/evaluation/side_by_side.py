@@ -92,12 +92,12 @@ def check_systems(systems: Sequence[Restoring], cases: Sequence[Case], tools: Se
     first, *others = systems
     for case in cases:
         if not first.serves(case.task):
-            known = ", ".join(first.model.tasks)
+            known = ", ".join(first.model.spec.tasks)
             raise UserError(first.name, f"was not trained to {case.task}.", f"It knows: {known}.")
     tasks = {case.task for case in cases}
     for system in others:
         if not any(system.serves(task) for task in tasks):
-            known = ", ".join(system.model.tasks)
+            known = ", ".join(system.model.spec.tasks)
             raise UserError(system.name, f"was trained for none of {', '.join(sorted(tasks))}.", f"It knows: {known}.")
     for name in tools or ():
         if name not in CLASSICAL:

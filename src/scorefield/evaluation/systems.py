@@ -114,7 +114,7 @@ class Restoring:
 
     def serves(self, task: str) -> bool:
         """What the model was trained on; everything without training."""
-        return self.method != LEARNED or task in self.model.tasks
+        return self.method != LEARNED or task in self.model.spec.tasks
 
     def at_once(self, trial: Trial) -> int:
         """By the pixels of an image and the method's memory."""
@@ -270,9 +270,9 @@ def restoring(
     Raises:
         UserError: a model that does not fit the method, no such method or sampler, or steps that do not fit.
     """
-    if method == LEARNED and not model.tasks:
+    if method == LEARNED and not model.spec.tasks:
         raise UserError(name, "is a model of images alone and restores by a method.", f"Write e.g. pigdm:{name}.")
-    if method != LEARNED and model.tasks:
+    if method != LEARNED and model.spec.tasks:
         raise UserError(name, f"was trained to restore; {method} takes a model of images alone.")
     chosen = approach(model, method, sampler, steps)
     return Restoring(

@@ -40,7 +40,7 @@ from scorefield.figures.drawing import (
     write_csv,
 )
 from scorefield.figures.mixing import mixture
-from scorefield.model import ScoreField
+from scorefield.model import ScoreNetwork
 from scorefield.objectives import sliced_score_matching
 
 
@@ -81,10 +81,10 @@ class SoftplusNetwork(nn.Module):
         return self.layers(x)
 
 
-def train(settings: LowDensity, *, seed: int = 0, show: Show = silent) -> ScoreField:
+def train(settings: LowDensity, *, seed: int = 0, show: Show = silent) -> ScoreNetwork:
     """The score field that sliced score matching learns from samples of p."""
     torch.manual_seed(seed)
-    field, data = ScoreField(SoftplusNetwork(settings.width)), mixture()
+    field, data = ScoreNetwork(SoftplusNetwork(settings.width)), mixture()
     generator = Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(field.parameters(), settings.learning_rate, fused=True)
     clean = torch.zeros(settings.batch)
@@ -101,7 +101,7 @@ def train(settings: LowDensity, *, seed: int = 0, show: Show = silent) -> ScoreF
 
 
 @torch.no_grad()
-def errors_by_density(field: ScoreField, settings: LowDensity) -> list[dict[str, float]]:
+def errors_by_density(field: ScoreNetwork, settings: LowDensity) -> list[dict[str, float]]:
     """The relative error of the field in bins of log₁₀ p, densest first.
 
     Each row holds the bin's ends, the share of the square and of all samples that it covers, the root mean
@@ -164,7 +164,7 @@ def low_density(
     )
 
 
-def _score(field: ScoreField, points: Tensor) -> Tensor:
+def _score(field: ScoreNetwork, points: Tensor) -> Tensor:
     return field.score(points, torch.zeros(len(points)))
 
 
@@ -174,7 +174,7 @@ def _grid(settings: LowDensity, points: int) -> Tensor:
 
 
 @torch.no_grad()
-def _draw(field: ScoreField, rows: list[dict[str, float]], settings: LowDensity, path: Path) -> None:
+def _draw(field: ScoreNetwork, rows: list[dict[str, float]], settings: LowDensity, path: Path) -> None:
     figure, axes = panels(2, 2, width=8.4, height=7.8)
     p, n, coarse, fine = mixture(), settings.points, _grid(settings, 20), _grid(settings, settings.points)
     extent = (-settings.side, settings.side) * 2

@@ -45,7 +45,7 @@ from scorefield.figures.drawing import (
     silent,
     write_csv,
 )
-from scorefield.model import ScoreField
+from scorefield.model import ScoreNetwork
 from scorefield.networks.layers import groups_of
 from scorefield.objectives import sliced_score_matching
 
@@ -135,7 +135,7 @@ def losses(images: Tensor, settings: Manifold, sigma: float, *, seed: int = 0, s
         show: told how far it is.
     """
     torch.manual_seed(seed)
-    field = ScoreField(Autoencoder(images.shape[1], settings.width))
+    field = ScoreNetwork(Autoencoder(images.shape[1], settings.width))
     batches = Batches(images, settings.batch, seed=seed, value_range=(0.0, 1.0))
     generator = Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(field.parameters(), settings.learning_rate, fused=True)

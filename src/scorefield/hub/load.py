@@ -75,5 +75,4 @@ def load(name: str | Path, *, device: str = "auto", precision: torch.dtype | Non
     """
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     model = import_diffusers(name).to(where) if is_pipeline(name) else checkpoint.load(find(name), device=where)
-    model.precision = precision or preferred_precision(where)
-    return model
+    return model.with_precision(precision or preferred_precision(where))

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from scorefield import schedules
 from scorefield.errors import UserError
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks.refinenet import FORMS, RefineNet
 from scorefield.parameterization import NCSN, NCSNv2
 
@@ -99,9 +99,11 @@ def import_ncsn(
     model = ScoreModel(
         network,
         NCSN(sigmas=schedule) if told else NCSNv2(sigmas=schedule),
-        shape=(channels, side, side),
-        value_range=(-1.0, 1.0) if rescaled else (0.0, 1.0),
-        sigma_range=(schedule[-1], schedule[0]),
+        ModelSpec(
+            shape=(channels, side, side),
+            value_range=(-1.0, 1.0) if rescaled else (0.0, 1.0),
+            sigma_range=(schedule[-1], schedule[0]),
+        ),
     ).eval()
     facts = {
         "network": f"{'NCSN' if told else 'NCSNv2'}, {network.form}",

@@ -20,7 +20,7 @@ from torch import Tensor
 from scorefield.checkpoint import fit_weights
 from scorefield.errors import UserError
 from scorefield.hub.schedules import Settings, read_schedule
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks.foreign import Diffusers
 
 INDEX, CONFIG, SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
@@ -66,9 +66,7 @@ def import_diffusers(source: str | Path) -> ScoreModel:
     return ScoreModel(
         network,
         schedule.parameterization,
-        shape=shape,
-        value_range=schedule.value_range,
-        sigma_range=schedule.sigma_range,
+        ModelSpec(shape=shape, value_range=schedule.value_range, sigma_range=schedule.sigma_range),
     ).eval()
 
 

@@ -23,7 +23,7 @@ def check_levels(model: Denoiser, sigma: Tensor) -> None:
         raise UserError(
             "sigma",
             f"the score at σ = {lowest:g} was asked for.",
-            "Noise levels are positive; for clean data at σ = 0 wrap the network in a ScoreField.",
+            "Noise levels are positive; for clean data at σ = 0 wrap the network in a ScoreNetwork.",
         )
 
 

@@ -19,9 +19,9 @@ def explicit_score_matching(
     time, after the value was found without.
 
     Args:
-        model: whatever has a score: a ScoreModel, a ScoreField, a density with a known one.
+        model: whatever has a score: a ScoreModel, a ScoreNetwork, a density with a known one.
         x: noisy images of level σ, (B, …).
-        sigma: noise levels, (B,); 0 is for a ScoreField or a density.
+        sigma: noise levels, (B,); 0 is for a ScoreNetwork or a density.
         chunk: products at a time; by default as many as `memory` holds.
         memory: bytes that the graph of the products may take, 1 GiB.
 

@@ -25,7 +25,7 @@ def finite_difference_score_matching(
     Args:
         model: whatever has a score.
         x: noisy images of level σ, (B, …).
-        sigma: noise levels, (B,); 0 is for a ScoreField or a density.
+        sigma: noise levels, (B,); 0 is for a ScoreNetwork or a density.
         projections: directions w for each image.
         step: ε, the authors' 0.1 being for images of D = 3072.
         generator: source of the directions.

@@ -24,7 +24,7 @@ def sliced_score_matching(
     Args:
         model: whatever has a score.
         x: noisy images of level σ, (B, …).
-        sigma: noise levels, (B,); 0 is for a ScoreField or a density.
+        sigma: noise levels, (B,); 0 is for a ScoreNetwork or a density.
         projections: K, directions for each image.
         distribution: of v, all with E v vᵀ = I: "rademacher" (±1), "gaussian" N(0, I), or "sphere", uniform at
             ‖v‖ = √D. The first makes no error where ∇s is diagonal.

@@ -118,13 +118,13 @@ def canvas_of(
         model: whose value range and noise in holes it is for.
         generator: of that noise.
     """
-    seen = shown(degradation, y, generator=generator).holed(model.hole)
+    seen = shown(degradation, y, generator=generator).holed(model.spec.hole_fill)
     hole = (seen.fill[0, 0] > 0).numpy()
     return Canvas(
         levels=to_levels(seen.source[0], model.value_range, like),
         hole=None if hole.all() else hole,
         value_range=model.value_range,
-        noise=model.hole,
+        noise=model.spec.hole_fill,
         source=seen.source,
     )
 

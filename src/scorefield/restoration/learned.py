@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from scorefield.condition import Condition
 from scorefield.degradations import Observation, Shown, shown
-from scorefield.model import ScoreModel
+from scorefield.model import Condition, ScoreModel
 from scorefield.restoration.posterior import Posterior
 
 
@@ -39,7 +38,7 @@ class Learned:
         The noise of an observation, as its operator, is what the model was trained on: neither is told.
         """
         seen = shown(observation.degradation, observation.y, generator=generator)
-        return self.given(seen.holed(self.model.hole))
+        return self.given(seen.holed(self.model.spec.hole_fill))
 
     def given(self, seen: Shown) -> Posterior:
         """The model given what is shown; the last step ends with what is known."""

@@ -106,7 +106,7 @@ def approach(
         UserError: no such method, sampler or schedule, a model that the method is not for or that lacks the
             task, a schedule that climbs for a sampler that cannot, or steps that do not fit.
     """
-    method = method or (LEARNED if model.tasks else USUAL)
+    method = method or (LEARNED if model.spec.tasks else USUAL)
     if method not in METHODS:
         raise UserError("method", f"no such method {method!r}.", did_you_mean(method, METHODS))
     known = METHODS[method]
@@ -115,7 +115,8 @@ def approach(
     if schedule == PALETTE:
         return Approach(method=known, plan=_published(model, chosen, steps))
     if steps is None and chosen == known.sampler and schedule != "own":
-        steps = (model.steps or STEPS.get(task or "", known.steps)) if known.learned else known.steps
+        best = None if model.spec.restoration is None else model.spec.restoration.steps
+        steps = (best or STEPS.get(task or "", known.steps)) if known.learned else known.steps
     made = plan(model, chosen, steps, schedule=schedule)
     if known.climbs:
         if chosen != "ddpm":
@@ -144,15 +145,15 @@ def _published(model: ScoreModel, sampler: str, steps: int | None) -> Plan:
 
 def _check_kind(model: ScoreModel, method: str, task: str | None) -> None:
     """See that the method is for such a model, and that the model knows the task."""
-    learned = ", ".join(model.tasks)
-    if METHODS[method].learned and not model.tasks:
+    learned = ", ".join(model.spec.tasks)
+    if METHODS[method].learned and not model.spec.tasks:
         others = ", ".join(name for name, other in METHODS.items() if not other.learned)
         raise UserError("method", "this model learned images, not to restore them.", f"Choose of {others}.")
-    if model.tasks and not METHODS[method].learned:
+    if model.spec.tasks and not METHODS[method].learned:
         raise UserError(
             "method",
             f"{method} is for models of images alone; this one learned to restore ({learned}).",
             "Leave out the method.",
         )
-    if model.tasks and task is not None and task not in model.tasks:
+    if model.spec.tasks and task is not None and task not in model.spec.tasks:
         raise UserError("model", f"did not learn to {task}; it learned to {learned}.", "Choose another.")

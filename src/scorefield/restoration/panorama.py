@@ -126,4 +126,4 @@ def _window(painter: Painter, wide: Levels, step: Step) -> Canvas:
     hole = np.zeros((step.seen.height, step.seen.width), np.bool_)
     place = step.drawn._replace(top=step.drawn.top - step.seen.top, left=step.drawn.left - step.seen.left)
     hole[place.slices] = True
-    return Canvas(levels=wide[step.seen.slices], hole=hole, value_range=model.value_range, noise=model.hole)
+    return Canvas(levels=wide[step.seen.slices], hole=hole, value_range=model.value_range, noise=model.spec.hole_fill)

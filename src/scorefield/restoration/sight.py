@@ -107,7 +107,7 @@ def with_hole(model: ScoreModel, levels: Levels, degradation: Degradation) -> Ca
     one = torch.zeros(1, 1, *levels.shape[:2])
     hole = shown(degradation, one, generator=torch.Generator().manual_seed(0)).fill[0, 0] > 0
     laid: Tensor = degradation.pinv(pixels_of(levels)[None])[0]
-    return Canvas(levels=levels_of(laid), hole=hole.numpy(), value_range=model.value_range, noise=model.hole)
+    return Canvas(levels=levels_of(laid), hole=hole.numpy(), value_range=model.value_range, noise=model.spec.hole_fill)
 
 
 def _with_grey(canvas: Canvas) -> Image.Image:

@@ -154,7 +154,7 @@ def _denoise(request: Request, image: ImageInput, size: Size, model: ScoreModel)
 
 
 def _descratch(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
-    if not model.tasks:
+    if not model.spec.tasks:
         raise _only_trained("descratch")
     return parse_degradation(f"scratches:{request.seed}")
 
@@ -243,6 +243,7 @@ def check_worth(image: ImageInput, request: Request, model: ScoreModel) -> None:
     mend = "Give the quality to restore it all the same."
     if quality >= FINE:
         raise UserError(image, f"nothing to restore: saved at quality {quality}.", mend)
-    if model.jpeg_up_to is not None and quality > model.jpeg_up_to:
-        known = f"saved at quality {quality}; this model helps up to {model.jpeg_up_to}"
+    highest = None if model.spec.restoration is None else model.spec.restoration.max_jpeg_quality
+    if highest is not None and quality > highest:
+        known = f"saved at quality {quality}; this model helps up to {highest}"
         raise UserError(image, f"nothing to restore: {known}.", mend)

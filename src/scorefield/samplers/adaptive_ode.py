@@ -24,7 +24,7 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.model import Denoiser, expand, full_precision, noise
+from scorefield.model import Denoiser, expand, in_float32, noise
 from scorefield.samplers.base import Project, Step, full
 from scorefield.samplers.ode import way_down
 
@@ -135,7 +135,7 @@ class Flow:
     """
 
     def __init__(self, denoiser: Denoiser, dtype: torch.dtype) -> None:
-        self.denoiser, self.dtype = denoiser, dtype
+        self.denoiser, self.dtype = in_float32(denoiser), dtype
         self.evaluations = 0
         self._last: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -143,8 +143,7 @@ class Flow:
         """The slope of (u,), the shape of u."""
         (u,) = state
         x, sigma, share = coordinates(t, u, self.dtype)
-        with full_precision(self.denoiser):
-            n = noise(self.denoiser, x, sigma)
+        n = noise(self.denoiser, x, sigma)
         self.evaluations += 1
         self._last = x, sigma, n
         return (share * n.to(u.dtype) - share**2 * u,)

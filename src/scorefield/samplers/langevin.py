@@ -153,7 +153,7 @@ def walkable(denoiser: Denoiser, sigmas: Tensor) -> list[float]:
         raise UserError(
             "sigmas",
             "the schedule ends at 0, where a denoiser gives no score.",
-            "End it above 0, or pass a density that gives its score, such as ScoreField.",
+            "End it above 0, or pass a density that gives its score, such as ScoreNetwork.",
         )
     return levels
 

@@ -128,7 +128,7 @@ def check_size(model: ScoreModel) -> None:
         UserError: the network cannot take that shape.
     """
     x = torch.zeros(1, *model.shape, device=model.device)
-    condition = Condition(source=x, mask=x[:, :1] + 1) if model.tasks else None
+    condition = Condition(source=x, mask=x[:, :1] + 1) if model.spec.tasks else None
     sigma = torch.full((1,), model.sigma_range[1], device=model.device)
     training = model.training
     model.eval()

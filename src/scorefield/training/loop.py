@@ -128,8 +128,8 @@ class Trainer:
         recipe = with_noise_found(recipe, self.data, self.out if resumed else None)
         self.recipe = recipe
         torch.manual_seed(recipe.training.seed)
-        self.model = build_model(recipe, self.data.shape, self.data.class_count).to(self.device)
-        self.model.precision = inner_precision(recipe, self.device)
+        model = build_model(recipe, self.data.shape, self.data.class_count).to(self.device)
+        self.model = model.with_precision(inner_precision(recipe, self.device))
         check_size(self.model)
         if recipe.training.init and not resumed:
             init_from(self.model, recipe.training.init)
@@ -149,15 +149,7 @@ class Trainer:
     def averaged(self) -> ScoreModel:
         """The model with the averaged weights."""
         return ScoreModel(
-            self.average.module,
-            self.model.parameterization,
-            shape=self.model.shape,
-            value_range=self.model.value_range,
-            sigma_range=self.model.sigma_range,
-            precision=self.model.precision,
-            tasks=self.model.tasks,
-            hole=self.model.hole,
-            jpeg_up_to=self.model.jpeg_up_to,
+            self.average.module, self.model.parameterization, self.model.spec, precision=self.model.precision
         )
 
     def summary(self) -> str:

@@ -24,7 +24,7 @@ import torch
 from annotated_types import Ge
 from torch import Generator, Tensor
 
-from scorefield.model import Condition, GivenModel, ScoreModel, expand
+from scorefield.model import Condition, ConditionedModel, ScoreModel, expand
 from scorefield.objectives import (
     denoising_score_matching,
     explicit_score_matching,
@@ -121,8 +121,8 @@ def _noisy(x0: Tensor, sigma: Tensor, generator: Generator) -> Tensor:
     return x0 + expand(sigma, x0) * noise
 
 
-def _given(model: ScoreModel, condition: Condition | None) -> ScoreModel | GivenModel:
-    return model if condition is None else GivenModel(model=model, condition=condition)
+def _given(model: ScoreModel, condition: Condition | None) -> ScoreModel | ConditionedModel:
+    return model if condition is None else ConditionedModel(model=model, condition=condition)
 
 
 def hide_classes(condition: Condition | None, share: float, *, generator: Generator) -> Condition | None:

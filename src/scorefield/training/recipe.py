@@ -18,7 +18,7 @@ from torch import nn
 
 from scorefield import degradations, networks, noise_distributions
 from scorefield.errors import UserError
-from scorefield.model import ScoreModel
+from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.noise_distributions import LogNormal, OnLevels
 from scorefield.parameterization import (
     EDM,
@@ -244,16 +244,17 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int], classes: int = 0) -
     schedule = noise.distribution.sigmas if isinstance(noise.distribution, OnLevels) else None
     regression = isinstance(recipe.parameterization, Regression)
     jpeg = [task.family.quality[1] for task in recipe.degradation if isinstance(task.family, degradations.RandomJPEG)]
-    return ScoreModel(
-        _build_network(recipe, shape[0], classes, 0 if schedule is None else len(schedule)),
-        _with_schedule(recipe.parameterization, schedule),
+    restoration = RestorationSpec(
+        tasks=recipe.tasks, hole_fill=recipe.data.hole_fill, max_jpeg_quality=max(jpeg, default=None)
+    )
+    spec = ModelSpec(
         shape=shape,
         value_range=recipe.data.value_range,
         sigma_range=(1.0, 1.0) if regression else (noise.sigma_min, noise.sigma_max),
-        tasks=recipe.tasks,
-        hole=recipe.data.hole_fill,
-        jpeg_up_to=max(jpeg, default=None),
+        restoration=restoration if recipe.tasks else None,
     )
+    network = _build_network(recipe, shape[0], classes, 0 if schedule is None else len(schedule))
+    return ScoreModel(network, _with_schedule(recipe.parameterization, schedule), spec)
 
 
 def _with_schedule(parameterization: Parameterization, schedule: tuple[float, ...] | None) -> Parameterization:
