@@ -285,5 +285,5 @@ def test_a_network_without_classes_says_so():
 
 
 def test_a_mask_needs_a_source():
-    with pytest.raises(UserError, match="mask: tells what is known of a source"):
+    with pytest.raises(ValueError, match="mask needs a source"):
         Condition(mask=torch.ones(1, 1, 2, 2))

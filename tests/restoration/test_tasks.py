@@ -81,7 +81,7 @@ def test_answers_of_a_model_within_range_fit_what_was_seen(method):
             return 0.09 / (0.09 + s**2) * x
 
     plain = tiny_model(3, size=16)
-    model = Small(plain.network, plain.parameterization, shape=(3, 16, 16)).eval()
+    model = Small(plain.network, plain.parameterization, plain.spec).eval()
     for text in ("grey", "downscale:2", "crop:2"):
         job = prepared(model, left_of(model, Given.of(pixels(seed=3)), _degradation(text), simulate=True))
         out = restore(model, pixels(seed=3), degradation=text, simulate=True, method=method, steps=60)

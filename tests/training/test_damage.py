@@ -131,7 +131,7 @@ def test_a_model_that_restores_trains_resumes_and_keeps_its_tasks(tmp_path, phot
             device="cpu", resume=True,
         ).fit()  # fmt: skip
     parts = checkpoint.load(tmp_path / "parts" / "model.safetensors")
-    assert parts.tasks == ("colorize", "inpaint", "uncrop", "dejpeg")
+    assert parts.spec.tasks == ("colorize", "inpaint", "uncrop", "dejpeg")
     assert whole.network.settings["source_channels"] == 3
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
         assert torch.equal(a, b)
