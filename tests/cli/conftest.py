@@ -26,7 +26,7 @@ class Outcome:
         """The one line of complaint on standard error, its last, once the code is seen to be this."""
         assert self.code == code, f"{self.code}\n{self.out}\n{self.err}"
         *before, last = self.err.splitlines()
-        assert all(re.search("ETA|images, |going on at", line) for line in before), self.err
+        assert all(re.search("ETA|images, |resuming at", line) for line in before), self.err
         assert last.startswith("scorefield: ")
         return last
 

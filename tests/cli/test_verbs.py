@@ -76,7 +76,7 @@ def test_training_goes_on_only_when_asked_to(call, tiny, tmp_path):
     assert (out / "state.pt").read_bytes() == before
     told = call("train", tiny, "--out", out, "--resume", "auto")
     assert told.code == 0, told.err
-    assert "going on at step 6" in told.err
+    assert "resuming at step 6" in told.err
     assert re.search(r"^steps +20$", told.out, re.M)
     with (out / "log.csv").open() as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == [5, 6, 10, 15, 20]

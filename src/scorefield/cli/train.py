@@ -29,19 +29,19 @@ def train(
     ] = None,
     resume: Annotated[
         str,
-        typer.Option("--resume", help="auto: go on where the run in --out stopped. never: --out must be free."),
+        typer.Option("--resume", help="auto: continue the run in --out, if there is one. never: --out must be free."),
     ] = "never",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Lay a setting over the recipe, e.g. optimizer.lr=1e-3; may come again."),
+        typer.Option("--set", help="Override a setting of the recipe, e.g. optimizer.lr=1e-3; repeatable."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check everything and print all settings.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print all settings, and stop.")] = False,
     device: Device = "auto",
 ) -> None:
     """Train a score model on images.
 
-    Ctrl-C saves and stops; the same command with --resume auto goes on.
-    The run's folder is then the MODEL of the other verbs.
+    Ctrl-C saves and stops; the same command with --resume auto continues.
+    The run's folder is the MODEL of the other commands.
 
     Example: scorefield train default --data fashion --out runs/fashion --stop-after 3m
     """
@@ -82,10 +82,19 @@ def train(
             tell(f"# {trainer.summary()}")
             return
         if trainer.step:
-            note(f"going on at step {trainer.step}")
+            note(f"resuming at step {trainer.step}")
         trainer.fit()
     table({"run": out, "steps": trainer.step, "seconds": round(trainer.seconds, 1)})
-    tell(f"Next: scorefield sample {out} -n 64 --out samples.png")
+    tell(f"Next: {_next(resolved.tasks, out)}")
+
+
+def _next(tasks: tuple[str, ...], run: Path) -> str:
+    """The command that uses the trained model."""
+    if not tasks:
+        return f"scorefield sample {run} -n 64 --out samples.png"
+    verb = tasks[0] if tasks[0] in {"colorize", "inpaint", "uncrop", "dejpeg", "upscale", "deblur"} else "restore"
+    mask = " --mask mask.png" if verb == "inpaint" else ""
+    return f"scorefield {verb} photo.png --model {run}{mask} --out restored"
 
 
 def _toml(value: str | int) -> str:

@@ -1,4 +1,4 @@
-"""Where training writes its numbers: a CSV file, and TensorBoard's where it is installed."""
+"""The log of a run: a CSV file, and TensorBoard's where it is installed."""
 
 import csv
 from collections.abc import Mapping
@@ -13,7 +13,12 @@ COLUMNS = ("step", "images", "seconds", "loss", "lr", "gradient_norm", "images_p
 
 
 class RunLog:
-    """Appends rows of COLUMNS; a run that goes on from `step` first drops the rows after it."""
+    """Appends rows of COLUMNS; a context.
+
+    Args:
+        run: the run's folder.
+        step: where the run starts or resumes; later rows of an earlier session are removed.
+    """
 
     def __init__(self, run: Path, *, step: int) -> None:
         trim_log(run, step)
@@ -53,3 +58,6 @@ class RunLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+__all__ = ["COLUMNS", "RunLog"]

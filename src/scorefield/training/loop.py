@@ -42,7 +42,7 @@ from scorefield.training.log import RunLog
 from scorefield.training.losses import Objective, hide_classes
 from scorefield.training.previews import restored_grid, sample_grid
 from scorefield.training.recipe import Recipe, build_model
-from scorefield.training.signals import Interrupted, noted_signals
+from scorefield.training.signals import Interrupted, recorded_signals
 from scorefield.training.state import MODEL, RECIPE, SAMPLES, STATE, load_state, save_state
 
 
@@ -178,7 +178,7 @@ class Trainer:
         with (
             Loader(recipe, self.data, self.device) as loader,
             RunLog(self.out, step=self.step) as log,
-            noted_signals() as caught,
+            recorded_signals() as caught,
         ):
             while self.step < rules.steps:
                 start = time.perf_counter()

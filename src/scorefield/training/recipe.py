@@ -201,7 +201,7 @@ def adapter(cls: type) -> TypeAdapter[list[Any]]:
     The list is what carries the configuration, which pydantic takes for no dataclass directly.
     """
     strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    return TypeAdapter(list[cls], config=strict)
+    return TypeAdapter(cast(Any, list)[cls], config=strict)
 
 
 def _plain(section: object, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:

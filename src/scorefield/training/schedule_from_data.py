@@ -1,8 +1,8 @@
-"""A schedule for Langevin dynamics, from the images themselves.
+"""A schedule for annealed Langevin dynamics, computed from the images.
 
-The first noise level is the largest distance of two images, noise that can carry any to any (Technique 1). The
-ratio γ of neighbours makes the shells on which their noise lies overlap by a given share (Technique 2), and ε
-keeps the spread right from noise level to noise level (Technique 4).
+The first noise level is the largest distance between two images, so that noise can carry any image to any other
+(Technique 1). The ratio γ of neighbouring levels makes the shells on which their noise lies overlap by a given
+share (Technique 2). The step size ε keeps the samples' std right from level to level (Technique 4).
 
 References:
     Song & Ermon (2020), Techniques 1, 2 and 4. https://arxiv.org/abs/2006.09011
@@ -21,20 +21,19 @@ from scorefield.schedules.published import geometric
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleProposal:
-    """A schedule that suits images of values from 0 to 1, by Song & Ermon (2020), Techniques 1, 2 and 4.
+    """A schedule for images with values in [0, 1], by Song & Ermon (2020), Techniques 1, 2 and 4.
 
     Attributes:
-        sigma_max: the largest distance of two images, rounded up to three digits: noise that can carry any
-            image to any other.
-        sigma_min: the last noise level, too little to be seen.
-        levels: noise levels.
-        ratio: of neighbours.
-        overlap: of neighbours, see `overlap`.
-        steps: T, updates on each noise level.
-        step_size: ε of x + (α/2) s + √α z, the paper of 2019's; see `langevin_step_size`.
-        step_size_code: ε of x + α s + √(2α) z, the authors' programs' and the paper of 2020's; half of it.
+        sigma_max: the largest distance between two images, rounded up to three digits.
+        sigma_min: the last noise level, too small to be visible.
+        levels: the number of noise levels.
+        ratio: of neighbouring levels.
+        overlap: of neighbouring levels, see `overlap`.
+        steps: T, updates at each noise level.
+        step_size: ε of x + (α/2) s + √α z, as in the paper of 2019; see `langevin_step_size`.
+        step_size_code: ε of x + α s + √(2α) z, as in the paper of 2020 and the authors' programs; half of it.
         evaluations: of the network for one image, with a last one that denoises.
-        distances: what was measured.
+        distances: between the images.
     """
 
     sigma_max: float
@@ -49,7 +48,7 @@ class ScheduleProposal:
     distances: Spread
 
     def scaled(self, span: float) -> "ScheduleProposal":
-        """The same for images whose values span `span` in place of 1."""
+        """The schedule for images whose values span `span` instead of 1."""
         distances = replace(self.distances, largest=span * self.distances.largest, median=span * self.distances.median)
         return replace(
             self,
@@ -64,13 +63,13 @@ class ScheduleProposal:
 def propose_schedule(
     images: Tensor, *, sigma_min: float = 0.01, target: float = OVERLAP, steps: int = 5
 ) -> ScheduleProposal:
-    """The schedule that suits a set of images, for values from 0 to 1.
+    """The schedule for a set of images, for values in [0, 1].
 
     Args:
-        images: (N, C, H, W), uint8, or floats from 0 to 1.
+        images: (N, C, H, W), uint8, or floats in [0, 1].
         sigma_min: the last noise level.
-        target: the overlap to aim at.
-        steps: T.
+        target: the overlap of neighbouring levels.
+        steps: T, updates at each noise level.
 
     Raises:
         UserError: fewer than two images, NaN, no two that differ by more than σ_min, or σ_min ≤ 0.
@@ -78,7 +77,7 @@ def propose_schedule(
     found = spread(images)
     if found.largest <= sigma_min:
         alike = "are all the same" if found.largest == 0 else f"differ by {found.largest:.3g} at most"
-        raise UserError("images", f"they {alike}, so that no schedule suits them.", "Add others.")
+        raise UserError("images", f"they {alike}, so no schedule suits them.", "Add others.")
     digit = 10.0 ** (math.floor(math.log10(found.largest)) - 2)
     sigma_max = float(f"{math.ceil(found.largest / digit - 1e-3) * digit:.3g}")
     levels = schedule_levels(found.dim, sigma_max, sigma_min, target)
@@ -96,3 +95,6 @@ def propose_schedule(
         evaluations=levels * steps + 1,
         distances=found,
     )
+
+
+__all__ = ["ScheduleProposal", "propose_schedule"]

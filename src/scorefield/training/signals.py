@@ -1,4 +1,4 @@
-"""Stopping by a signal: it is noted, and whoever runs sees to the rest."""
+"""Stopping by a signal: the signal is recorded, and the training loop saves and stops at its next step."""
 
 import signal
 import threading
@@ -9,7 +9,13 @@ from types import FrameType
 
 
 class Interrupted(Exception):  # noqa: N818
-    """A signal stopped training, after saving; `signum` says which."""
+    """A signal stopped training, and the run is saved.
+
+    Args:
+        signum: of the signal.
+        run: the run's folder.
+        step: steps made.
+    """
 
     def __init__(self, signum: int, run: Path, step: int) -> None:
         super().__init__(f"stopped by a signal at step {step}; everything is saved in {run}")
@@ -17,8 +23,11 @@ class Interrupted(Exception):  # noqa: N818
 
 
 @contextmanager
-def noted_signals() -> Generator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; a second one kills."""
+def recorded_signals() -> Generator[list[int]]:
+    """A context that records SIGINT and SIGTERM; a second signal raises KeyboardInterrupt.
+
+    Outside the main thread, where Python delivers no signals, the list stays empty.
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
@@ -35,3 +44,6 @@ def noted_signals() -> Generator[list[int]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+__all__ = ["Interrupted", "recorded_signals"]

@@ -1,9 +1,9 @@
-"""What a run leaves on disk, so that it can go on exactly where it stopped.
+"""The files of a run, from which it resumes exactly where it stopped.
 
 RUN/recipe.toml          the resolved recipe
 RUN/model.safetensors    averaged weights and card, what `load` reads
-RUN/state.pt             everything else: raw weights, averages, optimizer, random states, position
-RUN/log.csv, samples/    what happened
+RUN/state.pt             the rest: raw weights, averages, optimizer, random states, step
+RUN/log.csv, samples/    its history
 """
 
 import pickle
@@ -21,17 +21,17 @@ _ENTRIES = {"step", "seconds", "network", "average", "optimizer", "generator", "
 
 def save_state(state: dict[str, Any], run: Path) -> None:
     """Write the resume state atomically."""
-    with atomic(run / STATE) as part, part.open("wb") as file:  # a file of Python's tells why it fails
+    with atomic(run / STATE) as part, part.open("wb") as file:  # an open file reports why writing fails
         torch.save(state, file)
 
 
 def load_state(run: Path) -> dict[str, Any] | None:
-    """The resume state of a run, read without running any code of it; None where there is none yet.
+    """The resume state of a run, read without running code from it; None where there is none yet.
 
-    What a kill left half-written beside it is removed.
+    Half-written files of a killed run are removed.
 
     Raises:
-        UserError: degraded.
+        UserError: a file that cannot be read.
     """
     path = run / STATE
     for part in [*run.glob(".state-*.pt"), *run.glob(".model-*.safetensors")]:
@@ -44,13 +44,13 @@ def load_state(run: Path) -> dict[str, Any] | None:
             raise ValueError
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
         raise UserError(
-            path, "half-written or damaged; the run cannot go on from it.", "Start anew in another folder."
+            path, "half-written or damaged; the run cannot resume from it.", "Start anew in another folder."
         ) from error
     return cast(dict[str, Any], state)
 
 
 def trim_log(run: Path, step: int) -> None:
-    """Take rows after `step` out of the log: they come again."""
+    """Remove the log's rows after `step`; a resumed run writes them again."""
     path = run / LOG
     if not path.is_file():
         return
@@ -63,3 +63,6 @@ def trim_log(run: Path, step: int) -> None:
     whole = [row for row in cells if len(row) == head.count(",") + 1 and row[0].isdigit()]
     kept = [",".join(row) for row in whole if int(row[0]) <= step]
     write_atomic(path, "\n".join([head, *kept]) + "\n")
+
+
+__all__ = ["LOG", "MODEL", "RECIPE", "SAMPLES", "STATE", "load_state", "save_state", "trim_log"]
