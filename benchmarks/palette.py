@@ -33,7 +33,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scorefield import degradations, noise_distributions
-from scorefield.degradations import DegradationFamily, shown
+from scorefield.degradations import DegradationFamily, network_input
 from scorefield.kernels.malloc import keep_freed
 from scorefield.kernels.prepacked import ready
 from scorefield.model import Condition
@@ -219,7 +219,7 @@ def _damaging(family: DegradationFamily, x0: Tensor, times: int = 100) -> float:
     start = time.perf_counter()
     for _ in range(times):
         degradation = family.draw(x0.shape, generator=generator)
-        shown(degradation, degradation(x0), generator=generator)
+        network_input(degradation, degradation(x0), generator=generator)
     return (time.perf_counter() - start) / times
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the same names, for type checkers; a test compares the two
         schedules, training as training,
     )
     from scorefield.data import (
-        grid as grid, open_images as open_images, save_images as save_images, to_float as
+        Photo as Photo, as_photo as as_photo, grid as grid, open_images as open_images, save_images as save_images, to_float as
         to_float, to_uint8 as to_uint8,
     )
     from scorefield.errors import UserError as UserError
@@ -47,7 +47,7 @@ _PUBLIC = {
     for module, names in {
         "": "checkpoint data degradations distributions evaluation hub likelihood metrics networks noise_distributions "
         "objectives parameterization restoration samplers schedules training",
-        "data": "grid open_images save_images to_float to_uint8",
+        "data": "Photo as_photo grid open_images save_images to_float to_uint8",
         "errors": "UserError",
         "hub": "load",
         "model": "Condition ModelSpec RestorationSpec ScoreModel ScoreNetwork score",

@@ -15,6 +15,7 @@ from PIL import Image
 from oracles import seeded
 from scorefield.degradations import (
     JPEG,
+    AdditiveNoise,
     Blur,
     Boxes,
     Brush,
@@ -24,7 +25,6 @@ from scorefield.degradations import (
     Grey,
     Identity,
     Mask,
-    Noisy,
     OneOf,
     RandomBlur,
     RandomDownscale,
@@ -34,7 +34,7 @@ from scorefield.degradations import (
     Scratches,
     Uncropping,
     adjoint,
-    shown,
+    network_input,
 )
 from scorefield.errors import UserError
 
@@ -46,7 +46,7 @@ RANDOM = {
     "jpeg": RandomJPEG(),
     "smaller": RandomDownscale(),
     "blur": RandomBlur(),
-    "noisy": Noisy(std=0.1),
+    "noisy": AdditiveNoise(std=0.1),
     "noise": RandomNoise(std=(2.55, 51.0)),
     "scratches": Scratches(),
     "one of": OneOf(families=(Grey(), FreeForm(), Uncropping(), RandomJPEG())),
@@ -146,7 +146,7 @@ def test_what_an_encoder_is_told_reaches_it():
 
 def test_noise_has_its_strength_and_is_white():
     x = torch.zeros(1, 3, 128, 128)
-    n = Noisy(std=0.3, seed=5)(x)
+    n = AdditiveNoise(std=0.3, seed=5)(x)
     assert float(n.mean()) == pytest.approx(0, abs=0.005)
     assert float(n.std()) == pytest.approx(0.3, rel=0.01)
     assert float((n[..., 1:] * n[..., :-1]).mean()) == pytest.approx(0, abs=0.002)
@@ -154,7 +154,7 @@ def test_noise_has_its_strength_and_is_white():
 
 
 def test_drawn_noise_is_of_the_same_strength_and_another():
-    one, other = (Noisy(std=0.3).draw((1, 3, 8, 8), generator=seeded(seed)) for seed in (0, 1))
+    one, other = (AdditiveNoise(std=0.3).draw((1, 3, 8, 8), generator=seeded(seed)) for seed in (0, 1))
     assert one.std == other.std == 0.3
     assert one.seed != other.seed
 
@@ -241,7 +241,7 @@ def test_families_are_drawn_by_their_weights(weights, shares):
         (lambda: RandomDownscale(factors=()), "1 or more"),
         (lambda: RandomBlur(std=(0.0, 1.0)), "above 0"),
         (lambda: RandomBlur(std=(1.0, 5000.0)), "at most 1000"),
-        (lambda: Noisy(std=-1.0), "0 or more"),
+        (lambda: AdditiveNoise(std=-1.0), "0 or more"),
         (lambda: RandomNoise(std=(20.0, 10.0)), "must rise"),
         (lambda: Scratches(lines=(3, 2)), "lines go"),
     ],
@@ -258,9 +258,9 @@ def test_the_time_that_degradation_takes():
         start = time.process_time()
         for _ in range(30):
             degradation = family.draw(x.shape, generator=generator)
-            seen = shown(degradation, degradation(x), generator=generator)
+            seen = network_input(degradation, degradation(x), generator=generator)
         print(f"{name}: {(time.process_time() - start) / 30 * 1e3:.2f} ms for 64×64")
-        assert seen.source.shape == x.shape and seen.fill.shape == (1, 1, 64, 64)
+        assert seen.source.shape == x.shape and seen.mask.shape == (1, 1, 64, 64)
 
 
 def test_a_mask_drawn_for_one_image_degradations_a_batch():

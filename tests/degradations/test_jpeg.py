@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +13,8 @@ from PIL import Image
 from oracles import seeded
 from scorefield.data.datasets import open_images
 from scorefield.data.image import fit, read_image, to_float, to_pil, to_tensor, to_uint8
-from scorefield.degradations import JPEG, Blur, Turned, adjoint, read_jpeg
+from scorefield.data.photo import Photo
+from scorefield.degradations import JPEG, Blur, Rotated, adjoint, jpeg_operator, nearest_quality
 from scorefield.degradations.jpeg import standard_tables
 from scorefield.errors import UserError
 
@@ -125,6 +127,11 @@ def test_gradients_pass_straight_through_the_rounding():
     assert not torch.allclose(adjoint(JPEG(quality=5), x, v), v, atol=0.1)
 
 
+def read_jpeg(path, value_range=(-1.0, 1.0)):
+    photo = Photo.read(path)
+    return jpeg_operator(photo.jpeg, path, value_range)
+
+
 # --- files ---------------------------------------------------------------------------------------
 
 
@@ -161,7 +168,7 @@ def test_a_image_that_is_stored_turned_was_degraded_so(tmp_path):
     exif[0x0112] = 6
     to_pil(image()[:, :37, :58]).save(tmp_path / "p.jpg", quality=10, exif=exif)
     degradation = read_jpeg(tmp_path / "p.jpg")
-    assert degradation == Turned(degradation=JPEG(quality=10), orientation=6)
+    assert degradation == Rotated(degradation=JPEG(quality=10), orientation=6)
     back = to_float(to_tensor(read_image(tmp_path / "p.jpg")), (-1.0, 1.0))[None]
     assert back.shape[-2:] == (58, 37)
     near, far = (float((a(back) - back).abs().mean()) for a in (degradation, JPEG(quality=10)))
@@ -184,15 +191,15 @@ def test_mistakes_are_told(make, told):
         make()
 
 
-def test_files_that_tell_nothing_are_named(tmp_path):
+def test_files_of_other_kinds_have_no_header_of_jpeg(tmp_path):
     to_pil(image()).save(tmp_path / "p.png")
-    with pytest.raises(UserError, match=r"p\.png: is no JPEG file.*--quality"):
-        read_jpeg(tmp_path / "p.png")
-    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(UserError, match=r"cut\.jpg: cannot be read"):
-        read_jpeg(tmp_path / "cut.jpg")
-    with pytest.raises(UserError, match=r"none\.jpg"):
-        read_jpeg(tmp_path / "none.jpg")
-    Image.new("CMYK", (8, 8)).save(tmp_path / "print.jpg")
-    with pytest.raises(UserError, match="CMYK"):
-        read_jpeg(tmp_path / "print.jpg")
+    assert Photo.read(tmp_path / "p.png").jpeg is None
+
+
+def test_a_file_whose_tables_are_of_no_standard_has_one_nearest_quality(tmp_path):
+    luma, chroma = standard_tables(76)[0], standard_tables(54)[1]  # other programs' ratio of luma to chroma
+    to_pil(image()).save(tmp_path / "p.jpg", qtables=[list(luma), list(chroma)], subsampling=0)
+    quality = nearest_quality(Photo.read(tmp_path / "p.jpg").jpeg)
+    apart = {q: np.abs(np.subtract(standard_tables(q), (luma, chroma))).sum() for q in range(1, 101)}
+    assert apart[quality] == min(apart.values())
+    assert read_jpeg(tmp_path / "p.jpg").quality == quality

@@ -18,8 +18,8 @@ from scorefield.degradations import (
     Grey,
     Mask,
     Observation,
+    Rotated,
     Side,
-    Turned,
     adjoint,
     known_pixels,
 )
@@ -39,7 +39,7 @@ def linear(h, w):
         "crop": crop,
         "downscale": Downscale(factor=2),
         "blur": Blur(std=1.3),
-        "turned": Turned(degradation=crop if h == w else Grey(), orientation=6),
+        "turned": Rotated(degradation=crop if h == w else Grey(), orientation=6),
         "grey, smaller": Composed(parts=(Grey(), Downscale(factor=4))),
         "blurred, smaller": Composed(parts=(Blur(std=0.7), Downscale(factor=2))),
         "masked, smaller, grey": Composed(parts=(mask(h, w), Downscale(factor=2), Grey())),
@@ -150,7 +150,7 @@ def test_a_turned_degradation_sees_the_image_as_it_was_stored(orientation):
     turned = ImageOps.exif_transpose(image)
     upright = torch.tensor(list(turned.get_flattened_data())).reshape(1, 1, turned.height, turned.width).float()
     half = Mask(fill=torch.eye(5, 4).reshape(1, 1, 5, 4))
-    left = Turned(degradation=half, orientation=orientation)(upright)
+    left = Rotated(degradation=half, orientation=orientation)(upright)
     image = Image.fromarray((stored * (1 - torch.eye(5, 4).to(torch.uint8))).numpy())
     image.getexif()[0x0112] = orientation
     expected = ImageOps.exif_transpose(image)
@@ -232,8 +232,8 @@ def test_known_pixels_are_found_without_asking_what_the_operator_is():
         (lambda: Blur(std=math.nan), "above 0"),
         (lambda: Blur(std=math.inf), "at most 1000"),
         (lambda: Blur(std=1.0, threshold=0.0), "between 0 and 1"),
-        (lambda: Composed(parts=()), "no degradation at all"),
-        (lambda: Turned(degradation=Grey(), orientation=9), "1 to 8, got 9"),
+        (lambda: Composed(parts=()), "at least one degradation"),
+        (lambda: Rotated(degradation=Grey(), orientation=9), "1 to 8, got 9"),
         (lambda: Observation(y=torch.zeros(1), degradation=Grey(), noise=-1.0), "0 or more"),
         (lambda: Observation(y=torch.zeros(1), degradation=Grey(), noise=math.nan), "0 or more"),
     ],

@@ -5,7 +5,7 @@ import torch
 
 from oracles import ramp
 from scorefield.data.image import to_float, to_uint8
-from scorefield.degradations import JPEG, EncodedJPEG, Identity, Mask, shown
+from scorefield.degradations import JPEG, EncodedJPEG, Identity, Mask, network_input
 from scorefield.errors import UserError
 from scorefield.evaluation.cases import jpeg_cases, parse_case
 from scorefield.evaluation.trial import make_trial, open_test_windows
@@ -82,8 +82,8 @@ def test_every_system_is_given_the_same_bytes(windows, text):
         y = torch.cat([part.y for part in parts])
         assert torch.equal(to_uint8(y, value_range), whole.left)
         for part, rows in zip(parts, (slice(0, 4), slice(4, 6)), strict=True):
-            view = shown(part.degradation, part.y, generator=generator())
-            assert torch.equal(view.fill > 0, whole.fill[rows])
+            view = network_input(part.degradation, part.y, generator=generator())
+            assert torch.equal(view.mask > 0, whole.fill[rows])
             known = ~whole.fill[rows].expand_as(view.source)
             assert torch.equal(to_uint8(view.source, value_range)[known], whole.originals[rows][known])
 

@@ -8,14 +8,18 @@ from scorefield.data.grids import grid, save_animation, save_image, save_images
 from scorefield.data.image import fit, read_image, to_float, to_pil, to_tensor, to_uint8
 from scorefield.data.image_set import ImageSet, Skipped
 from scorefield.data.pairwise import Spread, spread
+from scorefield.data.photo import JPEGHeader, Photo, as_photo
 
 __all__ = [
     "Batches",
     "ImageSet",
+    "JPEGHeader",
     "Pair",
+    "Photo",
     "RandomCrops",
     "Skipped",
     "Spread",
+    "as_photo",
     "fit",
     "grid",
     "held_out",

@@ -1,36 +1,44 @@
-"""An image with all that its file holds, so that a restored one can be written like it.
+"""An image with everything that its file holds, so that a restored one can be written like it.
 
-Models see 8 bits, grey or RGB. A file may hold more, which must not be lost on the way:
+Models work in 8 bits, grey or RGB. A file may hold more, which must not be lost on the way:
 
     levels    (H, W, C), 8 or 16 bits, C = 1 or 3, upright
     alpha     (H, W), of the same depth; colors beneath it stay as they are
     EXIF      its orientation set to 1, since the pixels are upright
     ICC       the color profile; no color is converted
 
-Between the two depths, v₁₆ = 257 v₈ and v₈ = round(v₁₆ / 257).
+A file is read once; all of this comes from the same bytes. `as_photo` takes images that are in memory, too.
 """
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 from torch import Tensor
 
-from scorefield.data.bit_depth import Levels, image_of, in_8_bits, in_16_bits
 from scorefield.data.encode import DEEP, LOSSY, OPAQUE, format_of, holds_exif, know_heif, write_samples
 from scorefield.data.exif import ORIENTATION, upright_exif
 from scorefield.data.image import (
     GREY_MODES,
     MAX_PIXELS,
+    STATE_RANGE,
     ImageReadError,
+    Levels,
     check_pixels,
     has_grey_palette,
+    image_of,
+    in_8_bits,
+    in_16_bits,
     reason,
+    to_uint8,
 )
 from scorefield.errors import UserError
 
@@ -38,18 +46,36 @@ _ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Original:
-    """An image as it was read.
+class JPEGHeader(NamedTuple):
+    """How a JPEG file was compressed.
 
     Args:
-        path: where from.
+        tables: its quantization tables by number, 64 values each in zigzag order.
+        mode: its channels, "L", "RGB" or another of Pillow's modes.
+        sampling: of chroma, as Pillow numbers it: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0, -1 anything else.
+        orientation: EXIF's, 1 to 8.
+    """
+
+    tables: dict[int, tuple[int, ...]]
+    mode: str
+    sampling: int
+    orientation: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Photo:
+    """An image and what its file holds beside the pixels.
+
+    Args:
+        path: the file; for an image from memory, a name for errors.
         levels: (H, W, C), uint8 or uint16, C of 1 (grey) or 3 (RGB), upright, as if opaque.
-        alpha: (H, W), of the levels' depth, or None where all is opaque by the file's kind.
+        alpha: (H, W), of the same type; None if the file has no alpha channel.
         exif: a TIFF structure, with orientation 1.
         icc: the color profile.
-        format: Pillow's name of the file's kind.
-        notes: what was left behind at reading, in words.
+        format: Pillow's name of the file format.
+        notes: remarks on what the file holds and was not read, a sentence each.
+        jpeg: how it was compressed, if the file is a JPEG.
+        sha256: digest of the file; empty for an image that was in memory.
     """
 
     path: Path
@@ -59,10 +85,12 @@ class Original:
     icc: bytes | None = None
     format: str = "PNG"
     notes: tuple[str, ...] = ()
+    jpeg: JPEGHeader | None = None
+    sha256: str = ""
 
     @classmethod
-    def read(cls, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> "Original":
-        """Read an image with all that belongs to it.
+    def read(cls, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> "Photo":
+        """Read a file.
 
         The pixel count is read from the header, before anything is decoded. 16-bit RGB needs OpenCV and
         HEIC needs `pillow_heif`, both of the extra `photos`.
@@ -74,11 +102,12 @@ class Original:
         if path.is_dir():
             raise UserError(path, "is a folder, not an image.")
         try:
-            if _is_heif(path):
+            content = path.read_bytes()
+            if _is_heif(content):
                 know_heif(path)
-            with Image.open(path) as image:
+            with Image.open(BytesIO(content)) as image:
                 check_pixels(image, max_pixels)
-                return _read(path, image)
+                return _read(path, image, content)
         except UserError:
             raise
         except ImageReadError as problem:
@@ -101,8 +130,22 @@ class Original:
         """In 8 bits: uint8, (C, H, W)."""
         return torch.from_numpy(in_8_bits(self.levels).transpose(2, 0, 1).copy())
 
+    def grown(self, lay: Callable[[Tensor], Tensor] | None, size: tuple[int, int]) -> "Photo":
+        """The photo for results of another size: its alpha is placed on them, and added pixels are opaque.
+
+        Args:
+            lay: from an image of the photo's size, (1, C, H, W), to one of the results', 0 where nothing was.
+            size: (H, W) of the results.
+        """
+        if lay is None or self.alpha is None or size == self.levels.shape[:2]:
+            return self
+        most = np.iinfo(self.alpha.dtype).max
+        clear = torch.from_numpy(1 - self.alpha / np.float32(most)).expand(1, *self.levels.shape[2:], *self.alpha.shape)
+        opaque = 1 - lay(clear)[0, 0].clamp(0, 1).numpy()
+        return replace(self, alpha=(opaque * most).round().astype(self.alpha.dtype))
+
     def lost(self, path: str | Path) -> tuple[str, ...]:
-        """What a file of this name cannot keep, in words; `save` leaves it out without a word.
+        """What a file of this name cannot keep, in words; `save` leaves it out silently.
 
         Raises:
             UserError: unknown suffix.
@@ -120,16 +163,16 @@ class Original:
     def save(self, levels: Levels, path: str | Path, *, quality: int = 95) -> Path:
         """Write an image with this one's depth, alpha, EXIF and color profile, in the suffix's format.
 
-        PNG, TIFF, WebP and BMP are written losslessly; `lost` tells what a format cannot keep. A profile
-        of grey does not go with colors, nor the other way round; alpha of another size is left out.
+        PNG, TIFF, WebP and BMP are written losslessly; `lost` lists what a format cannot keep. A grey color
+        profile is not written with RGB, nor an RGB profile with grey. Alpha of another size is left out.
 
         Args:
             levels: (H, W, C), uint8 or uint16, C of 1 or 3.
-            path: what is there already is replaced, in one step.
+            path: an existing file is replaced in one step.
             quality: of JPEG, AVIF and HEIC, 0 to 100; colors are not subsampled.
 
         Raises:
-            UserError: unknown suffix, a missing extra, or a disk that does not take it.
+            UserError: unknown suffix, a missing extra, or a disk that does not take the file.
         """
         path = Path(path)
         at_depth = in_16_bits if self.deep and format_of(path) in DEEP else in_8_bits
@@ -140,17 +183,82 @@ class Original:
         return path
 
 
+def as_photo(
+    image: "str | Path | Image.Image | NDArray[Any] | Tensor | Photo",
+    *,
+    value_range: tuple[float, float] | None = None,
+) -> Photo:
+    """The photo of a file or of an image in memory.
+
+    | image | what is taken |
+    | --- | --- |
+    | path | any file that Pillow reads, HEIC with the extra `photos` |
+    | PIL image | every mode but CMYK; of mode "F" as float pixels |
+    | numpy array | uint8 or uint16, or floats; (H, W) or (H, W, C) |
+    | tensor | uint8 or uint16, or floats; (H, W) or (C, H, W) |
+
+    C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
+
+    Args:
+        image: see above; a photo is returned as it is.
+        value_range: black and white of float pixels, which become 8 bits. Integers ignore it.
+
+    Raises:
+        UserError: the file cannot be read, float pixels without a value range or far outside of it, or another
+            type or shape.
+    """
+    if isinstance(image, Photo):
+        return image
+    if isinstance(image, str | Path):
+        return Photo.read(image)
+    if isinstance(image, Image.Image) and image.mode != "F":
+        try:
+            return _read(Path("image"), image, b"")
+        except ImageReadError as problem:
+            raise UserError("image", f"{problem}.") from None
+    if isinstance(image, Tensor):
+        stored = image.detach().cpu()
+        array = (stored.float() if stored.is_floating_point() else stored).numpy()
+        expected = "(H, W) or (C, H, W)"
+        array = array.transpose(1, 2, 0) if array.ndim == 3 else array
+    else:
+        array, expected = np.asarray(image), "(H, W) or (H, W, C)"
+    samples = array[..., None] if array.ndim == 2 else array
+    if samples.ndim != 3 or samples.shape[2] not in (1, 2, 3, 4) or samples.size == 0:
+        shape = tuple(image.shape) if isinstance(image, Tensor) else array.shape
+        raise UserError("image", f"a shape of {shape} is not one of an image.", f"Pass {expected}, C of 1 to 4.")
+    if samples.dtype.kind == "f":
+        samples = _from_floats(samples, value_range)
+    elif samples.dtype.name not in ("uint8", "uint16"):
+        raise UserError("image", f"{samples.dtype} is not a type of pixels.", "Pass uint8, uint16 or floats.")
+    channels = 1 if samples.shape[2] < 3 else 3
+    return Photo(
+        path=Path("image"),
+        levels=samples[..., :channels].copy(),
+        alpha=samples[..., channels].copy() if samples.shape[2] > channels else None,
+    )
+
+
+def _from_floats(values: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
+    if value_range is None:
+        raise UserError("image", "float pixels without a range.", STATE_RANGE)
+    low, high = value_range
+    span, least, most = high - low, float(values.min()), float(values.max())
+    if not (low - span / 2 <= least and most <= high + span / 2):  # samples overshoot, but not by half the range
+        raise UserError("image", f"its values span {least:g}…{most:g}, not {low:g}…{high:g}.", "Check value_range.")
+    return to_uint8(torch.from_numpy(np.ascontiguousarray(values)), value_range).numpy()
+
+
 # --- reading -------------------------------------------------------------------------------------
 
 
-def _is_heif(path: Path) -> bool:
+def _is_heif(content: bytes) -> bool:
     """By the file's first bytes, ISO/IEC 14496-12 `ftyp` and its brand, whatever its name."""
-    with path.open("rb") as file:
-        start = file.read(12)
+    start = content[:12]
     return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
 
 
-def _read(path: Path, image: Image.Image) -> Original:
+def _read(path: Path, image: Image.Image, content: bytes) -> Photo:
     if image.mode == "CMYK":
         raise UserError(path, "is a CMYK image.", "Convert it to RGB first.")
     if image.mode == "F":
@@ -158,14 +266,14 @@ def _read(path: Path, image: Image.Image) -> Original:
     notes, deep_color = _notes(image), _is_deep_color(image)
     grey = image.mode in GREY_MODES or has_grey_palette(image)
     image.load()
-    samples = _deep_color(path, image.mode) if deep_color else None
+    samples = _deep_color(content, image.mode) if deep_color and content else None
     if samples is None:
         samples = _deep_grey(image) if image.mode[0] == "I" else _samples(image, grey)
     if deep_color and samples.dtype == np.uint8:
         notes += ("16 bits a channel are read as 8: pip install 'scorefield[photos]' reads all of them",)
     samples = _upright(samples, image.getexif().get(ORIENTATION, 1))
     channels = 1 if samples.shape[2] < 3 else 3
-    return Original(
+    return Photo(
         path=path,
         levels=samples[..., :channels].copy(),
         alpha=samples[..., channels].copy() if samples.shape[2] > channels else None,
@@ -173,6 +281,20 @@ def _read(path: Path, image: Image.Image) -> Original:
         icc=image.info.get("icc_profile") or None,
         format="JPEG" if image.format == "MPO" else image.format or "PNG",  # a JPEG with previews behind it
         notes=notes,
+        jpeg=jpeg_header(image),
+        sha256=hashlib.sha256(content).hexdigest() if content else "",
+    )
+
+
+def jpeg_header(image: Image.Image) -> JPEGHeader | None:
+    """How an opened file was compressed, if it is a JPEG file."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.quantization:
+        return None
+    return JPEGHeader(
+        tables={number: tuple(table) for number, table in image.quantization.items()},
+        mode=image.mode,
+        sampling=JpegImagePlugin.get_sampling(image),
+        orientation=image.getexif().get(ORIENTATION, 1),
     )
 
 
@@ -213,13 +335,13 @@ def _is_deep_color(image: Image.Image) -> bool:
     return isinstance(name, str) and ";16" in name and image.mode[0] != "I"
 
 
-def _deep_color(path: Path, mode: str) -> Levels | None:
+def _deep_color(content: bytes, mode: str) -> Levels | None:
     """By OpenCV, alpha last; None where it is missing or cannot."""
     try:
         cv2: Any = import_module("cv2")
     except ImportError:
         return None
-    found: NDArray[np.uint16] | None = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    found: NDArray[np.uint16] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None or found.dtype != np.uint16 or found.ndim != 3:
         return None
     order = [0, 3] if mode == "LA" else [2, 1, 0, 3]  # OpenCV has blue first
@@ -227,7 +349,7 @@ def _deep_color(path: Path, mode: str) -> Levels | None:
 
 
 def _upright(samples: Levels, orientation: int) -> Levels:
-    """As EXIF's orientation says (Exif 2.3, tag 0x0112): 5 to 8 exchange the axes."""
+    """Upright by EXIF's orientation (Exif 2.3, tag 0x0112): 5 to 8 exchange the axes."""
     if orientation in (5, 6, 7, 8):
         samples = samples.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -235,3 +357,6 @@ def _upright(samples: Levels, orientation: int) -> Levels:
     if orientation in (3, 4, 7, 8):
         samples = samples[::-1]
     return samples
+
+
+Original = Photo  # former name, until every caller has the new one

@@ -1,15 +1,22 @@
-"""Degradation to images: operators that can be replayed, and what was observed through them."""
+"""Degradations of images: replayable operators, random families of them, and observations."""
 
 from scorefield.degradations.base import (
+    Box,
     Degradation,
     DegradationFamily,
+    HasNetworkInput,
     Hole,
+    HoleFill,
+    Local,
+    NetworkInput,
     Observation,
     Shown,
-    Shows,
     adjoint,
     known_pixels,
+    network_input,
+    predict_all,
     shown,
+    with_hole_fill,
 )
 from scorefield.degradations.blur import Blur, RandomBlur
 from scorefield.degradations.color import Grey
@@ -17,9 +24,9 @@ from scorefield.degradations.composed import Composed
 from scorefield.degradations.crop import Crop
 from scorefield.degradations.encoded import EncodedJPEG, RandomJPEG
 from scorefield.degradations.freeform import Boxes, Brush, FreeForm
-from scorefield.degradations.jpeg import JPEG, read_jpeg
+from scorefield.degradations.jpeg import JPEG, jpeg_operator, nearest_quality, read_jpeg
 from scorefield.degradations.mask import CenterBox, Mask, Side, Uncropping
-from scorefield.degradations.masks import (
+from scorefield.degradations.mask_files import (
     ALPHA,
     MASKS,
     alpha_mask,
@@ -28,25 +35,27 @@ from scorefield.degradations.masks import (
     named_mask,
     read_mask,
 )
-from scorefield.degradations.named import (
+from scorefield.degradations.noise import AdditiveNoise, Identity, RandomNoise
+from scorefield.degradations.one_of import OneOf
+from scorefield.degradations.parse import (
     DEGRADATIONS,
     DegradationSpec,
     crop_margins,
     fixed_degradation,
     parse_degradation,
 )
-from scorefield.degradations.noisy import Identity, Noisy, RandomNoise
-from scorefield.degradations.oneof import OneOf
 from scorefield.degradations.resize import Downscale, RandomDownscale
+from scorefield.degradations.rotated import Rotated
 from scorefield.degradations.scratches import Scratched, Scratches
-from scorefield.degradations.turned import Turned
 
 __all__ = [
     "ALPHA",
     "DEGRADATIONS",
     "JPEG",
     "MASKS",
+    "AdditiveNoise",
     "Blur",
+    "Box",
     "Boxes",
     "Brush",
     "CenterBox",
@@ -59,33 +68,42 @@ __all__ = [
     "EncodedJPEG",
     "FreeForm",
     "Grey",
+    "HasNetworkInput",
     "Hole",
+    "HoleFill",
     "Identity",
+    "Local",
     "Mask",
-    "Noisy",
+    "NetworkInput",
     "Observation",
     "OneOf",
     "RandomBlur",
     "RandomDownscale",
     "RandomJPEG",
     "RandomNoise",
+    "Rotated",
     "Scratched",
     "Scratches",
     "Shown",
-    "Shows",
     "Side",
-    "Turned",
     "Uncropping",
     "adjoint",
     "alpha_mask",
     "crop_margins",
     "fixed_degradation",
+    "jpeg_operator",
     "known_pixels",
     "mask_family",
     "mask_preview",
     "named_mask",
+    "nearest_quality",
+    "network_input",
     "parse_degradation",
+    "predict_all",
     "read_jpeg",
     "read_mask",
     "shown",
+    "with_hole_fill",
 ]
+
+Turned, Noisy = Rotated, AdditiveNoise  # former names, until every caller has the new ones

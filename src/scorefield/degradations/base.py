@@ -1,17 +1,18 @@
-"""An operator, a random family of operators, an observation, and how one is shown to a network.
+"""Operators, random families of operators, observations, and the input of a conditional network.
 
-A network that restores is given the degraded image as a source of the image's own size and channels, and
-told where to predict. Both come from y = A(x) and the operator; `shown` makes them. An operator that knows
-better than the general rule says so by a method of that name.
+An operator y = A(x) is fixed: it gives the same y at every call. A conditional network receives a source of
+the image's own size and channels, and a mask of what it is to predict. Both come from y and the operator;
+`network_input` makes them. An operator with a rule of its own has a method of that name.
 
 References:
-    Saharia et al. (2022), §4: grey repeated, holes of standard Gaussian noise. https://arxiv.org/abs/2111.05826
+    Saharia et al. (2022), §4: grey repeated, masked pixels of N(0, 1). https://arxiv.org/abs/2111.05826
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -19,8 +20,22 @@ from torch import Generator, Tensor
 from scorefield.degradations.smooth import smooth_fill
 from scorefield.errors import UserError
 
-Hole = float | Literal["smooth"]
-"""What a model is shown in holes: noise of that standard deviation (0 is grey), or `smooth_fill`."""
+HoleFill = float | Literal["smooth"]
+"""How masked pixels are presented: Gaussian noise of this std (0 is grey), or interpolated from the border."""
+
+
+class Box(NamedTuple):
+    """A rectangle of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
 class Degradation(Protocol):
@@ -31,7 +46,7 @@ class Degradation(Protocol):
         ...
 
     def pinv(self, y: Tensor) -> Tensor:
-        """An image that A takes to y: A(pinv(A(x))) = A(x)."""
+        """An image that A maps to y: A(pinv(A(x))) = A(x)."""
         ...
 
 
@@ -43,107 +58,156 @@ class DegradationFamily(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A degraded image as a network that restores sees it.
+class NetworkInput(NamedTuple):
+    """What a conditional network receives beside x.
 
     Args:
         source: (B, C, H, W), of the whole image's size and channels.
-        fill: (B, 1, H, W), 1 where the image is to be predicted and 0 where the source is the image.
+        mask: (B, 1, H, W), 1 where the image is to be predicted, 0 where it equals the source.
     """
 
     source: Tensor
-    fill: Tensor
+    mask: Tensor
 
-    def holed(self, hole: Hole) -> "Shown":
-        """The same with something else in holes: noise of that standard deviation, or a smooth guess.
+    @property
+    def fill(self) -> Tensor:
+        """The mask."""
+        return self.mask
 
-        A hole is what is to be predicted of an image of which something is known; an image that is to be
-        predicted all over is degraded, and has none.
-        """
-        if hole == 1:
-            return self
-        holes = ((self.fill == 0).flatten(1).any(1)[:, None, None, None] & (self.fill > 0)).to(self.fill)
-        if hole == "smooth":
-            which = holes.flatten(1).any(1)
-            source = self.source.clone()
-            source[which] = smooth_fill(self.source[which], holes[which])
-            return Shown(source=source, fill=self.fill)
-        return Shown(source=torch.where(holes > 0, hole * self.source, self.source), fill=self.fill)
+    def holed(self, hole_fill: HoleFill) -> "NetworkInput":
+        """As `with_hole_fill`."""
+        return with_hole_fill(self, hole_fill)
 
 
 @runtime_checkable
-class Shows(Protocol):
-    """An operator that says itself how what it leaves is shown."""
+class HasNetworkInput(Protocol):
+    """An operator with its own rule for the network's input."""
 
-    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
-        """Source and fill of y = A(x), with noise from `generator` where nothing is known."""
+    def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
+        """Source and mask of y = A(x), with N(0, 1) from `generator` where nothing is known."""
         ...
+
+
+@runtime_checkable
+class Local(Protocol):
+    """An operator that acts on a part of an image as on the whole, so that the image can be cut into tiles."""
+
+    def cut(self, boxes: Sequence[Box]) -> Degradation:
+        """The operator for a batch of tiles of one size, one for each box."""
+        ...
+
+    def part(self, box: Box) -> Box:
+        """Where in y the tile's observation lies."""
+        ...
+
+
+class SameSize:
+    """The methods of an operator that keeps size and place of every pixel, and treats a tile like the whole."""
+
+    def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
+        """The source is y; every pixel is to be predicted."""
+        return predict_all(y)
+
+    def cut(self, boxes: Sequence[Box]) -> Self:
+        """The same operator."""
+        return self
+
+    def part(self, box: Box) -> Box:
+        """The same box."""
+        return box
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What is left of images, with the operator that they went through: y = A(x0) + σ_y n.
+    """A degraded image and its operator: y = A(x0) + σ_y n.
 
     Args:
         y: (B, C, H, W), in the model's value range.
         degradation: A.
-        noise: σ_y, the standard deviation of Gaussian noise in y; 0 if there is none.
+        noise: σ_y, the std of Gaussian noise in y, in the model's range; 0 if there is none.
+        network_input: source and mask for a conditional network, if they were made beforehand.
 
     Raises:
-        UserError: σ_y is negative or no number.
+        UserError: σ_y is negative or not a number.
     """
 
     y: Tensor
     degradation: Degradation
     noise: float = 0.0
+    network_input: NetworkInput | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise < math.inf:
             raise UserError("noise", f"a standard deviation is 0 or more, got {self.noise:g}.")
 
 
-def shown(degradation: Degradation, y: Tensor, *, generator: Generator) -> Shown:
-    """How the degraded images y = A(x) are shown to a network that restores them.
+def network_input(
+    degradation: Degradation, y: Tensor, *, generator: Generator, hole_fill: HoleFill = 1.0
+) -> NetworkInput:
+    """Source and mask that a conditional network receives for y = A(x).
 
-    As the operator says (`Shows`); else y where it has a whole image's shape, A⁺y where it has not, and
-    all of it to be predicted.
+    They follow the operator's own rule (`HasNetworkInput`). Without one, the source is y if it has the whole
+    image's shape, else A⁺y, and every pixel is to be predicted.
 
     Args:
         degradation: A.
-        y: what is left, (B, C', H', W').
-        generator: of the noise in holes.
+        y: the degraded images, (B, C', H', W').
+        generator: of the noise in masked pixels.
+        hole_fill: how masked pixels are presented.
     """
-    if isinstance(degradation, Shows):
-        return degradation.shown(y, generator=generator)
-    back = degradation.pinv(y)
-    return all_to_predict(y if y.shape == back.shape else back)
+    if isinstance(degradation, HasNetworkInput):
+        made = degradation.network_input(y, generator=generator)
+    else:
+        back = degradation.pinv(y)
+        made = predict_all(y if y.shape == back.shape else back)
+    return with_hole_fill(made, hole_fill)
 
 
-def all_to_predict(source: Tensor) -> Shown:
-    """The source (B, C, H, W) with a fill of 1 everywhere."""
-    return Shown(source=source, fill=source.new_ones(len(source), 1, *source.shape[2:]))
+def with_hole_fill(made: NetworkInput, hole_fill: HoleFill) -> NetworkInput:
+    """The same with other values in masked pixels.
+
+    An image of which every pixel is to be predicted is degraded rather than masked; it stays as it is.
+
+    Args:
+        made: with noise of std 1 in masked pixels.
+        hole_fill: std of the noise, or "smooth".
+    """
+    if hole_fill == 1:
+        return made
+    source, mask = made
+    holes = ((mask == 0).flatten(1).any(1)[:, None, None, None] & (mask > 0)).to(mask)
+    if hole_fill == "smooth":
+        which = holes.flatten(1).any(1)
+        source = source.clone()
+        source[which] = smooth_fill(source[which], holes[which])
+        return NetworkInput(source, mask)
+    return NetworkInput(torch.where(holes > 0, hole_fill * source, source), mask)
+
+
+def predict_all(source: Tensor) -> NetworkInput:
+    """The source (B, C, H, W) with a mask of 1 everywhere."""
+    return NetworkInput(source, source.new_ones(len(source), 1, *source.shape[2:]))
 
 
 def noise_like(y: Tensor, *, generator: Generator) -> Tensor:
-    """N(0, I) of y's shape, on its device, drawn where the generator is."""
+    """N(0, I) of y's shape, on its device, drawn on the generator's device."""
     return torch.randn(y.shape, generator=generator, device=generator.device).to(y)
 
 
-def dice(generator: Generator) -> Random:
-    """A source of single numbers, seeded by one draw: some twenty times faster than tensors of one number."""
+def fast_rng(generator: Generator) -> Random:
+    """Python's generator, seeded by one draw: single numbers come about twenty times faster than as tensors."""
     seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
     return Random(int(seed.item()))
 
 
 def adjoint(degradation: Degradation, x: Tensor, v: Tensor) -> Tensor:
-    """Aᵀv, for a linear A whatever x is; else the derivative of A at x, transposed, times v.
+    """Aᵀv for a linear A, whatever x is; else the transposed derivative of A at x, times v.
 
-    By automatic differentiation, so that no operator states its adjoint.
+    By automatic differentiation, so no operator has to state its adjoint.
 
     Args:
         degradation: A.
-        x: where, (B, C, H, W).
+        x: the point of the derivative, (B, C, H, W).
         v: of A(x)'s shape.
     """
     with torch.inference_mode(False), torch.enable_grad():
@@ -153,10 +217,10 @@ def adjoint(degradation: Degradation, x: Tensor, v: Tensor) -> Tensor:
 
 
 def known_pixels(degradation: Degradation, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Where an operator passes an image's values on as they are, and where it drops them, as a mask does.
+    """Where an operator keeps an image's values exactly, and where it drops them, as a mask does.
 
-    In the first A⁺A x = x to the last bit, whatever x is, in the second 0. That is asked of two random
-    images, so that no operator has to say so itself.
+    In the first A⁺A x = x to the last bit for every x, in the second 0. Two random images decide, so no
+    operator has to say so itself.
 
     Args:
         degradation: A.
@@ -170,3 +234,13 @@ def known_pixels(degradation: Degradation, shape: tuple[int, ...]) -> tuple[Tens
     back = [degradation.pinv(degradation(x)) for x in probes]
     known = [b == x for b, x in zip(back, probes, strict=True)]
     return known[0] & known[1], (back[0] == 0) & (back[1] == 0)
+
+
+# Former names, until every caller has the new ones.
+Hole = HoleFill
+shown = network_input
+
+
+def Shown(*, source: Tensor, fill: Tensor) -> NetworkInput:  # noqa: N802
+    """As `NetworkInput`."""
+    return NetworkInput(source, fill)

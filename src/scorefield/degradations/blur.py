@@ -1,14 +1,13 @@
-"""Blur: a Gaussian mean of the neighbours, mirrored at the edges.
+"""Gaussian blur with mirrored edges.
 
-Along each axis x ← K x with the weights h_j ∝ exp(−j²/2s²), −4s ≤ j ≤ 4s, and the image going on beyond its
-edge as its mirror image (… b a | a b …). Such a K is diagonal in the cosine basis (Martucci 1994), so that
+Along each axis x ← K x with the weights h_j ∝ exp(−j²/2s²), −4s ≤ j ≤ 4s; beyond its edge the image
+continues as its mirror image (… b a | a b …). Such a K is diagonal in the cosine basis (Martucci 1994), so
 
     A(x) = Cᵀ (S ⊙ (C x Cᵀ)) C,     S_{kl} = λ_k λ_l,     λ_k = Σ_j h_j cos(π j k / n),
 
-is the singular value decomposition of the blur itself: no matrix has to be decomposed. What the blur has
-weakened below `threshold` is lost in the rounding to 8 bits, and to divide by it would only enlarge that.
-Such S are set to 0 in A itself, not in the inverse alone, so that A A⁺ A = A holds to rounding with A⁺ of
-1/S.
+is the singular value decomposition of the blur. Frequencies with S below `threshold` are lost in the rounding
+to 8 bits, and dividing by S would amplify the rounding error. Such S are set to 0 in A itself, not only in the
+inverse, so A A⁺ A = A holds to rounding.
 
 References:
     Martucci (1994), symmetric convolution and the discrete cosine transforms. https://doi.org/10.1109/78.295213
@@ -21,21 +20,21 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from scorefield.degradations.base import Shown, all_to_predict, dice
-from scorefield.degradations.constants import cosines
+from scorefield.degradations.base import SameSize, fast_rng
+from scorefield.degradations.dct import cosines
 from scorefield.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blur:
+class Blur(SameSize):
     """The operator of a Gaussian blur.
 
     Args:
         std: s, in pixels.
-        threshold: smallest singular value that is kept; the greatest is 1.
+        threshold: singular values below it are set to 0; the largest is 1.
 
     Raises:
-        UserError: s is not positive or above 1,000, or a threshold that is not between 0 and 1.
+        UserError: s is not in (0, 1000], or the threshold is not in (0, 1).
     """
 
     std: float
@@ -52,16 +51,12 @@ class Blur:
         return _scaled(x, self._spectrum(x))
 
     def pinv(self, y: Tensor) -> Tensor:
-        """Sharpened where something was left to sharpen, (B, C, H, W)."""
+        """The frequencies that A keeps, divided by S, (B, C, H, W)."""
         s = self._spectrum(y)
         return _scaled(y, torch.where(s > 0, 1 / s, 0))
 
-    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
-        """Y itself, all of it to be predicted."""
-        return all_to_predict(y)
-
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> "Blur":
-        """Itself: there is nothing random about it."""
+        """Itself: nothing is random."""
         return self
 
     def _spectrum(self, x: Tensor) -> Tensor:
@@ -71,13 +66,13 @@ class Blur:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomBlur:
-    """A blur of any strength between two, each as likely.
+    """Gaussian blur with s ~ U(std).
 
     Args:
-        std: least and greatest standard deviation, in pixels.
+        std: smallest and largest s, in pixels.
 
     Raises:
-        UserError: no such range, or see `Blur`.
+        UserError: a decreasing range, or see `Blur`.
     """
 
     std: tuple[float, float] = (0.5, 3.0)
@@ -90,7 +85,7 @@ class RandomBlur:
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Blur:
         """One blur."""
-        return Blur(std=dice(generator).uniform(*self.std))
+        return Blur(std=fast_rng(generator).uniform(*self.std))
 
 
 def _scaled(x: Tensor, spectrum: Tensor) -> Tensor:

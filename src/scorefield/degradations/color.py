@@ -1,14 +1,13 @@
-"""Color that is gone: an image's luma alone is left.
+"""Removal of color: only the luma of an image is left.
 
     A(x) = w · x,     A⁺y = w y / (w · w),
 
-with w = (0.299, 0.587, 0.114) (ITU-R BT.601, which JPEG takes over). Σw = 1, so that the grey of a grey
-image is itself, and A means the same whether black is 0 or −1: a shift of all channels shifts the grey as
-much.
+with w = (0.299, 0.587, 0.114) (ITU-R BT.601, also JPEG's). Σw = 1, so the luma of a grey image is the image,
+and A does not depend on whether black is 0 or −1: a shift of all channels shifts the luma equally.
 
-To repeat y in the three channels would satisfy A(A⁺y) = y too. But then A⁺A is a slanted projector. Only
-with the pseudo-inverse of Moore and Penrose is A⁺A symmetric, so that x − A⁺A x, what a restorer is free to
-choose, is orthogonal to what was seen, and white noise falls into two independent parts.
+Repeating y in three channels would satisfy A(A⁺y) = y too, but A⁺A would be an oblique projector. With the
+Moore–Penrose pseudo-inverse, A⁺A is symmetric: x − A⁺A x, which a restorer may choose, is orthogonal to the
+observed part, and white noise splits into two independent parts.
 
 References:
     ITU-R BT.601-7, §2.5.1. https://www.itu.int/rec/R-REC-BT.601
@@ -19,20 +18,20 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from scorefield.degradations.base import Shown, all_to_predict
-from scorefield.degradations.constants import constant
+from scorefield.degradations.base import NetworkInput, SameSize, predict_all
+from scorefield.degradations.dct import constant
 from scorefield.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grey:
-    """The operator that leaves one weighted mean of the channels.
+class Grey(SameSize):
+    """The operator of one weighted mean of the channels.
 
     Args:
-        weights: w, one for each channel, that sum to 1.
+        weights: w, one for each channel; their sum is 1.
 
     Raises:
-        UserError: weights that do not sum to 1.
+        UserError: the weights do not sum to 1.
     """
 
     weights: tuple[float, ...] = (0.299, 0.587, 0.114)
@@ -50,19 +49,19 @@ class Grey:
         if x.shape[1] != len(self.weights):
             raise UserError(
                 "grey", f"made for {len(self.weights)} channels, the image has {x.shape[1]}.",
-                "Only an image in color can lose it.",
+                "Pass a color image.",
             )  # fmt: skip
         return (x * constant(self.weights, x).reshape(-1, 1, 1)).sum(1, keepdim=True)
 
     def pinv(self, y: Tensor) -> Tensor:
-        """W y / (w · w), (B, C, H, W): of all images with this grey, the least."""
+        """W y / (w · w), (B, C, H, W): of all images with this luma, the one of smallest norm."""
         square = sum(weight**2 for weight in self.weights)
         return y * constant(self.weights, y).reshape(-1, 1, 1) / square
 
-    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
-        """The grey in every channel, all of it to be predicted."""
-        return all_to_predict(y.expand(-1, len(self.weights), -1, -1))
+    def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
+        """The source is y in every channel; all is to be predicted."""
+        return predict_all(y.expand(-1, len(self.weights), -1, -1))
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> "Grey":
-        """Itself: there is nothing random about it."""
+        """Itself: nothing is random."""
         return self

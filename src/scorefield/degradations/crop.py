@@ -1,6 +1,6 @@
-"""A part of an image: what uncropping starts from.
+"""Cropping, the degradation that uncropping inverts.
 
-A(x) is the part of x within a box; A⁺y lays y on an empty canvas. Empty is 0, the middle of [−1, 1].
+A(x) is the part of x within a box; A⁺y places y on a canvas of zeros, the middle of [−1, 1].
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
-from scorefield.degradations.base import Shown, noise_like
+from scorefield.degradations.base import NetworkInput, noise_like
 from scorefield.errors import UserError
 
 
@@ -25,7 +25,7 @@ class Crop:
         size: (H, W) of the whole image.
 
     Raises:
-        UserError: a box that is empty or not within the image.
+        UserError: the box is empty or not within the image.
     """
 
     top: int
@@ -48,21 +48,21 @@ class Crop:
         """The part of x within the box, (B, C, height, width).
 
         Raises:
-            UserError: x is of another size than the box was made for.
+            UserError: x has another size than `size`.
         """
         if tuple(x.shape[-2:]) != self.size:
             raise UserError("crop", f"made for images of {self.size}, got {tuple(x.shape[-2:])}.")
         return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
     def pinv(self, y: Tensor) -> Tensor:
-        """Y in its place and 0 around, (B, C, H, W)."""
+        """Y in its place and 0 around it, (B, C, H, W)."""
         h, w = self.size
         beside = (self.left, w - self.left - self.width)
         return pad(y, (*beside, self.top, h - self.top - self.height))
 
-    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
-        """Y in its place, N(0, 1) around, and around is to be predicted."""
+    def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
+        """Y in its place and N(0, 1) around it, which is to be predicted."""
         around = 1 - self.pinv(torch.ones_like(y[:, :1]))
         canvas = self.pinv(y)
         source = torch.where(around > 0, noise_like(canvas, generator=generator), canvas)
-        return Shown(source=source, fill=around)
+        return NetworkInput(source, around)

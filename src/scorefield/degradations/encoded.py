@@ -1,11 +1,11 @@
-"""JPEG by a real encoder: what a file of that quality leaves, byte for byte.
+"""JPEG by a real encoder: exactly what a file of this quality holds.
 
     x → 8 bits → Pillow's encoder → Pillow's decoder → x's range
 
-Palette draws the quality Q from 5 to 30 with p(Q) ∝ e^(−Q/10), so that heavy degradation is seen more often. Bytes
-are rounded and clamped, so that A(A(x)) = A(x), and A(pinv(y)) = y with pinv(y) = y, hold nearly: on
-photographs of 256 pixels to 0.03–0.05 of 255 levels in the mean, to tens in single pixels. `JPEG` is the
-operator without bytes. Rounding has no slope, and gradients pass straight through (Bengio et al. 2013).
+Palette draws the quality Q from 5 to 30 with p(Q) ∝ e^(−Q/10), so heavy degradation is more frequent. Bytes are
+rounded and clamped, so A(A(x)) = A(x), and A(pinv(y)) = y with pinv(y) = y, hold approximately: on photographs
+of 256 pixels to 0.03–0.05 of 255 levels on average, to tens in single pixels. `JPEG` is the operator without
+bytes. Rounding has zero derivative; gradients pass straight through it (Bengio et al. 2013).
 
 References:
     Saharia et al. (2022), §4. https://arxiv.org/abs/2111.05826
@@ -21,17 +21,17 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from scorefield.data.image import to_float, to_pil, to_tensor, to_uint8
-from scorefield.degradations.base import Shown, all_to_predict, dice
+from scorefield.degradations.base import SameSize, fast_rng
 from scorefield.degradations.jpeg import Subsampling, check_jpeg
 from scorefield.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodedJPEG:
+class EncodedJPEG(SameSize):
     """The operator of a JPEG file written by Pillow and read again.
 
     Args:
-        quality: 1 to 100, as libjpeg counts.
+        quality: 1 to 100, as libjpeg defines it.
         subsampling: of chroma; Pillow's own by default.
         value_range: black and white in x.
 
@@ -47,10 +47,10 @@ class EncodedJPEG:
         check_jpeg(self.quality, self.subsampling)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """What is left of x, (B, C, H, W), C of 1 or 3, in its range.
+        """The decoded file of x, (B, C, H, W), C of 1 or 3, in its range.
 
         Raises:
-            UserError: another number of channels.
+            UserError: x has another number of channels.
         """
         if x.shape[1] not in (1, 3):
             raise UserError("jpeg", f"made for 1 or 3 channels, the image has {x.shape[1]}.")
@@ -62,10 +62,6 @@ class EncodedJPEG:
     def pinv(self, y: Tensor) -> Tensor:
         """Y itself."""
         return y
-
-    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
-        """Y itself, all of it to be predicted."""
-        return all_to_predict(y)
 
     def _coded(self, pixels: Tensor) -> Tensor:
         file = io.BytesIO()
@@ -105,5 +101,5 @@ class RandomJPEG:
         low, high = self.quality
         qualities = range(low, high + 1)
         weights = [math.exp(-(q - low) / self.decay) for q in qualities]
-        (quality,) = dice(generator).choices(qualities, weights)
+        (quality,) = fast_rng(generator).choices(qualities, weights)
         return EncodedJPEG(quality=quality, subsampling=self.subsampling, value_range=self.value_range)

@@ -1,22 +1,22 @@
-"""Holes of any form: strokes of a brush, rectangles, and the mix of both that Palette learns from.
+"""Free-form masks: brush strokes, rectangles, and Palette's mixture of both.
 
-A stroke goes zigzag through v vertices. From each it goes on by a length r at an angle θ, taken from below
-the axis at every other vertex (2π − θ),
+A stroke is a zigzag of v vertices. The step from each has a length r and an angle θ, or 2π − θ at every other
+vertex,
 
     v ~ U{4 … 11},   θ ~ U(2π/5 − a, 2π/5 + b),   a, b ~ U(0, 2π/15) for each stroke,
     r ~ N(d/8, (d/16)²) cut to [0, d/4],   d = √(H² + W²),
 
-as a line of width U(12, 40) with round joints, for images of 256 × 256; other sizes scale it by
-√(HW)/256. One to three strokes make a mask, which is mirrored left to right and top to bottom by chance
-(Yu et al. 2019, Algorithm 1, with the numbers of the authors' program, which the paper leaves open).
+drawn as a line of width U(12, 40) with round joints; other sizes than 256 × 256 scale the width by √(HW)/256.
+One to three strokes make a mask, which is flipped at random along both axes (Yu et al. 2019, Algorithm 1; the
+numbers are those of the authors' program, since the paper leaves them open).
 
-Of rectangles the papers say no more than their number and cover. Here n ~ U{1 … 5} of them share out
-c ~ U(0.1, 0.4) of the image in proportion to U(½, 3/2) each, and one of share s is
+For rectangles the papers state only number and coverage. Here n ~ U{1 … 5} of them divide c ~ U(0.1, 0.4) of
+the image in proportion to U(½, 3/2) each, and one of share s is
 
     H √(s a) × W √(s / a),     a = 2^U(−1, 1),
 
-at any place within the image. They may overlap. If their union then covers less than 0.1, all but n is
-drawn again, which keeps n's distribution.
+uniformly placed within the image. They may overlap. If their union covers less than 0.1, all but n is drawn
+again, which keeps the distribution of n.
 
 References:
     Yu et al. (2019), Algorithm 1. https://arxiv.org/abs/1806.03589
@@ -34,14 +34,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Generator
 
-from scorefield.degradations.base import dice
+from scorefield.degradations.base import Box, fast_rng
 from scorefield.degradations.mask import Mask
 from scorefield.errors import UserError
 
 _TRIES = 1000
 _ANGLE, _SPREAD = 2 * math.pi / 5, 2 * math.pi / 15
-Box = tuple[int, int, int, int]
-"""Top, left, height, width."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +47,13 @@ class Brush:
     """Free-form strokes; see the module.
 
     Args:
-        strokes: fewest and most.
-        vertices: of a stroke, fewest and most.
-        width: of a stroke in pixels, least and greatest, in images of 256 × 256.
-        cover: bounds of the share of the image that is filled, e.g. (0.2, 0.3) to measure by.
+        strokes: smallest and largest number.
+        vertices: of a stroke, smallest and largest number.
+        width: of a stroke in pixels, smallest and largest, in images of 256 × 256.
+        cover: bounds of the masked share of the image, e.g. (0.2, 0.3) for a benchmark.
 
     Raises:
-        UserError: a range that falls or leaves what can be drawn.
+        UserError: a decreasing range, or one outside of what can be drawn.
     """
 
     strokes: tuple[int, int] = (1, 3)
@@ -70,24 +68,23 @@ class Brush:
         _check_range("brush", "cover", self.cover, 0, 1)
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Mask:
-        """One mask, (1, 1, H, W), that fills something and keeps something.
+        """One mask, (1, 1, H, W), that masks some pixels and keeps some.
 
         Raises:
-            UserError: a thousand masks, and none covers as much as it should.
+            UserError: none of a thousand masks is within `cover`.
         """
         h, w = shape[-2:]
-        return _within("brush", lambda luck: self._painted(h, w, luck), self.cover, dice(generator))
+        return _within("brush", lambda rng: self._painted(h, w, rng), self.cover, fast_rng(generator))
 
-    def _painted(self, h: int, w: int, luck: Random) -> NDArray[np.uint8]:
+    def _painted(self, h: int, w: int, rng: Random) -> NDArray[np.uint8]:
         image = Image.new("L", (w, h))
         canvas = ImageDraw.Draw(image)
-        left, top = luck.random() < 0.5, luck.random() < 0.5  # mirrored
-        for _ in range(luck.randint(*self.strokes)):
+        left, top = rng.random() < 0.5, rng.random() < 0.5  # mirrored
+        for _ in range(rng.randint(*self.strokes)):
             points = [
-                (w - x if left else x, h - y if top else y)
-                for x, y in _zigzag(h, w, luck.randint(*self.vertices), luck)
+                (w - x if left else x, h - y if top else y) for x, y in _zigzag(h, w, rng.randint(*self.vertices), rng)
             ]
-            wide = luck.uniform(*self.width) * math.sqrt(h * w) / 256
+            wide = rng.uniform(*self.width) * math.sqrt(h * w) / 256
             canvas.line(points, fill=1, width=max(1, round(wide)))
             r = wide / 2
             for x, y in points:
@@ -100,11 +97,11 @@ class Boxes:
     """Rectangles; see the module.
 
     Args:
-        count: fewest and most, each number as likely.
-        cover: bounds of the share of the image that they fill together.
+        count: smallest and largest number, uniformly drawn.
+        cover: bounds of the masked share of the image.
 
     Raises:
-        UserError: a range that falls or leaves what can be drawn.
+        UserError: a decreasing range, or one outside of what can be drawn.
     """
 
     count: tuple[int, int] = (1, 5)
@@ -115,34 +112,34 @@ class Boxes:
         _check_range("boxes", "cover", self.cover, 0, 1)
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Mask:
-        """One mask, (1, 1, H, W), that fills something and keeps something.
+        """One mask, (1, 1, H, W), that masks some pixels and keeps some.
 
         Raises:
-            UserError: a thousand masks, and none covers as much as it should.
+            UserError: none of a thousand masks is within `cover`.
         """
         h, w = shape[-2:]
-        luck = dice(generator)
-        n = luck.randint(*self.count)
-        return _within("boxes", lambda luck: _filled(h, w, self.boxes(h, w, n, luck)), self.cover, luck)
+        rng = fast_rng(generator)
+        n = rng.randint(*self.count)
+        return _within("boxes", lambda rng: _filled(h, w, self.boxes(h, w, n, rng)), self.cover, rng)
 
-    def boxes(self, h: int, w: int, n: int, luck: Random) -> list[Box]:
-        """N rectangles within h × w, whose union may still leave the bounds."""
-        parts = [luck.uniform(0.5, 1.5) for _ in range(n)]
-        share = luck.uniform(*self.cover) / sum(parts)
-        return [_placed(h, w, share * part, luck) for part in parts]
+    def boxes(self, h: int, w: int, n: int, rng: Random) -> list[Box]:
+        """N rectangles within h × w; their union may be outside of `cover`."""
+        parts = [rng.uniform(0.5, 1.5) for _ in range(n)]
+        share = rng.uniform(*self.cover) / sum(parts)
+        return [_placed(h, w, share * part, rng) for part in parts]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FreeForm:
-    """Strokes or rectangles by chance, as in Palette.
+    """Strokes or rectangles at random, as in Palette.
 
     Args:
         brush: share of masks that are strokes.
-        strokes: distribution of those.
-        boxes: distribution of the others.
+        strokes: distribution of strokes.
+        boxes: distribution of rectangles.
 
     Raises:
-        UserError: a share that is not within 0 and 1.
+        UserError: the share is not in [0, 1].
     """
 
     brush: float = 0.6
@@ -155,19 +152,19 @@ class FreeForm:
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Mask:
         """One mask, (1, 1, H, W)."""
-        chosen = self.strokes if dice(generator).random() < self.brush else self.boxes
+        chosen = self.strokes if fast_rng(generator).random() < self.brush else self.boxes
         return chosen.draw(shape, generator=generator)
 
 
-def _zigzag(h: int, w: int, vertices: int, luck: Random) -> list[tuple[float, float]]:
-    """A start and as many points after it, (x, y), none beyond the image."""
-    least, most = _ANGLE - luck.uniform(0, _SPREAD), _ANGLE + luck.uniform(0, _SPREAD)
+def _zigzag(h: int, w: int, vertices: int, rng: Random) -> list[tuple[float, float]]:
+    """A start and `vertices` more points, (x, y), all within the image."""
+    least, most = _ANGLE - rng.uniform(0, _SPREAD), _ANGLE + rng.uniform(0, _SPREAD)
     mean = math.hypot(h, w) / 8
-    x, y = luck.uniform(0, w), luck.uniform(0, h)
+    x, y = rng.uniform(0, w), rng.uniform(0, h)
     points = [(x, y)]
     for i in range(vertices):
-        angle = luck.uniform(least, most)
-        length = min(max(luck.gauss(mean, mean / 2), 0), 2 * mean)
+        angle = rng.uniform(least, most)
+        length = min(max(rng.gauss(mean, mean / 2), 0), 2 * mean)
         x += length * math.cos(angle)
         y += length * math.sin(angle) * (1 if i % 2 else -1)
         x, y = min(max(x, 0), w), min(max(y, 0), h)
@@ -175,12 +172,12 @@ def _zigzag(h: int, w: int, vertices: int, luck: Random) -> list[tuple[float, fl
     return points
 
 
-def _placed(h: int, w: int, share: float, luck: Random) -> Box:
-    """A rectangle of that share of the image, anywhere within."""
-    aspect = 2 ** luck.uniform(-1, 1)
+def _placed(h: int, w: int, share: float, rng: Random) -> Box:
+    """A rectangle of this share of the image, uniformly placed."""
+    aspect = 2 ** rng.uniform(-1, 1)
     height = min(max(1, round(h * math.sqrt(share * aspect))), h)
     width = min(max(1, round(w * math.sqrt(share / aspect))), w)
-    return luck.randint(0, h - height), luck.randint(0, w - width), height, width
+    return Box(rng.randint(0, h - height), rng.randint(0, w - width), height, width)
 
 
 def _filled(h: int, w: int, boxes: list[Box]) -> NDArray[np.uint8]:
@@ -190,17 +187,17 @@ def _filled(h: int, w: int, boxes: list[Box]) -> NDArray[np.uint8]:
     return fill
 
 
-def _within(where: str, paint: Callable[[Random], NDArray[np.uint8]], cover: tuple[float, float], luck: Random) -> Mask:
-    """The first mask of many that covers as much as it should, and neither nothing nor all."""
+def _within(where: str, paint: Callable[[Random], NDArray[np.uint8]], cover: tuple[float, float], rng: Random) -> Mask:
+    """The first mask whose share is within `cover`, and neither empty nor full."""
     for _ in range(_TRIES):
-        fill = paint(luck)
+        fill = paint(rng)
         filled, size = int(np.count_nonzero(fill)), fill.size
         if 0 < filled < size and cover[0] * size <= filled <= cover[1] * size:
             return Mask(fill=torch.from_numpy(fill.astype(np.float32))[None, None])
     raise UserError(where, f"no mask of {_TRIES} covers {cover[0]:.0%} to {cover[1]:.0%} of the image.")
 
 
-def _check_range(where: str, what: str, range_: tuple[float, float], least: float, most: float) -> None:
+def _check_range(where: str, what: str, range_: tuple[float, float], low_limit: float, high_limit: float) -> None:
     low, high = range_
-    if not least <= low <= high <= most:
-        raise UserError(where, f"{what} go from one number up to another, {least:g} or more, got {range_}.")
+    if not low_limit <= low <= high <= high_limit:
+        raise UserError(where, f"{what} is an increasing range from {low_limit:g} or more, got {range_}.")

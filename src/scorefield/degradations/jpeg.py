@@ -1,4 +1,4 @@
-"""JPEG as an operator: all that loses something in it, and no bytes.
+"""JPEG as an operator: its lossy steps without the entropy coding.
 
     x → Y, C_b, C_r → chroma averaged over boxes → 8 × 8 DCT → round(· / Q) Q → and all of it back
 
@@ -6,19 +6,18 @@ with the tables Q of Annex K, scaled by libjpeg's rule of quality q,
 
     Q = clamp(⌊(s Q_50 + 50)/100⌋, 1, 255),     s = ⌊5000/q⌋ below 50, else 200 − 2q.
 
-Chroma comes back by repetition, whose box averages are itself, and nothing is clamped to 0 … 255. So A is
-idempotent (A(A(x)) = A(x), but for float rounding) and pinv(y) = y. That holds where the sides are whole
-blocks: multiples of 8, of 16 where chroma is halved. Others are continued with their last pixels, as
-encoders do; of the blocks that stand over the edge only a part comes back, and what is coded again there
-may differ (at 28 × 28 by one of 255 levels in the mean, by tens in single pixels of the edge).
+Chroma is enlarged by repetition, whose box averages are the chroma again, and nothing is clamped to 0 … 255. So
+A is idempotent up to float rounding, A(A(x)) = A(x), and pinv(y) = y. This holds if the sides are whole
+blocks: multiples of 8, or of 16 where chroma is halved. Other sides are padded with their last pixels, as
+encoders do; the padding is cut off, so a second pass may differ in the blocks at the edge (at 28 × 28 by one
+of 255 levels on average, by tens in single pixels).
 
-Rounding has no slope. Gradients pass straight through it (Bengio et al. 2013), as if A were the linear
-operator that only averages chroma, so that methods that need Aᵀ have one.
+Rounding has zero derivative. Gradients pass straight through it (Bengio et al. 2013), as if A were the linear
+operator that only averages chroma, so methods that need Aᵀ have one.
 
-A decoder clamps and rounds to bytes, and most smooth the chroma that they enlarge. From Pillow's encoder
-and decoder A differs by 0.02 to 0.3 of 255 levels in the mean on grey photographs, 0.5 to 1.1 on color with
-4:4:4, and with 4:2:0 0.8 to 1.4 at 320 pixels, 1.7 at 128. Such an image is brought back onto what A can
-give by one more A.
+A decoder clamps and rounds to bytes, and most interpolate chroma. From Pillow's encoder and decoder A differs
+by 0.02 to 0.3 of 255 levels on average on grey photographs, by 0.5 to 1.1 on color with 4:4:4, and with 4:2:0 by
+0.8 to 1.4 at 320 pixels, 1.7 at 128. One more A maps a decoded image onto the range of A.
 
 References:
     ITU-T T.81 (1992), Annex A.3.3 and K.1. https://www.w3.org/Graphics/JPEG/itu-t81.pdf
@@ -27,21 +26,22 @@ References:
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image, JpegImagePlugin
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from scorefield.degradations.base import Shown, all_to_predict
-from scorefield.degradations.constants import constant, cosines
-from scorefield.degradations.turned import Turned
+from scorefield.data.photo import JPEGHeader, Photo
+from scorefield.degradations.base import SameSize
+from scorefield.degradations.dct import constant, cosines
+from scorefield.degradations.rotated import Rotated
 from scorefield.errors import UserError, did_you_mean
 
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
-"""How much of chroma is kept: all, half the columns, or half of columns and rows."""
+"""Resolution of chroma: full, half the columns, or half of columns and rows."""
 
 _BOXES: dict[str, tuple[int, int]] = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}
 
@@ -74,8 +74,6 @@ _TO_RGB = (
     (1.0, 1.772, 0.0),
 )
 
-_ORIENTATION = 0x0112
-
 Tables = tuple[tuple[int, ...], tuple[int, ...]]
 """Divisors of luma and of chroma, 64 each, row by row."""
 
@@ -93,17 +91,17 @@ def check_jpeg(quality: int, subsampling: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JPEG:
-    """The operator of a JPEG file written and read again; a grey image has luma alone.
+class JPEG(SameSize):
+    """The operator of writing and reading a JPEG file; a grey image has luma only.
 
     Args:
-        quality: 1 to 100, as libjpeg counts.
+        quality: 1 to 100, as libjpeg defines it.
         subsampling: of chroma.
         value_range: black and white in x.
-        tables: divisors of one's own in place of the quality's.
+        tables: divisors that replace those of the quality.
 
     Raises:
-        UserError: no such quality or subsampling, or tables that are not 64 positive numbers each.
+        UserError: no such quality or subsampling, or a table that is not 64 positive numbers.
     """
 
     quality: int = 75
@@ -117,10 +115,10 @@ class JPEG:
             raise UserError("jpeg", "a table has 64 numbers, all 1 or more.")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """What is left of x, (B, C, H, W), C of 1 or 3; not clamped.
+        """The decoded image, (B, C, H, W), C of 1 or 3; not clamped.
 
         Raises:
-            UserError: another number of channels.
+            UserError: x has another number of channels.
         """
         if x.shape[1] not in (1, 3):
             raise UserError("jpeg", f"made for 1 or 3 channels, the image has {x.shape[1]}.")
@@ -136,14 +134,11 @@ class JPEG:
         return (back + 128) * ((high - low) / 255) + low
 
     def pinv(self, y: Tensor) -> Tensor:
-        """Y itself: an image that went through once goes through unchanged."""
+        """Y itself: a second pass changes nothing."""
         return y
 
-    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
-        """Y itself, all of it to be predicted."""
-        return all_to_predict(y)
 
-
+@lru_cache(maxsize=100)
 def standard_tables(quality: int) -> Tables:
     """Annex K's tables at libjpeg's quality, 1 to 100."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
@@ -151,48 +146,67 @@ def standard_tables(quality: int) -> Tables:
     return luma, chroma
 
 
-def read_jpeg(path: str | Path, value_range: tuple[float, float] = (-1.0, 1.0)) -> JPEG | Turned:
-    """The operator that a JPEG file has been through, from the tables in its header.
+def nearest_quality(header: JPEGHeader) -> int:
+    """The quality, 1 to 100, whose standard tables are nearest to a JPEG file's."""
+    read = _tables_of(header)
+    planes = 1 if header.mode == "L" or len(header.tables) == 1 else 2
+    return min(range(1, 101), key=lambda quality: _apart(standard_tables(quality)[:planes], read[:planes]))
 
-    Its `quality` is the one whose standard tables are nearest. Where an image is stored turned, so was the
-    degradation.
+
+def jpeg_operator(header: JPEGHeader, where: object, value_range: tuple[float, float] = (-1.0, 1.0)) -> JPEG | Rotated:
+    """The operator that a JPEG file went through.
+
+    Where the file stores the image turned, the operator acts on the turned image.
+
+    Args:
+        header: of the file.
+        where: the file, for errors.
+        value_range: of the images that the operator takes.
 
     Raises:
-        UserError: no JPEG file that can be read, or one with other channels than grey or color.
+        UserError: other channels than grey or color, or an unusual subsampling of chroma.
     """
-    try:
-        with Image.open(path) as image:
-            if not isinstance(image, JpegImagePlugin.JpegImageFile):
-                raise UserError(path, "is no JPEG file.", "Say what it went through: --quality 10.")
-            tables, mode = dict(image.quantization), image.mode
-            sampling = JpegImagePlugin.get_sampling(image)
-            orientation = image.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(path, f"cannot be read as a JPEG file ({error}).") from None
-    if mode not in ("L", "RGB"):
-        raise UserError(path, f"is a JPEG file of {mode} channels.", "Grey or RGB is needed.")
-    luma = tuple(tables[min(tables)])
-    read = (luma, tuple(tables.get(1, luma)))
+    if header.mode not in ("L", "RGB"):
+        raise UserError(where, f"is a JPEG file of {header.mode} channels.", "Grey or RGB is needed.")
     subsampling: dict[int, Subsampling] = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
-    if mode == "RGB" and sampling not in subsampling:
-        raise UserError(path, "keeps its color in an unusual way (subsampling).", "Say --quality instead.")
-    nearest = min(range(1, 101), key=lambda q: _apart(standard_tables(q), read))
-    exact = standard_tables(nearest) == read or (mode == "L" and standard_tables(nearest)[0] == luma)
+    if header.mode == "RGB" and header.sampling not in subsampling:
+        raise UserError(where, "stores its chroma in an unusual way (subsampling).", "Give the quality instead.")
+    read, nearest = _tables_of(header), nearest_quality(header)
+    standard = standard_tables(nearest)
+    exact = standard == read or (header.mode == "L" and standard[0] == read[0])
     jpeg = JPEG(
         quality=nearest,
-        subsampling=subsampling.get(sampling, "4:4:4"),
+        subsampling=subsampling.get(header.sampling, "4:4:4"),
         value_range=value_range,
         tables=None if exact else read,
     )
-    return Turned(degradation=jpeg, orientation=orientation) if orientation in range(2, 9) else jpeg
+    turned = header.orientation in range(2, 9)
+    return Rotated(degradation=jpeg, orientation=header.orientation) if turned else jpeg
 
 
-def _apart(a: Tables, b: Tables) -> int:
+def read_jpeg(path: str | Path, value_range: tuple[float, float] = (-1.0, 1.0)) -> JPEG | Rotated:
+    """As `jpeg_operator`, for a file.
+
+    Raises:
+        UserError: the file cannot be read or is no JPEG, or see `jpeg_operator`.
+    """
+    header = Photo.read(path).jpeg
+    if header is None:
+        raise UserError(path, "is no JPEG file.", "Give the quality: --quality 10.")
+    return jpeg_operator(header, path, value_range)
+
+
+def _tables_of(header: JPEGHeader) -> Tables:
+    luma = header.tables[min(header.tables)]
+    return luma, header.tables.get(1, luma)
+
+
+def _apart(a: tuple[tuple[int, ...], ...], b: tuple[tuple[int, ...], ...]) -> int:
     return sum(abs(p - q) for s, t in zip(a, b, strict=True) for p, q in zip(s, t, strict=True))
 
 
 def _coded(planes: Tensor, table: tuple[int, ...], box: tuple[int, int]) -> Tensor:
-    """Planes, (B, K, H, W), averaged over boxes, through the rounded 8 × 8 DCT, and repeated again."""
+    """Planes, (B, K, H, W): box averages, rounded 8 × 8 DCT, inverse DCT, repetition."""
     h, w = planes.shape[-2:]
     whole = pad(planes, (0, -w % (8 * box[1]), 0, -h % (8 * box[0])), mode="replicate")
     small = avg_pool2d(whole, box)

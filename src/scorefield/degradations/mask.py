@@ -1,4 +1,4 @@
-"""Masks: pixels that are gone. White is what is to be filled, everywhere.
+"""Masks: missing pixels. White (1) is what is to be filled, everywhere.
 
 A(x) = (1 − m) ⊙ x,     pinv(y) = y.
 
@@ -6,21 +6,23 @@ References:
     Saharia et al. (2022), §4: uncropping. https://arxiv.org/abs/2111.05826
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Generator, Tensor
 
-from scorefield.degradations.base import Shown, dice, noise_like
+from scorefield.degradations.base import Box, NetworkInput, SameSize, fast_rng, noise_like
 from scorefield.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mask:
-    """The operator that blanks the pixels under a mask.
+class Mask(SameSize):
+    """The operator that blanks the pixels under a mask m.
 
     Args:
-        fill: 1 where a pixel is gone and 0 where it is known, (1 or B, 1, H, W).
+        fill: m, 1 where a pixel is missing and 0 where it is known, (1 or B, 1, H, W).
     """
 
     fill: Tensor
@@ -33,10 +35,14 @@ class Mask:
         """Y itself."""
         return y
 
-    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
-        """N(0, 1) in the hole, and the hole is to be predicted."""
+    def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
+        """N(0, 1) under the mask; the masked pixels are to be predicted."""
         fill = self.fill.to(y).expand(len(y), -1, -1, -1)
-        return Shown(source=torch.where(fill > 0, noise_like(y, generator=generator), y), fill=fill)
+        return NetworkInput(torch.where(fill > 0, noise_like(y, generator=generator), y), fill)
+
+    def cut(self, boxes: Sequence[Box]) -> Self:
+        """The mask of each tile, (B, 1, h, w)."""
+        return replace(self, fill=torch.cat([self.fill[(..., *box.slices)] for box in boxes]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +50,7 @@ class CenterBox:
     """A box in the middle.
 
     Args:
-        share: its side over the image's.
+        share: its side as a share of the image's.
     """
 
     share: float = 0.5
@@ -93,13 +99,13 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Uncropping:
-    """An image to be drawn on: at one side, each as likely, or, as often, around all four.
+    """Uncropping: a random side in half of the draws, a frame around the image in the other half.
 
     Args:
-        share: of the image's area that is gone; half in Palette.
+        share: of the image's area that is missing; half in Palette.
 
     Raises:
-        UserError: a share that is not between 0 and 1.
+        UserError: the share is not between 0 and 1.
     """
 
     share: float = 0.5
@@ -110,9 +116,9 @@ class Uncropping:
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Mask:
         """A side, or a frame of the image's aspect; (1, 1, H, W)."""
-        luck = dice(generator)
-        if luck.random() < 0.5:
-            side = luck.choice(("left", "right", "top", "bottom"))
+        rng = fast_rng(generator)
+        if rng.random() < 0.5:
+            side = rng.choice(("left", "right", "top", "bottom"))
             return Side(side=side, share=self.share).draw(shape, generator=generator)
         h, w = shape[-2:]
         height = min(max(1, round(h * (1 - self.share) ** 0.5)), h)

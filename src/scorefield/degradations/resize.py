@@ -1,24 +1,25 @@
-"""Images made smaller: each square of f × f pixels becomes its mean.
+"""Downscaling: each square of f × f pixels becomes its mean.
 
-A A⁺ = 1 with A⁺ the repetition of each pixel, which is also the pseudo-inverse of Moore and Penrose: the
-rows of A are disjoint squares of weight 1/f².
+A A⁺ = 1 where A⁺ repeats each pixel. It is the Moore–Penrose pseudo-inverse, since the rows of A are
+disjoint squares of weight 1/f².
 
 References:
     Keys (1981), cubic convolution. https://doi.org/10.1109/TASSP.1981.1163711
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from scorefield.degradations.base import Shown, all_to_predict, dice
+from scorefield.degradations.base import Box, NetworkInput, fast_rng, predict_all
 from scorefield.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Downscale:
-    """The operator that takes means of squares.
+    """The operator of means over squares.
 
     Args:
         factor: f, a square's side in pixels.
@@ -37,7 +38,7 @@ class Downscale:
         """Means, (B, C, H/f, W/f).
 
         Raises:
-            UserError: a side that f does not divide.
+            UserError: f does not divide a side.
         """
         h, w = x.shape[-2:]
         f = self.factor
@@ -50,22 +51,36 @@ class Downscale:
         """Each pixel f × f times, (B, C, fH, fW)."""
         return y.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
 
-    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
-        """Y enlarged by cubic convolution (Keys 1981, as Pillow's BICUBIC), all of it to be predicted."""
+    def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
+        """The source is y enlarged by cubic convolution (Keys 1981, Pillow's BICUBIC); all is to be predicted."""
         size = (self.factor * y.shape[-2], self.factor * y.shape[-1])
-        return all_to_predict(interpolate(y, size, mode="bicubic", antialias=True))
+        return predict_all(interpolate(y, size, mode="bicubic", antialias=True))
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> "Downscale":
-        """Itself: there is nothing random about it."""
+        """Itself: nothing is random."""
         return self
+
+    def cut(self, boxes: Sequence[Box]) -> "Downscale":
+        """The same operator; tiles begin and end at multiples of the factor."""
+        return self
+
+    def part(self, box: Box) -> Box:
+        """The box in the small image.
+
+        Raises:
+            ValueError: the box does not lie on the small image's pixels.
+        """
+        if any(length % self.factor for length in box):
+            raise ValueError(f"{box} does not lie on blocks of {self.factor} pixels")
+        return Box(*(length // self.factor for length in box))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomDownscale:
-    """Smaller by one of several factors, each as likely.
+    """Downscaling by a random factor.
 
     Args:
-        factors: those to choose from.
+        factors: to choose from, with equal probability.
 
     Raises:
         UserError: no factor, or one below 1.
@@ -78,7 +93,7 @@ class RandomDownscale:
             raise UserError("downscale", f"factors are 1 or more, got {self.factors}.")
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Downscale:
-        """One factor out of those that divide height and width.
+        """One of the factors that divide height and width.
 
         Raises:
             UserError: none of them does.
@@ -87,4 +102,4 @@ class RandomDownscale:
         fit = [f for f in self.factors if h % f == 0 and w % f == 0]
         if not fit:
             raise UserError("downscale", f"{h}×{w} divides by none of {self.factors}.")
-        return Downscale(factor=dice(generator).choice(fit))
+        return Downscale(factor=fast_rng(generator).choice(fit))

@@ -1,12 +1,12 @@
-"""Holes filled from their rims: the smoothest guess, where a network is shown a guess and not noise.
+"""Smooth interpolation of masked pixels from their border: a guess in place of noise for a network's input.
 
-Push and pull (Gortler et al. 1996, §3.4): what is known is averaged over squares of 2 × 2, again and again,
-each mean over what is known of its square; then, from coarse to fine, what is still unknown takes the
-coarser image's value, bilinear, and Jacobi steps of Laplace's equation,
+Push–pull (Gortler et al. 1996, §3.4). Known pixels are averaged over squares of 2 × 2, repeatedly, each mean
+over the known pixels of its square. Then, from coarse to fine, unknown pixels take the coarser image's value
+by bilinear interpolation. Jacobi steps of Laplace's equation,
 
-    x ← mean of the four neighbours   in the hole,
+    x ← mean of the four neighbours   under the mask,
 
-take the squares' edges away.
+smooth the edges of the squares.
 
 References:
     Gortler et al. (1996), The Lumigraph. https://doi.org/10.1145/237170.237200
@@ -17,25 +17,25 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 _STEPS = 8
-"""Jacobi steps at each size."""
+"""Jacobi steps at each scale: enough to hide the edges of 2 × 2 squares; more would only cost time."""
 
 
-def smooth_fill(image: Tensor, hole: Tensor) -> Tensor:
-    """The image with its holes filled; where an image is a hole all over, 0.
+def smooth_fill(image: Tensor, mask: Tensor) -> Tensor:
+    """The image with masked pixels interpolated; 0 for an image that is masked entirely.
 
     Args:
-        image: (B, C, H, W); what a hole has of it is not looked at.
-        hole: 1 in holes and 0 elsewhere, (B, 1, H, W).
+        image: (B, C, H, W); values under the mask are ignored.
+        mask: 1 = fill, 0 = known, (B, 1, H, W).
 
     Returns:
-        (B, C, H, W), as it was outside of holes.
+        (B, C, H, W), unchanged outside of the mask.
     """
-    known = 1 - hole
+    known = 1 - mask
     return _filled(image * known, known)
 
 
 def _filled(image: Tensor, known: Tensor) -> Tensor:
-    """`image` is 0 where it is not known."""
+    """The image, which is 0 where it is unknown, interpolated there."""
     inside = known > 0
     if min(image.shape[-2:]) == 1 or bool(inside.all()):
         return image

@@ -7,7 +7,7 @@
 | `inpaint:brush,20-30`, `inpaint:boxes,2-8` | the same that cover 20 to 30 or 2 to 8 % of the image |
 | `uncrop`, `uncrop:SIDE` | `Uncropping`: a side or all four; left, right, top or bottom |
 | `dejpeg:Q` | `EncodedJPEG` of quality Q; without Q as in training, 5 to 30, p(Q) ∝ e^(−Q/10) |
-| `upscale:F`, `deblur:S`, `denoise:S` | `Downscale`, `Blur` in pixels, `Noisy` of 255; 2, 2, 25 |
+| `upscale:F`, `deblur:S`, `denoise:S` | `Downscale`, `Blur` in pixels, `AdditiveNoise` of 255; 2, 2, 25 |
 | `descratch` | `Scratches` |
 """
 
@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from scorefield.degradations import (
     MASKS,
+    AdditiveNoise,
     Blur,
     Boxes,
     Brush,
@@ -24,7 +25,6 @@ from scorefield.degradations import (
     EncodedJPEG,
     FreeForm,
     Grey,
-    Noisy,
     RandomJPEG,
     Scratches,
     Uncropping,
@@ -135,8 +135,8 @@ def _blur(argument: str, text: str) -> Distribution:
 
 def _noise(argument: str, text: str) -> Distribution:
     levels = _number(argument or "25", text)
-    Noisy(std=levels)
-    return lambda value_range: Noisy(std=levels * (value_range[1] - value_range[0]) / 255)
+    AdditiveNoise(std=levels)
+    return lambda value_range: AdditiveNoise(std=levels * (value_range[1] - value_range[0]) / 255)
 
 
 def _scratches(argument: str, text: str) -> Distribution:

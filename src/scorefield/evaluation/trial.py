@@ -16,21 +16,21 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from scorefield.data.crops import Zoom, open_windows
+from scorefield.data.crops import Zoom, open_crops
 from scorefield.data.datasets import is_bundled, open_images, splits
 from scorefield.data.formats import idx_files, is_cifar
 from scorefield.data.image import to_float, to_uint8
 from scorefield.data.image_set import ImageSet, Track, chosen
 from scorefield.degradations import (
     JPEG,
+    AdditiveNoise,
     Degradation,
     EncodedJPEG,
     Identity,
     Mask,
-    Noisy,
+    NetworkInput,
     Observation,
-    Shown,
-    shown,
+    network_input,
 )
 from scorefield.errors import UserError
 from scorefield.evaluation.cases import Case, ValueRange
@@ -94,7 +94,7 @@ def open_test_windows(
         words = f"{len(kept)} images of {side}×{side} of {found.name}, {split}"
         return _told(found.select(kept), torch.arange(len(kept)), words)
     parted = split in splits(data) and (Path(data) / split).is_dir()
-    opened = open_windows(
+    opened = open_crops(
         Path(data) / split if parted else data, side, zoom=zoom, channels=channels, limit=limit, track=track
     )
     order = torch.tensor(chosen(len(opened), n))
@@ -185,8 +185,8 @@ def make_trial(case: Case, windows: Windows, *, seed: int = 0) -> Trial:
     operators = _drawn(case, images, range(len(images)), seed, _RANGE)
     for image, operator in zip(images.split(1), operators, strict=True):
         y = to_uint8(operator(to_float(image, _RANGE)), _RANGE)
-        view = shown(operator, to_float(y, _RANGE), generator=Generator().manual_seed(0))
-        unknown = view.fill > 0
+        view = network_input(operator, to_float(y, _RANGE), generator=Generator().manual_seed(0))
+        unknown = view.mask > 0
         source = to_uint8(view.source, _RANGE)
         left.append(y)
         seen.append(source if unknown.all() else torch.where(unknown, _MIDDLE, source))
@@ -219,10 +219,10 @@ class EachByItself:
         """A_i⁺y_i, (B, C, H, W)."""
         return torch.cat([part.pinv(one) for part, one in zip(self.parts, y.split(1), strict=True)])
 
-    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
+    def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
         """Each as its operator shows it."""
-        views = [shown(p, one, generator=generator) for p, one in zip(self.parts, y.split(1), strict=True)]
-        return Shown(source=torch.cat([v.source for v in views]), fill=torch.cat([v.fill for v in views]))
+        views = [network_input(p, one, generator=generator) for p, one in zip(self.parts, y.split(1), strict=True)]
+        return NetworkInput(torch.cat([v.source for v in views]), torch.cat([v.mask for v in views]))
 
 
 def seed_of(*numbers: int) -> int:
@@ -251,7 +251,7 @@ def _joined(operators: list[Degradation]) -> Degradation:
 
 def _invertible(operator: Degradation) -> tuple[Degradation, float]:
     """The operator as a method without training may know it, and the noise beside it."""
-    if isinstance(operator, Noisy):
+    if isinstance(operator, AdditiveNoise):
         return Identity(), operator.std
     if isinstance(operator, EncodedJPEG):
         known = JPEG(quality=operator.quality, subsampling=operator.subsampling, value_range=operator.value_range)

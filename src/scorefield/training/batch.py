@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from scorefield.data.batches import Batches
 from scorefield.data.image_set import ImageSet
-from scorefield.degradations import DegradationFamily, Hole, OneOf, Shown, shown
+from scorefield.degradations import DegradationFamily, HoleFill, NetworkInput, OneOf, network_input, with_hole_fill
 from scorefield.model import Condition
 from scorefield.training.data import TrainingData
 from scorefield.training.recipe import Recipe
@@ -116,7 +116,7 @@ def degrade(
     x0: Tensor,
     *,
     classes: Tensor | None = None,
-    hole_fill: Hole = 1.0,
+    hole_fill: HoleFill = 1.0,
     generator: Generator,
 ) -> Batch:
     """A batch of a multi-task model: each image is degraded by an operator of its own.
@@ -130,17 +130,17 @@ def degrade(
     """
     families = [task.family for task in tasks if not isinstance(task.family, Pairs)]
     choice = OneOf(families=tuple(families), weights=tuple(task.weight for task in tasks))
-    inputs: list[Shown] = []
+    inputs: list[NetworkInput] = []
     weights: list[float] = []
     for image in x0.split(1):
         chosen = choice.choose(generator)
         family: DegradationFamily = families[chosen]
         degradation = family.draw(tuple(image.shape), generator=generator)
-        inputs.append(shown(degradation, degradation(image), generator=generator))
+        inputs.append(network_input(degradation, degradation(image), generator=generator))
         weights.append(tasks[chosen].loss)
-    whole = Shown(source=torch.cat([i.source for i in inputs]), fill=torch.cat([i.fill for i in inputs]))
-    whole = whole.holed(hole_fill)  # of the whole batch: interpolation takes many small steps
-    condition = Condition(source=whole.source, mask=whole.fill, classes=classes)
+    whole = NetworkInput(torch.cat([i.source for i in inputs]), torch.cat([i.mask for i in inputs]))
+    whole = with_hole_fill(whole, hole_fill)  # of the whole batch: interpolation takes many small steps
+    condition = Condition(source=whole.source, mask=whole.mask, classes=classes)
     return Batch(x0=x0, condition=condition, weights=torch.tensor(weights))
 
 

@@ -1,6 +1,6 @@
-"""Tensors that operators multiply with, made once for each type and device.
+"""Constant tensors of operators, made once for each type and device.
 
-The cosine basis, in which JPEG counts and a blur with mirrored edges only scales, is
+The cosine basis, in which JPEG quantises and a blur with mirrored edges is diagonal, is
 
     C_{kj} = √(2/n) c_k cos(π k (2j + 1) / 2n),     c_0 = 1/√2, else 1,     k, j = 0 … n − 1.
 

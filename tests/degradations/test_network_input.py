@@ -1,4 +1,4 @@
-"""How degraded images are shown to a network that restores them."""
+"""Source and mask that a conditional network receives for a degraded image."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from PIL import Image
 from oracles import seeded
 from scorefield.degradations import (
     JPEG,
+    AdditiveNoise,
     Blur,
     Boxes,
     CenterBox,
@@ -18,16 +19,16 @@ from scorefield.degradations import (
     Downscale,
     EncodedJPEG,
     Grey,
+    HasNetworkInput,
     Identity,
     Mask,
-    Noisy,
+    NetworkInput,
+    Rotated,
     Scratches,
-    Shown,
-    Shows,
-    Turned,
-    shown,
+    network_input,
+    predict_all,
+    with_hole_fill,
 )
-from scorefield.degradations.base import all_to_predict
 from scorefield.degradations.smooth import smooth_fill
 
 X = torch.rand(2, 3, 32, 48, generator=seeded()) * 2 - 1
@@ -36,7 +37,7 @@ CROP = Crop(top=3, left=5, height=20, width=30, size=(32, 48))
 
 
 def see(degradation, x=X, seed=1):
-    return shown(degradation, degradation(x), generator=seeded(seed))
+    return network_input(degradation, degradation(x), generator=seeded(seed))
 
 
 def check_noise(values):
@@ -47,7 +48,7 @@ def check_noise(values):
 
 
 def check_hole(seen, hole, x=X):
-    assert torch.equal(seen.fill, hole.float().expand(len(x), 1, -1, -1))
+    assert torch.equal(seen.mask, hole.float().expand(len(x), 1, -1, -1))
     where = hole.expand_as(x)
     assert torch.equal(seen.source[~where], x[~where])
     check_noise(seen.source[where])
@@ -73,11 +74,11 @@ def test_around_a_crop_there_is_standard_noise():
     check_hole(see(CROP), around)
 
 
-def test_a_mask_and_a_crop_that_keep_the_same_are_shown_alike():
+def test_a_mask_and_a_crop_that_keep_the_same_pixels_give_the_same_input():
     fill = torch.ones(1, 1, 32, 48)
     fill[..., 3:23, 5:35] = 0
     one, other = see(CROP), see(Mask(fill=fill))
-    assert torch.equal(one.source, other.source) and torch.equal(one.fill, other.fill)
+    assert torch.equal(one.source, other.source) and torch.equal(one.mask, other.mask)
 
 
 def test_noise_comes_from_the_generator_alone():
@@ -89,7 +90,7 @@ def test_grey_is_repeated_in_every_channel():
     seen = see(Grey())
     luma = X[:, :1] * 0.299 + X[:, 1:2] * 0.587 + X[:, 2:] * 0.114
     torch.testing.assert_close(seen.source, luma.repeat(1, 3, 1, 1))
-    assert torch.equal(seen.fill, ALL)
+    assert torch.equal(seen.mask, ALL)
 
 
 @pytest.mark.parametrize(
@@ -98,15 +99,15 @@ def test_grey_is_repeated_in_every_channel():
         JPEG(quality=10),
         EncodedJPEG(quality=10),
         Blur(std=1.5),
-        Noisy(std=0.2, seed=3),
+        AdditiveNoise(std=0.2, seed=3),
         Scratches().draw((1, 3, 32, 48), generator=seeded()),
         Identity(),
     ],
 )
-def test_what_is_degraded_everywhere_is_shown_as_it_is(degradation):
+def test_of_an_image_degraded_everywhere_the_source_is_the_image(degradation):
     seen = see(degradation)
     assert torch.equal(seen.source, degradation(X))
-    assert torch.equal(seen.fill, ALL)
+    assert torch.equal(seen.mask, ALL)
 
 
 @pytest.mark.parametrize("factor", [2, 4])
@@ -115,16 +116,16 @@ def test_a_small_image_is_enlarged_as_pillow_does(factor):
     for source, y in zip(seen.source.flatten(0, 1), small.flatten(0, 1), strict=True):
         expected = Image.fromarray(y.numpy()).resize((48, 32), Image.Resampling.BICUBIC)
         np.testing.assert_allclose(source.numpy(), np.asarray(expected), atol=1e-5)
-    assert torch.equal(seen.fill, ALL)
+    assert torch.equal(seen.mask, ALL)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_image_is_shown_upright(orientation):
+def test_the_input_of_a_rotated_image_is_upright(orientation):
     fill = torch.zeros(1, 1, 32, 48)
     fill[..., :8, :40] = 1  # of the stored image, so turned it is another
     turned = orientation >= 5
     x = X.transpose(-2, -1) if turned else X
-    degradation = Turned(degradation=Mask(fill=fill), orientation=orientation)
+    degradation = Rotated(degradation=Mask(fill=fill), orientation=orientation)
     hole = degradation(torch.ones_like(x))[:1, :1] == 0
     assert int(hole.sum()) == 8 * 40
     check_hole(see(degradation, x), hole, x)
@@ -141,7 +142,7 @@ def test_of_several_degradations_known_is_what_all_of_them_know():
 def test_a_hole_made_before_other_degradation_is_still_noise():
     mask = CenterBox(share=0.5).draw((1, 3, 32, 48), generator=seeded())
     seen = see(Composed(parts=(mask, Downscale(factor=2), Grey())))
-    assert torch.equal(seen.fill, ALL)
+    assert torch.equal(seen.mask, ALL)
     check_noise(seen.source[mask.fill.bool().expand_as(X)])
     known = (mask.fill == 0)[:, :, 0].expand(2, 1, -1)  # a row above the hole
     assert seen.source.shape == X.shape and known.any()
@@ -151,7 +152,7 @@ def test_a_crop_of_a_small_grey_image_has_the_size_of_the_whole():
     small = Crop(top=1, left=2, height=8, width=9, size=(16, 24))
     seen = see(Composed(parts=(Grey(), Downscale(factor=2), small)))
     assert seen.source.shape == X.shape
-    assert torch.equal(seen.fill, ALL)
+    assert torch.equal(seen.mask, ALL)
 
 
 @dataclass(frozen=True)
@@ -179,32 +180,32 @@ class Row:
 
 
 class KnownRow(Row):
-    """The same, that says how it is shown."""
+    """The same with its own rule: the row is known."""
 
-    def shown(self, y, *, generator):
-        seen = all_to_predict(self.pinv(y).clone())
-        seen.fill[..., 0, :] = 0
-        return Shown(source=seen.source, fill=seen.fill)
+    def network_input(self, y, *, generator):
+        seen = predict_all(self.pinv(y).clone())
+        seen.mask[..., 0, :] = 0
+        return NetworkInput(seen.source, seen.mask)
 
 
-def test_a_users_own_operator_of_two_methods_is_shown():
+def test_a_users_own_operator_needs_two_methods_only():
     seen = see(Mirrored())
-    assert torch.equal(seen.source, X.flip(-1)) and torch.equal(seen.fill, ALL)
+    assert torch.equal(seen.source, X.flip(-1)) and torch.equal(seen.mask, ALL)
     seen = see(Row(32))
-    assert torch.equal(seen.source, X[..., :1, :].expand(-1, -1, 32, -1)) and torch.equal(seen.fill, ALL)
+    assert torch.equal(seen.source, X[..., :1, :].expand(-1, -1, 32, -1)) and torch.equal(seen.mask, ALL)
 
 
-def test_a_users_own_operator_may_say_how_it_is_shown():
-    assert isinstance(KnownRow(32), Shows) and not isinstance(Row(32), Shows)
+def test_a_users_own_operator_may_have_its_own_rule():
+    assert isinstance(KnownRow(32), HasNetworkInput) and not isinstance(Row(32), HasNetworkInput)
     seen = see(KnownRow(32))
-    assert float(seen.fill.sum()) == 2 * 31 * 48
+    assert float(seen.mask.sum()) == 2 * 31 * 48
     assert torch.equal(seen.source[..., 0, :], X[..., 0, :])
 
 
 def test_a_hole_of_half_precision_stays_so():
     mask = Boxes().draw((1, 3, 32, 48), generator=seeded())
     seen = see(mask, X.half())
-    assert seen.source.dtype == seen.fill.dtype == torch.float16
+    assert seen.source.dtype == seen.mask.dtype == torch.float16
 
 
 def test_a_smooth_guess_solves_laplaces_equation_from_the_rim():
@@ -218,22 +219,22 @@ def test_a_smooth_guess_solves_laplaces_equation_from_the_rim():
     assert float((filled - plane).abs().max()) < 0.02  # of a span of 0.93; measured 0.013
 
 
-def test_a_image_that_is_a_hole_all_over_is_grey():
+def test_an_image_that_is_masked_entirely_is_grey():
     assert not smooth_fill(torch.ones(1, 3, 9, 7), torch.ones(1, 1, 9, 7)).any()
 
 
 @pytest.mark.parametrize("hole", [0.0, 0.5, "smooth"])
-def test_holes_show_what_is_asked_for_and_degradation_all_over_is_left(hole):
+def test_masked_pixels_are_presented_as_requested_and_degraded_images_stay(hole):
     x = torch.rand(1, 3, 16, 16, generator=seeded())
     fill = torch.zeros(1, 1, 16, 16)
     fill[..., 4:9, 5:12] = 1
-    seen = shown(Mask(fill=fill), Mask(fill=fill)(x), generator=seeded(1))
-    told = seen.holed(hole)
-    assert torch.equal(told.source * (1 - fill), seen.source * (1 - fill))
-    inside = told.source[(fill > 0).expand_as(x)]
+    seen = network_input(Mask(fill=fill), Mask(fill=fill)(x), generator=seeded(1))
+    other = with_hole_fill(seen, hole)
+    assert torch.equal(other.source * (1 - fill), seen.source * (1 - fill))
+    inside = other.source[(fill > 0).expand_as(x)]
     if hole == "smooth":
         assert 0 <= float(inside.min()) < float(inside.max()) <= 1
     else:
         assert torch.equal(inside, hole * seen.source[(fill > 0).expand_as(x)])
-    whole = shown(Grey(), Grey()(x), generator=seeded())
-    assert torch.equal(whole.holed(hole).source, whole.source)
+    whole = network_input(Grey(), Grey()(x), generator=seeded())
+    assert torch.equal(with_hole_fill(whole, hole).source, whole.source)

@@ -4,13 +4,14 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from scorefield.data import photo as module
-from scorefield.data.bit_depth import in_8_bits, in_16_bits
-from scorefield.data.photo import Original
+from scorefield.data.image import in_8_bits, in_16_bits
+from scorefield.data.photo import Photo, as_photo
 from scorefield.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -46,7 +47,7 @@ def written(path, array, **options):
 
 
 def original(array, alpha=None, **facts):
-    return Original(path=module.Path("x"), levels=array, alpha=alpha, **facts)
+    return Photo(path=module.Path("x"), levels=array, alpha=alpha, **facts)
 
 
 def facts(block):
@@ -74,7 +75,7 @@ def test_eight_bits_and_alpha_come_back_byte_for_byte(tmp_path, suffix, channels
     color = 1 if channels < 3 else 3
     alpha = array[..., color] if channels > color and suffix != ".bmp" else None
     path = original(array[..., :color], alpha).save(array[..., :color], tmp_path / f"a{suffix}")
-    back = Original.read(path)
+    back = Photo.read(path)
     if suffix == ".webp" and color == 1:  # it has no grey
         assert (back.levels == array[..., :1]).all()
     else:
@@ -93,7 +94,7 @@ def test_sixteen_bits_and_alpha_come_back_with_exif_and_profile(tmp_path, suffix
     icc = GREY_PROFILE if color == 1 else SRGB
     block = exif().tobytes()[6:]
     source = original(array[..., :color], alpha, exif=block, icc=icc)
-    back = Original.read(source.save(source.levels, tmp_path / f"a{suffix}"))
+    back = Photo.read(source.save(source.levels, tmp_path / f"a{suffix}"))
     assert back.levels.dtype == np.uint16
     assert (back.levels == source.levels).all()  # of deep grey with alpha, TIFF makes colors
     assert (back.alpha is None) if alpha is None else (back.alpha == alpha).all()
@@ -106,9 +107,9 @@ def test_sixteen_bits_and_alpha_come_back_with_exif_and_profile(tmp_path, suffix
 def test_exif_and_profile_come_back_and_the_image_stands_upright(tmp_path, suffix):
     array = smooth()
     path = written(tmp_path / f"a{suffix}", array, exif=exif(6).tobytes(), icc_profile=SRGB)
-    first = Original.read(path)
+    first = Photo.read(path)
     assert first.levels.shape == (48, 32, 3)
-    second = Original.read(first.save(first.levels, tmp_path / f"b{suffix}"))
+    second = Photo.read(first.save(first.levels, tmp_path / f"b{suffix}"))
     for one in (first, second):
         assert facts(one.exif) == (1, "A maker", "2001:02:03 04:05:06")
         assert one.icc == SRGB
@@ -122,7 +123,7 @@ def test_alpha_goes_through_modern_formats(tmp_path, suffix):
     if suffix == ".heic":
         pytest.importorskip("pillow_heif")
     array, alpha = smooth(), smooth(1)[..., 0]
-    back = Original.read(original(array, alpha).save(array, tmp_path / f"a{suffix}"))
+    back = Photo.read(original(array, alpha).save(array, tmp_path / f"a{suffix}"))
     assert np.abs(back.alpha.astype(int) - alpha).max() <= 4
     assert np.abs(back.levels.astype(int) - array).max() <= 8
 
@@ -136,7 +137,7 @@ def test_each_orientation_is_what_pillow_makes_of_it(tmp_path, orientation, deep
     source = original(in_16_bits(array) if deep else array, exif=exif(orientation).tobytes()[6:])
     path = source.save(source.levels, tmp_path / "a.png")
     expected = ImageOps.exif_transpose(Image.open(path))
-    read = Original.read(path)
+    read = Photo.read(path)
     assert (in_8_bits(read.levels) == np.asarray(expected)).all()
     assert facts(read.exif)[0] == 1
 
@@ -144,7 +145,7 @@ def test_each_orientation_is_what_pillow_makes_of_it(tmp_path, orientation, deep
 def test_only_orientation_and_thumbnail_of_an_exif_block_change(tmp_path):
     block = exif(8).tobytes()
     path = written(tmp_path / "a.jpg", smooth(), exif=block)
-    kept = Original.read(path).exif
+    kept = Photo.read(path).exif
     assert [i for i, (a, b) in enumerate(zip(block[6:], kept, strict=True)) if a != b] == [
         block[6:].index(b"\x12\x01\x03\x00" if block[6:8] == b"II" else b"\x01\x12\x00\x03")
         + (8 if block[6:8] == b"II" else 9)
@@ -171,7 +172,7 @@ def test_every_mode_gives_what_pillow_shows(mode, size, seed, tmp_path_factory):
         image = Image.fromarray(noise, base) if mode != "PA" else Image.fromarray(noise)
         image = image.convert("P") if mode == "P" else image if mode == "PA" else image.convert(mode)
     image.save(path)
-    read = Original.read(path)
+    read = Photo.read(path)
     grey = mode in ("1", "L", "LA", "I;16")
     assert read.levels.shape == (size[1], size[0], 1 if grey else 3)
     if mode == "I;16":
@@ -190,7 +191,7 @@ def test_a_palette_of_greys_is_grey_and_its_clear_entry_is_alpha(tmp_path):
     image.putpalette([10, 10, 10, 200, 200, 200])
     image.putpixel((1, 0), 1)
     image.save(tmp_path / "a.png", transparency=1)
-    read = Original.read(tmp_path / "a.png")
+    read = Photo.read(tmp_path / "a.png")
     assert read.levels.tolist() == [[[10], [200]]]
     assert read.alpha.tolist() == [[255, 0]]
 
@@ -200,7 +201,7 @@ def test_a_clear_color_is_alpha_and_stays_beneath_it(tmp_path, mode, clear):
     image = Image.new(mode, (2, 1), clear)
     image.putpixel((1, 0), (9, 9, 9) if mode == "RGB" else 9)
     image.save(tmp_path / "a.png", transparency=clear)
-    read = Original.read(tmp_path / "a.png")
+    read = Photo.read(tmp_path / "a.png")
     assert read.levels[..., 0].tolist() == [[7, 9]]
     assert read.alpha.tolist() == [[0, 65535 if mode == "I;16" else 255]]
 
@@ -208,7 +209,7 @@ def test_a_clear_color_is_alpha_and_stays_beneath_it(tmp_path, mode, clear):
 def test_of_an_animation_the_first_image_is_taken_and_that_is_said(tmp_path):
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue", "lime")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    read = Original.read(tmp_path / "a.gif")
+    read = Photo.read(tmp_path / "a.gif")
     assert read.levels[0, 0].tolist() == [255, 0, 0]
     assert read.notes == ("holds 3 images: the first one is taken",)
 
@@ -217,7 +218,7 @@ def test_without_opencv_sixteen_bit_color_is_read_as_eight_and_that_is_said(tmp_
     array = levels(3, 16)
     path = original(array).save(array, tmp_path / "a.png")
     monkeypatch.setitem(sys.modules, "cv2", None)
-    read = Original.read(path)
+    read = Photo.read(path)
     assert (read.levels == array >> 8).all()  # as Pillow cuts them
     assert "pip install 'scorefield[photos]'" in read.notes[0]
 
@@ -227,7 +228,7 @@ def test_without_pillow_heif_heic_is_refused_by_the_extra_that_reads_it(tmp_path
     path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(UserError, match=r"a\.jpg: HEIC needs pillow_heif\. Install .*scorefield\[photos\]"):
-        Original.read(path)
+        Photo.read(path)
 
 
 # --- what cannot be read -------------------------------------------------------------------------
@@ -275,7 +276,7 @@ def bad(tmp_path, name):
 )
 def test_what_cannot_be_read_is_told_in_one_line(tmp_path, name, words):
     with pytest.raises(UserError, match=rf"{name}: {words}") as told:
-        Original.read(bad(tmp_path, name))
+        Photo.read(bad(tmp_path, name))
     assert "\n" not in str(told.value)
 
 
@@ -283,7 +284,7 @@ def test_too_many_pixels_are_refused_before_any_is_decoded(tmp_path, monkeypatch
     path = written(tmp_path / "a.png", levels(size=(10, 11)))
     monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("decoded"))
     with pytest.raises(UserError, match=r"11×10 is more than 0\.000109 million pixels"):
-        Original.read(path, max_pixels=109)
+        Photo.read(path, max_pixels=109)
 
 
 # --- what cannot be written ----------------------------------------------------------------------
@@ -302,7 +303,7 @@ def test_what_a_format_cannot_keep_is_told_and_left_out(tmp_path):
         "each pixel exactly",
     )
     assert "the color profile" in source.lost("a.bmp")
-    back = Original.read(source.save(array, tmp_path / "a.jpg"))
+    back = Photo.read(source.save(array, tmp_path / "a.jpg"))
     assert (back.levels == 255).all()
     assert back.exif is None
     assert back.icc == SRGB
@@ -316,15 +317,15 @@ def test_degraded_exif_tags_never_keep_a_image_from_being_written(tmp_path, suff
     source = original(smooth(), exif=block[6:])
     assert source.lost(f"a{suffix}")[:1] == (("EXIF",) if suffix == ".avif" else ())
     source.save(source.levels, tmp_path / f"a{suffix}")
-    assert Original.read(tmp_path / f"a{suffix}").levels.shape == (32, 48, 3)
+    assert Photo.read(tmp_path / f"a{suffix}").levels.shape == (32, 48, 3)
 
 
 def test_a_profile_of_grey_does_not_go_with_colors_nor_alpha_with_another_size(tmp_path):
     source = original(levels(1), levels(1)[..., 0], icc=GREY_PROFILE)
-    colored = Original.read(source.save(levels(3), tmp_path / "a.png"))
+    colored = Photo.read(source.save(levels(3), tmp_path / "a.png"))
     assert colored.icc is None
     assert (colored.alpha == source.alpha).all()
-    larger = Original.read(source.save(levels(1, size=(10, 14)), tmp_path / "b.png"))
+    larger = Photo.read(source.save(levels(1, size=(10, 14)), tmp_path / "b.png"))
     assert larger.icc == GREY_PROFILE
     assert larger.alpha is None
 
@@ -336,3 +337,71 @@ def test_an_unknown_suffix_or_a_size_beyond_the_format_is_told_and_nothing_is_le
     with pytest.raises(UserError, match=r"a\.webp: "):
         source.save(np.zeros((1, 20000, 3), np.uint8), tmp_path / "a.webp")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- images in memory ----------------------------------------------------------------------------
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_array_and_a_tensor_are_the_same_photo(channels, dtype):
+    array = PIXELS[..., :channels].astype(dtype) * (257 if dtype is np.uint16 else 1)
+    for photo in (as_photo(array), as_photo(torch.from_numpy(array.transpose(2, 0, 1).copy()))):
+        colors = 1 if channels < 3 else 3
+        assert np.array_equal(photo.levels, array[..., :colors]) and photo.levels.dtype == dtype
+        assert (photo.alpha is None) == (channels in (1, 3))
+        assert photo.alpha is None or np.array_equal(photo.alpha, array[..., colors])
+    assert np.array_equal(as_photo(array[..., 0]).levels, array[..., :1])
+
+
+@pytest.mark.parametrize("value_range", [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_are_read_in_the_stated_range(value_range, dtype):
+    low, high = value_range
+    array = (low + (high - low) * PIXELS[..., :3].astype(dtype) / 255).astype(dtype)
+    for image in (array, torch.from_numpy(array).permute(2, 0, 1)):
+        assert np.array_equal(as_photo(image, value_range=value_range).levels, PIXELS[..., :3])
+        with pytest.raises(UserError, match=r"float pixels without a range\. Pass value_range=\(-1, 1\)"):
+            as_photo(image)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16"])
+def test_every_mode_of_pillow_is_read_as_its_file_is(tmp_path, mode):
+    image = Image.fromarray(PIXELS[..., 0])
+    if mode in ("I", "I;16"):
+        image = Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 200)
+        image = image.convert("I") if mode == "I" else image
+    else:
+        image = image.convert("RGBA" if mode == "PA" else mode).convert(mode)
+    photo = as_photo(image)
+    assert photo.levels.shape[:2] == (5, 7) and photo.sha256 == ""
+    if mode != "PA":  # which no file holds
+        path = tmp_path / ("a.tif" if mode == "I" else "a.png")
+        image.save(path)
+        assert np.array_equal(photo.levels, Photo.read(path).levels)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((3, 5, 7), np.uint8), r"shape of \(3, 5, 7\).*\(H, W, C\)"),
+        (torch.zeros(5, 7, 3, dtype=torch.uint8), r"shape of \(5, 7, 3\).*\(C, H, W\)"),
+        (torch.zeros(1, 3, 5, 7, dtype=torch.uint8), "is not one of an image"),
+        (np.zeros((5, 7), np.int64), "int64 is not a type of pixels"),
+        (np.zeros((5, 7), bool), "bool is not a type of pixels"),
+        (Image.new("CMYK", (5, 7)), "CMYK"),
+        (Image.new("F", (5, 7)), "float pixels without a range"),
+    ],
+)
+def test_other_images_are_refused(image, words):
+    with pytest.raises(UserError, match=words):
+        as_photo(image)
+
+
+def test_a_wrong_range_is_noticed():
+    with pytest.raises(UserError, match=r"its values span 0…200, not -1…1\. Check value_range"):
+        as_photo(np.array([[0.0, 200.0]]), value_range=(-1, 1))
+    with pytest.raises(UserError, match="its values span nan"):
+        as_photo(np.array([[0.0, np.nan]]), value_range=(-1, 1))

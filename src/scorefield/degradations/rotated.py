@@ -1,7 +1,7 @@
-"""Degradation done before an image was turned upright: A'(x) = T A(T⁻¹ x), T a turn or a mirror image.
+"""A degradation of the stored image, for the upright one: A'(x) = T A(T⁻¹ x), T a rotation or reflection.
 
-Cameras store images as they were held and say so (EXIF orientation, 1 to 8). JPEG's blocks lie in the
-image as it is stored; what is read is upright.
+Cameras store images as the sensor was held and record its orientation (EXIF, 1 to 8). JPEG's blocks lie in
+the stored image; images are read upright.
 
 References:
     CIPA DC-008 (Exif 2.32), §4.6.4, Orientation. https://www.cipa.jp/std/documents/e/DC-X008-Translation-2019-E.pdf
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from scorefield.degradations.base import Degradation, Shown, shown
+from scorefield.degradations.base import Degradation, NetworkInput, network_input
 from scorefield.errors import UserError
 
-_WAYS: dict[int, tuple[int, tuple[int, ...]]] = {
+_TURNS: dict[int, tuple[int, tuple[int, ...]]] = {
     1: (0, ()),
     2: (0, (-1,)),
     3: (2, ()),
@@ -25,15 +25,15 @@ _WAYS: dict[int, tuple[int, tuple[int, ...]]] = {
     7: (1, (-1,)),
     8: (1, ()),
 }
-"""EXIF orientation → quarter turns against the clock, and the axes mirrored after them."""
+"""EXIF orientation → counterclockwise quarter turns, and the axes flipped after them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turned:
-    """The operator of a degradation that a stored image went through, for the upright one.
+class Rotated:
+    """The operator on upright images of a degradation of the stored image.
 
     Args:
-        degradation: A, of the image as it is stored.
+        degradation: A, on the image as it is stored.
         orientation: EXIF's number.
 
     Raises:
@@ -44,7 +44,7 @@ class Turned:
     orientation: int
 
     def __post_init__(self) -> None:
-        if self.orientation not in _WAYS:
+        if self.orientation not in _TURNS:
             raise UserError("orientation", f"EXIF numbers them 1 to 8, got {self.orientation}.")
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -55,15 +55,15 @@ class Turned:
         """T A⁺(T⁻¹ y)."""
         return self._upright(self.degradation.pinv(self._stored(y)))
 
-    def shown(self, y: Tensor, *, generator: Generator) -> Shown:
-        """As A's own, turned."""
-        seen = shown(self.degradation, self._stored(y), generator=generator)
-        return Shown(source=self._upright(seen.source), fill=self._upright(seen.fill))
+    def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
+        """The input that A makes, rotated."""
+        stored = network_input(self.degradation, self._stored(y), generator=generator)
+        return NetworkInput(self._upright(stored.source), self._upright(stored.mask))
 
     def _upright(self, x: Tensor) -> Tensor:
-        turns, mirrored = _WAYS[self.orientation]
+        turns, mirrored = _TURNS[self.orientation]
         return torch.rot90(x, turns, (-2, -1)).flip(mirrored)
 
     def _stored(self, x: Tensor) -> Tensor:
-        turns, mirrored = _WAYS[self.orientation]
+        turns, mirrored = _TURNS[self.orientation]
         return torch.rot90(x.flip(mirrored), -turns, (-2, -1))

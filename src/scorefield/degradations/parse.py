@@ -1,20 +1,20 @@
-"""Degradation by name, as it is written on a command line: `jpeg:10`, `grey`, `mask:left`; several in their order.
+"""Degradations as text, as on a command line: `jpeg:10`, `grey`, `mask:left`; several in their order.
 
 | text | operator |
 | --- | --- |
 | `grey` | `Grey` |
 | `downscale:F` | `Downscale` by F |
-| `blur:S` | `Blur`, standard deviation of S pixels |
+| `blur:S` | `Blur`, std of S pixels |
 | `jpeg:Q`, `jpeg:Q,4:4:4` | `JPEG` of quality Q; chroma at half size unless said |
-| `noise:S` | Gaussian noise of S steps of 8 bits, after all else |
-| `scratches`, `scratches:SEED` | `Scratched`, drawn from the seed |
+| `noise:S` | Gaussian noise, std of S of 255 levels; last |
+| `scratches`, `scratches:SEED` | `Scratched`, of this seed |
 | `mask:NAME`, `mask:FILE` | `Mask`: a name in `MASKS`, or a file (white = fill) |
-| `mask:brush:SEED` | the same, of those that are drawn by chance |
-| `crop:N`, `crop:T,R,B,L` | `Crop`: N pixels off all around; off top, right, bottom, left |
+| `mask:brush:SEED` | the same with a seed, for random masks |
+| `crop:N`, `crop:T,R,B,L` | `Crop` of N pixels at each side, or at top, right, bottom, left |
 
-A name does not say how large the image is. So it is read in two steps: `parse_degradation` sees that it can
-be meant, and `DegradationSpec.operator` makes the operator for images of one shape. The other way round,
-`DegradationSpec.before` tells the size that an image had from the size of what is left.
+The text does not state the size of the image. So parsing has two steps: `parse_degradation` checks the text, and
+`DegradationSpec.operator` makes the operator for images of one shape. Conversely, `DegradationSpec.before`
+gives the size of the whole image from the size of y.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,8 +31,8 @@ from scorefield.degradations.color import Grey
 from scorefield.degradations.composed import Composed
 from scorefield.degradations.crop import Crop
 from scorefield.degradations.jpeg import JPEG, Subsampling
-from scorefield.degradations.masks import MASKS, mask_family, named_mask
-from scorefield.degradations.noisy import Identity
+from scorefield.degradations.mask_files import MASKS, mask_family, named_mask
+from scorefield.degradations.noise import Identity
 from scorefield.degradations.resize import Downscale
 from scorefield.degradations.scratches import Scratches
 from scorefield.errors import UserError, did_you_mean
@@ -48,13 +48,13 @@ def _same(size: Size) -> Size:
 
 @dataclass(frozen=True, kw_only=True)
 class DegradationSpec:
-    """An operator that waits for the shape of the images.
+    """A degradation for images of any shape.
 
     Args:
         text: as it was written.
-        operator: the operator for images of (C, H, W) whose black and white are the range's ends.
-        before: (H, W) of the image, from (H, W) of what is left of it.
-        noise: standard deviation of Gaussian noise in what is left, in steps of 8 bits.
+        operator: makes the operator for images of (C, H, W) and a value range.
+        before: (H, W) of the image, from (H, W) of y.
+        noise: std of Gaussian noise in y, of 255 levels.
     """
 
     text: str
@@ -64,10 +64,10 @@ class DegradationSpec:
 
 
 def parse_degradation(texts: str | Sequence[str]) -> DegradationSpec:
-    """The degradation that these words mean, in the order given.
+    """The degradation of one or more texts, applied in their order.
 
     Raises:
-        UserError: an unknown name, an argument that cannot be meant, or no word at all.
+        UserError: an unknown name, an impossible argument, or no text.
     """
     parts = [_one(text) for text in ([texts] if isinstance(texts, str) else texts)]
     if not parts:
@@ -96,7 +96,7 @@ def parse_degradation(texts: str | Sequence[str]) -> DegradationSpec:
 def fixed_degradation(
     text: str, degradation: Degradation, *, before: Callable[[Size], Size] = _same
 ) -> DegradationSpec:
-    """A degradation whose operator is the same whatever the shape."""
+    """A degradation whose operator does not depend on the shape."""
 
     def operator(shape: Shape, value_range: ValueRange) -> Degradation:
         return degradation
@@ -105,7 +105,7 @@ def fixed_degradation(
 
 
 def crop_margins(margins: tuple[int, int, int, int], text: str = "crop") -> DegradationSpec:
-    """The degradation that cuts so many pixels from top, right, bottom and left.
+    """The degradation that cuts pixels off top, right, bottom and left.
 
     Raises:
         UserError: nothing to cut, or a negative number.
@@ -153,7 +153,7 @@ def _blur(argument: str, text: str) -> DegradationSpec:
 def _noise(argument: str, text: str) -> DegradationSpec:
     std = _number(argument, text, "noise:25")
     if not 0 < std <= 255:
-        raise UserError(text, f"a noise is above 0 and at most 255 steps, got {std:g}.")
+        raise UserError(text, f"a noise is above 0 and at most 255 levels, got {std:g}.")
     return DegradationSpec(text=text, operator=lambda _shape, _range: Identity(), noise=std)
 
 
@@ -170,7 +170,7 @@ def _scratches(argument: str, text: str) -> DegradationSpec:
 def _jpeg(argument: str, text: str) -> DegradationSpec:
     number, _, kept = argument.partition(",")
     quality, subsampling = _whole(number, text, "jpeg:10"), cast(Subsampling, kept or "4:2:0")
-    JPEG(quality=quality, subsampling=subsampling)  # or a clear word at once
+    JPEG(quality=quality, subsampling=subsampling)  # raises a UserError now, not when the shape is known
 
     def operator(_: Shape, value_range: ValueRange) -> Degradation:
         return JPEG(quality=quality, subsampling=subsampling, value_range=value_range)
@@ -202,7 +202,7 @@ DEGRADATIONS: dict[str, Callable[[str, str], DegradationSpec]] = {
     "mask": _mask,
     "crop": _crop,
 }
-"""Name → what makes a `Degradation` of the words after the colon."""
+"""Name → function that makes a `DegradationSpec` of the text after the colon."""
 
 
 def _whole(words: str, text: str, example: str) -> int:

@@ -1,10 +1,10 @@
-"""One of several distributions by chance: what a multi-task model learns from."""
+"""A random choice among several families: the training data of a multi-task model."""
 
 from dataclasses import dataclass
 
 from torch import Generator
 
-from scorefield.degradations.base import Degradation, DegradationFamily, dice
+from scorefield.degradations.base import Degradation, DegradationFamily, fast_rng
 from scorefield.errors import UserError
 
 
@@ -13,8 +13,8 @@ class OneOf:
     """The distribution that draws a family by weight, and an operator from it.
 
     Args:
-        families: those to choose from.
-        weights: how often each, against the others; all alike by default.
+        families: to choose from.
+        weights: relative frequencies; equal by default.
 
     Raises:
         UserError: no family, another number of weights, or a weight that is not positive.
@@ -36,6 +36,6 @@ class OneOf:
         return self.families[self.choose(generator)].draw(shape, generator=generator)
 
     def choose(self, generator: Generator) -> int:
-        """Which family."""
-        (index,) = dice(generator).choices(range(len(self.families)), self.weights)
+        """The index of a family."""
+        (index,) = fast_rng(generator).choices(range(len(self.families)), self.weights)
         return index

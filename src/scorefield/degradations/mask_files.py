@@ -1,8 +1,8 @@
-"""Masks as people give them: an image file, a name, or the transparency of the image itself.
+"""Masks from an image file, by name, or from the transparency of an image.
 
-White is what is to be filled, everywhere, and greys split at the middle. A mask file with transparency is
-read by its colors as they are stored; if those are all the same, transparent is what is to be filled. The
-masks that are drawn by chance take a seed: `brush:7`; without one it is 0.
+White is what is to be filled; grey values are split at the middle. A mask file with transparency is read by its
+stored colors; if these are all the same, its transparent pixels are filled. Random masks take a seed:
+`brush:7`; the default is 0.
 """
 
 from collections.abc import Sequence
@@ -29,21 +29,21 @@ MASKS: dict[str, MaskFamily] = {
     "freeform": FreeForm(),
     "uncrop": Uncropping(),
 }
-"""Masks by name, for want of a mask file."""
+"""Families of masks by name."""
 
 ALPHA = "alpha"
-"""The name of the mask that an image's own transparency is."""
+"""The name of the mask that is an image's own transparency."""
 
 _RED = (255, 0, 0)
 
 
 def read_mask(path: str | Path, size: Sequence[int], *, invert: bool = False) -> Mask:
-    """A mask from an image file: white is filled, black is kept; see the module for transparency.
+    """A mask from an image file: white is filled, black is kept; for transparency see the module.
 
     Args:
-        path: any image.
-        size: (H, W) of the image to restore; the mask's aspect must be the same, its size may differ.
-        invert: take black for what is to be filled.
+        path: an image file.
+        size: (H, W) of the image to restore; the mask must have the same aspect ratio.
+        invert: fill black instead.
 
     Raises:
         UserError: unreadable, of another aspect, or nothing or everything to fill.
@@ -63,27 +63,27 @@ def read_mask(path: str | Path, size: Sequence[int], *, invert: bool = False) ->
             "Give a mask of the image's size.",
         )
     fill = np.asarray(image.resize((w, h), Image.Resampling.NEAREST)) > 127
-    return _told_apart(path, ~fill if invert else fill)
+    return _checked(path, ~fill if invert else fill)
 
 
 def alpha_mask(image: str | Path | Image.Image, *, invert: bool = False) -> Mask:
-    """What is transparent in an image, by half or more, is what is to be filled.
+    """The pixels of an image that are at least half transparent are filled.
 
     Args:
-        image: a file, or an image as Pillow has opened it.
-        invert: fill what is opaque.
+        image: a file, or an opened image.
+        invert: fill the opaque pixels instead.
 
     Raises:
         UserError: unreadable, without transparency, or nothing or everything to fill.
     """
     where = "image" if isinstance(image, Image.Image) else image
     if not isinstance(image, Image.Image):
-        read_image(image)  # or a clear word
+        read_image(image)  # raises a UserError if it cannot be read
     layers = _layers(image)
     if layers is None:
         raise UserError(where, "has no transparency.", "Give a mask file (white = fill).")
     fill = np.asarray(layers[1]) < 128
-    return _told_apart(where, ~fill if invert else fill)
+    return _checked(where, ~fill if invert else fill)
 
 
 def named_mask(
@@ -93,13 +93,13 @@ def named_mask(
     invert: bool = False,
     image: str | Path | Image.Image | None = None,
 ) -> Mask:
-    """The mask of that name in MASKS, from that image file, or `alpha`, for images of `size` (H, W).
+    """The mask of a name in MASKS, of an image file, or `alpha`, for images of `size` (H, W).
 
     Args:
-        name: as the module says.
+        name: NAME, NAME:SEED, a path, or `alpha`.
         size: (H, W).
-        invert: fill what would be kept.
-        image: whose transparency `alpha` means.
+        invert: exchange filled and kept pixels.
+        image: the image whose transparency `alpha` takes.
 
     Raises:
         UserError: neither a name nor a file; or see `read_mask` and `alpha_mask`.
@@ -118,7 +118,7 @@ def named_mask(
 
 
 def mask_family(name: str) -> tuple[MaskFamily, int] | None:
-    """The distribution and the seed that NAME or NAME:SEED means, if it means one."""
+    """The family and the seed of NAME or NAME:SEED; None if there is no such family."""
     word, _, seed = name.partition(":")
     if word not in MASKS or not (seed or "0").isdecimal():
         return None
@@ -126,7 +126,7 @@ def mask_family(name: str) -> tuple[MaskFamily, int] | None:
 
 
 def mask_preview(image: Image.Image, fill: Tensor, *, opacity: float = 0.6) -> Image.Image:
-    """The image with red over what is to be filled, RGB.
+    """The image with red over the pixels to be filled, RGB.
 
     Args:
         image: any mode.
@@ -139,14 +139,14 @@ def mask_preview(image: Image.Image, fill: Tensor, *, opacity: float = 0.6) -> I
     h, w = image.height, image.width
     if tuple(fill.shape[-2:]) != (h, w) or fill.numel() != h * w:
         raise UserError("mask", f"its shape is {tuple(fill.shape)}, the image's {h}×{w}.")
-    seen = image.convert("RGB")
-    hole = (fill.reshape(h, w).cpu() > 0.5).numpy().astype(np.uint8)
-    red = Image.new("RGB", seen.size, _RED)
-    return Image.composite(red, seen, Image.fromarray(hole * np.uint8(round(255 * opacity))))
+    base = image.convert("RGB")
+    covered = (fill.reshape(h, w).cpu() > 0.5).numpy().astype(np.uint8)
+    red = Image.new("RGB", base.size, _RED)
+    return Image.composite(red, base, Image.fromarray(covered * np.uint8(round(255 * opacity))))
 
 
 def _layers(image: str | Path | Image.Image) -> tuple[Image.Image, Image.Image] | None:
-    """Colors (RGB) and transparency (L), upright, of an image that has the latter."""
+    """Colors (RGB) and opacity (L), upright, of an image with transparency; else None."""
     if not isinstance(image, Image.Image):
         with Image.open(image) as opened:
             return _layers(opened)
@@ -156,8 +156,8 @@ def _layers(image: str | Path | Image.Image) -> tuple[Image.Image, Image.Image] 
     return upright.convert("RGB"), upright.getchannel("A")
 
 
-def _told_apart(where: object, fill: NDArray[np.bool_]) -> Mask:
-    """The mask, if it fills something and keeps something."""
+def _checked(where: object, fill: NDArray[np.bool_]) -> Mask:
+    """The mask, if it fills some pixels and keeps some."""
     if fill.all() or not fill.any():
         state = "all white: nothing of the image would be kept" if fill.all() else "all black: nothing to fill"
         raise UserError(where, f"the mask is {state}.", "White = fill; --invert turns a mask around.")
