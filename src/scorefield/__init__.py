@@ -17,15 +17,14 @@ if TYPE_CHECKING:  # the same names, for type checkers; a test compares the two
     # fmt: off
     from scorefield import (
         checkpoint as checkpoint, data as data, degradations as degradations,
-        distributions as distributions, evaluation as evaluation, hub as hub, likelihood
-        as likelihood, metrics as metrics, networks as networks, noise_distributions as
-        noise_distributions, objectives as objectives, parameterization as
-        parameterization, restoration as restoration, samplers as samplers, schedules as
-        schedules, training as training,
+        distributions as distributions, evaluation as evaluation, hub as hub, likelihood as likelihood,
+        metrics as metrics, networks as networks, noise_distributions as noise_distributions,
+        objectives as objectives, parameterization as parameterization, restoration as restoration,
+        samplers as samplers, schedules as schedules, training as training,
     )
     from scorefield.data import (
-        Photo as Photo, as_photo as as_photo, grid as grid, open_images as open_images, save_images as save_images, to_float as
-        to_float, to_uint8 as to_uint8,
+        Photo as Photo, as_photo as as_photo, grid as grid, open_images as open_images,
+        save_images as save_images, to_float as to_float, to_uint8 as to_uint8,
     )
     from scorefield.errors import UserError as UserError
     from scorefield.hub import load as load
