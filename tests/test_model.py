@@ -260,3 +260,14 @@ def test_a_density_with_a_known_score_gives_it_without_a_detour():
     detour = (mixture(x, sigma) - x) / expand(sigma, x) ** 2
     torch.testing.assert_close(score(mixture, x, sigma), detour)
     assert mixture.log_density(x, zero).shape == (3,)
+
+
+@pytest.mark.parametrize("sigma", [0.5, torch.tensor(0.5)])
+def test_one_noise_level_serves_all_images(sigma):
+    model, x = tiny_model(), torch.randn(3, 1, 8, 8, generator=seeded())
+    each = torch.full((3,), 0.5)
+    assert torch.equal(model(x, sigma), model(x, each))
+    assert torch.equal(model.given(Condition())(x, sigma), model(x, each))
+    assert torch.equal(score(model, x, sigma), score(model, x, each))
+    assert torch.equal(noise(model, x, sigma), noise(model, x, each))
+    assert torch.equal(score(Gaussian(), x, sigma), score(Gaussian(), x, each))

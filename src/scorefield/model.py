@@ -30,6 +30,7 @@ __all__ = [
     "RestorationSpec",
     "ScoreModel",
     "ScoreNetwork",
+    "broadcast_sigma",
     "check_classes",
     "check_sigmas",
     "expand",
@@ -79,15 +80,24 @@ def expand(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
-def noise(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
-    """The predicted noise n(x; σ) = (x − D(x; σ))/σ, the shape of x."""
+def broadcast_sigma(sigma: Tensor | float, x: Tensor) -> Tensor:
+    """σ for every image of x, (B,); σ may be one number for all."""
+    if isinstance(sigma, Tensor):
+        return sigma if sigma.ndim else sigma.to(x.device).expand(len(x))
+    return torch.full((len(x),), sigma, device=x.device, dtype=x.dtype)
+
+
+def noise(denoiser: Denoiser, x: Tensor, sigma: Tensor | float) -> Tensor:
+    """The predicted noise n(x; σ) = (x − D(x; σ))/σ, the shape of x; σ is (B,) or one number."""
+    sigma = broadcast_sigma(sigma, x)
     if isinstance(denoiser, PredictsNoise):
         return denoiser.noise(x, sigma)
     return (x - denoiser(x, sigma)) / expand(sigma, x)
 
 
-def score(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
-    """∇ log p(x; σ) = −n(x; σ)/σ, the shape of x."""
+def score(denoiser: Denoiser, x: Tensor, sigma: Tensor | float) -> Tensor:
+    """∇ log p(x; σ) = −n(x; σ)/σ, the shape of x; σ is (B,) or one number."""
+    sigma = broadcast_sigma(sigma, x)
     if isinstance(denoiser, PredictsScore):
         return denoiser.score(x, sigma)
     return -noise(denoiser, x, sigma) / expand(sigma, x)
@@ -244,12 +254,12 @@ class ScoreModel(nn.Module):
         """How many classes the model knows; 0 if it was trained without labels."""
         return self.network.classes if isinstance(self.network, HasClasses) else 0
 
-    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None) -> Tensor:
         """D(x; σ) = E[x0 | x].
 
         Args:
             x: noisy images x0 + σn, (B, C, H, W), float32. H and W may differ from `shape`.
-            sigma: noise levels, (B,), float32.
+            sigma: noise levels, (B,), float32, or one number for all images.
             condition: what the network is given beside x.
 
         Returns:
@@ -258,14 +268,16 @@ class ScoreModel(nn.Module):
         Raises:
             UserError: classes that the model does not know, or not one for each image.
         """
+        sigma = broadcast_sigma(sigma, x)
         base = self._base(condition)
         z = x if base is None else x - base
         c, output = self._predict(z, sigma, condition)
         denoised = expand(c.skip, x) * z + expand(c.out, x) * output
         return denoised if base is None else denoised + base
 
-    def noise(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+    def noise(self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None) -> Tensor:
         """(x − D(x; σ))/σ, without the subtraction; shapes as in `forward`."""
+        sigma = broadcast_sigma(sigma, x)
         base = self._base(condition)
         z = x if base is None else x - base
         c, output = self._predict(z, sigma, condition)
@@ -343,7 +355,7 @@ class ConditionedModel:
     model: ScoreModel
     condition: Condition
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """E[x0 | x, condition]."""
         return cast(Tensor, self.model(x, sigma, self.condition))
 
@@ -388,8 +400,9 @@ class ScoreNetwork(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """D(x; σ) = x + σ² s(x); x (B, …), σ (B,)."""
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """D(x; σ) = x + σ² s(x); x (B, …), σ (B,) or one number."""
+        sigma = broadcast_sigma(sigma, x)
         return x + expand(sigma, x) ** 2 * self.score(x, sigma)
 
     def score(self, x: Tensor, sigma: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from scorefield.evaluation.trial import Trial
 from scorefield.model import ScoreModel
 from scorefield.restoration.methods import LEARNED, METHODS, Approach, approach
 from scorefield.restoration.restore import restore
+from scorefield.samplers import run
 
 INPUT = "input"
 _PIXELS_AT_ONCE = 1 << 18
@@ -136,10 +137,7 @@ class Restoring:
         posterior = self.approach.method.restorer(model).posterior(observation, generator=generator)
         shape = trial.originals[rows].shape
         x = torch.randn(shape, generator=generator, device=model.device) * plan.sigmas[0].item()
-        for step in plan.sampler.iterate(
-            posterior.denoiser, x, plan.sigmas, generator=generator, project=posterior.project
-        ):
-            x = step.x
+        x = run(plan.sampler, posterior.denoiser, x, plan.sigmas, generator=generator, project=posterior.project)
         answers = to_uint8(x, model.value_range).cpu()
         return torch.where(trial.fill[rows], answers, trial.seen[rows])
 

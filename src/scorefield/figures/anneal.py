@@ -20,7 +20,7 @@ from scorefield.data.image import to_uint8
 from scorefield.errors import UserError
 from scorefield.figures.drawing import Made, Show, claim, silent, tiles, write_csv
 from scorefield.model import ScoreModel
-from scorefield.samplers import Step, plan
+from scorefield.samplers import Step, plan, run
 
 FILES = ("anneal.png", "anneal.csv")
 
@@ -101,11 +101,13 @@ def follow(model: ScoreModel, settings: Anneal, *, seed: int = 0, show: Show = s
     x = levels[0] * torch.randn(settings.samples, *model.shape, generator=generator, device=model.device)
     start = Step(index=-1, evaluations=0, sigma=levels[0], x=x, denoised=x)
     ends: dict[float, Step] = {}
-    last = start
-    for step in chosen.sampler.iterate(model, x, chosen.sigmas, generator=generator):
-        ends[step.sigma] = last = step
+
+    def keep(step: Step) -> None:
+        ends[step.sigma] = step
         show(step.evaluations / chosen.evaluations, f"σ {step.sigma:.3g}")
-    return [start, *(ends[levels[place]] for place in places), last]
+
+    run(chosen.sampler, model, x, chosen.sigmas, generator=generator, progress=keep)
+    return [start, *(ends[levels[place]] for place in places), list(ends.values())[-1]]
 
 
 def _shrunk(step: Step, value_range: tuple[float, float]) -> Tensor:

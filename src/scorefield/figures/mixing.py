@@ -49,7 +49,8 @@ from scorefield.figures.drawing import (
     silent,
     write_csv,
 )
-from scorefield.samplers import AnnealedLangevin, Langevin, Sampler
+from scorefield.samplers import AnnealedLangevin, Langevin
+from scorefield.samplers import run as run_sampler
 
 WEIGHT = 0.2
 """Of the small mode."""
@@ -138,7 +139,7 @@ def in_small_mode(x: Tensor) -> Tensor:
 def langevin(start: Tensor, settings: Mixing, *, generator: Generator) -> Tensor:
     """Plain Langevin dynamics on p itself from `start`, (n, 2); where it ends, (n, 2)."""
     sampler = Langevin(step_size=settings.step_size, steps=settings.langevin_steps)
-    return _run(sampler, mixture(), start, torch.zeros(1), generator)
+    return run_sampler(sampler, mixture(), start, torch.zeros(1), generator=generator)
 
 
 def annealed(
@@ -147,7 +148,7 @@ def annealed(
     """Algorithm 1 with exact scores from `start`, (n, 2); where it ends, (n, 2)."""
     sampler = AnnealedLangevin(step_size=step_size, steps=settings.steps)
     sigmas = schedules.geometric(*schedule, settings.levels)
-    return _run(sampler, mixture(), start, sigmas, generator)
+    return run_sampler(sampler, mixture(), start, sigmas, generator=generator)
 
 
 def run(settings: Mixing, *, seed: int = 0, show: Show = silent) -> list[Chains]:
@@ -195,12 +196,6 @@ def mixing(
     write_csv(table, rows)
     _draw(chains, rows, image)
     return Made(files=(image, table), numbers={_name(c): _told(r) for c, r in zip(chains, rows, strict=True)})
-
-
-def _run(sampler: Sampler, denoiser: GaussianMixture, x: Tensor, sigmas: Tensor, generator: Generator) -> Tensor:
-    for step in sampler.iterate(denoiser, x, sigmas, generator=generator):
-        x = step.x
-    return x
 
 
 def _name(chains: Chains) -> str:

@@ -32,7 +32,7 @@ from scorefield.figures.drawing import Made, Show, claim, silent, tiles, write_c
 from scorefield.metrics.distances import frechet_distance, kernel_distance
 from scorefield.metrics.features import Features
 from scorefield.model import ScoreModel
-from scorefield.samplers import AnnealedLangevin, Langevin, Sampler
+from scorefield.samplers import AnnealedLangevin, Langevin, Sampler, Step, run
 from scorefield.training import Progress, Trainer, read_recipe
 
 FILES = ("single-sigma.png", "single-sigma.csv")
@@ -185,11 +185,13 @@ def _sample(model: ScoreModel, chain: _Chain, n: int, *, seed: int, show: Show) 
     parts: list[Tensor] = []
     each = chain.sampler.evaluations(chain.sigmas)
     for k, x in enumerate(start.split(_AT_ONCE)):
-        for step in chain.sampler.iterate(model, x, chain.sigmas, generator=generator):
-            x = step.x
+
+        def report(step: Step, k: int = k) -> None:
             share = (k + step.evaluations / each) * _AT_ONCE / n
             show(0.6 + 0.4 * min(share, 1), "sampling")
-        parts.append(to_uint8(x, model.value_range).cpu())
+
+        drawn = run(chain.sampler, model, x, chain.sigmas, generator=generator, progress=report)
+        parts.append(to_uint8(drawn, model.value_range).cpu())
     return torch.cat(parts)
 
 

@@ -41,7 +41,7 @@ from torch import Generator, Tensor
 from scorefield.degradations import Observation
 from scorefield.model import Denoiser
 from scorefield.restoration.posterior import Posterior
-from scorefield.samplers.base import fresh_noise
+from scorefield.samplers.base import randn_like
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Projection:
                 return x
             if sigma != level:
                 lacking = math.sqrt(sigma**2 - own**2) if own > 0 else sigma
-                noisy = clean + lacking * fresh_noise(clean, generator) if lacking > 0 else clean
+                noisy = clean + lacking * randn_like(clean, generator) if lacking > 0 else clean
                 level, seen = sigma, degradation.pinv(degradation(noisy))
             return (x - degradation.pinv(degradation(x))) + seen
 

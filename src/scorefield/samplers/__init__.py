@@ -6,7 +6,7 @@ picks a sampler and its schedule by name for a model; `sample` runs it.
 
 from scorefield.samplers.adaptive_ode import RungeKutta
 from scorefield.samplers.ancestral import DDIM, Ancestral, Variance
-from scorefield.samplers.base import Project, Sampler, Step
+from scorefield.samplers.base import Project, Sampler, Step, run
 from scorefield.samplers.burn_in import Settled
 from scorefield.samplers.consistent import ConsistentAnnealed
 from scorefield.samplers.fitting import Plan
@@ -49,5 +49,6 @@ __all__ = [
     "interpolation",
     "known_settings",
     "plan",
+    "run",
     "sample",
 ]

@@ -25,7 +25,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import Denoiser, expand, in_float32, noise
-from scorefield.samplers.base import Project, Step, full
+from scorefield.samplers.base import Project, Step, broadcast_sigma
 from scorefield.samplers.ode import way_down
 
 State = tuple[Tensor, ...]
@@ -91,7 +91,7 @@ class RungeKutta:
                 x = self.lead(flow, x, s, t)
                 denoised, calls = flow.denoised, flow.evaluations
             else:
-                x = denoised = denoiser(x, full(s, x))
+                x = denoised = denoiser(x, broadcast_sigma(s, x))
                 calls += 1
             x = x if project is None else project(x, t)
             yield Step(index=index, evaluations=calls, sigma=t, x=x, denoised=denoised)

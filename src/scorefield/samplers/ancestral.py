@@ -36,7 +36,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import Denoiser
-from scorefield.samplers.base import Project, Step, fresh_noise, full
+from scorefield.samplers.base import Project, Step, randn_like, broadcast_sigma
 from scorefield.schedules import check_schedule
 
 Variance = Literal["posterior", "forward", "reverse-diffusion"]
@@ -156,14 +156,14 @@ def walk(
     evaluations, denoised = 0, x
     for index, (s, t) in enumerate(pairwise(levels)):
         if t > s:
-            x = x + math.sqrt(t**2 - s**2) * fresh_noise(x, generator)
+            x = x + math.sqrt(t**2 - s**2) * randn_like(x, generator)
         else:
             kept, spread = move(s, t)
-            denoised = denoiser(x, full(s, x))
+            denoised = denoiser(x, broadcast_sigma(s, x))
             evaluations += 1
             x = denoised + kept * (x - denoised)
             if spread > 0:
-                x = x + spread * fresh_noise(x, generator)
+                x = x + spread * randn_like(x, generator)
         if project is not None:
             x = project(x, t)
         yield Step(index=index, evaluations=evaluations, sigma=t, x=x, denoised=denoised)

@@ -1,16 +1,18 @@
-"""What a sampler is, and what it yields."""
+"""What a sampler is, what it yields, and the loop that runs one to its end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
 
-from scorefield.model import Denoiser
+from scorefield.model import Denoiser, broadcast_sigma
+
+__all__ = ["Project", "Sampler", "Step", "as_sigmas", "broadcast_sigma", "randn_like", "run"]
 
 Project = Callable[[Tensor, float], Tensor]
-"""Brings x, noisy at σ, back to what is known of it."""
+"""Maps x at noise level σ to an x that agrees with the known pixels: project(x, σ)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +22,11 @@ class Step:
     Args:
         index: number of the update, from 0.
         evaluations: how often the denoiser has been called so far.
-        sigma: the noise level that `x` is at now.
+        sigma: the noise level of `x` after the update.
         x: the noisy images, (B, C, H, W).
-        denoised: D(x; σ) as the update saw it, (B, C, H, W).
-        accepted: which images took the proposal, (B,), bool, where a sampler may refuse; else None. Its
-            mean is the acceptance rate.
+        denoised: D(x; σ) as the update used it, (B, C, H, W).
+        accepted: which images took the proposal of a Metropolis test, (B,), bool; None for samplers without
+            one. Its mean is the acceptance rate.
     """
 
     index: int
@@ -36,7 +38,7 @@ class Step:
 
 
 class Sampler(Protocol):
-    """Settings of a way from noise to images; it keeps no state, so that one may serve many runs."""
+    """An algorithm that leads from noise to images. It holds settings only, so one object serves many runs."""
 
     def iterate(
         self,
@@ -47,17 +49,17 @@ class Sampler(Protocol):
         generator: Generator,
         project: Project | None = None,
     ) -> Iterator[Step]:
-        """Yield every update's state; stop by no longer asking.
+        """Yield the state after every update. The caller may stop at any time.
 
         Args:
             denoiser: gives E[x0 | x].
-            x: the start, noisy at sigmas[0], (B, C, H, W).
-            sigmas: a falling schedule, (L,).
+            x: the initial state, noisy at sigmas[0], (B, C, H, W).
+            sigmas: a decreasing noise schedule, (L,).
             generator: source of the noise, on x's device.
-            project: applied after every update, if known pixels are to be kept.
+            project: applied after every update, to keep known pixels.
 
         Raises:
-            UserError: `sigmas` is no schedule that this sampler can climb down.
+            UserError: this sampler cannot follow the schedule.
         """
         ...
 
@@ -66,11 +68,45 @@ class Sampler(Protocol):
         ...
 
 
-def full(sigma: float, x: Tensor) -> Tensor:
-    """σ for every image of x, (B,)."""
-    return torch.full((len(x),), sigma, device=x.device, dtype=x.dtype)
+def run(
+    sampler: Sampler,
+    denoiser: Denoiser,
+    x: Tensor,
+    sigmas: Tensor | Sequence[float],
+    *,
+    generator: Generator,
+    project: Project | None = None,
+    progress: Callable[[Step], None] | None = None,
+) -> Tensor:
+    """Run a sampler to the end of the schedule.
+
+    Args:
+        sampler: the algorithm.
+        denoiser: gives E[x0 | x].
+        x: the initial state, noisy at sigmas[0], (B, C, H, W).
+        sigmas: a decreasing noise schedule.
+        generator: source of the noise, on x's device.
+        project: applied after every update, to keep known pixels.
+        progress: called with every Step.
+
+    Returns:
+        The last state, the shape of x.
+
+    Raises:
+        UserError: the sampler cannot follow the schedule.
+    """
+    for step in sampler.iterate(denoiser, x, as_sigmas(sigmas), generator=generator, project=project):
+        x = step.x
+        if progress is not None:
+            progress(step)
+    return x
 
 
-def fresh_noise(x: Tensor, generator: Generator) -> Tensor:
-    """Z ~ N(0, I) of x's shape."""
+def as_sigmas(sigmas: Tensor | Sequence[float]) -> Tensor:
+    """A schedule as a tensor, (L,); numbers become float32."""
+    return sigmas if isinstance(sigmas, Tensor) else torch.tensor(sigmas, dtype=torch.float32)
+
+
+def randn_like(x: Tensor, generator: Generator) -> Tensor:
+    """Draw z ~ N(0, I) of x's shape, device and type."""
     return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser
-from scorefield.samplers.base import Project, Sampler, Step, fresh_noise, full
+from scorefield.samplers.base import Project, Sampler, Step, randn_like, broadcast_sigma
 from scorefield.schedules import check_schedule
 
 
@@ -56,8 +56,8 @@ class Settled:
             raise UserError("sampler", "settling needs 0 < part ≤ 1 and updates ≥ 0.")
         kept = 1 - self.part
         for index in range(self.updates):
-            denoised = denoiser(x, full(sigma, x))
-            renewed = (1 - kept**2) ** 0.5 * sigma * fresh_noise(x, generator)
+            denoised = denoiser(x, broadcast_sigma(sigma, x))
+            renewed = (1 - kept**2) ** 0.5 * sigma * randn_like(x, generator)
             x = denoised + kept * (x - denoised) + renewed
             x = x if project is None else project(x, sigma)
             yield Step(index=index, evaluations=index + 1, sigma=sigma, x=x, denoised=denoised)

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from scorefield.errors import UserError
 from scorefield.model import Denoiser, ScoreModel
 from scorefield.samplers.adaptive_ode import Flow, RungeKutta
-from scorefield.samplers.base import fresh_noise, full
+from scorefield.samplers.base import randn_like, broadcast_sigma
 
 
 @torch.no_grad()
@@ -154,7 +154,7 @@ def interpolation(
     check_images(model, x0, x1)
     low, high = model.sigma_range
     solver = solver or RungeKutta()
-    noisy = [x + low * fresh_noise(x, generator) for x in (x0, x1)]
+    noisy = [x + low * randn_like(x, generator) for x in (x0, x1)]
     ends = torch.cat(noisy).split(batch)
     total = len(ends) + -(-(parts + 1) * len(x0) // batch)
     latents = list[Tensor]()
@@ -165,7 +165,7 @@ def interpolation(
     images = list[Tensor]()
     for part in interpolate(a, b, parts).flatten(0, 1).split(batch):
         x = decode(model, part, sigma_max=high, sigma_min=low, solver=solver)
-        images.append(model(x, full(low, x)))
+        images.append(model(x, broadcast_sigma(low, x)))
         track(len(ends) + len(images), total)
     return torch.cat(images).reshape(parts + 1, *x0.shape)
 

@@ -31,7 +31,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import Denoiser, PredictsScore, score
-from scorefield.samplers.base import Project, Step, fresh_noise, full
+from scorefield.samplers.base import Project, Step, randn_like, broadcast_sigma
 from scorefield.schedules import check_schedule
 
 Convention = Literal["paper", "code"]
@@ -113,7 +113,7 @@ class AnnealedLangevin:
             yield step
             x, index = step.x, step.index
         if self.denoise:
-            denoised = denoiser(x, full(levels[-1], x))
+            denoised = denoiser(x, broadcast_sigma(levels[-1], x))
             x = denoised if project is None else project(denoised, 0.0)
             yield Step(index=index + 1, evaluations=index + 2, sigma=0.0, x=x, denoised=denoised)
 
@@ -170,7 +170,7 @@ def _walk(
     """The module's update, `steps` times on each noise level with that noise level's α."""
     index = 0
     for sigma, alpha in zip(levels, alphas, strict=True):
-        level = full(sigma, x)
+        level = broadcast_sigma(sigma, x)
         for _ in range(steps):
             if sigma > 0:
                 denoised = denoiser(x, level)
@@ -178,7 +178,7 @@ def _walk(
             else:
                 denoised = x
                 uphill = (alpha / 2) * score(denoiser, x, level)
-            x = x + uphill + alpha**0.5 * fresh_noise(x, generator)
+            x = x + uphill + alpha**0.5 * randn_like(x, generator)
             if project is not None:
                 x = project(x, sigma)
             yield Step(index=index, evaluations=index + 1, sigma=sigma, x=x, denoised=denoised)

@@ -27,7 +27,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser, HasLogDensity, expand, score
-from scorefield.samplers.base import Project, Step, fresh_noise, full
+from scorefield.samplers.base import Project, Step, randn_like, broadcast_sigma
 from scorefield.samplers.langevin import Convention, annealed_steps, papers_step, walkable
 
 
@@ -82,7 +82,7 @@ class MALA:
         for number, (sigma, alpha) in enumerate(zip(levels, alphas, strict=True), 1):
             state = _look(denoiser, x if project is None else project(x, sigma), sigma, project)
             for _ in range(self.steps):
-                y = state.x + (alpha / 2) * state.slope + alpha**0.5 * fresh_noise(x, generator)
+                y = state.x + (alpha / 2) * state.slope + alpha**0.5 * randn_like(x, generator)
                 proposed = _look(denoiser, y if project is None else project(y, sigma), sigma, project)
                 chance = torch.rand(len(x), generator=generator, device=x.device, dtype=x.dtype)
                 accepted = chance.log() < _log_ratio(state, proposed, alpha)  # NaN is left
@@ -114,7 +114,7 @@ class _State:
 
 
 def _look(distribution: _Density, x: Tensor, sigma: float, project: Project | None) -> _State:
-    level = full(sigma, x)
+    level = broadcast_sigma(sigma, x)
     slope = score(distribution, x, level)
     denoised = x + sigma**2 * slope
     if project is not None:

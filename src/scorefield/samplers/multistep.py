@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser
-from scorefield.samplers.base import Project, Step, fresh_noise, full
+from scorefield.samplers.base import Project, Step, randn_like, broadcast_sigma
 from scorefield.samplers.ode import way_down
 
 _ORDERS = (1, 2, 3, 4)
@@ -76,7 +76,7 @@ class DPMSolver2M:
         """Yield each step; see `Sampler.iterate`."""
         before: tuple[Tensor, float] | None = None  # D and h of the step before
         for index, (s, t) in enumerate(pairwise(way_down(sigmas))):
-            denoised = aim = denoiser(x, full(s, x))
+            denoised = aim = denoiser(x, broadcast_sigma(s, x))
             if t == 0:
                 x = denoised
             else:
@@ -87,7 +87,7 @@ class DPMSolver2M:
                 kept = (t / s) ** (1 + self.eta)
                 x = kept * x + (1 - kept) * aim
                 if self.eta > 0:
-                    x = x + t * math.sqrt(-math.expm1(-2 * self.eta * h)) * fresh_noise(x, generator)
+                    x = x + t * math.sqrt(-math.expm1(-2 * self.eta * h)) * randn_like(x, generator)
                 before = denoised, h
             x = x if project is None else project(x, t)
             yield Step(index=index, evaluations=index + 1, sigma=t, x=x, denoised=denoised)
@@ -138,7 +138,7 @@ class AdamsBashforth:
         weights = [_weights(levels[max(0, i - self.order + 1) : i + 2]) for i in range(len(levels) - 1)]
         seen = deque[Tensor](maxlen=self.order)  # D of this noise level first
         for index, (s, t) in enumerate(pairwise(levels)):
-            denoised = denoiser(x, full(s, x))
+            denoised = denoiser(x, broadcast_sigma(s, x))
             seen.appendleft(denoised)
             x = (t / s) * x
             for weight, one in zip(weights[index], seen, strict=False):

@@ -22,7 +22,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser
-from scorefield.samplers.base import Project, Step, fresh_noise, full
+from scorefield.samplers.base import Project, Step, randn_like, broadcast_sigma
 from scorefield.schedules import check_schedule
 
 
@@ -61,7 +61,7 @@ class Euler:
         levels = way_down(sigmas)
         for index, (s, t) in enumerate(pairwise(levels)):
             up, x = _churned(self, len(levels) - 1, s, x, generator)
-            denoised = denoiser(x, full(up, x))
+            denoised = denoiser(x, broadcast_sigma(up, x))
             ahead = x + (t - up) * ((x - denoised) / up)
             x = ahead if project is None else project(ahead, t)
             yield Step(index=index, evaluations=index + 1, sigma=t, x=x, denoised=denoised)
@@ -103,12 +103,12 @@ class Heun:
         evaluations = 0
         for index, (s, t) in enumerate(pairwise(levels)):
             up, x = _churned(self, len(levels) - 1, s, x, generator)
-            denoised = denoiser(x, full(up, x))
+            denoised = denoiser(x, broadcast_sigma(up, x))
             evaluations += 1
             slope = (x - denoised) / up
             ahead = x + (t - up) * slope
             if t > 0:
-                denoised = denoiser(ahead, full(t, x))
+                denoised = denoiser(ahead, broadcast_sigma(t, x))
                 evaluations += 1
                 slope = (slope + (ahead - denoised) / t) / 2
                 ahead = x + (t - up) * slope
@@ -134,4 +134,4 @@ def _churned(settings: Euler | Heun, steps: int, s: float, x: Tensor, generator:
     if not (most > 0 and settings.churn_min <= s <= settings.churn_max):
         return s, x
     up = s * (1 + most)
-    return up, x + (settings.churn_noise * math.sqrt(up**2 - s**2)) * fresh_noise(x, generator)
+    return up, x + (settings.churn_noise * math.sqrt(up**2 - s**2)) * randn_like(x, generator)

@@ -31,7 +31,7 @@ from torch import Generator, Tensor
 from scorefield.errors import UserError
 from scorefield.model import Denoiser, expand
 from scorefield.samplers.ancestral import Ancestral, at_least_two
-from scorefield.samplers.base import Project, Sampler, Step, fresh_noise, full
+from scorefield.samplers.base import Project, Sampler, Step, randn_like, broadcast_sigma
 from scorefield.schedules import check_schedule
 
 
@@ -82,9 +82,9 @@ class PredictorCorrector:
                 yield replace(step, index=index, evaluations=evaluations)
                 index += 1
             for _ in range(self.updates if t > 0 else 0):
-                denoised = denoiser(x, full(t, x))
+                denoised = denoiser(x, broadcast_sigma(t, x))
                 evaluations += 1
-                x = self._correct(x, denoised, t, fresh_noise(x, generator))
+                x = self._correct(x, denoised, t, randn_like(x, generator))
                 x = x if project is None else project(x, t)
                 yield Step(index=index, evaluations=evaluations, sigma=t, x=x, denoised=denoised)
                 index += 1

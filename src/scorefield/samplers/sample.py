@@ -20,7 +20,7 @@ from scorefield.errors import UserError, did_you_mean
 from scorefield.guidance import EVERYWHERE, Clamped, Interval, class_rows, conditioned
 from scorefield.kernels.prepacked import ready
 from scorefield.model import ScoreModel
-from scorefield.samplers.base import Step
+from scorefield.samplers.base import Step, run
 from scorefield.samplers.presets import plan
 from scorefield.samplers.settings import Setting
 
@@ -107,11 +107,12 @@ def sample(
             denoiser = conditioned(model, rows, guidance=guidance, interval=interval)
             if clamp:
                 denoiser = Clamped(denoiser, *model.value_range)
-            for step in chosen.sampler.iterate(denoiser, x, chosen.sigmas, generator=generator):
-                x = step.x
+
+            def report(step: Step, done: int = part * per_batch) -> None:
                 if track is not None:
-                    track(part * per_batch + step.evaluations, total, step)
-            parts.append(x)
+                    track(done + step.evaluations, total, step)
+
+            parts.append(run(chosen.sampler, denoiser, x, chosen.sigmas, generator=generator, progress=report))
     return torch.cat(parts)
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 from scorefield.data.grids import grid
 from scorefield.data.image import to_uint8
 from scorefield.model import Condition, ScoreModel
-from scorefield.samplers import plan, sample
+from scorefield.samplers import plan, run, sample
 from scorefield.training.batch import Batch
 
 _STEPS = 9
@@ -39,8 +39,7 @@ def restored_grid(model: ScoreModel, batch: Batch, count: int) -> Image.Image:
     way = plan(model, "heun", _STEPS)
     generator = torch.Generator(model.device).manual_seed(0)
     x = torch.randn(source.shape, generator=generator, device=model.device) * way.sigmas[0].item()
-    for step in way.sampler.iterate(denoiser, x, way.sigmas, generator=generator):
-        x = step.x
+    x = run(way.sampler, denoiser, x, way.sigmas, generator=generator)
     rows = torch.cat([source, torch.where(mask > 0, x, source), batch.x0[:n]])
     return grid(to_uint8(rows, model.value_range).cpu(), columns=n)
 
