@@ -138,10 +138,10 @@ def degrade(
         degradation = family.draw(tuple(image.shape), generator=generator)
         inputs.append(network_input(degradation, degradation(image), generator=generator))
         weights.append(tasks[chosen].loss)
-    whole = NetworkInput(torch.cat([i.source for i in inputs]), torch.cat([i.mask for i in inputs]))
-    whole = with_hole_fill(whole, hole_fill)  # of the whole batch: interpolation takes many small steps
-    condition = Condition(source=whole.source, mask=whole.mask, classes=classes)
-    return Batch(x0=x0, condition=condition, weights=torch.tensor(weights))
+    sources, masks = zip(*inputs, strict=True)
+    whole = NetworkInput(torch.cat(sources), torch.cat(masks))
+    source, mask = with_hole_fill(whole, hole_fill)  # of the whole batch: interpolation takes many small steps
+    return Batch(x0=x0, condition=Condition(source=source, mask=mask, classes=classes), weights=torch.tensor(weights))
 
 
 def split_pairs(pairs: Tensor, classes: Tensor | None = None) -> Batch:

@@ -36,10 +36,10 @@ def restored_grid(model: ScoreModel, batch: Batch, count: int) -> Image.Image:
     source, mask = given.source[:n], given.mask[:n]
     classes = given.classes[:n] if isinstance(given.classes, torch.Tensor) else given.classes
     denoiser = model.given(Condition(source=source, mask=mask, classes=classes))
-    way = plan(model, "heun", _STEPS)
+    chosen = plan(model, "heun", _STEPS)
     generator = torch.Generator(model.device).manual_seed(0)
-    x = torch.randn(source.shape, generator=generator, device=model.device) * way.sigmas[0].item()
-    x = run(way.sampler, denoiser, x, way.sigmas, generator=generator)
+    x = torch.randn(source.shape, generator=generator, device=model.device) * chosen.sigmas[0].item()
+    x = run(chosen.sampler, denoiser, x, chosen.sigmas, generator=generator)
     rows = torch.cat([source, torch.where(mask > 0, x, source), batch.x0[:n]])
     return grid(to_uint8(rows, model.value_range).cpu(), columns=n)
 
