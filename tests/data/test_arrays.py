@@ -268,7 +268,7 @@ def test_arrays_are_cropped_in_the_middle_and_then_reduced(tmp_path):
 
 
 def test_impossible_crops_are_told():
-    with pytest.raises(UserError, match="crop: a square of 0 pixels is none"):
+    with pytest.raises(UserError, match="crop: a square of 0 pixels is empty"):
         open_images("fashion", crop=0)
     with pytest.raises(UserError, match="crop: 20 pixels are less than the size 28×28"):
         open_images("fashion", crop=20, size=28)

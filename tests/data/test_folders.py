@@ -184,7 +184,7 @@ def test_a_limit_takes_a_fixed_sample_of_all_classes(tmp_path):
     assert len(first) == 20
     assert torch.equal(first.images, again.images)
     assert set(first.labels.tolist()) == {0, 1, 2, 3}
-    with pytest.raises(UserError, match="limit: 0 images are none"):
+    with pytest.raises(UserError, match="limit: 0 is no number of images"):
         open_images(tmp_path, limit=0)
 
 

@@ -11,7 +11,7 @@ from scorefield.cli.options import DATA, Channels, Crop, Json, Overwrite, Size
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scorefield.schedules import ScheduleProposal
+    from scorefield.training.schedule_from_data import ScheduleProposal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,7 +21,7 @@ app = typer.Typer(
 
 @app.callback()
 def _group() -> None:  # pyright: ignore[reportUnusedFunction]
-    """Keeps `inspect` a verb of its own while it is the only one."""
+    """Keeps `inspect` a subcommand while it is the only one."""
 
 
 @app.command()
@@ -34,12 +34,12 @@ def inspect(
     split: Annotated[str, typer.Option("--split", help="train or test.")] = "train",
     out: Annotated[Path | None, typer.Option("--out", help="Write a contact sheet to this .png.")] = None,
     noise: Annotated[
-        bool, typer.Option("--noise", help="Work out the noise levels that suit the images, and why.")
+        bool, typer.Option("--noise", help="Propose noise levels for the images, with the reasons.")
     ] = False,
     overwrite: Overwrite = False,
     json: Json = None,
 ) -> None:
-    """Count, measure and list: shape, values, classes, and what could not be read.
+    """List shape, statistics, classes and unreadable files of a data set.
 
     Example: scorefield data inspect photos/ --size 32 --out sheet.png
     """
@@ -95,15 +95,15 @@ def inspect(
 
 
 def _explain(schedule: "ScheduleProposal") -> None:
-    """The proposal with a line of explanation for each number, and what to write in a recipe."""
+    """Print the proposal, a line of explanation for each number, and the lines for a recipe."""
     wide, measured = schedule.scaled(2), schedule.distances
     sure = "exact" if measured.exact else "at least: the search was cut short"
     tell("\nnoise levels after Song & Ermon (2020), for pixels in [0, 1], and in [-1, 1]")
     rows = [
         ("largest distance", measured.largest, wide.distances.largest, f"of any two images ({sure})"),
         ("median distance", measured.median, wide.distances.median, "of two images"),
-        ("sigma_max", schedule.sigma_max, wide.sigma_max, "the largest distance: noise that leads anywhere"),
-        ("sigma_min", schedule.sigma_min, wide.sigma_min, "too little to be seen"),
+        ("sigma_max", schedule.sigma_max, wide.sigma_max, "the largest distance: from any image to any other"),
+        ("sigma_min", schedule.sigma_min, wide.sigma_min, "invisible"),
         (
             "ratio",
             schedule.ratio,
@@ -125,6 +125,6 @@ def _explain(schedule: "ScheduleProposal") -> None:
 
 
 def _counted(labels: "Tensor", names: tuple[str, ...] | None) -> dict[int | str, int]:
-    """How many images each class has, by its name where it is known."""
+    """Number of images of each class, by name if it is known."""
     counts = labels.bincount(minlength=len(names or ())).tolist()
     return dict(zip(names, counts, strict=True)) if names else dict(enumerate(counts))

@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
+from scorefield.data.datasets import data_path, is_bundled
 from scorefield.data.folder import list_images
 from scorefield.data.image import ImageReadError, decode, header, to_tensor
 from scorefield.data.image_set import Skipped, Track
@@ -148,8 +149,8 @@ def open_crops(
     Raises:
         UserError: no folder, no images large enough, or pairs that do not match.
     """
-    root = Path(folder)
-    if not root.is_dir():
+    root = Path(folder) if is_bundled(folder) else data_path(folder)
+    if is_bundled(folder) or not root.is_dir():
         raise UserError(folder, "no such folder of images; windows are cut from files.", "Point at one.")
     if limit is not None and limit < side:
         raise UserError("data.size", f"{limit} is less than the window, {side}.", "Leave it out.")
@@ -221,9 +222,6 @@ def _read(path: Path, channels: int, limit: int | None) -> Tensor:
         size = (max(limit, round(image.width * ratio)), max(limit, round(image.height * ratio)))
         image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     return to_tensor(image)
-
-
-Windows, open_windows = RandomCrops, open_crops
 
 
 # --- Pairs ---------------------------------------------------------------------------------------

@@ -98,18 +98,18 @@ def open_images(
 
     Args:
         data: a bundled name, a folder, an IDX file or folder, CIFAR, an `.npz` or `.npy`.
-        size: side, or (H, W), to which images are cut and reduced. None: the size that all share.
+        size: side, or (H, W), to which images are cut and reduced. None: the common size of all.
             Images are never enlarged: in a folder smaller ones are skipped and listed, in an
             array they are an error.
-        crop: side of the square cut from the middle first, in pixels of the images as they are. Images
-            too small for it are skipped or an error likewise.
+        crop: side of a centre square that is cut before resizing, in pixels of the stored image. Images
+            that are too small are skipped, or an error, as for `size`.
         channels: 1 or 3. None: 1 if every image is grey, else 3.
         split: "train", "test" …
         limit: at most so many images: a fixed random subset, the same each time.
         track: called as track(done, total) while a folder is read.
 
     Raises:
-        UserError: whatever keeps the data from being read, where, and the restore.
+        UserError: the data cannot be read; it states why, where, and what to do.
     """
     request = _Request(size=(size, size) if isinstance(size, int) else size, crop=crop, channels=channels, limit=limit)
     _check(request)
@@ -132,7 +132,7 @@ def open_images(
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """What the images are to be brought to, and how many are wanted."""
+    """The requested shape and number of images."""
 
     size: Size | None
     crop: int | None
@@ -242,7 +242,7 @@ def _check(request: _Request) -> None:
     if size is not None and min(size) < 1:
         raise UserError("size", f"{size[1]}×{size[0]} is no size.", "Use 1 or more.")
     if crop is not None and crop < 1:
-        raise UserError("crop", f"a square of {crop} pixels is none.", "Use 1 or more.")
+        raise UserError("crop", f"a square of {crop} pixels is empty.", "Use 1 or more.")
     if size is not None and crop is not None and max(size) > crop:
         raise UserError(
             "crop", f"{crop} pixels are less than the size {size[1]}×{size[0]}.", "Images are never enlarged."

@@ -35,14 +35,14 @@ FORMATS = {
     ".heic": "HEIF",
     ".heif": "HEIF",
 }
-DEEP = frozenset({"PNG", "TIFF"})  # may have 16 bits a channel
-OPAQUE = frozenset({"JPEG", "BMP"})  # have no alpha
+DEEP = frozenset({"PNG", "TIFF"})  # formats of up to 16 bits a channel
+OPAQUE = frozenset({"JPEG", "BMP"})  # formats without alpha
 LOSSY = frozenset({"JPEG", "AVIF", "HEIF"})
-_JPEG_EXIF = 65533 - len(MARK)  # bytes that one of its segments holds
+_JPEG_EXIF = 65533 - len(MARK)  # the largest EXIF block of a JPEG file
 
 
 def format_of(path: Path) -> str:
-    """Pillow's name of the format that a file of this name is written in.
+    """Pillow's name of the format that belongs to the suffix.
 
     Raises:
         UserError: unknown suffix.
@@ -54,14 +54,14 @@ def format_of(path: Path) -> str:
 
 
 def holds_exif(kind: str, exif: bytes | None) -> bool:
-    """Whether a file of this format takes the block."""
+    """Whether a file of this format can hold the block."""
     if exif is None or kind not in ("BMP", "JPEG", "AVIF"):
         return True
     return kind != "BMP" and (len(exif) <= _JPEG_EXIF if kind == "JPEG" else _is_sound(exif))
 
 
 def _is_sound(exif: bytes) -> bool:
-    """Whether Pillow, which parses it for AVIF, can write it anew."""
+    """Whether Pillow can parse and write the block, as it does for AVIF."""
     tags = Image.Exif()
     try:
         tags.load(exif)
@@ -71,13 +71,13 @@ def _is_sound(exif: bytes) -> bool:
     return True
 
 
-def suits(icc: bytes | None, channels: int) -> bool:
-    """Whether a profile is one for 1 or 3 channels: its header names a color space (ICC.1:2022, 7.2.6)."""
+def matches_channels(icc: bytes | None, channels: int) -> bool:
+    """Whether a color profile is for this number of channels, by the color space in its header (ICC.1:2022, 7.2.6)."""
     return icc is None or icc[16:20] == (b"GRAY" if channels == 1 else b"RGB ")
 
 
-def know_heif(path: Path) -> None:
-    """Teach Pillow to read and write HEIC.
+def register_heif(path: Path) -> None:
+    """Register HEIC with Pillow.
 
     Raises:
         UserError: `pillow_heif` is missing.
@@ -94,9 +94,9 @@ def write_samples(samples: Levels, path: Path, *, exif: bytes | None, icc: bytes
 
     Args:
         samples: (H, W, C) of 1 to 4 channels, alpha last; 16 bits for PNG and TIFF only.
-        path: replaced in one step.
-        exif: without the mark; left out where the format has no place for it.
-        icc: left out where it is a profile of other channels.
+        path: an existing file is replaced in one step.
+        exif: without `MARK`; left out if the format cannot hold it.
+        icc: a color profile; left out if it is for other channels.
         quality: of lossy formats.
 
     Raises:
@@ -104,11 +104,11 @@ def write_samples(samples: Levels, path: Path, *, exif: bytes | None, icc: bytes
     """
     kind = format_of(path)
     if kind == "TIFF" and samples.dtype == np.uint16 and samples.shape[2] == 2:
-        samples = samples[..., [0, 0, 0, 1]]  # few programs read deep grey with alpha
+        samples = samples[..., [0, 0, 0, 1]]  # few programs read 16-bit grey with alpha
     exif = exif if holds_exif(kind, exif) else None
-    icc = icc if suits(icc, 1 if samples.shape[2] < 3 else 3) else None
+    icc = icc if matches_channels(icc, 1 if samples.shape[2] < 3 else 3) else None
     if kind == "HEIF":
-        know_heif(path)
+        register_heif(path)
     try:
         with writing(path) as part:
             if kind == "TIFF":
@@ -117,7 +117,7 @@ def write_samples(samples: Levels, path: Path, *, exif: bytes | None, icc: bytes
                 part.write_bytes(png_bytes(samples.astype(np.uint16, copy=False), exif=exif, icc=icc))
             else:
                 _write(part, samples.astype(np.uint8, copy=False), kind, exif, icc, quality)
-    except ValueError as error:  # a codec's word on a size that it has no room for
+    except ValueError as error:  # a codec that refuses the size
         raise UserError(path, f"{kind} cannot hold this image: {error}.", "Choose PNG.") from error
 
 
@@ -158,9 +158,9 @@ def writing(path: Path) -> Generator[Path]:
 # --- PNG of 16 bits, and TIFF with EXIF: Pillow does not write them in full ----------------------
 
 _PNG_COLOR = {1: 0, 2: 4, 3: 2, 4: 6}  # channels → color type
-_UP = 2  # the filter that takes the row above away
-_EFFORT = 3  # of deflate: photographs hardly shrink further, and twice as slowly
-_LITTLE = b"II*\0\x08\0\0\0"  # a TIFF file's first bytes: its byte order, and where its directory begins
+_UP = 2  # the filter that subtracts the row above
+_EFFORT = 3  # of deflate: higher levels shrink photographs little and take twice as long
+_LITTLE = b"II*\0\x08\0\0\0"  # the first bytes of a TIFF file: byte order and offset of the directory
 _DEFLATE, _ALPHA = 8, 2  # TIFF's compression, and ExtraSamples "unassociated alpha"
 
 
@@ -176,7 +176,7 @@ def png_bytes(samples: NDArray[np.uint16], *, exif: bytes | None = None, icc: by
     rows = samples.astype(">u2").reshape(h, -1).view(np.uint8)
     filtered = np.full((h, rows.shape[1] + 1), _UP, np.uint8)
     filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256, as §9.2 has it
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256, §9.2
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", w, h, 16, _PNG_COLOR[channels], 0, 0, 0))]
     if icc is not None:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
@@ -191,7 +191,7 @@ def tiff_bytes(samples: Levels, *, exif: bytes | None = None, icc: bytes | None 
 
     Args:
         samples: (H, W, C), uint8 or uint16, channels as for `png_bytes`.
-        exif: what it tells of the image stands in the file's own directory; degraded tags are left out.
+        exif: its tags go into the directory of the file; damaged ones are left out.
         icc: a color profile.
     """
     h, w, channels = samples.shape
@@ -212,7 +212,7 @@ def tiff_bytes(samples: Levels, *, exif: bytes | None = None, icc: bytes | None 
 
 
 def _directory(exif: bytes | None) -> ImageFileDirectory_v2:
-    """A TIFF directory with those tags that are not about storage, as far as they can be written."""
+    """A TIFF directory with the tags that do not describe storage; those that cannot be written are left out."""
     directory, tags = ImageFileDirectory_v2(_LITTLE), Image.Exif()
     if exif is not None:
         tags.load(exif)

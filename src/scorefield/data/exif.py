@@ -1,9 +1,9 @@
-"""What a camera wrote into an image, kept byte for byte, and told that the image now stands upright.
+"""EXIF metadata, kept byte for byte except for orientation and thumbnail.
 
 An EXIF block is a small TIFF file: a byte order, the offset of a first list of entries (twelve bytes each),
-and the offset of a second one, which holds a thumbnail. Only two values are changed: the orientation
-(tag 0x0112) becomes 1, and the thumbnail, which would show the image as it was, is no longer pointed at.
-Notes of makers hold offsets from the block's beginning, and so survive only where nothing is moved.
+and the offset of a second list, which holds a thumbnail. Two values change: the orientation (tag 0x0112)
+becomes 1, since pixels are read upright, and the offset of the thumbnail, which shows the old image, becomes 0.
+Maker notes hold offsets from the start of the block, so they stay valid only if nothing moves.
 
 References:
     CIPA DC-008, Exif 2.32, §4.6.
@@ -14,18 +14,18 @@ import struct
 from PIL import Image
 
 ORIENTATION = 0x0112
-MARK = b"Exif\x00\x00"  # what JPEG sets before the block
+MARK = b"Exif\x00\x00"  # precedes the block in a JPEG file
 _ORDERS = {b"II*\x00": "<", b"MM\x00*": ">"}
 DESCRIBING = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
-INNER = (0x8769, 0x8825)  # lists of their own: the camera's entries, and the place's
+INNER = (0x8769, 0x8825)  # nested lists: the camera's entries, and the position's
 
 
 def upright_exif(image: Image.Image) -> bytes | None:
-    """The block that an image carries, for the same image upright; None where there is none.
+    """The EXIF block of an image, for the upright image; None if there is none.
 
     Args:
-        image: as Pillow has loaded it. Of a TIFF, whose own entries say how it is stored, these are taken:
-            description, maker, model, resolution, program, date, artist, rights, with the camera's own list.
+        image: loaded by Pillow. The entries of a TIFF also describe its storage; of these are taken:
+            description, maker, model, resolution, software, date, artist, copyright, and the nested lists.
 
     Returns:
         The block without `MARK`.
@@ -44,7 +44,7 @@ def upright_exif(image: Image.Image) -> bytes | None:
 
 
 def _upright(block: bytes) -> bytes | None:
-    """The block with its orientation 1 and without its thumbnail; None if it is degraded."""
+    """The block with orientation 1 and without thumbnail; None if it is damaged."""
     order = _ORDERS.get(block[:4])
     if order is None:
         return None

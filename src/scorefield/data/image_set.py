@@ -1,4 +1,4 @@
-"""A set of images in memory (or mapped from a file): pixels, labels, and what was left out."""
+"""A set of images in memory (or mapped from a file): pixels, labels, and the skipped files."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Track = Callable[[int, int], None]  # (done, total)
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """A file that gave no image, and why."""
+    """A file that could not be used, and why."""
 
     path: str
     reason: str
@@ -31,7 +31,7 @@ class ImageSet:
         labels: int64, (N,), or None.
         name: short name, for titles and stamps.
         source: where it came from, for people.
-        skipped: files that gave no image.
+        skipped: files that could not be used.
         class_names: one name a label, where known.
         notes: remarks on the set, a sentence each.
     """
@@ -84,7 +84,7 @@ class ImageSet:
 
 
 def chosen(n: int, limit: int | None) -> list[int]:
-    """Which of n items a `limit` keeps: a fixed random subset, in the old order.
+    """The indices that a `limit` keeps of n items: a fixed random subset, in ascending order.
 
     The first items would be one class of a sorted folder; a subset drawn with a constant seed
     represents them all and is the same every time.
@@ -92,7 +92,7 @@ def chosen(n: int, limit: int | None) -> list[int]:
     if limit is None or limit >= n:
         return list(range(n))
     if limit < 1:
-        raise UserError("limit", f"{limit} images are none.", "Use 1 or more.")
+        raise UserError("limit", f"{limit} is no number of images.", "Use 1 or more.")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
     return sorted(order[:limit].tolist())
 
@@ -114,7 +114,7 @@ def adapted(images: Tensor, *, size: Size | None, channels: int | None, where: o
     """uint8 (N, C, H, W) brought to a size (cut and shrunk) and a number of channels.
 
     Raises:
-        UserError: the images are smaller than the size asked for.
+        UserError: the images are smaller than `size`.
     """
     c, h, w = images.shape[1:]
     size = size or (h, w)

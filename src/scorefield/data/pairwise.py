@@ -1,12 +1,12 @@
-"""How far apart images lie: the largest distance of any two, and the median.
+"""The largest and the median ℓ2 distance between images.
 
-The largest is exact, at less than the price of all pairs. With r_i the distance of image i from their mean,
+The largest is exact, at less than the cost of all pairs. With r_i the distance of image i from the mean,
 
     ‖x_i − x_j‖ ≤ r_i + r_j,
 
-so that images taken from the farthest inward need no partner once r_i + r_j falls below what was found.
+so images are compared in descending order of r, until r_i + r_j falls below the largest distance found.
 Blocks of pairs are compared by one matrix product, ‖x_i‖² + ‖x_j‖² − 2 x_iᵀx_j in float32 about the mean,
-which cancels nothing where distances are large; the pair found is then measured by its difference.
+which loses no accuracy for large distances; the distance of the best pair is then computed directly.
 """
 
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ _SAMPLE = 2000  # images whose pairs give the median
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Distances among images, ℓ2, a pixel's values taken from 0 to 1.
+    """ℓ2 distances between images with values in [0, 1].
 
     Attributes:
         images: how many there are.
         dim: values in each.
         largest: the largest distance of two of them.
-        exact: whether none can be farther apart. Else the work was cut short; those farthest from the mean
+        exact: whether `largest` is certain. Otherwise the budget ended the search; pairs far from the mean
             were compared first.
-        median: the median distance of two, among at most 2,000 images drawn with a constant seed.
+        median: over the pairs of at most 2,000 images drawn with a constant seed.
     """
 
     images: int
@@ -41,11 +41,11 @@ class Spread:
 
 @torch.no_grad()
 def spread(images: Tensor, *, budget: float = 1e12, chunk: int = 1024) -> Spread:
-    """The distances among images.
+    """The largest and the median distance between images.
 
     Args:
         images: (N, …), uint8, or floats from 0 to 1.
-        budget: the most multiplications to spend on `largest`; 1e12 are some fifteen seconds on two cores.
+        budget: maximum number of multiplications for `largest`; 1e12 take about fifteen seconds on two cores.
         chunk: images in a block; memory holds chunk² distances.
 
     Raises:
@@ -56,7 +56,7 @@ def spread(images: Tensor, *, budget: float = 1e12, chunk: int = 1024) -> Spread
     rows = images.flatten(1)
     radii, mean = _radii(rows, chunk)
     if not bool(radii.isfinite().all()):
-        raise UserError("images", "NaN or infinity among the values.", "Leave those images out, or restore them.")
+        raise UserError("images", "NaN or infinity among the values.", "Leave those images out, or mend them.")
     largest, exact = _largest(rows, mean, radii, budget, chunk)
     return Spread(images=len(rows), dim=rows.shape[1], largest=largest, exact=exact, median=_median(rows, mean))
 
@@ -74,7 +74,7 @@ def _radii(rows: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
 
 
 def _largest(rows: Tensor, mean: Tensor, radii: Tensor, budget: float, chunk: int) -> tuple[float, bool]:
-    """The largest distance, and whether the budget sufficed to be sure of it."""
+    """The largest distance, and whether it is certain."""
     order = radii.argsort(descending=True).split(chunk)
     reach = [float(radii[block[0]]) for block in order]
     best, spent = 0.0, 0.0

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 from torch import Tensor
 
-from scorefield.data.encode import DEEP, LOSSY, OPAQUE, format_of, holds_exif, know_heif, write_samples
+from scorefield.data.encode import DEEP, LOSSY, OPAQUE, format_of, holds_exif, register_heif, write_samples
 from scorefield.data.exif import ORIENTATION, upright_exif
 from scorefield.data.image import (
     GREY_MODES,
@@ -104,7 +104,7 @@ class Photo:
         try:
             content = path.read_bytes()
             if _is_heif(content):
-                know_heif(path)
+                register_heif(path)
             with Image.open(BytesIO(content)) as image:
                 check_pixels(image, max_pixels)
                 return _read(path, image, content)
