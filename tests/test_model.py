@@ -23,11 +23,9 @@ from scorefield.networks import MLP, Energy, UNet
 from scorefield.parameterization import (
     EDM,
     NCSN,
-    DataPrediction,
     NCSNv2,
-    NoisePrediction,
     Regression,
-    VelocityPrediction,
+    VariancePreserving,
 )
 
 
@@ -99,7 +97,7 @@ def test_noise_and_score_of_a_plain_function():
 
 def test_noise_and_score_of_a_model_take_no_detour():
     output = torch.randn(2, 1, 2, 2, generator=seeded())
-    model = ScoreModel(Answers(output), NoisePrediction(), ModelSpec(shape=(1, 2, 2)))
+    model = ScoreModel(Answers(output), VariancePreserving(), ModelSpec(shape=(1, 2, 2)))
     x, sigma = 1e6 * torch.ones(2, 1, 2, 2), torch.tensor([1e-3, 1.0])
     assert torch.equal(noise(model, x, sigma), output)
     assert torch.equal(score(model, x, sigma), -output / expand(sigma, x))
@@ -114,7 +112,7 @@ def condition(mask=True):
 def test_known_pixels_reach_the_network_clean_after_the_input_scaling():
     network, given = Answers(torch.zeros(2, 1, 4, 4)), condition()
     x, sigma = 50 * torch.randn(2, 1, 4, 4, generator=seeded()), torch.tensor([3.0, 80.0])
-    ScoreModel(network, NoisePrediction(), ModelSpec(shape=(1, 4, 4)))(x, sigma, given)
+    ScoreModel(network, VariancePreserving(), ModelSpec(shape=(1, 4, 4)))(x, sigma, given)
     shown, _, source = network.shown
     hole = given.mask.bool()
     assert torch.equal(shown[~hole], given.source[~hole])
@@ -125,7 +123,7 @@ def test_known_pixels_reach_the_network_clean_after_the_input_scaling():
 def test_without_a_mask_the_image_is_shown_as_it_is():
     network = Answers(torch.zeros(2, 1, 4, 4))
     x = torch.randn(2, 1, 4, 4, generator=seeded())
-    ScoreModel(network, DataPrediction(), ModelSpec(shape=(1, 4, 4)))(x, torch.full((2,), 1e-9), condition(mask=False))
+    ScoreModel(network, VariancePreserving(predicts="x0"), ModelSpec(shape=(1, 4, 4)))(x, torch.full((2,), 1e-9), condition(mask=False))
     assert torch.equal(network.shown[0], x)
 
 
@@ -200,9 +198,9 @@ class Told(nn.Module):
 
 FAMILIES = [
     EDM(sigma_data=0.7),
-    NoisePrediction(),
-    DataPrediction(),
-    VelocityPrediction(),
+    VariancePreserving(),
+    VariancePreserving(predicts="x0"),
+    VariancePreserving(predicts="velocity"),
     NCSN(sigmas=(5.0, 1.0, 0.2)),
     NCSNv2(),
 ]

@@ -12,10 +12,8 @@ from scorefield.objectives import denoising_score_matching, output_weight, sched
 from scorefield.parameterization import (
     EDM,
     NCSN,
-    DataPrediction,
     NCSNv2,
-    NoisePrediction,
-    VelocityPrediction,
+    VariancePreserving,
 )
 
 N = 40_000
@@ -129,9 +127,9 @@ def test_a_condition_reaches_the_model():
 SIGMAS = torch.logspace(-3, 3, 13)
 WEIGHTS = [
     (EDM(sigma_data=0.5), (SIGMAS**2 + 0.25) / 0.25),  # Karras et al. 2022, Table 1: λσ²
-    (NoisePrediction(), torch.ones(13)),
-    (DataPrediction(), SIGMAS**2),
-    (VelocityPrediction(), 1 + SIGMAS**2),
+    (VariancePreserving(), torch.ones(13)),
+    (VariancePreserving(predicts="x0"), SIGMAS**2),
+    (VariancePreserving(predicts="velocity"), 1 + SIGMAS**2),
     (NCSN(sigmas=tuple(SIGMAS.flip(0).tolist())), SIGMAS**-2),
     (NCSNv2(), torch.ones(13)),
 ]
@@ -150,7 +148,7 @@ def test_weighted_loss_counts_the_error_of_the_raw_output(family):
     x0, sigma = torch.full((13, 1, 2, 2), 0.3), SIGMAS
     n = torch.randn(x0.shape, generator=seeded(5))
     c = family(sigma.double())
-    skip, out = c.skip.reshape(-1, 1, 1, 1), c.out.reshape(-1, 1, 1, 1)
+    skip, out = c.c_skip.reshape(-1, 1, 1, 1), c.c_out.reshape(-1, 1, 1, 1)
     s = sigma.double().reshape(-1, 1, 1, 1)
     target = ((1 - skip) * x0.double() - skip * s * n.double()) / out
     model = ScoreModel(Answers((target + 2).float()), family, ModelSpec(shape=(1, 2, 2)))

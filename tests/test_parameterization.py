@@ -17,11 +17,9 @@ from scorefield.networks import UNet
 from scorefield.parameterization import (
     EDM,
     NCSN,
-    DataPrediction,
     NCSNv2,
-    NoisePrediction,
-    ScorePrediction,
-    VelocityPrediction,
+    Score,
+    VariancePreserving,
     from_card,
     to_card,
 )
@@ -34,15 +32,15 @@ FAMILIES = {
     "edm": EDM(),
     "edm-unit": EDM(sigma_data=1.0),
     "edm-wiener": EDM(input="wiener"),
-    "noise": NoisePrediction(),
-    "data": DataPrediction(),
-    "velocity": VelocityPrediction(),
+    "noise": VariancePreserving(),
+    "data": VariancePreserving(predicts="x0"),
+    "velocity": VariancePreserving(predicts="velocity"),
     "ncsn": NCSN(sigmas=SCHEDULE),
     "ncsnv2": NCSNv2(),
-    "score": ScorePrediction(),
-    "noise-index": NoisePrediction(told="index", sigmas=SCHEDULE),
-    "data-index": DataPrediction(told="index", sigmas=SCHEDULE),
-    "velocity-time": VelocityPrediction(told="time"),
+    "score": Score(),
+    "noise-index": VariancePreserving(conditioning="index", sigmas=SCHEDULE),
+    "data-index": VariancePreserving(predicts="x0", conditioning="index", sigmas=SCHEDULE),
+    "velocity-time": VariancePreserving(predicts="velocity", conditioning="time"),
 }
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
@@ -82,9 +80,9 @@ def test_denoised_and_noise_are_exact_at_every_sigma_in_float32(family):
 
     # x = D + σ n is a sum of float32 numbers: no family can tell D better than to a rounding of x
     assert (denoised_error / x.abs().clamp_min(1)).max() < 4 * EPS  # measured 0.5 to 2.4
-    if isinstance(family, EDM | DataPrediction | VelocityPrediction):  # these do not even lose that
+    if isinstance(family, EDM) or getattr(family, "predicts", "noise") != "noise":  # these do not even lose that
         assert (denoised_error / denoised.abs().clamp_min(1)).max() < 4 * EPS  # measured 0.5 to 2.4; else 966
-    if family.kind == "data":  # the noise of a network that gives D has to be a difference
+    if getattr(family, "predicts", "") == "x0":  # the noise of a network that gives D has to be a difference
         assert (noise_error / (x.abs() / sigma[..., None]).clamp_min(1)).max() < 4 * EPS  # 1.2
     else:
         assert (noise_error / noise.abs().clamp_min(1)).max() < 4 * EPS  # measured 0.5 to 2.1
@@ -102,7 +100,7 @@ def test_noise_at_the_smallest_sigma_is_better_than_the_naive_difference(family)
 
     naive = (x.float() - model(x.float(), level)) / level[:, None]
     assert error(naive) > 1e-3  # measured 1.4e-2 to 3.8e-2: the bound below has teeth
-    if family.kind != "data":
+    if getattr(family, "predicts", "") != "x0":
         assert error(model.noise(x.float(), level)) < 1e-6  # measured 2e-8 to 2e-7
         scored = score(model, x.float(), level)
         torch.testing.assert_close(scored.double(), -noise / sigma[:, None], rtol=1e-6, atol=1e-6 / SCHEDULE[-1])
@@ -112,7 +110,7 @@ def test_the_wiener_input_is_the_best_linear_guess_at_the_image():
     # Of x = x0 + σ n with variances σ_d² and σ², a x is nearest to x0 in the mean for a = σ_d²/(σ_d² + σ²).
     sigma = torch.tensor([0.01, 0.3, 5.0])
     c = EDM(sigma_data=0.4, input="wiener")(sigma)
-    torch.testing.assert_close(0.4 * c.scale, 0.16 / (0.16 + sigma**2))
+    torch.testing.assert_close(0.4 * c.c_in, 0.16 / (0.16 + sigma**2))
     plain = EDM(sigma_data=0.4)(sigma)
     assert all(torch.equal(a, b) for a, b in zip(c[:4], plain[:4], strict=True))
 
@@ -121,8 +119,8 @@ def test_the_wiener_input_is_the_best_linear_guess_at_the_image():
 def test_the_two_equations_say_the_same(family):
     sigma = torch.logspace(-3, 3, 61, dtype=torch.float64)
     c = family(sigma)
-    torch.testing.assert_close(c.noise_skip, (1 - c.skip) / sigma, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(c.noise_out, -c.out / sigma, rtol=1e-12, atol=0)
+    torch.testing.assert_close(c.noise_skip, (1 - c.c_skip) / sigma, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(c.noise_out, -c.c_out / sigma, rtol=1e-12, atol=0)
     assert all(v.shape == sigma.shape and v.dtype == sigma.dtype for v in c)
 
 
@@ -139,23 +137,23 @@ def test_the_network_is_shown_the_scaled_image_and_the_label(family):
     x, sigma = torch.tensor([[1.0, -2.0]] * 3), torch.tensor([0.5, 1.0, 4.0])
     ScoreModel(network, family, ModelSpec(shape=(2,)))(x, sigma)
     c, (shown, label, source) = family(sigma), network.shown
-    assert torch.equal(shown, c.scale[:, None] * x) and torch.equal(label, c.label) and source is None
+    assert torch.equal(shown, c.c_in[:, None] * x) and torch.equal(label, c.label) and source is None
 
 
-@pytest.mark.parametrize("family", [NoisePrediction(), DataPrediction(), VelocityPrediction()])
+@pytest.mark.parametrize("family", [VariancePreserving(), VariancePreserving(predicts="x0"), VariancePreserving(predicts="velocity")])
 def test_variance_preserving_families_scale_by_the_root_of_gamma(family):
     c = family(torch.logspace(-3, 3, 61, dtype=torch.float64))
-    torch.testing.assert_close(c.scale**2, c.label)
+    torch.testing.assert_close(c.c_in**2, c.label)
     sigma = torch.tensor([3.0])
     assert float(family(sigma).label) == pytest.approx(0.1)
 
 
 def test_velocity_is_edm_at_unit_spread_with_the_sign_turned():
     sigma = torch.logspace(-3, 3, 61, dtype=torch.float64)
-    v, edm = VelocityPrediction()(sigma), EDM(sigma_data=1.0)(sigma)
-    for name in ("skip", "noise_skip", "scale"):
+    v, edm = VariancePreserving(predicts="velocity")(sigma), EDM(sigma_data=1.0)(sigma)
+    for name in ("c_skip", "noise_skip", "c_in"):
         torch.testing.assert_close(getattr(v, name), getattr(edm, name))
-    for name in ("out", "noise_out"):
+    for name in ("c_out", "noise_out"):
         torch.testing.assert_close(getattr(v, name), -getattr(edm, name))
 
 
@@ -163,9 +161,9 @@ def test_edm_keeps_input_and_target_at_unit_variance():
     spread, sigma = 0.5, torch.logspace(-2, 2, 9, dtype=torch.float64)
     c = EDM(sigma_data=spread)(sigma)
     # for data of variance σ_d²: Var(scale x) = 1 and Var((x0 − skip x)/out) = 1
-    torch.testing.assert_close(c.scale**2 * (spread**2 + sigma**2), torch.ones_like(sigma))
+    torch.testing.assert_close(c.c_in**2 * (spread**2 + sigma**2), torch.ones_like(sigma))
     torch.testing.assert_close(
-        ((1 - c.skip) ** 2 * spread**2 + (c.skip * sigma) ** 2) / c.out**2, torch.ones_like(sigma)
+        ((1 - c.c_skip) ** 2 * spread**2 + (c.c_skip * sigma) ** 2) / c.c_out**2, torch.ones_like(sigma)
     )
     torch.testing.assert_close(c.label, sigma.log() / 4)
 
@@ -173,12 +171,12 @@ def test_edm_keeps_input_and_target_at_unit_variance():
 @pytest.mark.parametrize(
     ("family", "target"),
     [
-        (NoisePrediction(), lambda x0, n, sigma: n),
-        (DataPrediction(), lambda x0, n, sigma: x0),
-        (VelocityPrediction(), lambda x0, n, sigma: (n - sigma * x0) / math.sqrt(1 + sigma**2)),
+        (VariancePreserving(), lambda x0, n, sigma: n),
+        (VariancePreserving(predicts="x0"), lambda x0, n, sigma: x0),
+        (VariancePreserving(predicts="velocity"), lambda x0, n, sigma: (n - sigma * x0) / math.sqrt(1 + sigma**2)),
         (NCSN(sigmas=(2.0, 0.5)), lambda x0, n, sigma: -n / sigma),
         (NCSNv2(), lambda x0, n, sigma: -n),
-        (ScorePrediction(), lambda x0, n, sigma: -n / sigma),
+        (Score(), lambda x0, n, sigma: -n / sigma),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
@@ -242,63 +240,68 @@ def test_unknown_families_and_settings_are_named():
         from_card({})
 
 
-VP_KINDS = pytest.mark.parametrize("kind", [NoisePrediction, DataPrediction, VelocityPrediction])
+PREDICTS = pytest.mark.parametrize("predicts", ["noise", "x0", "velocity"])
 
 
-@VP_KINDS
-def test_a_network_told_the_index_counts_from_the_least_noise(kind):
+@PREDICTS
+def test_the_index_counts_from_the_least_noise(predicts):
     schedule = linear_beta()
-    told = kind(told="index", sigmas=tuple(schedule.tolist()))(schedule)
+    told = VariancePreserving(predicts=predicts, conditioning="index", sigmas=tuple(schedule.tolist()))(schedule)
     assert told.label.tolist() == list(range(999, -1, -1))
 
 
-@VP_KINDS
-def test_between_levels_only_the_label_is_rounded(kind):
+@PREDICTS
+def test_between_levels_only_the_label_is_rounded(predicts):
     off = torch.tensor([150.0, 9.0, 7.0, 1.9, 0.001])
-    index = kind(told="index", sigmas=(16.0, 4.0, 1.0))(off)
+    index = VariancePreserving(predicts=predicts, conditioning="index", sigmas=(16.0, 4.0, 1.0))(off)
     assert index.label.tolist() == [2, 2, 1, 0, 0]
-    for ours, plain in zip(index[:-1], kind()(off)[:-1], strict=True):
+    for ours, plain in zip(index[:-1], VariancePreserving(predicts=predicts)(off)[:-1], strict=True):
         assert torch.equal(ours, plain)
 
 
-@VP_KINDS
-def test_a_network_told_the_time_hears_999_of_it(kind):
-    told = kind(told="time")(vp(5, end=0.2))
+@PREDICTS
+def test_the_time_is_scaled_by_999(predicts):
+    told = VariancePreserving(predicts=predicts, conditioning="time")(vp(5, end=0.2))
     torch.testing.assert_close(told.label, 999 * torch.tensor([1, 0.8, 0.6, 0.4, 0.2]), rtol=1e-5, atol=0)
 
 
-def test_a_network_told_sigma_hears_sigma():
+def test_the_label_of_a_score_network_is_sigma():
     sigma = torch.tensor([50.0, 0.01])
-    assert torch.equal(ScorePrediction()(sigma).label, sigma)
+    assert torch.equal(Score()(sigma).label, sigma)
 
 
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"told": "indx"}, r"parameterization.told: no such label 'indx'.*Did you mean `index`"),
-        ({"told": "index"}, "sigmas: a network that is told a step's index needs the schedule"),
-        ({"told": "index", "sigmas": (1.0, 2.0)}, "must fall"),
+        ({"conditioning": "indx"}, r"no such conditioning 'indx'.*Did you mean `index`"),
+        ({"predicts": "nose"}, r"no such predicts 'nose'.*Did you mean `noise`"),
+        ({"conditioning": "index", "sigmas": (1.0, 2.0)}, "must fall"),
         ({"sigmas": (1.0, 1.0)}, "must fall"),
-        ({"told": "index", "sigmas": (1.0, 0.0)}, "own noise levels are positive"),
+        ({"conditioning": "index", "sigmas": (1.0, 0.0)}, "own noise levels are positive"),
     ],
 )
-@VP_KINDS
-def test_labels_that_cannot_be_told_are_refused(kind, settings, complaint):
+def test_settings_that_cannot_be_are_refused(settings, complaint):
+    with pytest.raises((UserError, ValueError), match=complaint):
+        VariancePreserving(**settings)
     with pytest.raises(UserError, match=complaint):
-        kind(**settings)
-    with pytest.raises(UserError, match=complaint):
-        from_card({"kind": kind.kind, **settings})
+        from_card({"kind": "variance-preserving", **settings})
 
 
-@VP_KINDS
-def test_a_card_from_before_labels_could_be_chosen_is_told_gamma(kind):
-    assert from_card({"kind": kind.kind}) == kind(told="gamma", sigmas=None)
-    sigmas = [2.0, 1.0]
-    again = from_card({"kind": kind.kind, "told": "index", "sigmas": sigmas})
-    assert again == kind(told="index", sigmas=tuple(sigmas))
+@pytest.mark.parametrize("family", [NCSN(), VariancePreserving(conditioning="index")])
+def test_an_index_without_a_schedule_is_refused(family):
+    with pytest.raises(ValueError, match="needs `sigmas`, its schedule"):
+        family(torch.ones(1))
+
+
+@PREDICTS
+def test_a_variance_preserving_card_holds_its_schedule(predicts):
+    made = VariancePreserving(predicts=predicts, conditioning="index", sigmas=(2.0, 1.0))
+    again = from_card(json.loads(json.dumps(to_card(made))))
+    assert again == made
     model = ScoreModel(Answers(torch.zeros(1, 2)), again, ModelSpec(shape=(2,)))
-    assert model.schedule.tolist() == sigmas
-    assert ScoreModel(Answers(torch.zeros(1, 2)), kind(), ModelSpec(shape=(2,))).schedule is None
+    assert model.schedule.tolist() == [2.0, 1.0]
+    continuous = VariancePreserving(predicts=predicts)
+    assert ScoreModel(Answers(torch.zeros(1, 2)), continuous, ModelSpec(shape=(2,))).schedule is None
 
 
 class SeenAsVE(torch.nn.Module):
@@ -328,14 +331,14 @@ def views():
         "time": lambda sigma: 999 * vp_time(sigma),
         "gamma": sigma_to_gamma,
     }.items():
-        vp_view = NoisePrediction(told=told, sigmas=sigmas)
+        vp_view = VariancePreserving(conditioning=told, sigmas=sigmas)
         by_sigma = SeenAsVE(network, lambda label: label, label_of)
         by_place = SeenAsVE(network, lambda label: schedule[label.long()], label_of)
         yield [
             ScoreModel(part, family, ModelSpec(shape=(1, 8, 8))).eval()
             for part, family in [
                 (network, vp_view),
-                (by_sigma, ScorePrediction()),
+                (by_sigma, Score()),
                 (by_place, NCSN(sigmas=sigmas)),
             ]
         ]

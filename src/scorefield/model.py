@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from scorefield.errors import UserError
 from scorefield.networks.energy import HasEnergy
 from scorefield.networks.unet import HasClasses
-from scorefield.parameterization import Coefficients, HasSchedule, Parameterization, of_residual
+from scorefield.parameterization import Coefficients, HasSchedule, Parameterization, predicts_residual
 from scorefield.schedules import check_schedule
 
 __all__ = [
@@ -272,7 +272,7 @@ class ScoreModel(nn.Module):
         base = self._base(condition)
         z = x if base is None else x - base
         c, output = self._predict(z, sigma, condition)
-        denoised = expand(c.skip, x) * z + expand(c.out, x) * output
+        denoised = expand(c.c_skip, x) * z + expand(c.c_out, x) * output
         return denoised if base is None else denoised + base
 
     def noise(self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None) -> Tensor:
@@ -288,7 +288,7 @@ class ScoreModel(nn.Module):
 
         For a network F = −∇E it is
 
-            log p(x; σ) = noise_out/(σ · scale) E(scale · x, label) − noise_skip/(2σ) ‖x‖² + const,
+            log p(x; σ) = noise_out/(σ · c_in) E(c_in · x, label) − noise_skip/(2σ) ‖x‖² + const,
 
         whose gradient, −(noise_skip · x + noise_out · F)/σ, is the model's score. Computed in float32.
 
@@ -297,8 +297,8 @@ class ScoreModel(nn.Module):
         """
         energy = _energy_of(self.network)
         c = self.parameterization(sigma)
-        scalar = energy(expand(c.scale, x) * x, c.label)
-        return (c.noise_out / c.scale * scalar - c.noise_skip / 2 * x.square().flatten(1).sum(1)) / sigma
+        scalar = energy(expand(c.c_in, x) * x, c.label)
+        return (c.noise_out / c.c_in * scalar - c.noise_skip / 2 * x.square().flatten(1).sum(1)) / sigma
 
     def with_precision(self, precision: torch.dtype) -> "ScoreModel":
         """The same model, sharing this one's network, that computes in another number format inside."""
@@ -322,11 +322,11 @@ class ScoreModel(nn.Module):
 
     def _base(self, condition: Condition | None) -> Tensor | None:
         """The degraded image y, if the network predicts the residual x0 − y."""
-        return condition.source if condition is not None and of_residual(self.parameterization) else None
+        return condition.source if condition is not None and predicts_residual(self.parameterization) else None
 
     def _predict(self, z: Tensor, sigma: Tensor, condition: Condition | None) -> tuple[Coefficients, Tensor]:
         c = self.parameterization(sigma)
-        scaled = expand(c.scale, z) * z
+        scaled = expand(c.c_in, z) * z
         source = None if condition is None else condition.source
         if condition is not None and condition.mask is not None:
             scaled = torch.where(condition.mask > 0, scaled, cast(Tensor, source))

@@ -1,24 +1,17 @@
 """What a network's output means: the only file that knows families.
 
-A network F sees scale·x and a label. Its output becomes a denoiser by four numbers that depend on σ alone,
+A network F receives c_in·x and a label. Its output becomes a denoiser by four numbers that depend on σ alone,
 
-    D(x; σ) = skip · x + out · F(scale · x, label),
+    D(x; σ) = c_skip · x + c_out · F(c_in · x, label),
 
-and the noise by two more, written out in closed form because (x − D)/σ would cancel where σ is small:
+and the predicted noise by two more, in closed form because (x − D)/σ would cancel at small σ:
 
     (x − D(x; σ)) / σ = noise_skip · x + noise_out · F.
 
-A network that restores may learn the residual, what is to be added to the degraded image y: then all this holds
-for z = x − y and D(x; σ) − y. Where y is near x0, nothing of it has to pass through the network, which starts
-from D ≈ y, and what it does not know of y it does not spoil.
+The label is what EDM calls c_noise.
 
-Variance-preserving networks see x/√(1+σ²), and are told one of three things (`Told`):
-
-    gamma   γ = 1/(1+σ²), as Palette's
-    index   the step t of a schedule, 0 at its least noise, as DDPM's; between two noise levels, the nearest by ratio
-    time    999 t, t that of the VP equation with β from 0.1 to 20, as those of Song et al. (2021)
-
-The label alone is rounded to a noise level: what else there is of σ stays exact.
+A restoration network may predict the residual x0 − y, y the degraded image. All equations then hold for z = x − y and
+D(x; σ) − y. An F of 0 returns y at small σ, so pixels that the network cannot improve stay as they are.
 
 References:
     Song & Ermon (2019), https://arxiv.org/abs/1907.05600; (2020), https://arxiv.org/abs/2006.09011
@@ -40,18 +33,30 @@ from torch import Tensor
 from scorefield.errors import UserError, did_you_mean
 from scorefield.schedules import check_schedule, nearest_level, sigma_to_gamma, vp_time
 
-Told = Literal["gamma", "index", "time"]
-"""What a variance-preserving network is told of σ; see the module."""
+__all__ = [
+    "EDM",
+    "NCSN",
+    "Coefficients",
+    "HasSchedule",
+    "NCSNv2",
+    "Parameterization",
+    "Regression",
+    "Score",
+    "VariancePreserving",
+    "from_card",
+    "predicts_residual",
+    "to_card",
+]
 
 
 class Coefficients(NamedTuple):
     """The numbers of the module's two equations for a batch of σ, each (B,)."""
 
-    skip: Tensor
-    out: Tensor
+    c_skip: Tensor
+    c_out: Tensor
     noise_skip: Tensor
     noise_out: Tensor
-    scale: Tensor
+    c_in: Tensor
     label: Tensor
 
 
@@ -67,27 +72,25 @@ class Parameterization(Protocol):
 
 @runtime_checkable
 class HasSchedule(Protocol):
-    """A parameterization that was trained on noise levels, or may have been."""
+    """A parameterization that may have been trained on a discrete schedule."""
 
     @property
     def sigmas(self) -> tuple[float, ...] | None:
-        """The noise levels, falling."""
+        """The noise levels, decreasing; None for a continuous range."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class EDM:
-    """Input and target at unit variance at every σ (Karras et al. 2022, Table 1); told ln(σ)/4.
+    """Input and target of unit variance at every σ (Karras et al. 2022, Table 1); the label is ln(σ)/4.
 
-    skip = σ_d²/(σ²+σ_d²), out = σ σ_d/√(σ²+σ_d²), scale = 1/√(σ²+σ_d²), σ_d the data's spread.
+    c_skip = σ_d²/(σ²+σ_d²), c_out = σ σ_d/√(σ²+σ_d²), c_in = 1/√(σ²+σ_d²).
 
     Args:
-        sigma_data: σ_d.
-        input: how the network sees x: "unit", as above, or "wiener", scale = σ_d/(σ²+σ_d²), by which x is the
-            best linear guess at x0, over σ_d. Then what is noise alone fades from sight as σ grows, and a
-            network that is also given a degraded image looks there.
-        residual: whether it learns what is to be added to the degraded image; σ_d is then the spread of
-            x0 − y.
+        sigma_data: σ_d, the std of the data; with `residual`, of x0 − y.
+        input: the input scaling: "unit", as above, or "wiener", c_in = σ_d/(σ²+σ_d²), which makes σ_d c_in x the best
+            linear estimate of x0. The input then fades as σ grows, and a restoration network relies on y.
+        residual: whether the network predicts the residual x0 − y.
     """
 
     kind: ClassVar[str] = "edm"
@@ -99,119 +102,81 @@ class EDM:
         """The coefficients at σ, (B,)."""
         total = (sigma**2 + self.sigma_data**2).sqrt()
         return Coefficients(
-            skip=(self.sigma_data / total) ** 2,
-            out=sigma * (self.sigma_data / total),
+            c_skip=(self.sigma_data / total) ** 2,
+            c_out=sigma * (self.sigma_data / total),
             noise_skip=sigma / total / total,
             noise_out=-self.sigma_data / total,
-            scale=self.sigma_data / total / total if self.input == "wiener" else 1 / total,
+            c_in=self.sigma_data / total / total if self.input == "wiener" else 1 / total,
             label=sigma.log() / 4,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoisePrediction:
-    """The network predicts n, as in DDPM (told t) and Palette (told γ).
+class VariancePreserving:
+    """A network of DDPM's kind: sees x/√(1+σ²), predicts the noise, the clean image or the velocity.
 
-    D(x; σ) = x − σ F(x/√(1+σ²), label)
+    With γ = 1/(1+σ²), the share of the variance that is signal, F is
+
+        noise       n,                          D(x; σ) = x − σ F
+        x0          x0,                         D(x; σ) = F
+        velocity    √γ n − √(1−γ) x0,           D(x; σ) = γ x − σ√γ F    (Salimans & Ho 2022, App. D)
+
+    and the label is
+
+        gamma       γ, as in Palette
+        index       the step t of the schedule, 0 at its least noise, as in DDPM
+        time        999 t, t the time of the VP equation with β from 0.1 to 20, as in Song et al. (2021)
+
+    Between two levels of the schedule the index is that of the nearest by ratio. Only the label is rounded; the
+    coefficients use σ itself.
 
     Args:
-        told: what the label is.
-        sigmas: the schedule that it was trained on, falling; needed where the label is its index.
+        predicts: what F is.
+        conditioning: what the label is.
+        sigmas: the schedule that the network was trained on, decreasing. The index needs it.
 
     Raises:
-        UserError: `told` is none of the three, or `sigmas` are lacking, rise, repeat, or are not positive.
+        ValueError: an unknown `predicts` or `conditioning`.
+        UserError: `sigmas` that do not decrease, or are not positive.
     """
 
-    kind: ClassVar[str] = "noise"
-    told: Told = "gamma"
+    kind: ClassVar[str] = "variance-preserving"
+    predicts: Literal["noise", "x0", "velocity"] = "noise"
+    conditioning: Literal["gamma", "index", "time"] = "gamma"
     sigmas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_told(self.told, self.sigmas)
+        for name, value, known in [
+            ("predicts", self.predicts, _PREDICTIONS),
+            ("conditioning", self.conditioning, _LABELS),
+        ]:
+            if value not in known:
+                raise ValueError(f"no such {name} {value!r}. {did_you_mean(value, known)}")
+        if self.sigmas is not None:
+            _check_levels(self.sigmas)
 
     def __call__(self, sigma: Tensor) -> Coefficients:
-        """The coefficients at σ, (B,)."""
-        one = torch.ones_like(sigma)
-        return Coefficients(
-            skip=one,
-            out=-sigma,
-            noise_skip=0 * one,
-            noise_out=one,
-            scale=sigma_to_gamma(sigma).sqrt(),
-            label=_LABELS[self.told](sigma, self.sigmas),
-        )
+        """The coefficients at σ, (B,).
 
-
-@dataclass(frozen=True, kw_only=True)
-class DataPrediction:
-    """The network predicts x0: D = F(x/√(1+σ²), label).
-
-    Args:
-        told: what the label is.
-        sigmas: the schedule that it was trained on, falling; needed where the label is its index.
-
-    Raises:
-        UserError: `told` is none of the three, or `sigmas` are lacking, rise, repeat, or are not positive.
-    """
-
-    kind: ClassVar[str] = "data"
-    told: Told = "gamma"
-    sigmas: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        _check_told(self.told, self.sigmas)
-
-    def __call__(self, sigma: Tensor) -> Coefficients:
-        """The coefficients at σ, (B,)."""
-        one = torch.ones_like(sigma)
-        return Coefficients(
-            skip=0 * one,
-            out=one,
-            noise_skip=1 / sigma,
-            noise_out=-1 / sigma,
-            scale=sigma_to_gamma(sigma).sqrt(),
-            label=_LABELS[self.told](sigma, self.sigmas),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class VelocityPrediction:
-    """The network predicts v = √γ n − √(1−γ) x0 (Salimans & Ho 2022, App. D).
-
-    D(x; σ) = x/(1+σ²) − σ/√(1+σ²) F(x/√(1+σ²), label)
-
-    Args:
-        told: what the label is.
-        sigmas: the schedule that it was trained on, falling; needed where the label is its index.
-
-    Raises:
-        UserError: `told` is none of the three, or `sigmas` are lacking, rise, repeat, or are not positive.
-    """
-
-    kind: ClassVar[str] = "velocity"
-    told: Told = "gamma"
-    sigmas: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        _check_told(self.told, self.sigmas)
-
-    def __call__(self, sigma: Tensor) -> Coefficients:
-        """The coefficients at σ, (B,)."""
+        Raises:
+            ValueError: an index without a schedule.
+        """
         gamma = sigma_to_gamma(sigma)
         root = gamma.sqrt()
+        c_skip, c_out, noise_skip, noise_out = _PREDICTIONS[self.predicts](sigma, gamma, root)
         return Coefficients(
-            skip=gamma,
-            out=-sigma * root,
-            noise_skip=sigma * gamma,
-            noise_out=root,
-            scale=root,
-            label=_LABELS[self.told](sigma, self.sigmas),
+            c_skip=c_skip,
+            c_out=c_out,
+            noise_skip=noise_skip,
+            noise_out=noise_out,
+            c_in=root,
+            label=_LABELS[self.conditioning](sigma, self.sigmas),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScorePrediction:
-    """The network is the score and is told σ itself, as the VE networks of Song et al. (2021).
+class Score:
+    """The network is the score and its label is σ, as in the VE networks of Song et al. (2021).
 
     D(x; σ) = x + σ² F(x, σ)
     """
@@ -221,21 +186,18 @@ class ScorePrediction:
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
         one = torch.ones_like(sigma)
-        return Coefficients(skip=one, out=sigma**2, noise_skip=0 * one, noise_out=-sigma, scale=one, label=sigma)
+        return Coefficients(c_skip=one, c_out=sigma**2, noise_skip=0 * one, noise_out=-sigma, c_in=one, label=sigma)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regression:
-    """The network gives the image itself, and sees nothing of x but what is known of it.
+    """The network returns the image and sees only the condition: D(x; σ) = F(0, 0).
 
-    D(x; σ) = F(0, 0)
-
-    A network that is given a degraded image is so Palette's baseline of the same name (Saharia et al. 2022,
-    §4): trained for p = 2 it tends to the mean of all answers. Whatever sampler goes down whatever schedule
-    ends at D; its own has one noise level.
+    Given a degraded image, this is Palette's regression baseline (Saharia et al. 2022, §4): trained with p = 2, F
+    tends to the posterior mean. Every sampler on every schedule ends at D. Its own schedule has one level.
 
     Args:
-        residual: whether it learns what is to be added to the degraded image, D = y + F.
+        residual: whether the network predicts the residual x0 − y: D = y + F.
     """
 
     kind: ClassVar[str] = "regression"
@@ -250,32 +212,30 @@ class Regression:
         """The coefficients at σ, (B,)."""
         zero = torch.zeros_like(sigma)
         return Coefficients(
-            skip=zero,
-            out=torch.ones_like(sigma),
+            c_skip=zero,
+            c_out=torch.ones_like(sigma),
             noise_skip=1 / sigma,
             noise_out=-1 / sigma,
-            scale=zero,
+            c_in=zero,
             label=zero,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class NCSN:
-    """The network is the score on a schedule and is told the noise level's index (Song & Ermon 2019, §4.2).
+    """The network is the score on a schedule; its label is the index of the level (Song & Ermon 2019, §4.2).
 
-    D(x; σ) = x + σ σ_i F(x, i),   σ_i the noise level nearest to σ by ratio
+    D(x; σ) = x + σ σ_i F(x, i),   σ_i the level nearest to σ by ratio
 
-    On a noise level this is x + σ_i² F. Between two, what is kept of the noise level is its noise of unit variance,
-    −σ_i F, and not its score F: where the data are narrow against σ, the noise is alike on all noise levels while
-    the score goes as 1/σ. For x0 ~ N(0, s²), s ≪ σ = c σ_i, the noise comes out c times too large, where by
-    the score it would be c² times. The score does better only from about s = √3 σ on, where there is little
-    noise to find.
+    On a level this is x + σ_i² F. Between two, the network's noise −σ_i F is kept, not its score F: for x0 ~ N(0, s²),
+    s ≪ σ = c σ_i, the noise comes out c times too large, where the score would make it c² times. The score is better
+    only from about s = √3 σ on, where there is little noise to find.
 
     Args:
-        sigmas: the schedule, falling.
+        sigmas: the schedule, decreasing. It must be given before the first call.
 
     Raises:
-        UserError: `sigmas` rise, repeat, or are not positive.
+        UserError: `sigmas` that do not decrease, or are not positive.
     """
 
     kind: ClassVar[str] = "ncsn"
@@ -286,28 +246,32 @@ class NCSN:
             _check_levels(self.sigmas)
 
     def __call__(self, sigma: Tensor) -> Coefficients:
-        """The coefficients at σ, (B,)."""
+        """The coefficients at σ, (B,).
+
+        Raises:
+            ValueError: no schedule.
+        """
         one = torch.ones_like(sigma)
         levels = _levels(_needed(self.sigmas), sigma.device, sigma.dtype)
         index = nearest_level(levels, sigma)
         return Coefficients(
-            skip=one,
-            out=sigma * levels[index],
+            c_skip=one,
+            c_out=sigma * levels[index],
             noise_skip=0 * one,
             noise_out=-levels[index],
-            scale=one,
+            c_in=one,
             label=index.to(sigma.dtype),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class NCSNv2:
-    """The score is an unconditional network over σ (Song & Ermon 2020, Technique 3).
+    """The score is an unconditional network divided by σ (Song & Ermon 2020, Technique 3).
 
     D(x; σ) = x + σ F(x)
 
     Args:
-        sigmas: the schedule it was trained on and is to be sampled on; the network knows no schedule.
+        sigmas: the schedule that it was trained on and samples on; the network itself depends on no schedule.
     """
 
     kind: ClassVar[str] = "ncsnv2"
@@ -316,26 +280,14 @@ class NCSNv2:
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
         one = torch.ones_like(sigma)
-        return Coefficients(skip=one, out=sigma, noise_skip=0 * one, noise_out=-one, scale=one, label=sigma.log())
+        return Coefficients(c_skip=one, c_out=sigma, noise_skip=0 * one, noise_out=-one, c_in=one, label=sigma.log())
 
 
-_KINDS = {
-    cls.kind: cls
-    for cls in (
-        EDM,
-        NoisePrediction,
-        DataPrediction,
-        VelocityPrediction,
-        ScorePrediction,
-        Regression,
-        NCSN,
-        NCSNv2,
-    )
-}
+_KINDS = {cls.kind: cls for cls in (EDM, VariancePreserving, Score, Regression, NCSN, NCSNv2)}
 
 
-def of_residual(parameterization: Parameterization) -> bool:
-    """Whether the network learns what is to be added to a degraded image."""
+def predicts_residual(parameterization: Parameterization) -> bool:
+    """Whether the network predicts the residual x0 − y of a degraded image y."""
     return isinstance(parameterization, EDM | Regression) and parameterization.residual
 
 
@@ -345,10 +297,10 @@ def to_card(parameterization: Parameterization) -> dict[str, Any]:
 
 
 def from_card(card: dict[str, Any]) -> Parameterization:
-    """The parameterization that `to_card` described; what a card leaves out has its default.
+    """The parameterization that `to_card` wrote. Settings that the card lacks take their defaults.
 
     Raises:
-        UserError: an unknown kind or setting.
+        UserError: an unknown kind or setting, or a value that the class refuses.
     """
     settings = dict(card)
     kind = settings.pop("kind", "")
@@ -358,15 +310,37 @@ def from_card(card: dict[str, Any]) -> Parameterization:
         settings["sigmas"] = tuple(settings["sigmas"])
     try:
         return _KINDS[kind](**settings)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"parameterization {kind}", str(error)) from error
 
 
 @lru_cache(maxsize=32)
 def _levels(sigmas: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The noise levels where they are needed, copied to a device once and not in every call."""
+    """The levels as a tensor, copied to each device once."""
     with torch.inference_mode(False):
         return torch.tensor(sigmas, device=device, dtype=dtype)
+
+
+def _predicts_noise(sigma: Tensor, gamma: Tensor, root: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """c_skip, c_out, noise_skip, noise_out of a network that predicts n."""
+    one = torch.ones_like(sigma)
+    return one, -sigma, 0 * one, one
+
+
+def _predicts_x0(sigma: Tensor, gamma: Tensor, root: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    one = torch.ones_like(sigma)
+    return 0 * one, one, 1 / sigma, -1 / sigma
+
+
+def _predicts_velocity(sigma: Tensor, gamma: Tensor, root: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return gamma, -sigma * root, sigma * gamma, root
+
+
+_PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]] = {
+    "noise": _predicts_noise,
+    "x0": _predicts_x0,
+    "velocity": _predicts_velocity,
+}
 
 
 def _index(sigma: Tensor, sigmas: tuple[float, ...] | None) -> Tensor:
@@ -382,16 +356,9 @@ _LABELS: dict[str, Callable[[Tensor, tuple[float, ...] | None], Tensor]] = {
 }
 
 
-def _check_told(told: str, sigmas: tuple[float, ...] | None) -> None:
-    if told not in _LABELS:
-        raise UserError("parameterization.told", f"no such label {told!r}.", did_you_mean(told, _LABELS))
-    if sigmas is not None:
-        _check_levels(sigmas)
-
-
 def _needed(sigmas: tuple[float, ...] | None) -> tuple[float, ...]:
     if sigmas is None:
-        raise UserError("sigmas", "a network that is told a step's index needs the schedule whose steps they are.")
+        raise ValueError("a network conditioned on the index of a noise level needs `sigmas`, its schedule")
     return sigmas
 
 

@@ -25,7 +25,7 @@ def best(sigma):
 
 
 class GaussianNetwork(nn.Module):
-    """The F of `DataPrediction` for N(mean, std²): it sees x/√(1+σ²) and γ."""
+    """The F of a network that predicts x0, for N(mean, std²): it sees x/√(1+σ²) and γ."""
 
     def __init__(self, mean, std):
         super().__init__()

@@ -15,7 +15,7 @@ from scorefield.evaluation import compare as module
 from scorefield.evaluation.compare import choose_levels, compare, gflops
 from scorefield.metrics.reference import choose_features, prepare
 from scorefield.model import ModelSpec, ScoreModel
-from scorefield.parameterization import EDM, NCSN, DataPrediction
+from scorefield.parameterization import EDM, NCSN, VariancePreserving
 from training.toys import images
 
 SIDE = 8
@@ -30,7 +30,7 @@ def gaussian_set(n=600):
 def gaussian_model(mean=MEAN, std=STD, *, value_range=(0.0, 1.0)):
     low, high = value_range
     width = high - low
-    return ScoreModel(GaussianNetwork(low + width * mean, width * std), DataPrediction(), ModelSpec(shape=(1, SIDE, SIDE), value_range=value_range, sigma_range=(0.01 * width, 2 * width))).eval()  # fmt: skip
+    return ScoreModel(GaussianNetwork(low + width * mean, width * std), VariancePreserving(predicts="x0"), ModelSpec(shape=(1, SIDE, SIDE), value_range=value_range, sigma_range=(0.01 * width, 2 * width))).eval()  # fmt: skip
 
 
 @pytest.fixture(scope="module")

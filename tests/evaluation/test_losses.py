@@ -18,7 +18,7 @@ from scorefield.evaluation.losses import (
     student,
 )
 from scorefield.model import ModelSpec, ScoreModel
-from scorefield.parameterization import EDM, NCSN, DataPrediction
+from scorefield.parameterization import EDM, NCSN, VariancePreserving
 
 SIDE = 4
 SIGMAS = (1.0, 0.3, 0.1, 0.03)
@@ -111,7 +111,7 @@ def model(mean=MEAN, std=STD, *, value_range=(0.0, 1.0), sigma_range=(0.01, 2.0)
     network = GaussianNetwork(low + (high - low) * mean, (high - low) * std)
     return ScoreModel(
         network,
-        parameterization or DataPrediction(),
+        parameterization or VariancePreserving(predicts="x0"),
         ModelSpec(shape=(1, SIDE, SIDE), value_range=value_range, sigma_range=sigma_range),
     ).eval()
 

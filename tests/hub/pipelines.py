@@ -6,7 +6,7 @@ from oracles import lively, seeded
 from scorefield.hub.export import export_diffusers
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks import UNet
-from scorefield.parameterization import NoisePrediction
+from scorefield.parameterization import VariancePreserving
 from scorefield.schedules import linear_beta
 
 PLAIN = {
@@ -51,14 +51,14 @@ def save_ddpm(folder, *, settings=PLAIN, **scheduler):
     return network, distribution
 
 
-def ours(*, widths=(8, 16), groups=4, size=8, channels=1, family=NoisePrediction, sigmas=None, **settings):
+def ours(*, widths=(8, 16), groups=4, size=8, channels=1, predicts="noise", sigmas=None, **settings):
     """A model of ours that is told the step, with lively weights."""
     torch.manual_seed(0)
     network = lively(UNet(channels=channels, widths=widths, groups=groups, **settings))
     schedule = tuple((linear_beta(1e-3, 0.2, 50) if sigmas is None else sigmas).tolist())
     return ScoreModel(
         network,
-        family(told="index", sigmas=schedule),
+        VariancePreserving(predicts=predicts, conditioning="index", sigmas=schedule),
         ModelSpec(shape=(channels, size, size), sigma_range=(schedule[-1], schedule[0])),
     ).eval()
 

@@ -18,7 +18,7 @@ from scorefield.hub import export_diffusers, find, import_diffusers
 from scorefield.hub.schedules import read_schedule, write_schedule
 from scorefield.model import Condition
 from scorefield.networks import from_card, to_card
-from scorefield.parameterization import DataPrediction, NoisePrediction, ScorePrediction, VelocityPrediction
+from scorefield.parameterization import Score, VariancePreserving
 from scorefield.schedules import cosine, linear_beta
 
 diffusers = pytest.importorskip("diffusers")
@@ -74,7 +74,7 @@ def test_a_ve_pipeline_gives_the_score_of_pixels_from_0_to_1(tmp_path):
     diffusers.DDPMPipeline(network, distribution).save_pretrained(tmp_path)
     model = import_diffusers(tmp_path)
     assert (model.shape, model.value_range, model.sigma_range) == ((3, 8, 8), (0.0, 1.0), (0.02, 50.0))
-    assert model.parameterization == ScorePrediction()
+    assert model.parameterization == Score()
     for sigma in (0.02, 1.3, 50.0):
         x, levels = 3 * images(channels=3), torch.tensor([sigma, sigma])
         score = network(x, levels).sample
@@ -224,8 +224,8 @@ FORMS = [
     {"widths": (8, 16), "attention": (0, 1), "head_width": 4, "blocks": 2},
     {"widths": (8, 16), "attention": (0, 1), "head_width": 32},  # one head each
     {"widths": (16, 8), "attention": (1,), "head_width": 3, "channels": 3, "groups": 8},
-    {"family": DataPrediction},
-    {"family": VelocityPrediction, "sigmas": cosine(40)},
+    {"predicts": "x0"},
+    {"predicts": "velocity", "sigmas": cosine(40)},
 ]
 
 
@@ -249,14 +249,14 @@ def test_diffusers_loads_what_we_write_and_computes_the_same(tmp_path, form):
 
 def test_a_linear_schedule_is_written_by_its_ends_and_another_one_by_one():
     linear = tuple(linear_beta().tolist())
-    settings = write_schedule(NoisePrediction(told="index", sigmas=linear), "x")
+    settings = write_schedule(VariancePreserving(conditioning="index", sigmas=linear), "x")
     assert (settings["beta_start"], settings["beta_end"], settings["num_train_timesteps"]) == (
         1e-4,
         0.02,
         1000,
     )
     assert settings["beta_schedule"] == "linear"
-    other = write_schedule(VelocityPrediction(told="index", sigmas=(3.0, 1.0, 0.1)), "x")
+    other = write_schedule(VariancePreserving(predicts="velocity", conditioning="index", sigmas=(3.0, 1.0, 0.1)), "x")
     signals = [1 / 1.01, 1 / 2, 1 / 10]
     expected = [1 - signals[0], 1 - signals[1] / signals[0], 1 - signals[2] / signals[1]]
     assert other["trained_betas"] == pytest.approx(expected, rel=1e-6)
@@ -292,11 +292,11 @@ def test_nothing_is_written_over_and_nothing_is_left_half(tmp_path, monkeypatch)
 
 
 def spoilt(**settings):
-    model = ours(**{key: value for key, value in settings.items() if key not in {"value_range", "told"}})
+    model = ours(**{key: value for key, value in settings.items() if key not in {"value_range", "conditioning"}})
     if "value_range" in settings:
         model.spec = replace(model.spec, value_range=settings["value_range"])
-    if "told" in settings:
-        model.parameterization = NoisePrediction(told=settings["told"])
+    if "conditioning" in settings:
+        model.parameterization = VariancePreserving(conditioning=settings["conditioning"])
     return model
 
 
@@ -313,7 +313,7 @@ def spoilt(**settings):
         ),
         ({"widths": (12, 16), "attention": (0, 1), "head_width": 5}, r"network\.head_width.*\[6, 8\]"),
         ({"value_range": (0.0, 1.0)}, r"value_range.*data\.value_range = \[-1, 1\]"),
-        ({"told": "gamma"}, r"parameterization: .*told the gamma.*told = \"index\""),
+        ({"conditioning": "gamma"}, r"parameterization: .*receives gamma.*conditioning = \"index\""),
     ],
 )
 def test_what_their_network_cannot_be_is_told_with_the_setting_that_can(tmp_path, settings, words):
@@ -324,7 +324,7 @@ def test_what_their_network_cannot_be_is_told_with_the_setting_that_can(tmp_path
 
 
 def test_other_families_are_not_written(tmp_path):
-    with pytest.raises(UserError, match=r"no edm parameterization.*told = \"index\""):
+    with pytest.raises(UserError, match=r"no edm parameterization.*conditioning = \"index\""):
         export_diffusers(tiny_model(), tmp_path / "pipeline")
     model = ours()
     model.network = sf.networks.Energy(model.network)

@@ -153,7 +153,7 @@ def test_the_ddpm_recipes_hold_the_papers_noise_and_objective(name):
     assert recipe.data.value_range == (-1.0, 1.0)
     model = build_model(recipe, (recipe.data.channels, recipe.data.size, recipe.data.size))
     card = parameterization.to_card(model.parameterization)
-    assert (card["kind"], card["told"], card["sigmas"]) == ("noise", "index", tuple(schedule.tolist()))
+    assert (card["predicts"], card["conditioning"], card["sigmas"]) == ("noise", "index", tuple(schedule.tolist()))
 
 
 @pytest.mark.usefixtures("_weightless")

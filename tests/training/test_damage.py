@@ -117,7 +117,7 @@ def test_a_regression_sees_nothing_of_x_and_is_answered_in_one_evaluation():
 
 
 @pytest.mark.parametrize(
-    "family", ['{kind="edm"}', '{kind="edm", residual=true}', '{kind="regression"}', '{kind="noise"}']
+    "family", ['{kind="edm"}', '{kind="edm", residual=true}', '{kind="regression"}', '{kind="variance-preserving"}']
 )
 def test_a_model_that_restores_trains_resumes_and_keeps_its_tasks(tmp_path, photographs, family):
     settings = (

@@ -8,9 +8,13 @@ from scorefield.samplers import sample
 from scorefield.training import Trainer, read_recipe
 
 FAMILIES = [
-    *(f'kind="{kind}"' for kind in ("edm", "noise", "data", "velocity", "ncsnv2", "ncsn")),
-    *(f'kind="{kind}", told="index"' for kind in ("noise", "data", "velocity")),
-    'kind="noise", told="time"',
+    *(f'kind="{kind}"' for kind in ("edm", "score", "ncsnv2", "ncsn")),
+    *(f'kind="variance-preserving", predicts="{predicts}"' for predicts in ("noise", "x0", "velocity")),
+    *(
+        f'kind="variance-preserving", predicts="{predicts}", conditioning="index"'
+        for predicts in ("noise", "x0", "velocity")
+    ),
+    'kind="variance-preserving", conditioning="time"',
 ]
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks import MLP
 from scorefield.objectives import denoising_score_matching, output_weight
-from scorefield.parameterization import EDM, NoisePrediction
+from scorefield.parameterization import EDM, VariancePreserving
 from scorefield.training.losses import DenoisingObjective, ExplicitObjective, SlicedObjective
 
 
@@ -32,7 +32,7 @@ def points_model(parameterization, seed=0):
 )
 def test_every_objective_estimates_the_denoising_loss(objective):
     """E‖σs + n‖²/d = (2σ²/d) E[tr ∇s + ½‖s‖²] + 1: the mean difference on the same noise is 0."""
-    model = points_model(NoisePrediction())
+    model = points_model(VariancePreserving())
     x0 = torch.randn(6000, 3, generator=torch.Generator().manual_seed(1))
     sigma = torch.full((6000,), 0.7)
     plain = DenoisingObjective(weight="uniform")
@@ -65,7 +65,7 @@ def test_the_weight_of_the_other_objectives_is_the_variance():
         def forward(self, x, label, source=None):
             return x / (1 + 0 * label[:, None])
 
-    model = ScoreModel(Minus(), NoisePrediction(), ModelSpec(shape=(3,)))
+    model = ScoreModel(Minus(), VariancePreserving(), ModelSpec(shape=(3,)))
     x0 = torch.zeros(4, 3)
     sigma = torch.tensor([0.1, 0.5, 1.0, 4.0])
     made = ExplicitObjective()(model, x0, sigma, generator=torch.Generator().manual_seed(2))

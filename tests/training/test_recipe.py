@@ -36,8 +36,8 @@ def told(tmp_path, text, overrides=()):
          "mine.toml:3: noise.distribution.men: no such setting. Did you mean `mean`?"),
         ("[noise.distribution]\nkind = 'log-uniform'\nmean = 1",
          "mine.toml:3: noise.distribution.mean: no such setting. Known: kind, sigma_max, sigma_min."),
-        ("[parameterization]\nkind = 'data'\nsigma_dat = 1",
-         "mine.toml:3: parameterization.sigma_dat: no such setting. Known: kind, told."),
+        ("[parameterization]\nkind = 'variance-preserving'\nsigma_dat = 1",
+         "mine.toml:3: parameterization.sigma_dat: no such setting. Known: conditioning, kind, predicts."),
         ("[noise]\ndistribution.kind = 'log-norml'",
          "mine.toml:2: noise.distribution: no such kind 'log-norml'. Did you mean `log-normal`?"),
         ("[noise]\ndistribution = { mean = 1.0 }", "mine.toml:2: noise.distribution: lacks `kind`."),
@@ -280,19 +280,23 @@ def test_a_distribution_with_levels_of_its_own_brings_its_ends(tmp_path, distrib
     assert read_recipe(path) == made
 
 
-@pytest.mark.parametrize("kind", ["noise", "data", "velocity"])
-def test_a_network_told_the_index_counts_the_levels_of_its_recipe(kind):
-    settings = ["noise={distribution={kind='cosine', steps=40}}", f"parameterization={{kind='{kind}', told='index'}}"]
+@pytest.mark.parametrize("predicts", ["noise", "x0", "velocity"])
+def test_a_network_conditioned_on_the_index_counts_the_levels_of_its_recipe(predicts):
+    family = f"kind='variance-preserving', predicts='{predicts}'"
+    settings = [
+        "noise={distribution={kind='cosine', steps=40}}",
+        f"parameterization={{{family}, conditioning='index'}}",
+    ]
     model = build_model(read_recipe("default", settings), (1, 8, 8))
     assert torch.equal(model.schedule, schedules.cosine(40))
     assert model.parameterization(schedules.cosine(40)).label.tolist() == list(range(39, -1, -1))
-    settings[1] = f"parameterization={{kind='{kind}', told='time'}}"
+    settings[1] = f"parameterization={{{family}, conditioning='time'}}"
     assert build_model(read_recipe("default", settings), (1, 8, 8)).schedule is None
 
 
-def test_a_network_told_the_index_without_a_schedule_is_told():
-    settings = ["parameterization={kind='noise', told='index'}"]
+def test_an_index_without_a_schedule_is_refused():
+    settings = ["parameterization={kind='variance-preserving', conditioning='index'}"]
     with pytest.raises(
-        UserError, match="noise.distribution: the noise parameterization counts the levels of a"
+        UserError, match="noise.distribution: the variance-preserving parameterization counts the levels of a"
     ):
         build_model(read_recipe("default", settings), (1, 8, 8))

@@ -47,7 +47,7 @@ def export_diffusers(model: ScoreModel, folder: str | Path) -> Path:
 
     Args:
         model: one that predicts the noise, x0 or the velocity of pixels in [−1, 1], is told the step
-            (`told="index"`), and has a U-Net that theirs can be.
+            (`conditioning="index"`), and has a U-Net that theirs can be.
         folder: free, or empty.
 
     Returns:

@@ -19,18 +19,16 @@ References:
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.parameterization import (
-    DataPrediction,
-    NoisePrediction,
     Parameterization,
-    ScorePrediction,
-    VelocityPrediction,
+    Score,
+    VariancePreserving,
 )
 
 Settings = dict[str, Any]
@@ -50,7 +48,11 @@ _PRESERVING = {  # the ends of β that each scheduler takes where its settings n
     "PNDMScheduler": (1e-4, 0.02),
     "UniPCMultistepScheduler": (1e-4, 0.02),
 }
-_PREDICTIONS = {"epsilon": NoisePrediction, "sample": DataPrediction, "v_prediction": VelocityPrediction}
+_PREDICTIONS: dict[str, Literal["noise", "x0", "velocity"]] = {
+    "epsilon": "noise",
+    "sample": "x0",
+    "v_prediction": "velocity",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +103,13 @@ def write_schedule(parameterization: Parameterization, where: object) -> Setting
     Raises:
         UserError: a parameterization that their schedulers cannot tell apart from theirs.
     """
-    mend = 'Train one with parameterization.kind = "noise", "data" or "velocity", and told = "index".'
-    if not isinstance(parameterization, NoisePrediction | DataPrediction | VelocityPrediction):
+    mend = 'Train one with parameterization = { kind = "variance-preserving", conditioning = "index" }.'
+    if not isinstance(parameterization, VariancePreserving):
         raise UserError(where, f"their schedulers know no {parameterization.kind} parameterization.", mend)
-    if parameterization.told != "index" or parameterization.sigmas is None:
-        told = parameterization.told
-        raise UserError(where, f"their schedulers tell a network the step; this one is told the {told}.", mend)
-    prediction = next(key for key, cls in _PREDICTIONS.items() if type(parameterization) is cls)
+    if parameterization.conditioning != "index" or parameterization.sigmas is None:
+        label = parameterization.conditioning
+        raise UserError(where, f"their networks receive the step as label; this one receives {label}.", mend)
+    prediction = next(key for key, predicts in _PREDICTIONS.items() if predicts == parameterization.predicts)
     schedule = torch.tensor(parameterization.sigmas, dtype=torch.float64).flip(0)
     signal = 1 / (1 + schedule**2)
     betas = 1 - signal / torch.cat([signal.new_ones(1), signal[:-1]])
@@ -134,7 +136,7 @@ def _exploding(sigma_min: float, sigma_max: float) -> Schedule:
     if not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(f"need 0 < sigma_min < sigma_max, got {sigma_min:g} and {sigma_max:g}")
     return Schedule(
-        parameterization=ScorePrediction(),
+        parameterization=Score(),
         sigma_range=(float(sigma_min), float(sigma_max)),
         value_range=(0.0, 1.0),
     )
@@ -158,7 +160,7 @@ def _preserving(settings: Settings, ends: tuple[float, float], where: object) ->
         signal = _without_signal_at_the_end(signal)
     sigmas = tuple(_sigmas(signal).flip(0).tolist())
     return Schedule(
-        parameterization=_PREDICTIONS[prediction](told="index", sigmas=sigmas),
+        parameterization=VariancePreserving(predicts=_PREDICTIONS[prediction], conditioning="index", sigmas=sigmas),
         sigma_range=(sigmas[-1], sigmas[0]),
         value_range=(-1.0, 1.0),
     )

@@ -100,4 +100,4 @@ def output_weight(model: ScoreModel, sigma: Tensor, *, p: float = 2) -> Tensor:
     Returns:
         Weights, (B,).
     """
-    return (sigma / model.parameterization(sigma).out.abs()) ** p
+    return (sigma / model.parameterization(sigma).c_out.abs()) ** p

@@ -23,13 +23,12 @@ from scorefield.noise_distributions import LogNormal, OnLevels
 from scorefield.parameterization import (
     EDM,
     NCSN,
-    DataPrediction,
     NCSNv2,
-    NoisePrediction,
     Parameterization,
     Regression,
-    VelocityPrediction,
-    of_residual,
+    Score,
+    VariancePreserving,
+    predicts_residual,
 )
 from scorefield.training.losses import DenoisingObjective, ExplicitObjective, Objective, SlicedObjective
 from scorefield.training.settings import (
@@ -51,9 +50,8 @@ NETWORKS: dict[str, Any] = {
 }
 PARAMETERIZATIONS: dict[str, Any] = {
     "edm": EDM,
-    "noise": NoisePrediction,
-    "data": DataPrediction,
-    "velocity": VelocityPrediction,
+    "variance-preserving": VariancePreserving,
+    "score": Score,
     "regression": Regression,
     "ncsn": NCSN,
     "ncsnv2": NCSNv2,
@@ -139,7 +137,7 @@ class Recipe:
             raise ValueError('only a U-Net takes a degraded image: network.kind = "unet" or "resunet"')
         if isinstance(self.parameterization, Regression) and not self.degradation:
             raise ValueError("a regression needs a degraded image: `degradation`")
-        if of_residual(self.parameterization) and not self.degradation:
+        if predicts_residual(self.parameterization) and not self.degradation:
             raise ValueError("a residual is the difference to a degraded image: `degradation`")
         for task in self.degradation:
             given = getattr(task.family, "value_range", self.data.value_range)
@@ -259,7 +257,7 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int], classes: int = 0) -
 
 def _with_schedule(parameterization: Parameterization, schedule: tuple[float, ...] | None) -> Parameterization:
     """The parameterization on the schedule of the recipe's noise, where it counts its levels."""
-    indexed = isinstance(parameterization, NCSN) or getattr(parameterization, "told", "") == "index"
+    indexed = isinstance(parameterization, NCSN) or getattr(parameterization, "conditioning", "") == "index"
     if indexed and schedule is None:
         raise UserError(
             "noise.distribution",
