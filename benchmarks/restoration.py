@@ -35,7 +35,7 @@ from scorefield.files import write_atomic
 from scorefield.hub import load
 from scorefield.metrics.distances import frechet_distance
 from scorefield.metrics.features import Features
-from scorefield.metrics.reference import choose_features
+from scorefield.evaluation.reference import choose_features
 from scorefield.model import ScoreModel
 from scorefield.restoration import DPS, MomentMatching, NullSpace, Projection, Restorer
 from scorefield.restoration import METHODS as NAMED
@@ -258,7 +258,7 @@ def _images(model: ScoreModel, data: str | Path, n: int, features: str | None) -
     size, channels = (model.shape[1], model.shape[2]), model.shape[0]
     train = open_images(data, size=size, channels=channels)
     test = open_images(data, size=size, channels=channels, split=held_out(data), limit=n)
-    judge = choose_features(train, features, lambda words, share: None)
+    judge = choose_features(train, features)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: len(test)]
     return test.images, judge, train.images[order]
 

@@ -18,7 +18,7 @@ pytest.importorskip("torchdiffeq")
 def test_the_mean_and_its_error_are_those_of_the_images():
     told, model, test = [], tiny_model(), images(24)
     found = bits_per_dimension(
-        model, test, n=5, rtol=1e-2, batch=2, track=lambda words, share: told.append((words, share))
+        model, test, n=5, rtol=1e-2, batch=2, progress=lambda share, words: told.append((words, share))
     )
     assert found.n == len(found.each) == 5
     assert found.mean == pytest.approx(sum(found.each) / 5)

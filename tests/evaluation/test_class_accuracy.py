@@ -5,9 +5,9 @@ import torch
 
 from oracles import lively, tiny_model
 from scorefield.errors import UserError
+from scorefield.evaluation import reference
 from scorefield.evaluation import report as module
-from scorefield.evaluation.report import evaluate
-from scorefield.metrics import reference
+from scorefield.evaluation.report import SampleSettings, evaluate
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM
@@ -36,7 +36,7 @@ def drawing(shift):
 def test_the_share_of_samples_of_the_class_asked_for(monkeypatch, shift, expected):
     draw, asked = drawing(shift)
     monkeypatch.setattr(module, "sample", draw)
-    report, _ = evaluate(class_model(), images(), images(24), n=30)
+    report, _ = evaluate(class_model(), images(), images(24), SampleSettings(n=30))
     ours, real = report.class_accuracy
     assert real > 0.95  # the ramps are easily told apart
     assert ours == pytest.approx(expected, abs=0.05)
@@ -57,15 +57,15 @@ def test_without_common_classes_there_is_no_such_share(model, labelled):
 
 
 def test_a_judge_of_other_classes_gives_none():
-    report, _ = evaluate(class_model(), images(), images(24), n=4, steps=2, features="random")
+    report, _ = evaluate(class_model(), images(), images(24), SampleSettings(n=4, steps=2), features="random")
     assert report.class_accuracy is None
 
 
 def test_guidance_reaches_the_sampler_and_mistakes_are_told_before_any_work(monkeypatch):
-    plain, guided = (evaluate(class_model(), images(), images(24), n=8, steps=4, guidance=w)[0] for w in (1.0, 4.0))
+    plain, guided = (evaluate(class_model(), images(), images(24), SampleSettings(n=8, steps=4, guidance=w))[0] for w in (1.0, 4.0))
     assert plain.frechet != guided.frechet
-    monkeypatch.setattr(reference, "choose_features", lambda *_: pytest.fail("worked"))
+    monkeypatch.setattr(reference, "choose_features", lambda *_, **__: pytest.fail("worked"))
     with pytest.raises(UserError, match="guidance: needs a class"):
-        evaluate(tiny_model(), images(), images(24), n=4, guidance=2.0)
+        evaluate(tiny_model(), images(), images(24), SampleSettings(n=4, guidance=2.0))
     with pytest.raises(UserError, match="interval: of guidance must rise"):
-        evaluate(class_model(), images(), images(24), n=4, guidance=2.0, interval=(2.0, 1.0))
+        evaluate(class_model(), images(), images(24), SampleSettings(n=4, guidance=2.0, interval=(2.0, 1.0)))

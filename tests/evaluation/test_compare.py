@@ -12,13 +12,19 @@ from oracles import Gaussian, tiny_model
 from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.evaluation import compare as module
-from scorefield.evaluation.compare import choose_levels, compare, gflops
-from scorefield.metrics.reference import choose_features, prepare
+from scorefield.evaluation.compare import ComparisonSettings, choose_levels, compare, gflops
+from scorefield.evaluation.losses import LossSettings
+from scorefield.evaluation.report import SampleSettings
+from scorefield.evaluation.reference import choose_features, prepare
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.parameterization import EDM, NCSN, VariancePreserving
 from training.toys import images
 
 SIDE = 8
+
+
+def losses(**settings):
+    return ComparisonSettings(losses=LossSettings(**settings))
 
 
 def gaussian_set(n=600):
@@ -40,7 +46,7 @@ def compared():
         "signed": gaussian_model(value_range=(-1.0, 1.0)),
         "wrong": gaussian_model(0.55, 0.22, value_range=(-1.0, 1.0)),
     }
-    return compare(models, gaussian_set(), sigmas=(1.0, 0.2, 0.05), n=500, batch=250)[0]
+    return compare(models, gaussian_set(), losses(n=500, batch=250), sigmas=(1.0, 0.2, 0.05))[0]
 
 
 def test_losses_are_the_closed_forms_in_units_of_pixels(compared):
@@ -86,8 +92,14 @@ def test_samples_are_measured_against_one_reference_with_progress_to_one():
     told = []
     models = {"a": tiny_model(), "b": tiny_model(value_range=(0.0, 1.0))}
     models["a"] = models["a"].with_precision(torch.bfloat16)
-    found, drawn = compare(models, test, n=10, sigmas=(0.5, 0.1), reference=reference, samples=6, steps=2,
-                           track=lambda *now: told.append(now))  # fmt: skip
+    found, drawn = compare(
+        models,
+        test,
+        ComparisonSettings(losses=LossSettings(n=10), samples=SampleSettings(n=6, steps=2)),
+        sigmas=(0.5, 0.1),
+        reference=reference,
+        progress=lambda *now: told.append(now),
+    )
     assert found.n == 10
     assert models["a"].precision == torch.bfloat16
     assert {name: tuple(batch.shape) for name, batch in drawn.items()} == dict.fromkeys("ab", (6, 1, 8, 8))
@@ -95,9 +107,9 @@ def test_samples_are_measured_against_one_reference_with_progress_to_one():
         assert entry.report.features.startswith("ramps-classifier-")
         assert math.isfinite(entry.report.frechet) and entry.report.evaluations == 3
         assert entry.parameters == sum(p.numel() for p in models["a"].parameters())
-    shares = [share for _, share in told]
+    shares = [share for share, _ in told]
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
-    assert {words for words, _ in told} == {f"{name}: {what}" for name in "ab" for what in ("losses", "samples")}
+    assert {words for _, words in told} == {f"{name}: {what}" for name in "ab" for what in ("losses", "samples")}
 
 
 def test_the_losses_are_of_the_network_in_full_precision(monkeypatch):
@@ -107,12 +119,12 @@ def test_the_losses_are_of_the_network_in_full_precision(monkeypatch):
         module, "level_losses", lambda d, *a, **k: (seen.append(d.model.precision), real(d, *a, **k))[1]
     )
     model = tiny_model().with_precision(torch.bfloat16)
-    compare({"a": model}, images(), n=4, sigmas=(0.5,), projections=0)
+    compare({"a": model}, images(), losses(n=4, projections=0), sigmas=(0.5,))
     assert seen == [torch.float32]
 
 
 def test_without_projections_there_is_no_sliced_loss():
-    found, drawn = compare({"a": tiny_model(), "b": tiny_model()}, images(), n=4, sigmas=(0.5,), projections=0)
+    found, drawn = compare({"a": tiny_model(), "b": tiny_model()}, images(), losses(n=4, projections=0), sigmas=(0.5,))
     assert all(entry.sliced is None and entry.sliced_difference is None for entry in found.entries)
     assert drawn == {}
 
@@ -141,7 +153,7 @@ def test_what_cannot_be_compared_is_told_before_any_work(monkeypatch):
     with pytest.raises(UserError, match="at least two images, got 1"):
         compare({"mine": model}, images(1))
     with pytest.raises(UserError, match="Did you mean `heun`"):
-        compare({"mine": model}, held_out, sampler="huen")
+        compare({"mine": model}, held_out, ComparisonSettings(samples=SampleSettings(sampler="huen")))
     with pytest.raises(UserError, match=r"σ = 90 of pixels in \[0, 1\] is not in 0.001 … 40, what mine knows"):
         compare({"mine": model}, held_out, sigmas=(90.0, 1.0))
     with pytest.raises(UserError, match="levels: there are none"):

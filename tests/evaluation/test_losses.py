@@ -9,6 +9,7 @@ from gaussians import MEAN, STD, GaussianNetwork, best, data, fisher
 from oracles import Gaussian
 from scorefield.errors import UserError
 from scorefield.evaluation.losses import (
+    LossSettings,
     Estimate,
     InPixels,
     common_levels,
@@ -29,7 +30,7 @@ EXACT, WRONG = Gaussian(MEAN, STD), Gaussian(0.55, 0.22)
 def measured():
     images = data(3000)
     return {
-        name: level_losses(model, images, SIGMAS, seed=1, batch=1000)
+        name: level_losses(model, images, SIGMAS, LossSettings(seed=1, batch=1000))
         for name, model in (("exact", EXACT), ("wrong", WRONG))
     }
 
@@ -70,7 +71,7 @@ def test_the_exact_denoiser_has_the_least_loss_at_every_level(measured):
 def test_intervals_hold_the_truth_nineteen_times_of_twenty():
     held = []
     for seed in range(300):
-        losses = level_losses(EXACT, data(12, seed=seed, side=2), (0.2,), seed=seed, projections=0)
+        losses = level_losses(EXACT, data(12, seed=seed, side=2), (0.2,), LossSettings(seed=seed, projections=0))
         found = estimate(losses.denoising[0])
         held.append(abs(found.mean - best(0.2)) <= found.half)
     assert 0.90 < sum(held) / len(held) < 0.985
@@ -94,7 +95,7 @@ class Recorder:
 def test_every_model_meets_the_same_noise_and_every_batch_its_own():
     one, two = Recorder(), Recorder()
     for denoiser in (one, two):
-        level_losses(denoiser, torch.zeros(8, 1, 2, 2), (0.5, 0.2), batch=4, projections=0)
+        level_losses(denoiser, torch.zeros(8, 1, 2, 2), (0.5, 0.2), LossSettings(batch=4, projections=0))
     assert all(torch.equal(a, b) for a, b in zip(one.seen, two.seen, strict=True))
     standard = [x / s for x, s in zip(one.seen, (0.5, 0.5, 0.2, 0.2), strict=True)]
     assert all(not torch.allclose(standard[0], other) for other in standard[1:])
@@ -102,7 +103,7 @@ def test_every_model_meets_the_same_noise_and_every_batch_its_own():
 
 def test_the_sliced_loss_sees_the_noise_of_the_denoising_one():
     recorder = Recorder()
-    level_losses(recorder, data(4), (0.3,), projections=1)
+    level_losses(recorder, data(4), (0.3,), LossSettings(projections=1))
     assert torch.equal(*recorder.seen)
 
 
@@ -126,7 +127,7 @@ def test_the_losses_do_not_depend_on_the_models_range_of_pixels(value_range):
 
 
 def test_a_model_that_sees_no_noise_has_loss_one():
-    nothing = level_losses(lambda x, sigma: x, data(2000), (0.3,), batch=500)
+    nothing = level_losses(lambda x, sigma: x, data(2000), (0.3,), LossSettings(batch=500))
     assert estimate(nothing.denoising[0]).mean == pytest.approx(1, abs=0.02)
     assert nothing.sliced.abs().max() < 1e-9
 
@@ -137,7 +138,7 @@ def test_nan_is_told_where_it_is():
     with pytest.raises(UserError, match="1 of 5 hold NaN"):
         level_losses(EXACT, images, (0.1,))
     with pytest.raises(UserError, match=r"NaN or infinity at σ = 0\.1"):
-        level_losses(lambda x, sigma: x * math.nan, data(5), (0.1,), projections=0)
+        level_losses(lambda x, sigma: x * math.nan, data(5), (0.1,), LossSettings(projections=0))
 
 
 # --- levels --------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from scorefield.evaluation.systems import Input, read_name, restoring
 from scorefield.evaluation.tables import Restored, image_sheet, is_lower_better, markdown
 from scorefield.evaluation.trial import Windows, make_trial
 from scorefield.metrics.distances import kernel_distance
-from scorefield.metrics.diversity import consecutive, first_with_rest
+from scorefield.metrics.perceptual import consecutive, first_with_rest
 from scorefield.metrics.features import random_features
 from scorefield.metrics.fidelity import psnr
-from scorefield.metrics.intervals import Interval
+from scorefield.metrics.confidence import Interval
 from scorefield.metrics.perceptual import accuracy, agreement, feature_distance
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import UNet

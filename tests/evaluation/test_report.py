@@ -7,15 +7,15 @@ import torch
 
 from oracles import tiny_model
 from scorefield.errors import UserError
+from scorefield.evaluation import reference
 from scorefield.evaluation import report as module
-from scorefield.evaluation.report import evaluate, sheet_of_neighbours
-from scorefield.metrics import reference
+from scorefield.evaluation.report import SampleSettings, evaluate, sheet_of_neighbours
 from training.toys import images
 
 
 @pytest.fixture(scope="module")
 def measured():
-    return evaluate(tiny_model(), images(), images(24), n=12, steps=3)
+    return evaluate(tiny_model(), images(), images(24), SampleSettings(n=12, steps=3))
 
 
 def test_the_numbers_are_finite_and_carry_features_reference_and_count(measured):
@@ -50,20 +50,20 @@ def test_copies_of_the_training_set_are_seen(monkeypatch):
     """A sampler that gives training images back: distance 0 to the nearest, and the Fréchet floor."""
     model, train = tiny_model(), images()
     monkeypatch.setattr(module, "sample", lambda *_, **__: train.images[:24].float() / 127.5 - 1)
-    report, _ = evaluate(model, train, images(24), n=24)
+    report, _ = evaluate(model, train, images(24), SampleSettings(n=24))
     assert report.copies == 0
     monkeypatch.setattr(module, "sample", lambda *_, **__: train.images.float() / 127.5 - 1)
-    report, _ = evaluate(model, train, train, n=48)
+    report, _ = evaluate(model, train, train, SampleSettings(n=48))
     assert report.frechet == pytest.approx(report.frechet_floor, abs=1e-4)
 
 
 def test_without_a_test_split_the_usual_distance_is_to_another_image():
     train = images(24, labelled=False)
-    report, _ = evaluate(tiny_model(), train, train, n=6, steps=2)
+    report, _ = evaluate(tiny_model(), train, train, SampleSettings(n=6, steps=2))
     x = train.images.flatten(1).double()
     between = torch.cdist(x, x).fill_diagonal_(math.inf)
     usual = between.min(1).values[:6].mean()
-    _, pairs = evaluate(tiny_model(), train, train, n=6, steps=2)
+    _, pairs = evaluate(tiny_model(), train, train, SampleSettings(n=6, steps=2))
     drawn, found = pairs.flatten(1).double().chunk(2)
     assert report.copies == pytest.approx(float((drawn - found).norm(dim=1).mean() / usual), rel=1e-6)
     assert report.features == "random-conv"
@@ -71,29 +71,29 @@ def test_without_a_test_split_the_usual_distance_is_to_another_image():
 
 
 def test_the_same_seed_measures_the_same():
-    one, two = (evaluate(tiny_model(), images(), images(24), n=6, steps=2, seed=3)[0] for _ in "ab")
+    one, two = (evaluate(tiny_model(), images(), images(24), SampleSettings(n=6, steps=2, seed=3))[0] for _ in "ab")
     keep = one.to_dict().keys() - {"images_per_second"}
     assert {key: one.to_dict()[key] for key in keep} == {key: two.to_dict()[key] for key in keep}
 
 
 def test_what_cannot_be_measured_is_told_before_any_work(monkeypatch):
-    monkeypatch.setattr(reference, "choose_features", lambda *_: pytest.fail("worked"))
+    monkeypatch.setattr(reference, "choose_features", lambda *_, **__: pytest.fail("worked"))
     model = tiny_model()
     with pytest.raises(UserError, match="ramps: its images are 1×12×12, the model draws 1×8×8"):
         evaluate(model, images(), images(24, 12))
     with pytest.raises(UserError, match="its images are 3×8×8"):
         evaluate(model, images(channels=3), images())
     with pytest.raises(UserError, match="n: a distance needs at least two"):
-        evaluate(model, images(), images(), n=1)
+        evaluate(model, images(), images(), SampleSettings(n=1))
     with pytest.raises(UserError, match="ramps: a distance needs at least two images, got 1"):
         evaluate(model, images(), images(1))
     with pytest.raises(UserError, match="Did you mean `heun`"):
-        evaluate(model, images(), images(), sampler="huen")
+        evaluate(model, images(), images(), SampleSettings(sampler="huen"))
 
 
 def test_progress_is_told_from_0_to_1():
     told = []
-    evaluate(tiny_model(), images(), images(24), n=4, steps=2, track=lambda *now: told.append(now))
-    assert {words for words, _ in told} >= {"Sampling", "Measuring"}
-    assert all(0 <= share <= 1 for _, share in told)
-    assert told[-1] == ("Measuring", 1.0)
+    evaluate(tiny_model(), images(), images(24), SampleSettings(n=4, steps=2), progress=lambda *now: told.append(now))
+    assert {words for _, words in told} >= {"Sampling", "Measuring"}
+    assert all(0 <= share <= 1 for share, _ in told)
+    assert told[-1] == (1.0, "Measuring")

@@ -59,17 +59,19 @@ def compare(
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Put models side by side on images that they did not learn from.
+    """Compare models on held-out images.
 
     Denoising and sliced score-matching losses at each noise level with 95 % intervals,
-    differences to the first model on the same noise, distances of samples, and what it costs.
+    paired differences to the first model, distances of samples, and cost.
 
     Example: scorefield compare fashion runs/mine --data fashion --out compared/
     """
     import scorefield as sf
-    from scorefield.evaluation.compare import check_models, choose_levels
-    from scorefield.evaluation.compare import compare as measure
-    from scorefield.metrics.reference import prepare
+    from scorefield.evaluation.compare import ComparisonSettings, check_models, choose_levels
+    from scorefield.evaluation.compare import compare as compare_models
+    from scorefield.evaluation.losses import LossSettings
+    from scorefield.evaluation.reference import prepare
+    from scorefield.evaluation.report import SampleSettings
 
     drawn = n if samples is None else samples
     if drawn == 1:
@@ -82,33 +84,20 @@ def compare(
     for name, model in loaded.items():
         _same_shape(name, model, shape)
     train, test = _open(data, shape, split, _crop(crop, models), both=drawn > 0)
-    check_models(loaded, test, sampler=sampler, steps=steps)
+    settings = ComparisonSettings(
+        losses=LossSettings(n=n, projections=projections, seed=seed),
+        samples=SampleSettings(n=drawn, sampler=sampler, steps=steps, seed=seed),
+    )
+    check_models(loaded, test, settings.samples)
     sigmas = choose_levels(loaded, count=levels, schedule_of=_called(schedule_of, models, names))
     reference = None
     if drawn:
-        where = next(iter(loaded.values())).device
+        device = next(iter(loaded.values())).device
         with progress("Preparing") as show:
-            reference = prepare(
-                train,
-                test,
-                n=drawn,
-                features=features,
-                device=where,
-                track=lambda words, share: show(share, words),
-            )
+            reference = prepare(train, test, n=drawn, features=features, device=device, progress=show)
     with progress("Comparing") as show:
-        comparison, images = measure(
-            loaded,
-            test,
-            sigmas=sigmas,
-            n=n,
-            projections=projections,
-            reference=reference,
-            samples=drawn,
-            sampler=sampler,
-            steps=steps,
-            seed=seed,
-            track=lambda words, share: show(share, words),
+        comparison, images = compare_models(
+            loaded, test, settings, sigmas=sigmas, reference=reference, progress=show
         )
     _print(comparison)
     if out is not None:
@@ -140,7 +129,7 @@ def _open(
             for which in wanted
         )
     if chosen == "train":
-        note("these images are of the split `train`: not held out, if the models learned from it")
+        note("these images are the split `train`: they are not held out if the models were trained on it")
     return (others or [test])[0], test
 
 
@@ -164,10 +153,10 @@ def _crop(crop: int | None, models: list[str]) -> int | None:
         return crop
     crops = {trained_crop(model) for model in models}
     if len(crops) > 1:
-        told = ", ".join(str(c or "none") for c in crops)
-        raise UserError("--crop", f"the models learned from images of different crops: {told}.", "Name one.")
+        listed = ", ".join(str(c or "none") for c in crops)
+        raise UserError("--crop", f"the models were trained on different crops: {listed}.", "Name one.")
     if (crop := crops.pop()) is not None:
-        note(f"images are first cut to {crop}×{crop}, as in training")
+        note(f"images are first cropped to {crop}×{crop}, as in training")
     return crop
 
 
@@ -187,7 +176,7 @@ def _files(out: Path | None, sheets: list[str]) -> dict[str, Path]:
         raise UserError(out, "is a file.", "Give --out the name of a folder.")
     from scorefield.figures.plots import matplotlib
 
-    matplotlib()  # a missing one is told before any work
+    matplotlib()  # if missing, an error before any work
     slugs = {name: re.sub(r"[^\w.-]+", "-", name).strip("-") for name in sheets}
     fixed = {"plot": out / "losses.png", "json": out / "comparison.json"}
     return fixed | {f"sheet {name}": out / f"samples-{slug}.png" for name, slug in slugs.items()}
@@ -204,14 +193,14 @@ def _write(comparison: "Comparison", images: "dict[str, Tensor]", files: dict[st
 
 
 def _print(comparison: "Comparison") -> None:
-    """One table of losses, one of differences, one of everything that is a number a model."""
+    """One table of losses, one of differences, one of single numbers."""
     entries, names = comparison.entries, [entry.name for entry in comparison.entries]
     tell(f"{comparison.n} of {comparison.data}; σ of pixels in [0, 1]; 95 % intervals over images")
     _curves(comparison, "Denoising loss E |(D − x0)/σ|² per pixel", names, [e.denoising for e in entries])
-    _curves(comparison, "Sliced loss + 1, which estimates the same", names, [e.sliced for e in entries], shift=1)
-    against = f"less that of {names[0]}, paired"
-    _curves(comparison, f"Denoising loss {against}", names, [e.denoising_difference for e in entries])
-    _curves(comparison, f"Sliced loss {against}", names, [e.sliced_difference for e in entries])
+    _curves(comparison, "Sliced loss + 1, an estimate of the same", names, [e.sliced for e in entries], shift=1)
+    minus_first = f"minus that of {names[0]}, paired"
+    _curves(comparison, f"Denoising loss {minus_first}", names, [e.denoising_difference for e in entries])
+    _curves(comparison, f"Sliced loss {minus_first}", names, [e.sliced_difference for e in entries])
     columns("Models", ["", *names], _facts(comparison))
 
 

@@ -157,7 +157,7 @@ def _evaluate_samples(
     """Measure a model of images alone."""
     from scorefield.data.grids import check_image_name, save_image
     from scorefield.evaluation.report import evaluate as measure
-    from scorefield.evaluation.report import sheet_of_neighbours
+    from scorefield.evaluation.report import SampleSettings, sheet_of_neighbours
 
     n, out = 2000 if asked.n is None else asked.n, asked.out
     require_free(out, asked.json, overwrite=asked.overwrite)
@@ -175,14 +175,16 @@ def _evaluate_samples(
                 model,
                 train,
                 test,
-                n=n,
-                sampler=asked.sampler or "heun",
-                steps=asked.steps,
-                seed=asked.seed,
+                SampleSettings(
+                    n=n,
+                    sampler=asked.sampler or "heun",
+                    steps=asked.steps,
+                    seed=asked.seed,
+                    guidance=guidance,
+                    interval=guidance_interval(interval),
+                ),
                 features=features,
-                guidance=guidance,
-                interval=guidance_interval(interval),
-                track=lambda words, share: show(share, words),
+                progress=show,
             )
         table(report.rows())
         results = report.to_dict()
@@ -257,7 +259,7 @@ def _bits(model: "ScoreModel", test: "ImageSet", n: int, seed: int) -> "Bits":
     from scorefield.evaluation.bits import bits_per_dimension
 
     with progress("Likelihood") as show:
-        return bits_per_dimension(model, test, n=n, seed=seed, track=lambda words, share: show(share, ""))
+        return bits_per_dimension(model, test, n=n, seed=seed, progress=show)
 
 
 def trained_crop(model: str) -> int | None:

@@ -200,7 +200,7 @@ def _judges(request: Request, windows: "Windows", device: str) -> "tuple[list[Fe
     """Named features, and perceptual distances."""
     from scorefield.data.datasets import open_images
     from scorefield.metrics.lpips import read_lpips
-    from scorefield.metrics.reference import choose_features
+    from scorefield.evaluation.reference import choose_features
 
     features: list[Features] = []
     lpips: list[LPIPS] = []
@@ -217,7 +217,7 @@ def _judges(request: Request, windows: "Windows", device: str) -> "tuple[list[Fe
             if name is None:
                 channels, *size = train.shape
                 train = open_images(request.data, size=(size[0], size[1]), channels=channels)
-            features.append(choose_features(train, name, lambda words, share: show(share, words), device))
+            features.append(choose_features(train, name, device=device, progress=show))
     return features, lpips
 
 

@@ -262,10 +262,10 @@ def interpolation(
 
 def _judge(train: "ImageSet", file: Path | None = None) -> "Features":
     """The features that distances are measured on; a classifier is trained once and kept."""
-    from scorefield.evaluation.report import choose_features
+    from scorefield.evaluation.reference import choose_features
 
     with progress("The judge") as show:
-        return choose_features(train, file, lambda words, share: show(share, words.lower()))
+        return choose_features(train, file, progress=show)
 
 
 def _report(made: "Made") -> None:

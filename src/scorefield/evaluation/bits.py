@@ -1,4 +1,4 @@
-"""Bits per dimension of images that a model did not learn from, see `scorefield.likelihood`."""
+"""Bits per dimension of held-out images; see `scorefield.likelihood` for the equations."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -9,29 +9,33 @@ import torch
 from scorefield.data.image import to_float
 from scorefield.data.image_set import ImageSet, chosen
 from scorefield.errors import UserError
-from scorefield.evaluation.report import check_shape
 from scorefield.likelihood import Likelihood, log_likelihood
-from scorefield.metrics.reference import Track, stamp
+from scorefield.evaluation.reference import describe
+from scorefield.evaluation.report import check_shape
 from scorefield.model import ScoreModel
+from scorefield.progress import ProgressCallback, ignore_progress
 from scorefield.samplers.adaptive_ode import torchdiffeq
+
+
+__all__ = ["Bits", "bits_per_dimension"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bits:
-    """Bits per dimension of held-out images; see `scorefield.likelihood`.
+    """Bits per dimension of held-out images, with their settings.
 
     Args:
-        n: images, a fixed random choice.
-        data: their set's name, number and digest.
+        n: number of images, a fixed random choice.
+        data: name, number and digest of their set.
         mean: over images.
-        standard_error: of the mean, over images, dequantisation and probes together.
-        each: per image.
+        standard_error: of the mean; images, dequantization and probes vary together.
+        each: of each image.
         dequantize: "uniform", or None.
         trace: "hutchinson" or "exact".
         rtol: of the solver, and its atol.
         sigma_range: σ_min and σ_max.
-        evaluations: of the network for each image, each with one product.
-        seconds: in all.
+        evaluations: of the network for each image, each with one Jacobian product.
+        seconds: for all images.
     """
 
     n: int
@@ -47,7 +51,7 @@ class Bits:
     seconds: float
 
     def rows(self) -> dict[str, Any]:
-        """Names and values for people."""
+        """Names and formatted values."""
         how = f"uniform dequantisation, {self.trace} trace, dopri5 at {self.rtol:g}"
         return {
             "bits per dimension": f"{self.mean:.3f} ± {self.standard_error:.3f}  (standard error)",
@@ -68,18 +72,18 @@ def bits_per_dimension(
     rtol: float = 1e-4,
     seed: int = 0,
     batch: int = 50,
-    track: Track = lambda words, share: None,
+    progress: ProgressCallback = ignore_progress,
 ) -> Bits:
-    """Log-likelihood of n held-out images, each with one draw of dequantisation and of Hutchinson's probe.
+    """Log-likelihood of n held-out images, each with one draw of dequantization and of Hutchinson's probe.
 
     Args:
-        model: whose likelihood it is.
-        test: images that it did not learn from.
-        n: so many of them, or all there are.
-        rtol: see `samplers.RungeKutta`; also its atol.
-        seed: of the draws.
+        model: the model to measure.
+        test: held-out images.
+        n: number of images; all if there are fewer.
+        rtol: relative and absolute tolerance of the solver, see `samplers.RungeKutta`.
+        seed: of dequantization and probes.
         batch: images at once.
-        track: told how far it is.
+        progress: called on the way.
 
     Raises:
         UserError: images of another shape, fewer than two, or see `likelihood.log_likelihood`.
@@ -91,7 +95,7 @@ def bits_per_dimension(
         raise UserError("likelihood", f"a standard error needs at least two images, got {len(kept)}.")
     parts = to_float(test.images[torch.tensor(kept)], model.value_range).split(batch)
     generator = torch.Generator(model.device).manual_seed(seed)
-    begun, found = time.perf_counter(), list[Likelihood]()
+    start, found = time.perf_counter(), list[Likelihood]()
     for part in parts:
         found.append(
             log_likelihood(
@@ -101,13 +105,13 @@ def bits_per_dimension(
                 generator=generator,
                 rtol=rtol,
                 atol=rtol,
-                track=lambda share: track("Likelihood", (len(found) + share) / len(parts)),
+                track=lambda share: progress((len(found) + share) / len(parts), "Likelihood"),
             )
         )
     bits = torch.cat([one.bits for one in found])
     return Bits(
         n=len(kept),
-        data=stamp(test),
+        data=describe(test),
         mean=bits.mean().item(),
         standard_error=bits.std().item() / len(kept) ** 0.5,
         each=tuple(bits.tolist()),
@@ -116,5 +120,5 @@ def bits_per_dimension(
         rtol=rtol,
         sigma_range=model.sigma_range,
         evaluations=round(sum(one.evaluations for one in found) / len(found)),
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - start,
     )

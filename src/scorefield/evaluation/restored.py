@@ -31,13 +31,12 @@ from scorefield.evaluation.systems import System
 from scorefield.evaluation.tables import ORIGINAL, Row, Table
 from scorefield.evaluation.trial import Trial, seed_of
 from scorefield.metrics.distances import IS_SPLITS, frechet_distance, inception_score, kernel_distance
-from scorefield.metrics.diversity import consecutive, first_with_rest
-from scorefield.metrics.features import ClassifierFeatures, Extracted, Features
+from scorefield.metrics.perceptual import consecutive, first_with_rest
+from scorefield.metrics.features import ClassifierFeatures, Extracted, Features, metric_names
 from scorefield.metrics.fidelity import WINDOW, ms_ssim, ms_ssim_name, psnr, ssim
-from scorefield.metrics.intervals import Interval, bootstrap, jackknife
+from scorefield.metrics.confidence import ConfidenceInterval, bootstrap, jackknife
 from scorefield.metrics.lpips import LPIPS
 from scorefield.metrics.perceptual import accuracy, agreement, feature_distance
-from scorefield.metrics.reference import titles
 
 MOST_PSNR = 58.9
 """What equal images count as: that of images known to half a level, 10 log₁₀(12 · 255²) dB."""
@@ -206,12 +205,12 @@ def _table(trial: Trial, systems: Sequence[System], seen: Sequence[_Seen], judge
 
 def _distances(
     seen: Sequence[_Seen], judges: Judges, groups: Tensor
-) -> tuple[list[dict[str, Interval]], list[dict[str, Interval]]]:
+) -> tuple[list[dict[str, ConfidenceInterval]], list[dict[str, ConfidenceInterval]]]:
     """Of each system the distances to the originals, and what the first has above it."""
-    own: list[dict[str, Interval]] = [{} for _ in seen]
-    above: list[dict[str, Interval]] = [{} for _ in seen]
+    own: list[dict[str, ConfidenceInterval]] = [{} for _ in seen]
+    above: list[dict[str, ConfidenceInterval]] = [{} for _ in seen]
     for name, real in judges.real.items():
-        frechet, kernel, _ = titles(name)
+        frechet, kernel, _ = metric_names(name)
         ours = [one.features[name].features for one in seen]
         for title, distance in ((frechet, frechet_distance), (kernel, _kernel)):
             intervals = jackknife(_compared(distance, ours, real.features), groups)
@@ -238,14 +237,14 @@ def _kernel(a: Tensor, b: Tensor) -> float:
     return kernel_distance(a, b, paired=True)[0]
 
 
-def _scores(features: Mapping[str, Extracted]) -> dict[str, Interval]:
+def _scores(features: Mapping[str, Extracted]) -> dict[str, ConfidenceInterval]:
     """The inception-type score on every features that have classes."""
-    scores: dict[str, Interval] = {}
+    scores: dict[str, ConfidenceInterval] = {}
     for name, found in features.items():
         if found.probabilities is not None:
             p = found.probabilities
             value, _ = inception_score(p, splits=min(IS_SPLITS, max(1, len(p) // 100)))
-            scores[titles(name)[2]] = Interval(value=value, low=value, high=value)
+            scores[metric_names(name)[2]] = ConfidenceInterval(value=value, low=value, high=value)
     return scores
 
 

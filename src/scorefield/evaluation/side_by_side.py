@@ -14,7 +14,7 @@ from scorefield.evaluation.tables import Restored, Table, image_sheet
 from scorefield.evaluation.trial import Trial, Windows, make_trial
 from scorefield.metrics.features import Features
 from scorefield.metrics.lpips import LPIPS
-from scorefield.metrics.reference import Track
+Track = Callable[[str, float], None]
 
 _ROWS = 8  # of a sheet
 _SETTING = 60.0  # what setting a tool costs, in answers of a network of one evaluation

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scorefield.data.grids import grid
 from scorefield.data.image import to_tensor
-from scorefield.metrics.intervals import Interval
+from scorefield.metrics.confidence import ConfidenceInterval
 
 ORIGINAL = "original"
 
@@ -37,8 +37,8 @@ class Row:
     words: str
     evaluations: int
     seconds: float
-    numbers: dict[str, Interval]
-    above: dict[str, Interval]
+    numbers: dict[str, ConfidenceInterval]
+    above: dict[str, ConfidenceInterval]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def is_lower_better(column: str) -> bool:
     return column.partition("[")[0] in _LOWER
 
 
-def shown(column: str, number: Interval | None, *, signed: bool = False) -> str:
+def shown(column: str, number: ConfidenceInterval | None, *, signed: bool = False) -> str:
     """A number with its interval, to as many digits as tell something."""
     if number is None:
         return ""

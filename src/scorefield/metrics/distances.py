@@ -1,4 +1,4 @@
-"""Distances between two samples, and the score of one: features in, one number out.
+"""Distances between two samples, and the inception score of one.
 
 With means μ and covariances Σ of the features of two sets of images:
 
@@ -7,13 +7,13 @@ With means μ and covariances Σ of the features of two sets of images:
     energy      2 E‖a − b‖ − E‖a − a'‖ − E‖b − b'‖
     inception   exp E KL(p(y|x) ‖ p(y))
 
-The first is biased upwards by about 1/N, so compare numbers of equal N only; the second is unbiased and
-serves a few hundred images. All are computed in float64. A number means something only beside the name
+The Fréchet distance is biased upwards by about 1/N: compare only numbers of equal N. The kernel distance is
+unbiased and serves a few hundred images. All are computed in float64. A number has no meaning without the name
 of its features.
 
-The settings are those of torch-fidelity, whose numbers these are given its features: 100 subsets of 1,000
-rows for the kernel distance, ten parts of shuffled rows for the score, both drawn by NumPy's generator of
-2020 in its order. Where neither sample exceeds 1,000 rows the kernel distance takes all pairs instead.
+The settings are torch-fidelity's, and the same features give its numbers: 100 subsets of 1,000 rows for the
+kernel distance and ten parts of shuffled rows for the score, both drawn by NumPy's RandomState(2020) in its
+order. Where neither sample exceeds 1,000 rows the kernel distance takes all pairs instead.
 
 References:
     Heusel et al. (2017), eq. 6. https://arxiv.org/abs/1706.08500
@@ -26,7 +26,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.errors import UserError
+__all__ = [
+    "IS_SPLITS",
+    "energy_distance",
+    "frechet_distance",
+    "frechet_from_statistics",
+    "inception_score",
+    "kernel_distance",
+    "kernel_subsets",
+    "moments",
+]
 
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
@@ -45,7 +54,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
         The squared Wasserstein-2 distance, in squared units of the features.
 
     Raises:
-        UserError: fewer than two rows, other widths, NaN or infinity.
+        ValueError: fewer than two rows, different widths, NaN or infinity.
     """
     a, b = _pair(a, b)
     if max(len(a), len(b)) >= a.shape[1]:
@@ -76,15 +85,15 @@ def frechet_from_statistics(mu_a: Tensor, cov_a: Tensor, mu_b: Tensor, cov_b: Te
         cov_b: covariance, (D, D).
 
     Raises:
-        UserError: shapes that do not belong together, NaN or infinity.
+        ValueError: shapes that do not belong together, NaN or infinity.
     """
     mu_a, cov_a, mu_b, cov_b = (t.double() for t in (mu_a, cov_a, mu_b, cov_b))
     width = len(mu_a)
     if mu_b.shape != (width,) or cov_a.shape != (width, width) or cov_b.shape != (width, width):
         shapes = ", ".join(str(tuple(t.shape)) for t in (mu_a, cov_a, mu_b, cov_b))
-        raise UserError("statistics", f"shapes {shapes} do not belong together.", "Use the same features.")
+        raise ValueError(f"statistics of shapes {shapes} do not belong together")
     if not all(bool(t.isfinite().all()) for t in (mu_a, cov_a, mu_b, cov_b)):
-        raise UserError("statistics", "hold NaN or infinity.", "Look at the images that gave them.")
+        raise ValueError("the statistics hold NaN or infinity")
     cross = torch.linalg.svdvals(_factor(cov_a).T @ _factor(cov_b)).sum()
     distance = (mu_a - mu_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross
     return max(distance.item(), 0.0)
@@ -110,22 +119,22 @@ def kernel_distance(
         subsets: how many subsets to average.
         subset_size: rows of each subset.
         seed: of the draws.
-        paired: row i of either is of one image, restored and as it was. Pairs of one image are then left
-            out between the samples as they are within them, or the estimate would come out below 0; and all
+        paired: row i of `a` is a restoration of the image of row i of `b`. The pairs (i, i) are then left out
+            between the samples as well as within them: with them the estimate would be biased below 0. All
             other pairs are taken, however many rows there are.
 
     Returns:
-        The estimate, and the standard deviation of an estimate from so many rows: over the subsets, or to
-        first order from the spread of each row's share where the whole sample is used.
+        The estimate and its standard deviation: over the subsets, or to first order from the contribution of
+        each row where the whole sample is used.
 
     Raises:
-        UserError: fewer than two rows, other widths, NaN or infinity.
+        ValueError: fewer than two rows, different widths, NaN or infinity.
     """
     a, b = _pair(a, b)
     if subsets < 1 or subset_size < 2:
-        raise UserError("kernel distance", f"{subsets} subsets of {subset_size} rows.", "At least 1 of 2.")
+        raise ValueError(f"{subsets} subsets of {subset_size} rows; need at least 1 of 2")
     if paired and len(a) != len(b):
-        raise UserError("features", f"{len(a)} and {len(b)} rows do not pair.")
+        raise ValueError(f"{len(a)} and {len(b)} rows do not pair")
     if paired or max(len(a), len(b)) <= subset_size:
         return _discrepancy(a, b, paired=paired)
     rng = np.random.RandomState(seed)  # a stream that never changes, and theirs
@@ -136,8 +145,8 @@ def kernel_distance(
     return _mean_std(torch.tensor(draws, dtype=torch.float64))
 
 
-def kernel_parts(n: int, m: int, *, subsets: int = KID_SUBSETS, subset_size: int = KID_SUBSET_SIZE) -> str:
-    """Over what `kernel_distance` of n and m rows is taken, in words."""
+def kernel_subsets(n: int, m: int, *, subsets: int = KID_SUBSETS, subset_size: int = KID_SUBSET_SIZE) -> str:
+    """Which rows `kernel_distance` of n and m rows uses, in words."""
     if max(n, m) <= subset_size:
         return f"all pairs of {n} and {m}"
     sizes = sorted({min(n, subset_size), min(m, subset_size)})
@@ -147,7 +156,7 @@ def kernel_parts(n: int, m: int, *, subsets: int = KID_SUBSETS, subset_size: int
 def inception_score(probabilities: Tensor, *, splits: int = IS_SPLITS, seed: int = SEED) -> tuple[float, float]:
     """The inception score exp E KL(p(y|x) ‖ p(y)), from 1 to the number of classes K (Salimans et al. 2016).
 
-    Named after Inception's classes; with another classifier it is an inception-type score of that one.
+    It is called inception score only for Inception's classes; another classifier gives an inception-type score.
 
     Args:
         probabilities: p(y|x), (N, K), rows that sum to one.
@@ -158,13 +167,13 @@ def inception_score(probabilities: Tensor, *, splits: int = IS_SPLITS, seed: int
         Mean and standard deviation over the parts.
 
     Raises:
-        UserError: rows that are no probabilities, or fewer rows than parts.
+        ValueError: rows that are no probabilities, or fewer rows than parts.
     """
     p = _checked("probabilities", probabilities, least=1)
     if (p < 0).any() or (p.sum(1) - 1).abs().max() > 1e-3:
-        raise UserError("probabilities", "rows must be non-negative and sum to 1.", "Apply a softmax first.")
+        raise ValueError("probabilities must be non-negative and sum to 1 in each row")
     if not 1 <= splits <= len(p):
-        raise UserError("probabilities", f"{len(p)} rows for {splits} splits.", "Ask for fewer splits.")
+        raise ValueError(f"{splits} splits of {len(p)} rows")
     n = len(p)
     p = p[torch.from_numpy(np.random.RandomState(seed).permutation(n))]
     scores: list[Tensor] = []
@@ -187,7 +196,7 @@ def energy_distance(a: Tensor, b: Tensor, *, chunk: int = 1024) -> float:
         chunk: rows whose distances are held at once.
 
     Raises:
-        UserError: no rows, other widths, NaN or infinity.
+        ValueError: no rows, different widths, NaN or infinity.
     """
     a, b = _pair(a, b, least=1)
     return max(2 * _mean_distance(a, b, chunk) - _mean_distance(a, a, chunk) - _mean_distance(b, b, chunk), 0.0)
@@ -213,7 +222,7 @@ def _discrepancy(a: Tensor, b: Tensor, *, paired: bool = False) -> tuple[float, 
 
 
 def _kernel_means(a: Tensor, b: Tensor, *, distinct: bool = False, chunk: int = 2048) -> Tensor:
-    """Mean over b of k(x, b) for each row x of a, leaving the row of b in x's place out where `distinct`."""
+    """Mean over the rows of b of k(a_i, b_j) for each i; without j = i where `distinct`."""
     means: list[Tensor] = []
     for rows in a.split(chunk):
         base = (rows @ b.T).div_(a.shape[1]).add_(1)
@@ -225,7 +234,7 @@ def _kernel_means(a: Tensor, b: Tensor, *, distinct: bool = False, chunk: int = 
 
 
 def _factor(covariance: Tensor) -> Tensor:
-    """F with FFᵀ = Σ; eigenvalues at the level of rounding count as zero."""
+    """F with FFᵀ = Σ; eigenvalues within rounding of zero count as zero."""
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
     noise = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
     return vectors * torch.where(values > noise, values, 0).sqrt()
@@ -238,16 +247,16 @@ def _mean_std(values: Tensor) -> tuple[float, float]:
 def _pair(a: Tensor, b: Tensor, *, least: int = 2) -> tuple[Tensor, Tensor]:
     a, b = _checked("first sample", a, least=least), _checked("second sample", b, least=least)
     if a.shape[1] != b.shape[1]:
-        raise UserError("features", f"widths {a.shape[1]} and {b.shape[1]} differ.", "Use the same features.")
+        raise ValueError(f"features of widths {a.shape[1]} and {b.shape[1]} differ")
     return a, b
 
 
 def _checked(where: str, rows: Tensor, *, least: int = 2) -> Tensor:
     if rows.ndim != 2 or rows.shape[1] < 1:
-        raise UserError(where, f"must be rows (N, D), not {tuple(rows.shape)}.")
+        raise ValueError(f"{where} must be rows (N, D), not {tuple(rows.shape)}")
     if len(rows) < least:
-        raise UserError(where, f"{len(rows)} rows; at least {least} are needed.", "Use more images.")
+        raise ValueError(f"{where} has {len(rows)} rows, need at least {least}")
     bad = int((~rows.isfinite()).any(1).sum())
     if bad:
-        raise UserError(where, f"{bad} of {len(rows)} rows hold NaN or infinity.", "Look at those images.")
+        raise ValueError(f"{where}: {bad} of {len(rows)} rows hold NaN or infinity")
     return rows.double()

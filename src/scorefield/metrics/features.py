@@ -1,10 +1,11 @@
-"""Named features: what a distance between images is measured on.
+"""Named features: what distances between images are measured on.
 
 A distance on other features is another number, so every extractor has a name that goes with the result:
-FD[fashion-classifier-9f3a] is the Fréchet distance on a classifier of Fashion-MNIST whose weights' digest
-begins with 9f3a. None of these is the Inception network of published FIDs.
+FD[fashion-classifier-9f3a] is the Fréchet distance on a classifier of Fashion-MNIST whose weights' SHA-256
+begins with 9f3a. Only the published Inception weights give FID, KID and IS (`metric_names`).
 
-A classifier trained once on the data set's own labels, a file of the user's, or fixed random convolutions.
+Extractors: a published network (`NetworkFeatures`), a classifier trained once on the data set's own labels, fixed
+random convolutions, or a TorchScript file of the user's.
 
 References:
     Naeem et al. (2020), who also measure on networks with random weights. https://arxiv.org/abs/2002.09797
@@ -30,14 +31,29 @@ from scorefield.files import cache_dir
 from scorefield.metrics.classifier import (
     Classifier,
     Facts,
-    Track,
     check_images,
     load_classifier,
     save_classifier,
     train_classifier,
 )
+from scorefield.metrics.weights import INCEPTION
+from scorefield.progress import ProgressCallback, ignore_progress
 
-_SEEN = 450_000  # images a training passes over, whatever the size of its set
+__all__ = [
+    "ClassifierFeatures",
+    "Extracted",
+    "Features",
+    "NetworkFeatures",
+    "RandomFeatures",
+    "ScriptFeatures",
+    "classifier_features",
+    "extract",
+    "load_features",
+    "metric_names",
+    "random_features",
+]
+
+_PASSES = 450_000  # images that a training sees, whatever the size of the data: 95 s on two cores at 28×28
 _KINDS = "Name a classifier that scorefield saved (.safetensors) or a TorchScript module (.pt)."
 
 
@@ -48,29 +64,14 @@ class Extracted:
     features: Tensor
     probabilities: Tensor | None = None
 
-
-def seen_by(
-    network: nn.Module, images: Tensor, *, batch: int, name: str, prepare: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """What a network of colors gives, features (N, D) and logits (N, K), on the CPU.
-
-    Args:
-        network: gives both for prepared images.
-        images: uint8 (N, 1 or 3, H, W).
-        batch: images at once.
-        name: of the network, for people.
-        prepare: images to what the network takes.
-
-    Raises:
-        UserError: images of another form.
-    """
-    check_images(images)
-    if images.shape[1] not in (1, 3):
-        raise UserError("images", f"{images.shape[1]} channels; {name} sees grey or RGB.", "Convert them.")
-    device = next(network.parameters()).device
-    found = [network(prepare(x.to(device))) for x in images.split(batch)]
-    features, logits = (torch.cat(rows).cpu() for rows in zip(*found, strict=True))
-    return features, logits
+    @classmethod
+    def cat(cls, parts: "list[Extracted]") -> "Extracted":
+        """Several batches as one."""
+        classes = [part.probabilities for part in parts if part.probabilities is not None]
+        return cls(
+            features=torch.cat([part.features for part in parts]),
+            probabilities=torch.cat(classes) if classes else None,
+        )
 
 
 class Features(Protocol):
@@ -78,7 +79,7 @@ class Features(Protocol):
 
     @property
     def name(self) -> str:
-        """Names the very weights, as in "fashion-classifier-9f3a"."""
+        """Identifies the weights, as in "fashion-classifier-9f3a"."""
         ...
 
     def __call__(self, images: Tensor) -> Extracted:
@@ -86,14 +87,67 @@ class Features(Protocol):
         ...
 
 
+def extract(
+    extractor: Features, images: Tensor, *, batch: int = 250, progress: ProgressCallback = ignore_progress
+) -> Extracted:
+    """Features and probabilities of all images, a batch at a time."""
+    parts: list[Extracted] = []
+    for rows in images.split(batch):
+        parts.append(extractor(rows))
+        progress(min(len(parts) * batch / len(images), 1.0), "")
+    return Extracted.cat(parts)
+
+
+def metric_names(features: str) -> tuple[str, str, str]:
+    """The names of the Fréchet distance, the kernel distance and the score on these features."""
+    names = ("FID", "KID", "IS") if features == INCEPTION else ("FD", "KD", "inception-type")
+    frechet, kernel, score = (f"{name}[{features}]" for name in names)
+    return frechet, kernel, score
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFeatures:
+    """A published classification network of color images.
+
+    Args:
+        name: holds the first digits of the SHA-256 of the weights.
+        network: in evaluation mode; maps prepared images to features (N, D) and logits (N, K).
+        prepare: maps uint8 images (N, 3, H, W) to the network's input.
+        batch: images at once.
+        probability_dtype: of the softmax.
+    """
+
+    name: str
+    network: nn.Module
+    prepare: Callable[[Tensor], Tensor]
+    batch: int = 32
+    probability_dtype: torch.dtype = torch.float32
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Extracted:
+        """Features (N, D) and probabilities (N, K) of uint8 images (N, 1 or 3, H, W).
+
+        Raises:
+            UserError: images of another form.
+        """
+        check_images(images)
+        if images.shape[1] not in (1, 3):
+            raise UserError("images", f"{images.shape[1]} channels; {self.name} takes grey or RGB.", "Convert them.")
+        device = next(self.network.parameters()).device
+        color = (x.to(device).expand(-1, 3, -1, -1) for x in images.split(self.batch))
+        outputs = [self.network(self.prepare(x)) for x in color]
+        features, logits = (torch.cat(rows).cpu() for rows in zip(*outputs, strict=True))
+        return Extracted(features=features, probabilities=logits.to(self.probability_dtype).softmax(1))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClassifierFeatures:
     """The last hidden layer of a trained `Classifier`, and its class probabilities.
 
     Args:
-        name: names the weights.
+        name: identifies the weights.
         classifier: in evaluation mode.
-        facts: what is known of its training: data, digests, accuracy on the held-out tenth, date, versions.
+        facts: of its training: data, digests, accuracy on the held-out tenth, date, versions.
         batch: images at once.
     """
 
@@ -117,20 +171,20 @@ def classifier_features(
     *,
     name: str,
     cache: Path | None = None,
-    device: str = "cpu",
-    track: Track | None = None,
+    device: str | torch.device = "cpu",
+    progress: ProgressCallback = ignore_progress,
 ) -> ClassifierFeatures:
-    """Features of a classifier of these very images and labels, trained at the first call and kept.
+    """Features of a classifier of these images and labels, trained at the first call and cached.
 
-    Nine tenths train it, one tenth measures it. The file's key is the digest of all pixels and labels.
+    Nine tenths train it, one tenth measures it. The key of the cached file is the SHA-256 of all pixels and labels.
 
     Args:
         images: the training set, uint8, (N, C, H, W).
         labels: integers, (N,); any values.
         name: of the data set; the features are called `{name}-classifier-{digest of the weights}`.
-        cache: folder of the kept files; the user's cache by default.
+        cache: folder of the cached files; by default in the user's cache.
         device: where to train and to extract.
-        track: told of each step of the training.
+        progress: called after each step of the training.
 
     Raises:
         UserError: images or labels of another form, or fewer than two classes.
@@ -160,10 +214,10 @@ def classifier_features(
         images[kept],
         targets[kept],
         class_count=len(classes),
-        epochs=max(4, min(60, _SEEN // len(kept))),
+        epochs=max(4, min(60, _PASSES // len(kept))),
         seed=0,
         device=device,
-        track=track,
+        progress=progress,
     )
     full_name = f"{slug}-classifier-{classifier.digest()[:4]}"
     scores = torch.cat([classifier(images[rows].to(device)).argmax(1).cpu() for rows in held.split(250)])
@@ -183,13 +237,13 @@ def classifier_features(
 
 @dataclass(frozen=True, kw_only=True)
 class RandomFeatures:
-    """Mean and deviation, over the image, of rectified responses of fixed random 3×3 filters.
+    """Mean and std, over the image, of rectified responses of fixed random 3×3 filters at every octave.
 
-    They are taken at every octave: each sees the one above through its filters and an average over 2×2. All
-    filters sum to zero over each input, so they see contrast and no brightness; the mean colour is a feature
-    by itself. On photographs of 32×32 the Fréchet distance grows about tenfold for a blur of one pixel or
-    noise of a tenth of the range. Their limits: they know textures and tones, not objects; they barely
-    notice the blocks of JPEG, nor an image whose large parts have changed places.
+    The filters of an octave act on the responses of the one above, averaged over 2×2. All filters sum to zero over
+    each input, so they respond to contrast and not to brightness; the mean color is a feature by itself. On
+    photographs of 32×32 a blur of one pixel, or noise of a tenth of the range, raises the Fréchet distance about
+    tenfold. The features describe textures and tones, not objects: they barely react to JPEG blocks, or to large
+    parts of an image that change places.
 
     Args:
         name: holds the seed.
@@ -209,12 +263,12 @@ class RandomFeatures:
 
     def _features(self, images: Tensor) -> Tensor:
         x = images.float() / 127.5 - 1
-        seen = [x.mean((2, 3))]
+        statistics = [x.mean((2, 3))]
         for weight in self.filters:
             x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight).relu()
-            seen += [x.mean((2, 3)), x.std((2, 3))]
+            statistics += [x.mean((2, 3)), x.std((2, 3))]
             x = F.avg_pool2d(x, 2)
-        return torch.cat(seen, 1)
+        return torch.cat(statistics, 1)
 
 
 def random_features(channels: int, *, seed: int = 0, octaves: int = 3, width: int = 16) -> RandomFeatures:
@@ -222,8 +276,8 @@ def random_features(channels: int, *, seed: int = 0, octaves: int = 3, width: in
 
     Args:
         channels: 1 to 4.
-        seed: of the filters; another than 0 joins the name.
-        octaves: how often the image is halved; 3 suit images from 8×8.
+        seed: of the filters; part of the name unless 0.
+        octaves: levels of resolution; 3 suit images from 8×8.
         width: filters of each octave.
     """
     generator = Generator().manual_seed(seed)
@@ -239,7 +293,7 @@ def random_features(channels: int, *, seed: int = 0, octaves: int = 3, width: in
 
 @dataclass(frozen=True, kw_only=True)
 class ScriptFeatures:
-    """A TorchScript module of the user's: uint8 (N, C, H, W) to features, or (features, probabilities).
+    """A TorchScript module of the user's: uint8 (N, C, H, W) to features, or to (features, probabilities).
 
     Args:
         name: the file's name and the beginning of its digest.
@@ -253,14 +307,13 @@ class ScriptFeatures:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Extracted:
-        """Features (N, D), and probabilities (N, K) where the module gives them."""
+        """Features (N, D), and probabilities (N, K) where the module returns them.
+
+        Raises:
+            UserError: the module fails, or returns other shapes, NaN, or probabilities that do not sum to 1.
+        """
         check_images(images)
-        parts = [self._extract(x) for x in images.split(self.batch)]
-        probabilities = [p.probabilities for p in parts if p.probabilities is not None]
-        return Extracted(
-            features=torch.cat([p.features for p in parts]),
-            probabilities=torch.cat(probabilities) if probabilities else None,
-        )
+        return Extracted.cat([self._extract(x) for x in images.split(self.batch)])
 
     def _extract(self, images: Tensor) -> Extracted:
         try:
@@ -276,15 +329,19 @@ class ScriptFeatures:
             if not isinstance(part, Tensor) or part.ndim != 2 or len(part) != len(images):
                 raise UserError(self.name, "must return features (N, D), or (features, probabilities).")
         rows = cast("tuple[Tensor, ...]", parts)
+        if not all(bool(part.isfinite().all()) for part in rows):
+            raise UserError(self.name, "returns NaN or infinity.")
+        if len(rows) > 1 and (bool((rows[1] < 0).any()) or float((rows[1].sum(1) - 1).abs().max()) > 1e-3):
+            raise UserError(self.name, "returns probabilities that do not sum to 1.", "Apply a softmax inside.")
         return Extracted(features=rows[0].float(), probabilities=rows[1].float() if len(rows) > 1 else None)
 
 
 def load_features(path: Path) -> Features:
-    """Features from a file: a classifier that was saved here, or a TorchScript module.
+    """Features from a file: a classifier that `save_classifier` wrote, or a TorchScript module.
 
-    Safetensors hold numbers only. TorchScript is read without Python's pickle and cannot run Python, but it
-    is a program; one that reads or writes files is refused before it is loaded. Pickled checkpoints and
-    `torch.export` archives (.pt2) are refused: to read them is to run whatever they hold.
+    Safetensors hold numbers only. TorchScript is loaded without Python's pickle and cannot run Python, but it is a
+    program: one that reads or writes files is refused before it is loaded. Pickled checkpoints and `torch.export`
+    archives (.pt2) are refused, because loading them runs code.
 
     Raises:
         UserError: no such file, or none of these kinds.
@@ -295,7 +352,7 @@ def load_features(path: Path) -> Features:
         classifier, facts = load_classifier(path)
         return ClassifierFeatures(name=str(facts["name"]), classifier=classifier, facts=facts)
     if path.suffix == ".pt2":
-        raise UserError(path, "is an export archive, which runs pickled code when read.", _KINDS)
+        raise UserError(path, "is an export archive, and loading it runs pickled code.", _KINDS)
     try:
         with zipfile.ZipFile(path) as archive:
             code = [archive.read(n).decode() for n in archive.namelist() if re.search(r"/code/.*\.py$", n)]
@@ -307,7 +364,7 @@ def load_features(path: Path) -> Features:
         raise UserError(path, "is a program that reads or writes files; it was not loaded.", _KINDS)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript stays readable without pickle
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is deprecated, but needs no pickle
             module = torch.jit.load(path, map_location="cpu").eval()
     except (RuntimeError, ValueError) as error:
         raise UserError(path, "is no TorchScript module that this torch can read.", _KINDS) from error

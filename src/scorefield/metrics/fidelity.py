@@ -1,21 +1,21 @@
-"""How near an image is to another: PSNR, SSIM and MS-SSIM of 8-bit images.
+"""Fidelity of one 8-bit image to another: PSNR, SSIM and MS-SSIM.
 
-With M the mean square of the differences of two images a and b,
+With M the mean squared difference of two images a and b,
 
     PSNR = 10 log₁₀(255²/M).
 
-With means μ, variances and covariance σ_ab under a Gaussian window of 11 × 11 (std 1.5) that lies within the
-image, and with C₁ = (0.01 · 255)², C₂ = (0.03 · 255)²,
+With means μ, variances σ² and covariance σ_ab under a Gaussian window of 11 × 11 (std 1.5) at every place where it
+fits into the image, and with C₁ = (0.01 · 255)², C₂ = (0.03 · 255)²,
 
     l = (2 μ_a μ_b + C₁)/(μ_a² + μ_b² + C₁)        cs = (2 σ_ab + C₂)/(σ_a² + σ_b² + C₂)
     SSIM = mean of l · cs over all places and channels
     MS-SSIM = Π_j cs_j^{w_j} · (l · cs)_J^{w_J},     j = 1 … J − 1,
 
-where cs_j is the mean over places and channels of the image after j − 1 halvings by means of 2 × 2, and
-w = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333). A mean below 0, which can have no such power, counts as 0.
+where cs_j is the mean over places and channels after j − 1 halvings (averages over 2 × 2), and
+w = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333). A negative mean has no such power and counts as 0.
 
-Five scales take images from 176 pixels; smaller ones have as many as leave 11 pixels at the coarsest, with
-the first weights, divided by their sum. That is another number and has another name: MS-SSIM[3] at 64 pixels.
+Five scales need images of 176 pixels. Smaller images have as many scales as leave 11 pixels at the coarsest, with
+the first weights divided by their sum. That is another number and has another name: MS-SSIM[3] at 64 pixels.
 
 References:
     Wang et al. (2004), SSIM, eq. 13. https://doi.org/10.1109/TIP.2003.819861
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scorefield.errors import UserError
+__all__ = ["WINDOW", "ms_ssim", "ms_ssim_name", "psnr", "scales_for", "ssim"]
 
 WINDOW, STD = 11, 1.5
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -38,10 +38,10 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
     Args:
         a: uint8, (N, C, H, W).
-        b: likewise.
+        b: uint8, of the same shape.
 
     Raises:
-        UserError: images of other forms.
+        ValueError: not uint8, or the shapes differ.
     """
     _check(a, b, 1)
     square = (a.float() - b.float()).square().flatten(1).mean(1)
@@ -53,10 +53,10 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
     Args:
         a: uint8, (N, C, H, W), from 11 × 11.
-        b: likewise.
+        b: uint8, of the same shape.
 
     Raises:
-        UserError: images of other forms, or smaller ones.
+        ValueError: not uint8, the shapes differ, or images are smaller than 11 × 11.
     """
     _check(a, b, WINDOW)
     return _similarities(a.float(), b.float())[0]
@@ -67,11 +67,11 @@ def ms_ssim(a: Tensor, b: Tensor, *, scales: int | None = None) -> Tensor:
 
     Args:
         a: uint8, (N, C, H, W), from 11 × 11.
-        b: likewise.
+        b: uint8, of the same shape.
         scales: 1 to 5; by default as many as fit, see `scales_for`.
 
     Raises:
-        UserError: images of other forms, or too small for the scales.
+        ValueError: not uint8, the shapes differ, or images are too small for so many scales.
     """
     _check(a, b, WINDOW)
     most = scales_for(a.shape[-2:])
@@ -79,10 +79,10 @@ def ms_ssim(a: Tensor, b: Tensor, *, scales: int | None = None) -> Tensor:
     if not 1 <= scales <= most:
         least = WINDOW * 2 ** (len(WEIGHTS) - 1)
         height, width = a.shape[-2:]
-        raise UserError(
-            "scales", f"{scales} for images of {width}×{height}, which have 1 to {most}.",
-            f"{len(WEIGHTS)} scales take images from {least} pixels.",
-        )  # fmt: skip
+        raise ValueError(
+            f"{scales} scales for images of {width}×{height}, which allow 1 to {most}; "
+            f"{len(WEIGHTS)} scales take images from {least} pixels"
+        )
     x, y = a.float(), b.float()
     total = sum(WEIGHTS[:scales])
     product = torch.ones(len(a), device=a.device)
@@ -96,7 +96,7 @@ def ms_ssim(a: Tensor, b: Tensor, *, scales: int | None = None) -> Tensor:
 
 
 def scales_for(size: tuple[int, ...]) -> int:
-    """How many scales of MS-SSIM images of (H, W) have, at most 5; 0 below 11 × 11."""
+    """The number of MS-SSIM scales for images of (H, W): at most 5; 0 below 11 × 11."""
     shorter, scales = min(size), 0
     while shorter >= WINDOW and scales < len(WEIGHTS):
         shorter, scales = shorter // 2, scales + 1
@@ -104,7 +104,7 @@ def scales_for(size: tuple[int, ...]) -> int:
 
 
 def ms_ssim_name(size: tuple[int, ...]) -> str:
-    """What MS-SSIM of images of (H, W) is called: with the number of its scales where they are not five."""
+    """The name of MS-SSIM for images of (H, W): it holds the number of scales unless that is five."""
     scales = scales_for(size)
     return "MS-SSIM" if scales == len(WEIGHTS) else f"MS-SSIM[{scales}]"
 
@@ -121,7 +121,7 @@ def _similarities(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _smoothed(x: Tensor) -> Tensor:
-    """Weighted means under the window wherever it lies within, (M, 1, H − 10, W − 10)."""
+    """Means under the Gaussian window at every place where it fits, (M, 1, H − 10, W − 10)."""
     places = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
     weights = torch.exp(-(places**2) / (2 * STD**2))
     weights = weights / weights.sum()
@@ -131,9 +131,9 @@ def _smoothed(x: Tensor) -> Tensor:
 def _check(a: Tensor, b: Tensor, least: int) -> None:
     for one in (a, b):
         if one.dtype != torch.uint8 or one.ndim != 4:
-            raise UserError("images", f"must be uint8 (N, C, H, W), not {one.dtype} {tuple(one.shape)}.")
+            raise ValueError(f"images must be uint8 (N, C, H, W), not {one.dtype} {tuple(one.shape)}")
     if a.shape != b.shape:
-        raise UserError("images", f"shapes {tuple(a.shape)} and {tuple(b.shape)} differ.")
+        raise ValueError(f"images of shapes {tuple(a.shape)} and {tuple(b.shape)} differ")
     if min(a.shape[-2:]) < least:
         height, width = a.shape[-2:]
-        raise UserError("images", f"{width}×{height} is less than the window of {least}×{least}.")
+        raise ValueError(f"images of {width}×{height} are smaller than the window of {least}×{least}")

@@ -1,20 +1,19 @@
 """The Inception network of published FID, KID and IS.
 
-Numbers in papers are measured by one network: the TensorFlow graph "inception-2015-12-05", whose weights were
-converted to PyTorch once (by pytorch-fid) and serve every later tool. This is its function as torch-fidelity
-computes it. An image of 8-bit values p is
+Papers measure with one network: the TensorFlow graph "inception-2015-12-05", whose weights pytorch-fid converted to
+PyTorch and every later tool uses. This file computes torch-fidelity's function of them. An image of 8-bit values p is
 
 - resized to 299×299, out[i] = lerp(in[⌊i H/299⌋], in[⌊i H/299⌋ + 1]) along either axis, TensorFlow 1's
   bilinear: no shift by half a pixel, no smoothing, the last row repeated;
 - scaled, (p − 128)/128;
-- seen by 94 layers: convolution, normalization by stored moments (ε = 10⁻³), positive part;
-- averaged over 8×8 places into 2048 features; FID and KID are distances of these;
-- classed by the last layer without its bias into 1008 logits; IS is of their softmax;
+- passed through 94 layers of convolution, normalization by stored moments (ε = 10⁻³) and ReLU;
+- averaged over 8×8 places into 2048 features, for FID and KID;
+- mapped by the last layer without its bias to 1008 logits; IS takes their softmax.
 
-and three things are unlike the network of the paper: average pools leave the padding out of the mean, the
-very last block takes a maximum where the others take the average, and grey images are repeated to RGB. So
-a resize by other means, or torchvision's own network, gives another number, and a number is called FID, KID
-or IS only where the weights' file is the published one. Its name holds the first digits of its SHA-256.
+Three things differ from the paper's network: average pools leave the padding out of the mean, the very last block
+takes a maximum where the others take the average, and grey images are repeated to RGB. Another resize, or
+torchvision's own network, gives another number. A number is called FID, KID or IS only with the published file of
+weights; other weights are named after the first digits of their SHA-256.
 
 References:
     Szegedy et al. (2015), the architecture. https://arxiv.org/abs/1512.00567
@@ -25,15 +24,17 @@ References:
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scorefield.metrics.features import Extracted, seen_by
-from scorefield.metrics.inception_weights import Track, identify, published, read
+from scorefield.metrics.features import NetworkFeatures
+from scorefield.metrics.weights import INCEPTION_URL, fetch_inception, inception_name, read_weights
+from scorefield.progress import ProgressCallback, ignore_progress
+
+__all__ = ["Inception", "inception_features", "resize"]
 
 SIDE = 299
 
@@ -56,7 +57,7 @@ def resize(pixels: Tensor, *, side: int = SIDE) -> Tensor:
 
 
 class Inception(nn.Module):
-    """uint8 images (N, 3, H, W) to features (N, 2048) and logits without bias (N, 1008), float32."""
+    """Maps uint8 images (N, 3, H, W) to features (N, 2048) and logits without bias (N, 1008), float32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,59 +90,39 @@ class Inception(nn.Module):
         return features, features @ self.fc.weight.T
 
 
-@dataclass(frozen=True, kw_only=True)
-class InceptionFeatures:
-    """The network's features, and its class probabilities from the logits without bias.
-
-    Args:
-        name: STANDARD where the weights are the published ones, else one of its own.
-        network: in evaluation mode.
-        batch: images at once.
-    """
-
-    name: str
-    network: Inception
-    batch: int = 32
-
-    @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Extracted:
-        """Features (N, 2048) and probabilities (N, 1008), float64, of uint8 images (N, 1 or 3, H, W).
-
-        Raises:
-            UserError: images of another form.
-        """
-        features, logits = seen_by(
-            self.network,
-            images,
-            batch=self.batch,
-            name="Inception",
-            prepare=lambda x: x.expand(-1, 3, -1, -1),
-        )
-        return Extracted(features=features, probabilities=logits.double().softmax(1))
-
-
 def inception_features(
-    path: Path | None = None, *, device: str | torch.device = "cpu", track: Track = lambda words, share: None
-) -> InceptionFeatures:
-    """The network with its weights from a file, or the published ones, fetched once and kept.
+    path: Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    progress: ProgressCallback = ignore_progress,
+) -> NetworkFeatures:
+    """Features (N, 2048) and probabilities (N, 1008) of Inception, with weights from a file or the published ones.
 
     Args:
-        path: the weights' file; by default the one kept in the cache.
+        path: file of the weights; by default the published one, downloaded once into the cache.
         device: where the network computes.
-        track: told how far the download is.
+        progress: of the download.
 
     Raises:
-        UserError: no such file, other weights, or the published ones can't be had.
+        UserError: no such file, other weights, or a failed download.
     """
-    path = published(track=track) if path is None else path
-    with torch.random.fork_rng(devices=[]):  # its first weights are drawn from the global state, and replaced
+    path = fetch_inception(progress=progress) if path is None else path
+    with torch.random.fork_rng(devices=[]):  # initial weights come from the global generator, and are replaced
         network = Inception()
-    network.load_state_dict(read(path, network.state_dict()))
-    return InceptionFeatures(name=identify(path), network=network.eval().requires_grad_(False).to(device))
+    own_names = {name.removeprefix("body."): name for name in network.state_dict()}
+    published = {name: network.state_dict()[own] for name, own in own_names.items()}
+    weights = read_weights(path, published, network="Inception", mend=f"Download {INCEPTION_URL}.")
+    network.load_state_dict({own_names[name]: tensor for name, tensor in weights.items()})
+    return NetworkFeatures(
+        name=inception_name(path),
+        network=network.eval().requires_grad_(False).to(device),
+        prepare=lambda images: images,
+        probability_dtype=torch.float64,
+    )
 
 
 class _Conv(nn.Module):
-    """Convolution, normalization, positive part."""
+    """Convolution, batch normalization, ReLU."""
 
     def __init__(self, inputs: int, conv: Conv, *, stride: int = 1, pad: bool = True) -> None:
         super().__init__()
@@ -155,14 +136,14 @@ class _Conv(nn.Module):
 
 
 class _Mixed(nn.Module):
-    """Paths of convolutions and a pool, their outputs laid side by side.
+    """Parallel paths of convolutions and a pool, their outputs concatenated.
 
     Args:
         inputs: channels.
-        paths: name → stages, one after the other. A path's only stage has the path's name, others its number
-            too, and convolutions side by side a letter.
+        paths: name → consecutive stages. The weights of a stage are named after the path, with the stage's number
+            if there are several and a letter for parallel convolutions.
         pool: of the input.
-        pooled: outputs of a 1×1 convolution after the pool; without, the block halves the image.
+        pooled: outputs of a 1×1 convolution after the pool; 0 means a block that halves the image.
     """
 
     def __init__(
@@ -232,7 +213,7 @@ def _first_reduction(inputs: int) -> _Mixed:
 
 
 def _long(inputs: int, c: int) -> _Mixed:
-    """17×17, rows and columns apart (Fig. 6)."""
+    """17×17, separable kernels (Fig. 6)."""
     paths: dict[str, Sequence[Stage]] = {
         "branch1x1": [((192, 1, 1),)],
         "branch7x7": [((c, 1, 1),), ((c, 1, 7),), ((192, 7, 1),)],
@@ -251,7 +232,7 @@ def _second_reduction(inputs: int) -> _Mixed:
 
 
 def _wide(inputs: int, pool: Callable[[Tensor], Tensor]) -> _Mixed:
-    """8×8, ends that part (Fig. 7)."""
+    """8×8, with paths that end in parallel convolutions (Fig. 7)."""
     parted = ((384, 1, 3), (384, 3, 1))
     paths: dict[str, Sequence[Stage]] = {
         "branch1x1": [((320, 1, 1),)],

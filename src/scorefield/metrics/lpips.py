@@ -1,13 +1,13 @@
-"""LPIPS: how unlike two images look to people, learned from their answers, on AlexNet's features.
+"""LPIPS: a perceptual distance on AlexNet's features, weighted to agree with people's judgements.
 
-With φ_l(x) the positive parts of AlexNet's five convolutions, at each place divided by their length over
+With φ_l(x) the rectified outputs of AlexNet's five convolutions, normalized at each place to unit length over
 channels, and w_l ≥ 0 a weight for each channel,
 
     LPIPS(a, b) = Σ_l mean over places of Σ_c w_lc (φ_lc(a) − φ_lc(b))²        (Zhang et al. 2018, eq. 1).
 
-An image of 8-bit values p goes in as (p/127.5 − 1 − m)/s, m = (−0.030, −0.088, −0.188), s = (0.458, 0.448,
-0.450), at its own size. Two files of weights make it: torchvision's of AlexNet, and the linear heads that the
-authors learned (`alex.pth` of version 0.1). Its name holds the digest of either.
+An image of 8-bit values p is scaled to (p/127.5 − 1 − m)/s, m = (−0.030, −0.088, −0.188), s = (0.458, 0.448,
+0.450), at its own size. The weights are two files: torchvision's AlexNet, and the linear heads that the authors
+learned (`alex.pth` of version 0.1). The name holds the digests of both.
 
 References:
     Zhang et al. (2018). https://arxiv.org/abs/1801.03924
@@ -25,16 +25,18 @@ from scorefield.errors import UserError
 from scorefield.metrics.classifier import check_images
 from scorefield.metrics.weights import read_weights, sha256
 
+__all__ = ["LPIPS", "AlexNet", "read_lpips"]
+
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _WIDTHS = (64, 192, 384, 256, 256)
 _TAPS = (1, 4, 7, 9, 11)  # the rectified convolutions
-_LEAST = 31  # pixels, or nothing is left after the last pooling
+_LEAST = 31  # pixels; smaller images vanish in the poolings
 _FEATURES = "Give torchvision's weights of alexnet (alexnet-owt-7be5be79.pth)."
 _HEADS = "Give the linear heads of LPIPS 0.1 for AlexNet (alex.pth)."
 
 
 class AlexNet(nn.Module):
-    """Images, scaled, to the five rectified layers."""
+    """Maps scaled images to the five rectified layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,10 +60,10 @@ class AlexNet(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class LPIPS:
-    """The distance; see the module.
+    """The distance (see the module).
 
     Args:
-        name: holds the beginnings of both digests.
+        name: holds the first digits of both digests.
         network: AlexNet, in evaluation mode.
         heads: w_l, (C_l,) each.
         batch: images at once.
@@ -78,7 +80,7 @@ class LPIPS:
 
         Args:
             a: uint8, (N, 1 or 3, H, W), from 31 × 31.
-            b: likewise.
+            b: of the same shape.
 
         Raises:
             UserError: images of other forms, or smaller ones.
@@ -90,9 +92,9 @@ class LPIPS:
         if min(a.shape[-2:]) < _LEAST:
             raise UserError("images", f"{a.shape[-1]}×{a.shape[-2]} is too small for LPIPS.", f"From {_LEAST}.")
         parts = zip(a.split(self.batch), b.split(self.batch), strict=True)
-        return torch.cat([self._of(x, y) for x, y in parts])
+        return torch.cat([self._distances(x, y) for x, y in parts])
 
-    def _of(self, a: Tensor, b: Tensor) -> Tensor:
+    def _distances(self, a: Tensor, b: Tensor) -> Tensor:
         device = self.heads[0].device
         layers = zip(self.network(_scaled(a.to(device))), self.network(_scaled(b.to(device))), strict=True)
         total = torch.zeros(len(a), device=device)
@@ -103,7 +105,7 @@ class LPIPS:
 
 
 def read_lpips(features: Path, heads: Path, *, device: str | torch.device = "cpu") -> LPIPS:
-    """The distance with its weights from two files.
+    """LPIPS with its weights from two files.
 
     Args:
         features: torchvision's weights of AlexNet.
@@ -116,7 +118,7 @@ def read_lpips(features: Path, heads: Path, *, device: str | torch.device = "cpu
     with torch.random.fork_rng(devices=[]):
         network = AlexNet()
     network.load_state_dict(
-        read_weights(features, network.state_dict(), network="AlexNet", mend=_FEATURES, besides=("classifier.",))
+        read_weights(features, network.state_dict(), network="AlexNet", mend=_FEATURES, ignore=("classifier.",))
     )
     names = OrderedDict((f"lin{i}.model.1.weight", torch.empty(1, w, 1, 1)) for i, w in enumerate(_WIDTHS))
     found = read_weights(heads, names, network="LPIPS", mend=_HEADS)
@@ -133,5 +135,5 @@ def _scaled(images: Tensor) -> Tensor:
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Divided by its length over channels, which is kept from 0 as the authors do."""
+    """Unit length over channels; 1e-10 as in the authors' program."""
     return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)

@@ -12,7 +12,7 @@ outside the candidates that could be nearer. The few undecided queries are compa
 import torch
 from torch import Tensor
 
-from scorefield.errors import UserError
+__all__ = ["nearest"]
 
 _SPARE = 16  # candidates beyond k
 
@@ -31,15 +31,15 @@ def nearest(queries: Tensor, reference: Tensor, *, k: int = 1, chunk: int = 1024
         distance exactly 0; rows at equal distances come in order of their indices.
 
     Raises:
-        UserError: rows of other lengths, k outside 1..N, NaN or infinity.
+        ValueError: rows of other lengths, k outside 1..N, NaN or infinity.
     """
     q, r = queries.flatten(1), reference.flatten(1)
     if q.shape[1] != r.shape[1]:
-        raise UserError("neighbours", f"rows of {q.shape[1]} and {r.shape[1]} values.", "Use equal shapes.")
+        raise ValueError(f"rows of {q.shape[1]} and {r.shape[1]} values")
     if not 1 <= k <= len(r):
-        raise UserError("neighbours", f"k = {k} with {len(r)} reference rows.", f"Choose 1 to {len(r)}.")
+        raise ValueError(f"k = {k}, need 1 to {len(r)}, the number of reference rows")
     if not (bool(q.isfinite().all()) and bool(r.isfinite().all())):
-        raise UserError("neighbours", "NaN or infinity among the values.", "Look at the images.")
+        raise ValueError("NaN or infinity among the values")
     if not len(q):
         return torch.empty(0, k, dtype=torch.int64), torch.empty(0, k, dtype=torch.float64)
     real = _real(r)

@@ -1,17 +1,27 @@
-"""How alike two images look to a network: distances of features, and whether it sees the same class.
+"""Similarity and diversity of images in the features of a network.
 
-The perceptual distance of Palette is the Euclidean distance of InceptionV1's last features (Saharia et al.
-2022, App. C); on other features it is another number and is named after them, as in PD[mobilenet-b035]. Their
-classification accuracy asks whether a classifier finds the image's label; where images have none, the
-agreement asks whether it finds what it finds in the original.
+- **Perceptual distance** ‖φ(a) − φ(b)‖. Palette's is on InceptionV1's last features (Saharia et al. 2022, App. C).
+  On other features it is another number, named after them, as in PD[mobilenet-b035].
+- **Classification accuracy**: whether a classifier finds the image's label. Where images have no labels,
+  **agreement**: whether it finds the class that it finds in the original.
+- **Diversity** of several candidates for one degraded image (Saharia et al. 2022, §5.2 and Fig. 7): MS-SSIM of the
+  first candidate with each other one, low where candidates differ, and a perceptual distance between consecutive
+  ones, high where they differ. Both are means over pairs.
 
 References:
-    Saharia et al. (2022), §4 and App. C. https://arxiv.org/abs/2111.05826
+    Saharia et al. (2022), Palette. https://arxiv.org/abs/2111.05826
 """
 
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
 from torch import Tensor
 
-from scorefield.errors import UserError
+__all__ = ["Pairwise", "accuracy", "agreement", "consecutive", "feature_distance", "first_with_rest"]
+
+Pairwise = Callable[[Tensor, Tensor], Tensor]
+"""A measure of each pair: (N, …) and (N, …) to (N,)."""
 
 
 def feature_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -19,13 +29,13 @@ def feature_distance(a: Tensor, b: Tensor) -> Tensor:
 
     Args:
         a: features, (N, D).
-        b: likewise.
+        b: features, (N, D).
 
     Raises:
-        UserError: features that do not pair.
+        ValueError: the shapes differ.
     """
     if a.shape != b.shape or a.ndim != 2:
-        raise UserError("features", f"{tuple(a.shape)} and {tuple(b.shape)} do not pair.")
+        raise ValueError(f"features {tuple(a.shape)} and {tuple(b.shape)} do not pair")
     return (a.float() - b.float()).square().sum(1).sqrt()
 
 
@@ -34,7 +44,7 @@ def agreement(probabilities: Tensor, of_originals: Tensor) -> Tensor:
 
     Args:
         probabilities: (N, K).
-        of_originals: likewise.
+        of_originals: (N, K).
     """
     return accuracy(probabilities, of_originals.argmax(1))
 
@@ -44,11 +54,44 @@ def accuracy(probabilities: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         probabilities: (N, K).
-        labels: (N,), integers.
+        labels: integers, (N,).
 
     Raises:
-        UserError: not one label for each image.
+        ValueError: not one label for each image.
     """
     if labels.shape != (len(probabilities),):
-        raise UserError("labels", f"{tuple(labels.shape)} for {len(probabilities)} images.")
+        raise ValueError(f"labels {tuple(labels.shape)} for {len(probabilities)} images")
     return (probabilities.argmax(1) == labels).float()
+
+
+def first_with_rest(candidates: Sequence[Tensor], measure: Pairwise) -> Tensor:
+    """The mean of measure(x₁, x_k), k = 2 … K, for each image, (N,).
+
+    Args:
+        candidates: K of (N, …): images, or features of them.
+        measure: for example `fidelity.ms_ssim`.
+
+    Raises:
+        ValueError: fewer than two candidates.
+    """
+    _check_several(candidates)
+    return torch.stack([measure(candidates[0], other) for other in candidates[1:]]).mean(0)
+
+
+def consecutive(candidates: Sequence[Tensor], measure: Pairwise) -> Tensor:
+    """The mean of measure(x_k, x_{k+1}), k = 1 … K − 1, for each image, (N,).
+
+    Args:
+        candidates: K of (N, …): images, or features of them.
+        measure: for example `lpips.LPIPS` or `feature_distance`.
+
+    Raises:
+        ValueError: fewer than two candidates.
+    """
+    _check_several(candidates)
+    return torch.stack([measure(a, b) for a, b in pairwise(candidates)]).mean(0)
+
+
+def _check_several(candidates: Sequence[Tensor]) -> None:
+    if len(candidates) < 2:
+        raise ValueError(f"diversity needs two candidates or more, got {len(candidates)}")

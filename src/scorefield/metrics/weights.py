@@ -1,23 +1,47 @@
-"""Weights of published networks, from files of the user's: read without running anything, and checked.
+"""Weights of published networks: fetched or named by the user, read without running code, and checked.
 
-Every network here names the SHA-256 of its file, so that a number tells which weights it was measured on.
+A number depends on the weights that it was measured with, so every network's name holds the first digits of the
+SHA-256 of its file. The standard Inception network has one published file, which serves pytorch-fid,
+torch-fidelity and torchmetrics.
+
+References:
+    Seitzer (2020), pytorch-fid. https://github.com/mseitzer/pytorch-fid
 """
 
 import hashlib
+import http.client
 import pickle
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import UserError
+from scorefield.files import atomic, cache_dir
+from scorefield.progress import ProgressCallback, ignore_progress
 
-_COUNTER = "num_batches_tracked"
+__all__ = [
+    "INCEPTION",
+    "INCEPTION_URL",
+    "fetch_inception",
+    "inception_name",
+    "read_weights",
+    "sha256",
+]
+
+INCEPTION = "inception-2015-12-05"
+INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
+INCEPTION_SHA256 = "6726825d"  # its first eight digits, as in the file's name
+INCEPTION_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{INCEPTION_FILE}"
+
+_COUNTER = "num_batches_tracked"  # of batch normalization in training; files hold it or not
 
 
 def sha256(path: Path) -> str:
-    """The file's digest, in hexadecimal.
+    """The SHA-256 of a file, in hexadecimal.
 
     Raises:
         UserError: no such file.
@@ -29,29 +53,29 @@ def sha256(path: Path) -> str:
 
 
 def read_weights(
-    path: Path, expected: Mapping[str, Tensor], *, network: str, mend: str, besides: tuple[str, ...] = ()
+    path: Path, expected: Mapping[str, Tensor], *, network: str, mend: str, ignore: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """The weights in a file of PyTorch's, each seen to be there and of its shape.
+    """The tensors of a PyTorch state dict, all present and of the expected shapes.
 
     Args:
-        path: a state dict, in the zipped format or the one before; no program in it is run.
-        expected: the network's state dict, under the file's names.
-        network: what it is called in a complaint.
-        restore: where the right file is to be had.
-        besides: beginnings of names that the file may hold beyond these.
+        path: a state dict in the zipped format or the older one. Code in it is not run.
+        expected: the network's state dict, under the names of the file.
+        network: its name in error messages.
+        mend: where to get the right file.
+        ignore: prefixes of names that the file may hold beyond the expected ones.
 
     Raises:
-        UserError: no such file, none of weights, or weights of another network, with the first that differ.
+        UserError: no such file, no weights, or those of another network; the message names the first difference.
     """
     if not path.is_file():
         raise UserError(path, "no such file.", mend)
     try:
-        found: object = torch.load(path, map_location="cpu", weights_only=True)
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(path, "cannot be read as weights of PyTorch.", mend) from error
-    if not isinstance(found, Mapping):
-        raise UserError(path, f"holds a {type(found).__name__}, not weights by name.", mend)
-    given = {str(name): value for name, value in found.items() if not str(name).startswith(besides or "\0")}
+    if not isinstance(content, Mapping):
+        raise UserError(path, f"holds a {type(content).__name__}, not weights by name.", mend)
+    given = {str(name): value for name, value in content.items() if not str(name).startswith(ignore or "\0")}
     given = {name: value for name, value in given.items() if not name.endswith(_COUNTER)}
     wanted = {name: value for name, value in expected.items() if not name.endswith(_COUNTER)}
     for names, what in ((wanted.keys() - given, "lacks"), (given.keys() - wanted, "has besides")):
@@ -63,3 +87,38 @@ def read_weights(
         if shape != tuple(tensor.shape):
             raise UserError(path, f"{name} is {shape}, not {tuple(tensor.shape)}.", mend)
     return dict(expected) | given
+
+
+def inception_name(path: Path) -> str:
+    """INCEPTION for the published file; another file gets a name from its own SHA-256."""
+    digest = sha256(path)
+    return INCEPTION if digest.startswith(INCEPTION_SHA256) else f"inception-{digest[:8]}"
+
+
+def fetch_inception(*, progress: ProgressCallback = ignore_progress) -> Path:
+    """The published weights of Inception in the cache, downloaded (92 MB) at the first call.
+
+    Raises:
+        UserError: the download fails, or gives another file.
+    """
+    path = cache_dir() / "features" / INCEPTION_FILE
+    if path.is_file() and sha256(path).startswith(INCEPTION_SHA256):
+        return path
+    mend = f"Download {INCEPTION_URL} and name it: --features inception:FILE."
+    with atomic(path) as part:
+        try:
+            _download(part, progress)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = str(getattr(error, "reason", None) or error) or type(error).__name__
+            raise UserError("inception", f"its weights can't be fetched ({reason}).", mend) from error
+        if not (digest := sha256(part)).startswith(INCEPTION_SHA256):
+            raise UserError("inception", f"the downloaded weights are another file ({digest[:8]}).", mend)
+    return path
+
+
+def _download(part: Path, progress: ProgressCallback) -> None:
+    with urllib.request.urlopen(INCEPTION_URL, timeout=30) as response, part.open("wb") as file:
+        total = int(response.headers.get("Content-Length") or 0)
+        while block := cast(bytes, response.read(1 << 20)):
+            file.write(block)
+            progress(min(file.tell() / max(total, 1), 1.0), "Fetching Inception's weights")

@@ -12,11 +12,12 @@ import torch
 
 from oracles import seeded
 from scorefield.errors import UserError
-from scorefield.metrics import inception_weights as module
-from scorefield.metrics.distances import frechet_distance, inception_score, kernel_distance, kernel_parts
-from scorefield.metrics.inception import Inception, InceptionFeatures, inception_features, resize
-from scorefield.metrics.inception_weights import STANDARD
-from scorefield.metrics.reference import choose_features, titles
+from scorefield.metrics import weights as module
+from scorefield.metrics.distances import frechet_distance, inception_score, kernel_distance, kernel_subsets
+from scorefield.metrics.features import NetworkFeatures, metric_names
+from scorefield.metrics.inception import Inception, inception_features, resize
+from scorefield.metrics.weights import INCEPTION
+from scorefield.evaluation.reference import choose_features
 from training.toys import images
 
 
@@ -125,14 +126,16 @@ def test_average_pools_leave_the_padding_out_and_the_last_block_takes_the_maximu
 
 
 def test_grey_is_rgb_thrice_and_batches_change_nothing(network):
-    judge = InceptionFeatures(name="test", network=network, batch=1)
+    judge = NetworkFeatures(
+        name="test", network=network, prepare=lambda x: x, batch=1, probability_dtype=torch.float64
+    )
     grey = some(2, 1, 28, 28)
     one = judge(grey)
     three = replace(judge, batch=2)(grey.expand(-1, 3, -1, -1))
     assert torch.allclose(one.features, three.features, rtol=1e-4, atol=1e-5)
     assert one.features.shape == (2, 2048)
     assert torch.allclose(one.probabilities.sum(1), torch.ones(2).double())
-    with pytest.raises(UserError, match="4 channels; Inception sees grey or RGB"):
+    with pytest.raises(UserError, match="4 channels; test takes grey or RGB"):
         judge(some(1, 4, 16, 16))
     with pytest.raises(UserError, match="must be uint8"):
         judge(torch.rand(1, 3, 16, 16))
@@ -145,7 +148,7 @@ def test_the_function_is_torch_fidelitys(network, tmp_path):
     torch.save(published_names(network), path)
     theirs = fidelity("inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path))
     ours = inception_features(path)
-    assert ours.name.startswith("inception-") and ours.name != STANDARD
+    assert ours.name.startswith("inception-") and ours.name != INCEPTION
     for channels, height, width in ((3, 32, 32), (1, 28, 28), (3, 64, 48), (3, 299, 299), (3, 400, 350)):
         x = some(3, channels, height, width, seed=height)
         features, logits = theirs(x.expand(-1, 3, -1, -1).contiguous())
@@ -188,8 +191,11 @@ def with_torch_fidelity():
 
 # --- its weights ---------------------------------------------------------------------------------
 
-EXPECTED = {"body.a.weight": torch.zeros(2, 3), "fc.bias": torch.zeros(4),
-            "body.bn.num_batches_tracked": torch.tensor(0)}  # fmt: skip
+EXPECTED = {"a.weight": torch.zeros(2, 3), "fc.bias": torch.zeros(4), "bn.num_batches_tracked": torch.tensor(0)}
+
+
+def read(path):
+    return module.read_weights(path, EXPECTED, network="Inception", mend="")
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -198,9 +204,9 @@ def test_weights_are_read_from_files_of_either_format(tmp_path, zipped, counted)
     given = {"a.weight": torch.ones(2, 3), "fc.bias": torch.ones(4)}
     given |= {"bn.num_batches_tracked": torch.tensor(7)} if counted else {}
     torch.save(given, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
-    read = module.read(tmp_path / "w.pth", EXPECTED)
-    assert read.keys() == EXPECTED.keys()
-    assert torch.equal(read["body.a.weight"], torch.ones(2, 3))
+    found = read(tmp_path / "w.pth")
+    assert found.keys() == EXPECTED.keys()
+    assert torch.equal(found["a.weight"], torch.ones(2, 3))
 
 
 class Evil:
@@ -223,16 +229,16 @@ class Evil:
 def test_a_file_of_other_weights_is_refused_with_what_does_not_fit(tmp_path, content, words, capsys):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(UserError, match=words):
-        module.read(tmp_path / "w.pth", EXPECTED)
+        read(tmp_path / "w.pth")
     assert "ran" not in capsys.readouterr().out
 
 
 def test_a_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"not weights")
     with pytest.raises(UserError, match="cannot be read as weights"):
-        module.read(tmp_path / "w.pth", EXPECTED)
+        read(tmp_path / "w.pth")
     with pytest.raises(UserError, match="no such file"):
-        choose_features(images(), f"inception:{tmp_path / 'none.pth'}", lambda *_: None)
+        choose_features(images(), f"inception:{tmp_path / 'none.pth'}")
 
 
 @pytest.fixture
@@ -240,36 +246,36 @@ def shelf(tmp_path, monkeypatch):
     """A place to fetch from that holds a small file, whose digest is the one expected."""
     (tmp_path / "there.pth").write_bytes(b"weights" * 999)
     monkeypatch.setenv("SCOREFIELD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "URL", (tmp_path / "there.pth").as_uri())
-    monkeypatch.setattr(module, "DIGEST", module.sha256(tmp_path / "there.pth")[:8])
+    monkeypatch.setattr(module, "INCEPTION_URL", (tmp_path / "there.pth").as_uri())
+    monkeypatch.setattr(module, "INCEPTION_SHA256", module.sha256(tmp_path / "there.pth")[:8])
     return tmp_path
 
 
 def test_published_weights_are_fetched_once_and_kept(shelf):
     told = []
-    path = module.published(track=lambda *now: told.append(now))
+    path = module.fetch_inception(progress=lambda *now: told.append(now))
     assert path.read_bytes() == b"weights" * 999
-    assert told[-1] == ("Fetching Inception's weights", 1.0)
+    assert told[-1] == (1.0, "Fetching Inception's weights")
     (shelf / "there.pth").unlink()
-    assert module.published() == path
+    assert module.fetch_inception() == path
     assert [p.name for p in path.parent.iterdir()] == ["pt_inception-2015-12-05-6726825d.pth"]
 
 
 def test_what_is_not_the_published_file_is_not_kept(shelf):
     (shelf / "there.pth").write_bytes(b"a page of an error")
     with pytest.raises(UserError, match="another file"):
-        module.published()
+        module.fetch_inception()
     assert list((shelf / "cache" / "features").iterdir()) == []
 
 
 def test_a_degraded_copy_is_fetched_again(shelf):
-    path = module.published()
+    path = module.fetch_inception()
     path.write_bytes(b"half")
-    assert module.published().read_bytes() == b"weights" * 999
+    assert module.fetch_inception().read_bytes() == b"weights" * 999
 
 
 def test_without_a_network_one_line_says_how_to_get_them(shelf, monkeypatch):
-    monkeypatch.setattr(module, "URL", "http://127.0.0.1:9/weights.pth")
+    monkeypatch.setattr(module, "INCEPTION_URL", "http://127.0.0.1:9/weights.pth")
     with pytest.raises(UserError, match=r"can't be fetched \(.*Download http.* --features inception:FILE"):
         inception_features()
 
@@ -278,19 +284,19 @@ def test_without_a_network_one_line_says_how_to_get_them(shelf, monkeypatch):
 
 
 def test_only_the_published_weights_give_numbers_the_standard_names():
-    assert titles(STANDARD) == (
+    assert metric_names(INCEPTION) == (
         "FID[inception-2015-12-05]",
         "KID[inception-2015-12-05]",
         "IS[inception-2015-12-05]",
     )
     for other in ("inception-ab12cd34", "ramps-classifier-9f3a", "random-conv"):
-        assert titles(other) == (f"FD[{other}]", f"KD[{other}]", f"inception-type[{other}]")
+        assert metric_names(other) == (f"FD[{other}]", f"KD[{other}]", f"inception-type[{other}]")
 
 
 def test_the_settings_are_told():
-    assert kernel_parts(500, 1000) == "all pairs of 500 and 1000"
-    assert kernel_parts(2000, 10_000) == "100 subsets of 1000"
-    assert kernel_parts(500, 10_000) == "100 subsets of 500 and 1000"
+    assert kernel_subsets(500, 1000) == "all pairs of 500 and 1000"
+    assert kernel_subsets(2000, 10_000) == "100 subsets of 1000"
+    assert kernel_subsets(500, 10_000) == "100 subsets of 500 and 1000"
 
 
 def test_kid_takes_torch_fidelitys_subsets():

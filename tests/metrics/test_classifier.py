@@ -29,19 +29,19 @@ def trained(seed: int = 0) -> Classifier:
 
 def test_a_classifier_learns_stripes():
     images, labels = stripes(300, seed=1)
-    calls: list[tuple[int, int]] = []
+    calls: list[float] = []
     classifier = train_classifier(
         *stripes(400),
         class_count=3,
         epochs=4,
         seed=0,
         batch=50,
-        track=lambda done, total: calls.append((done, total)),
+        progress=lambda share, words: calls.append(share),
     )
     with torch.inference_mode():
         accuracy = (classifier(images).argmax(1) == labels).float().mean()
     assert accuracy > 0.95  # measured 1.0; chance is 0.33
-    assert calls == [(i + 1, 32) for i in range(32)]
+    assert calls == [(i + 1) / 32 for i in range(32)]
     assert not classifier.training
 
 

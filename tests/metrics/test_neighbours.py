@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorefield.errors import UserError
 from scorefield.metrics.neighbours import nearest
 
 
@@ -65,9 +64,9 @@ def test_no_queries_have_no_neighbours():
 
 def test_what_has_no_neighbours_is_refused():
     rows = torch.zeros(5, 4)
-    with pytest.raises(UserError, match="rows of 3 and 4"):
+    with pytest.raises(ValueError, match="rows of 3 and 4"):
         nearest(rows[:, :3], rows)
-    with pytest.raises(UserError, match="Choose 1 to 5"):
+    with pytest.raises(ValueError, match="need 1 to 5"):
         nearest(rows, rows, k=6)
-    with pytest.raises(UserError, match="NaN"):
+    with pytest.raises(ValueError, match="NaN"):
         nearest(rows, rows * math.nan)

@@ -40,15 +40,15 @@ def quick(monkeypatch):
 
 def test_a_classifier_is_trained_once_and_kept(quick, tmp_path):
     images, labels = stripes(400)
-    calls: list[int] = []
+    calls: list[float] = []
     first = classifier_features(
-        images, labels, name="My Stripes", cache=tmp_path, track=lambda done, _: calls.append(done)
+        images, labels, name="My Stripes", cache=tmp_path, progress=lambda share, _: calls.append(share)
     )
     (path,) = tmp_path.iterdir()
     assert path.name.startswith("my-stripes-") and path.suffix == ".safetensors"
     trained, begun = len(calls), time.perf_counter()
     second = classifier_features(
-        images, labels, name="My Stripes", cache=tmp_path, track=lambda done, _: calls.append(done)
+        images, labels, name="My Stripes", cache=tmp_path, progress=lambda share, _: calls.append(share)
     )
     assert time.perf_counter() - begun < 1
     assert len(calls) == trained > 0

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from oracles import seeded
 from scorefield.errors import UserError
+from scorefield.metrics.features import metric_names
 from scorefield.metrics.lpips import AlexNet, read_lpips
 from scorefield.metrics.mobilenet import MobileNetV2, mobilenet_features, normalized
-from scorefield.metrics.reference import choose_features, titles
+from scorefield.evaluation.reference import choose_features
 from training.toys import images
 
 REAL = Path(os.environ.get("SCOREFIELD_MOBILENET", "/nowhere"))
@@ -96,10 +97,10 @@ def test_a_image_of_224_goes_in_as_it_is_and_grey_as_three_channels():
 
 def test_the_name_holds_the_digest_and_a_distance_is_no_fid(weights):
     path, _ = weights
-    features = choose_features(images(channels=3), f"mobilenet:{path}", lambda words, share: None)
+    features = choose_features(images(channels=3), f"mobilenet:{path}")
     assert features.name.startswith("mobilenet-")
     assert len(features.name) == len("mobilenet-") + 4
-    assert titles(features.name)[0] == f"FD[{features.name}]"
+    assert metric_names(features.name)[0] == f"FD[{features.name}]"
 
 
 def test_weights_of_something_else_are_told(tmp_path, weights):
@@ -114,7 +115,7 @@ def test_weights_of_something_else_are_told(tmp_path, weights):
     with pytest.raises(UserError, match="no such file"):
         mobilenet_features(tmp_path / "none.pth")
     with pytest.raises(UserError, match="mobilenet:FILE"):
-        choose_features(images(channels=3), "mobilenet", lambda words, share: None)
+        choose_features(images(channels=3), "mobilenet")
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="torchvision's file is not there")
