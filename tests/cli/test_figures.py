@@ -5,7 +5,8 @@ import csv
 import pytest
 from PIL import Image
 
-from scorefield.evaluation import random_features, report
+from scorefield.evaluation import reference
+from scorefield.metrics import random_features
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +60,7 @@ def test_a_models_way_and_its_completions(call, run, data, tmp_path):
 
 
 def test_neighbours_takes_a_model_and_its_data(call, run, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "choose_features", lambda train, *_: random_features(train.shape[0]))
+    monkeypatch.setattr(reference, "choose_features", lambda train, *_, **__: random_features(train.shape[0]))
     told = call("figures", "neighbours", "--model", run, "--data", data, "--out", tmp_path, "-n", 2, "-k", 3,
                 "--steps", 2)  # fmt: skip
     assert told.code == 0, told.err

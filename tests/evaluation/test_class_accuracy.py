@@ -51,7 +51,7 @@ def test_the_share_of_samples_of_the_class_asked_for(monkeypatch, shift, expecte
     ids=["no classes", "no labels", "other classes"],
 )
 def test_without_common_classes_there_is_no_such_share(model, labelled):
-    report, _ = evaluate(model, images(labelled=labelled), images(24, labelled=labelled), n=4, steps=2)
+    report, _ = evaluate(model, images(labelled=labelled), images(24, labelled=labelled), SampleSettings(n=4, steps=2))
     assert report.class_accuracy is None
     assert "class accuracy" not in report.rows()
 
@@ -62,7 +62,8 @@ def test_a_judge_of_other_classes_gives_none():
 
 
 def test_guidance_reaches_the_sampler_and_mistakes_are_told_before_any_work(monkeypatch):
-    plain, guided = (evaluate(class_model(), images(), images(24), SampleSettings(n=8, steps=4, guidance=w))[0] for w in (1.0, 4.0))
+    settings = (SampleSettings(n=8, steps=4, guidance=weight) for weight in (1.0, 4.0))
+    plain, guided = (evaluate(class_model(), images(), images(24), one)[0] for one in settings)
     assert plain.frechet != guided.frechet
     monkeypatch.setattr(reference, "choose_features", lambda *_, **__: pytest.fail("worked"))
     with pytest.raises(UserError, match="guidance: needs a class"):

@@ -12,7 +12,7 @@ from oracles import Gaussian, tiny_model
 from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.evaluation import compare as module
-from scorefield.evaluation.compare import ComparisonSettings, choose_levels, compare, gflops
+from scorefield.evaluation.compare import ComparisonSettings, choose_levels, compare_models, gflops
 from scorefield.evaluation.losses import LossSettings
 from scorefield.evaluation.report import SampleSettings
 from scorefield.evaluation.reference import choose_features, prepare
@@ -46,7 +46,7 @@ def compared():
         "signed": gaussian_model(value_range=(-1.0, 1.0)),
         "wrong": gaussian_model(0.55, 0.22, value_range=(-1.0, 1.0)),
     }
-    return compare(models, gaussian_set(), losses(n=500, batch=250), sigmas=(1.0, 0.2, 0.05))[0]
+    return compare_models(models, gaussian_set(), losses(n=500, batch=250), sigmas=(1.0, 0.2, 0.05))[0]
 
 
 def test_losses_are_the_closed_forms_in_units_of_pixels(compared):
@@ -92,7 +92,7 @@ def test_samples_are_measured_against_one_reference_with_progress_to_one():
     told = []
     models = {"a": tiny_model(), "b": tiny_model(value_range=(0.0, 1.0))}
     models["a"] = models["a"].with_precision(torch.bfloat16)
-    found, drawn = compare(
+    found, drawn = compare_models(
         models,
         test,
         ComparisonSettings(losses=LossSettings(n=10), samples=SampleSettings(n=6, steps=2)),
@@ -119,12 +119,12 @@ def test_the_losses_are_of_the_network_in_full_precision(monkeypatch):
         module, "level_losses", lambda d, *a, **k: (seen.append(d.model.precision), real(d, *a, **k))[1]
     )
     model = tiny_model().with_precision(torch.bfloat16)
-    compare({"a": model}, images(), losses(n=4, projections=0), sigmas=(0.5,))
+    compare_models({"a": model}, images(), losses(n=4, projections=0), sigmas=(0.5,))
     assert seen == [torch.float32]
 
 
 def test_without_projections_there_is_no_sliced_loss():
-    found, drawn = compare({"a": tiny_model(), "b": tiny_model()}, images(), losses(n=4, projections=0), sigmas=(0.5,))
+    found, drawn = compare_models({"a": tiny_model(), "b": tiny_model()}, images(), losses(n=4, projections=0), sigmas=(0.5,))
     assert all(entry.sliced is None and entry.sliced_difference is None for entry in found.entries)
     assert drawn == {}
 
@@ -147,17 +147,17 @@ def test_what_cannot_be_compared_is_told_before_any_work(monkeypatch):
     monkeypatch.setattr(module, "level_losses", lambda *_, **__: pytest.fail("worked"))
     model, held_out = tiny_model(), images()
     with pytest.raises(UserError, match="models: none to compare"):
-        compare({}, held_out)
+        compare_models({}, held_out)
     with pytest.raises(UserError, match="ramps: its images are 1×12×12, mine draws 1×8×8"):
-        compare({"mine": model}, images(24, 12))
+        compare_models({"mine": model}, images(24, 12))
     with pytest.raises(UserError, match="at least two images, got 1"):
-        compare({"mine": model}, images(1))
+        compare_models({"mine": model}, images(1))
     with pytest.raises(UserError, match="Did you mean `heun`"):
-        compare({"mine": model}, held_out, ComparisonSettings(samples=SampleSettings(sampler="huen")))
-    with pytest.raises(UserError, match=r"σ = 90 of pixels in \[0, 1\] is not in 0.001 … 40, what mine knows"):
-        compare({"mine": model}, held_out, sigmas=(90.0, 1.0))
+        compare_models({"mine": model}, held_out, ComparisonSettings(samples=SampleSettings(sampler="huen")))
+    with pytest.raises(UserError, match=r"σ = 90 of pixels in \[0, 1\] is outside 0.001 … 40, the range of mine"):
+        compare_models({"mine": model}, held_out, sigmas=(90.0, 1.0))
     with pytest.raises(UserError, match="levels: there are none"):
-        compare({"mine": model}, held_out, sigmas=())
+        compare_models({"mine": model}, held_out, sigmas=())
 
 
 def test_a_schedule_is_that_of_a_model_compared():
@@ -173,5 +173,5 @@ def test_a_class_without_images_cannot_judge():
     whole = images()
     gap = ImageSet(images=whole.images, labels=whole.labels, name="ramps", source="", class_names=tuple("abcd"))
     with pytest.raises(UserError, match=r"ramps: no image of class 'd'.*--features random"):
-        choose_features(gap, None, lambda *_: None)
-    assert choose_features(gap, "random", lambda *_: None).name == "random-conv"
+        choose_features(gap, None)
+    assert choose_features(gap, "random").name == "random-conv"

@@ -16,7 +16,7 @@ from scorefield.evaluation.losses import (
     estimate,
     level_losses,
     schedule_levels,
-    student,
+    student_quantile,
 )
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.parameterization import EDM, NCSN, VariancePreserving
@@ -80,7 +80,7 @@ def test_intervals_hold_the_truth_nineteen_times_of_twenty():
 def test_students_points_are_those_of_the_tables():
     table = {3: 3.182, 4: 2.776, 5: 2.571, 10: 2.228, 30: 2.042, 100: 1.984, 10**6: 1.960}
     for degrees, point in table.items():
-        assert student(degrees) == pytest.approx(point, rel=0.01 if degrees < 10 else 1e-3)
+        assert student_quantile(degrees) == pytest.approx(point, rel=0.01 if degrees < 10 else 1e-3)
 
 
 class Recorder:
@@ -165,7 +165,7 @@ def test_a_schedule_gives_the_levels_where_a_model_has_one():
 
 def test_levels_that_cannot_be_are_told():
     low, high = model(sigma_range=(0.01, 0.1)), model(sigma_range=(0.2, 1.0))
-    with pytest.raises(UserError, match="no noise level is known to all models: 0.01 … 0.1; 0.2 … 1"):
+    with pytest.raises(UserError, match="no noise level is common to all models: 0.01 … 0.1; 0.2 … 1"):
         common_levels([low, high])
     with pytest.raises(UserError, match="need at least one"):
         common_levels([low], 0)

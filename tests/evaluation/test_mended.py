@@ -16,7 +16,7 @@ from scorefield.metrics.distances import kernel_distance
 from scorefield.metrics.perceptual import consecutive, first_with_rest
 from scorefield.metrics.features import random_features
 from scorefield.metrics.fidelity import psnr
-from scorefield.metrics.confidence import Interval
+from scorefield.metrics.confidence import ConfidenceInterval
 from scorefield.metrics.perceptual import accuracy, agreement, feature_distance
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import UNet
@@ -108,7 +108,7 @@ def test_diversity_takes_the_pairs_of_the_paper():
     answers = [torch.tensor([[0.0]]), torch.tensor([[3.0]]), torch.tensor([[4.0]])]
     assert float(consecutive(answers, feature_distance)) == (3 + 1) / 2
     assert float(first_with_rest(answers, feature_distance)) == (3 + 4) / 2
-    with pytest.raises(UserError, match="two answers"):
+    with pytest.raises(ValueError, match="two candidates"):
         consecutive(answers[:1], feature_distance)
 
 
@@ -134,7 +134,7 @@ def test_a_kernel_distance_of_pairs_is_zero_in_the_mean_for_a_copy_of_equal_dist
             assert abs(float(found.mean())) < 3 * standard_error
         else:
             assert float(found.mean()) < -10 * standard_error
-    with pytest.raises(UserError, match="do not pair"):
+    with pytest.raises(ValueError, match="do not pair"):
         kernel_distance(torch.rand(4, 2), torch.rand(5, 2), paired=True)
 
 
@@ -235,7 +235,7 @@ def test_arrows_point_to_the_good():
 def test_a_report_is_plain_data(table):
     report = Restored(images="p", training="", candidates=1, seed=0, tables=())
     assert report.to_dict()["tables"] == ()
-    assert Interval(value=1.0, low=-1.0, high=2.0).excludes_zero is False
+    assert ConfidenceInterval(value=1.0, low=-1.0, high=2.0).excludes_zero is False
 
 
 def test_the_sheet_has_a_column_for_each_system_under_its_name(trial):

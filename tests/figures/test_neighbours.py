@@ -8,7 +8,7 @@ from PIL import Image
 
 from oracles import tiny_model
 from scorefield.errors import UserError
-from scorefield.evaluation import random_features
+from scorefield.metrics import random_features
 from scorefield.figures.nearest import Neighbours, find, neighbours
 from training.toys import images
 

@@ -35,7 +35,7 @@ def stripes(n: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
 @pytest.fixture
 def quick(monkeypatch):
     """A training of a second."""
-    monkeypatch.setattr(module, "_SEEN", 1000)
+    monkeypatch.setattr(module, "_PASSES", 1000)
 
 
 def test_a_classifier_is_trained_once_and_kept(quick, tmp_path):

@@ -67,8 +67,7 @@ def compare(
     Example: scorefield compare fashion runs/mine --data fashion --out compared/
     """
     import scorefield as sf
-    from scorefield.evaluation.compare import ComparisonSettings, check_models, choose_levels
-    from scorefield.evaluation.compare import compare as compare_models
+    from scorefield.evaluation.compare import ComparisonSettings, check_models, choose_levels, compare_models
     from scorefield.evaluation.losses import LossSettings
     from scorefield.evaluation.reference import prepare
     from scorefield.evaluation.report import SampleSettings

@@ -52,7 +52,7 @@ __all__ = [
     "ModelComparison",
     "check_models",
     "choose_levels",
-    "compare",
+    "compare_models",
     "gflops",
 ]
 
@@ -135,7 +135,7 @@ class Comparison:
         return asdict(self)
 
 
-def compare(
+def compare_models(
     models: Mapping[str, ScoreModel],
     test: ImageSet,
     settings: ComparisonSettings | None = None,
