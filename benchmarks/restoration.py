@@ -31,11 +31,11 @@ from scorefield.data.datasets import held_out, open_images
 from scorefield.data.grids import grid, save_image
 from scorefield.data.image import to_float, to_uint8
 from scorefield.degradations import Degradation, Mask, Observation, parse_degradation
+from scorefield.evaluation.reference import choose_features
 from scorefield.files import write_atomic
 from scorefield.hub import load
 from scorefield.metrics.distances import frechet_distance
 from scorefield.metrics.features import Features
-from scorefield.evaluation.reference import choose_features
 from scorefield.model import ScoreModel
 from scorefield.restoration import DPS, MomentMatching, NullSpace, Projection, Restorer
 from scorefield.restoration import METHODS as NAMED

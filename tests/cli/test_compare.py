@@ -1,6 +1,7 @@
 """`scorefield compare`, as a user calls it."""
 
 import json
+from dataclasses import replace
 import re
 
 import numpy as np
@@ -41,8 +42,8 @@ def test_tables_are_printed_whole(compared):
     for title in (
         "Denoising loss E |(D − x0)/σ|² per pixel",
         "Sliced loss + 1",
-        "Denoising loss less that of run, paired",
-        "Sliced loss less that of run, paired",
+        "Denoising loss minus that of run, paired",
+        "Sliced loss minus that of run, paired",
         "Models",
     ):
         assert any(line.strip().startswith(title) for line in lines), told.out
@@ -78,7 +79,7 @@ def test_one_model_alone_and_data_without_a_test_split(call, run, tmp_path):
                 "--projections", 0)  # fmt: skip
     assert told.code == 0, told.err
     assert "not held out" in told.err
-    assert "less that of" not in told.out
+    assert "minus that of" not in told.out
     assert "Sliced" not in told.out
 
 
@@ -112,7 +113,7 @@ def test_a_mistake_is_one_line(call, run, data, tmp_path, arguments, words):
     (tmp_path / "file").write_text("")
     if "WIDE" in arguments:
         model = checkpoint.load(run / "model.safetensors")
-        model.shape = (1, 6, 6)
+        model.spec = replace(model.spec, shape=(1, 6, 6))
         checkpoint.save(model, tmp_path / "wide.safetensors")
         places["WIDE"] = tmp_path / "wide.safetensors"
     if "COLOUR" in arguments:

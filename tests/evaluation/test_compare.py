@@ -14,8 +14,8 @@ from scorefield.errors import UserError
 from scorefield.evaluation import compare as module
 from scorefield.evaluation.compare import ComparisonSettings, choose_levels, compare_models, gflops
 from scorefield.evaluation.losses import LossSettings
-from scorefield.evaluation.report import SampleSettings
 from scorefield.evaluation.reference import choose_features, prepare
+from scorefield.evaluation.report import SampleSettings
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.parameterization import EDM, NCSN, VariancePreserving
 from training.toys import images
@@ -124,7 +124,9 @@ def test_the_losses_are_of_the_network_in_full_precision(monkeypatch):
 
 
 def test_without_projections_there_is_no_sliced_loss():
-    found, drawn = compare_models({"a": tiny_model(), "b": tiny_model()}, images(), losses(n=4, projections=0), sigmas=(0.5,))
+    found, drawn = compare_models(
+        {"a": tiny_model(), "b": tiny_model()}, images(), losses(n=4, projections=0), sigmas=(0.5,)
+    )
     assert all(entry.sliced is None and entry.sliced_difference is None for entry in found.entries)
     assert drawn == {}
 

@@ -9,9 +9,9 @@ from gaussians import MEAN, STD, GaussianNetwork, best, data, fisher
 from oracles import Gaussian
 from scorefield.errors import UserError
 from scorefield.evaluation.losses import (
-    LossSettings,
     Estimate,
     InPixels,
+    LossSettings,
     common_levels,
     estimate,
     level_losses,

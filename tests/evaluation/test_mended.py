@@ -12,12 +12,11 @@ from scorefield.evaluation.side_by_side import compare_restoring
 from scorefield.evaluation.systems import Input, read_name, restoring
 from scorefield.evaluation.tables import Restored, image_sheet, is_lower_better, markdown
 from scorefield.evaluation.trial import Windows, make_trial
+from scorefield.metrics.confidence import ConfidenceInterval
 from scorefield.metrics.distances import kernel_distance
-from scorefield.metrics.perceptual import consecutive, first_with_rest
 from scorefield.metrics.features import random_features
 from scorefield.metrics.fidelity import psnr
-from scorefield.metrics.confidence import ConfidenceInterval
-from scorefield.metrics.perceptual import accuracy, agreement, feature_distance
+from scorefield.metrics.perceptual import accuracy, agreement, consecutive, feature_distance, first_with_rest
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM

@@ -8,8 +8,8 @@ from PIL import Image
 
 from oracles import tiny_model
 from scorefield.errors import UserError
-from scorefield.metrics import random_features
 from scorefield.figures.nearest import Neighbours, find, neighbours
+from scorefield.metrics import random_features
 from training.toys import images
 
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from scorefield.errors import UserError
-from scorefield.metrics import random_features
 from scorefield.figures.single_sigma import PAPER, SingleSigma
 from scorefield.figures.single_sigma import single_sigma as draw
+from scorefield.metrics import random_features
 from scorefield.training import read_recipe
 from training.toys import images
 

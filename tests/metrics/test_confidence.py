@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from oracles import seeded
-from scorefield.metrics.distances import frechet_distance
 from scorefield.metrics.confidence import bootstrap, jackknife
+from scorefield.metrics.distances import frechet_distance
 
 
 def test_the_bootstrap_of_a_mean_is_that_of_normal_theory():

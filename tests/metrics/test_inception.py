@@ -12,12 +12,12 @@ import torch
 
 from oracles import seeded
 from scorefield.errors import UserError
+from scorefield.evaluation.reference import choose_features
 from scorefield.metrics import weights as module
 from scorefield.metrics.distances import frechet_distance, inception_score, kernel_distance, kernel_subsets
 from scorefield.metrics.features import NetworkFeatures, metric_names
 from scorefield.metrics.inception import Inception, inception_features, resize
 from scorefield.metrics.weights import INCEPTION
-from scorefield.evaluation.reference import choose_features
 from training.toys import images
 
 
@@ -126,9 +126,7 @@ def test_average_pools_leave_the_padding_out_and_the_last_block_takes_the_maximu
 
 
 def test_grey_is_rgb_thrice_and_batches_change_nothing(network):
-    judge = NetworkFeatures(
-        name="test", network=network, prepare=lambda x: x, batch=1, probability_dtype=torch.float64
-    )
+    judge = NetworkFeatures(name="test", network=network, prepare=lambda x: x, batch=1, probability_dtype=torch.float64)
     grey = some(2, 1, 28, 28)
     one = judge(grey)
     three = replace(judge, batch=2)(grey.expand(-1, 3, -1, -1))

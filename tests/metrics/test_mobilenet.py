@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from oracles import seeded
 from scorefield.errors import UserError
+from scorefield.evaluation.reference import choose_features
 from scorefield.metrics.features import metric_names
 from scorefield.metrics.lpips import AlexNet, read_lpips
 from scorefield.metrics.mobilenet import MobileNetV2, mobilenet_features, normalized
-from scorefield.evaluation.reference import choose_features
 from training.toys import images
 
 REAL = Path(os.environ.get("SCOREFIELD_MOBILENET", "/nowhere"))

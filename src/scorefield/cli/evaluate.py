@@ -156,8 +156,8 @@ def _evaluate_samples(
 ) -> None:
     """Measure a model of images alone."""
     from scorefield.data.grids import check_image_name, save_image
-    from scorefield.evaluation.report import evaluate as measure
     from scorefield.evaluation.report import SampleSettings, sheet_of_neighbours
+    from scorefield.evaluation.report import evaluate as measure
 
     n, out = 2000 if asked.n is None else asked.n, asked.out
     require_free(out, asked.json, overwrite=asked.overwrite)

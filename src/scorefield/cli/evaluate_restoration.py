@@ -199,8 +199,8 @@ def _cut(request: Request) -> "tuple[Zoom, int | None]":
 def _judges(request: Request, windows: "Windows", device: str) -> "tuple[list[Features], list[LPIPS]]":
     """Named features, and perceptual distances."""
     from scorefield.data.datasets import open_images
-    from scorefield.metrics.lpips import read_lpips
     from scorefield.evaluation.reference import choose_features
+    from scorefield.metrics.lpips import read_lpips
 
     features: list[Features] = []
     lpips: list[LPIPS] = []

@@ -9,13 +9,12 @@ import torch
 from scorefield.data.image import to_float
 from scorefield.data.image_set import ImageSet, chosen
 from scorefield.errors import UserError
-from scorefield.likelihood import Likelihood, log_likelihood
 from scorefield.evaluation.reference import describe
 from scorefield.evaluation.report import check_shape
+from scorefield.likelihood import Likelihood, log_likelihood
 from scorefield.model import ScoreModel
 from scorefield.progress import ProgressCallback, ignore_progress
 from scorefield.samplers.adaptive_ode import torchdiffeq
-
 
 __all__ = ["Bits", "bits_per_dimension"]
 

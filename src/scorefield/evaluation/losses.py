@@ -105,7 +105,7 @@ class InPixels:
 
 
 def scale_of(model: ScoreModel) -> tuple[float, float]:
-    """a and w of x = a + w u."""
+    """A and w of x = a + w u."""
     low, high = model.value_range
     return low, high - low
 

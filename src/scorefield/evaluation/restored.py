@@ -30,13 +30,12 @@ from scorefield.errors import UserError
 from scorefield.evaluation.systems import System
 from scorefield.evaluation.tables import ORIGINAL, Row, Table
 from scorefield.evaluation.trial import Trial, seed_of
+from scorefield.metrics.confidence import ConfidenceInterval, bootstrap, jackknife
 from scorefield.metrics.distances import IS_SPLITS, frechet_distance, inception_score, kernel_distance
-from scorefield.metrics.perceptual import consecutive, first_with_rest
 from scorefield.metrics.features import ClassifierFeatures, Extracted, Features, metric_names
 from scorefield.metrics.fidelity import WINDOW, ms_ssim, ms_ssim_name, psnr, ssim
-from scorefield.metrics.confidence import ConfidenceInterval, bootstrap, jackknife
 from scorefield.metrics.lpips import LPIPS
-from scorefield.metrics.perceptual import accuracy, agreement, feature_distance
+from scorefield.metrics.perceptual import accuracy, agreement, consecutive, feature_distance, first_with_rest
 
 MOST_PSNR = 58.9
 """What equal images count as: that of images known to half a level, 10 log₁₀(12 · 255²) dB."""

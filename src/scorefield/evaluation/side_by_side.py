@@ -14,6 +14,7 @@ from scorefield.evaluation.tables import Restored, Table, image_sheet
 from scorefield.evaluation.trial import Trial, Windows, make_trial
 from scorefield.metrics.features import Features
 from scorefield.metrics.lpips import LPIPS
+
 Track = Callable[[str, float], None]
 
 _ROWS = 8  # of a sheet

@@ -76,9 +76,7 @@ def bootstrap(values: Tensor, groups: Tensor, *, seed: int = 0) -> ConfidenceInt
     return ConfidenceInterval(value=float(sums.sum() / sizes.sum()), low=low, high=high)
 
 
-def jackknife(
-    statistic: Callable[[Tensor], Tensor], groups: Tensor, *, seed: int = 0
-) -> list[ConfidenceInterval]:
+def jackknife(statistic: Callable[[Tensor], Tensor], groups: Tensor, *, seed: int = 0) -> list[ConfidenceInterval]:
     """Statistics of one sample, each with its jackknife interval over blocks of groups.
 
     Args:

@@ -36,7 +36,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import Denoiser
-from scorefield.samplers.base import Project, Step, randn_like, broadcast_sigma
+from scorefield.samplers.base import Project, Step, broadcast_sigma, randn_like
 from scorefield.schedules import check_schedule
 
 Variance = Literal["posterior", "forward", "reverse-diffusion"]

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from scorefield.errors import UserError
 from scorefield.model import Denoiser, ScoreModel
 from scorefield.samplers.adaptive_ode import Flow, RungeKutta
-from scorefield.samplers.base import randn_like, broadcast_sigma
+from scorefield.samplers.base import broadcast_sigma, randn_like
 
 
 @torch.no_grad()

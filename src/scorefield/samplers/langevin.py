@@ -31,7 +31,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import Denoiser, PredictsScore, score
-from scorefield.samplers.base import Project, Step, randn_like, broadcast_sigma
+from scorefield.samplers.base import Project, Step, broadcast_sigma, randn_like
 from scorefield.schedules import check_schedule
 
 Convention = Literal["paper", "code"]

@@ -27,7 +27,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser, HasLogDensity, expand, score
-from scorefield.samplers.base import Project, Step, randn_like, broadcast_sigma
+from scorefield.samplers.base import Project, Step, broadcast_sigma, randn_like
 from scorefield.samplers.langevin import Convention, annealed_steps, papers_step, walkable
 
 

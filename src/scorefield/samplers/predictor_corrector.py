@@ -31,7 +31,7 @@ from torch import Generator, Tensor
 from scorefield.errors import UserError
 from scorefield.model import Denoiser, expand
 from scorefield.samplers.ancestral import Ancestral, at_least_two
-from scorefield.samplers.base import Project, Sampler, Step, randn_like, broadcast_sigma
+from scorefield.samplers.base import Project, Sampler, Step, broadcast_sigma, randn_like
 from scorefield.schedules import check_schedule
 
 
