@@ -257,7 +257,8 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int], classes: int = 0) -
 
 def _with_schedule(parameterization: Parameterization, schedule: tuple[float, ...] | None) -> Parameterization:
     """The parameterization on the schedule of the recipe's noise, where it counts its levels."""
-    indexed = isinstance(parameterization, NCSN) or getattr(parameterization, "conditioning", "") == "index"
+    by_index = isinstance(parameterization, VariancePreserving) and parameterization.conditioning == "index"
+    indexed = isinstance(parameterization, NCSN) or by_index
     if indexed and schedule is None:
         raise UserError(
             "noise.distribution",

@@ -1,4 +1,4 @@
-"""Training of models that restore: what they are fed, what counts in their loss, and what they keep."""
+"""Training of restoration models: their batches, their loss, and what they keep."""
 
 import pytest
 import torch
