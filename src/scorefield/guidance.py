@@ -1,22 +1,21 @@
-"""Denoisers made of others: clipped to the values that pixels have, and guided towards a class.
+"""Denoisers made of others: clipped to the pixel range, and guided towards a class.
 
-A denoiser that knows the class c of an image and one that does not differ by how likely the class is,
+By Bayes' rule, the conditional and the unconditional denoiser differ by the score of the class c,
 
-    (D(x; σ, c) − D(x; σ))/σ² = ∇ log p(c | x; σ)        (Bayes),
+    (D(x; σ, c) − D(x; σ))/σ² = ∇ log p(c | x; σ).
 
-and to go further that way than the first does, by a weight w, is classifier-free guidance:
+Classifier-free guidance extrapolates from the unconditional D_u beyond the conditional D_c by a weight w:
 
     D_w = D_u + w (D_c − D_u),      score_w = ∇ log p(x; σ) + w ∇ log p(c | x; σ).
 
-w = 0 is D_u, w = 1 is D_c, and w > 1 draws images more typical of their class and less different from one
-another. Ho & Salimans (2022), eq. 6, write 1 + w where we write w. Kynkäänniemi et al. (2024) find guidance
-best left out where σ is large, where it takes away variety, and where σ is small, where it does nothing:
-outside of an interval D_w is D_c.
+w = 0 is D_u, w = 1 is D_c. w > 1 samples images that are more typical of their class and less diverse. Our w is
+1 + w of Ho & Salimans (2022), eq. 6. Kynkäänniemi et al. (2024) restrict guidance to an interval of σ: at large σ it
+costs diversity, at small σ it has no effect. Outside the interval D_w is D_c.
 
 References:
     Ho & Salimans (2022), eq. 6. https://arxiv.org/abs/2207.12598
-    Kynkäänniemi et al. (2024), guidance in an interval. https://arxiv.org/abs/2404.07724
-    Ho et al. (2020), whose program clips D. https://arxiv.org/abs/2006.11239
+    Kynkäänniemi et al. (2024). https://arxiv.org/abs/2404.07724
+    Ho et al. (2020), whose sampler clips D. https://arxiv.org/abs/2006.11239
 """
 
 import math
@@ -29,15 +28,26 @@ from torch import Tensor
 from scorefield.errors import UserError
 from scorefield.model import Condition, ConditionedModel, Denoiser, ScoreModel, check_classes, expand, noise
 
-Interval = tuple[float, float]
-EVERYWHERE: Interval = (0.0, math.inf)
+__all__ = [
+    "NO_LIMITS",
+    "ClassifierFreeGuidance",
+    "ClippedDenoiser",
+    "SigmaInterval",
+    "bind_classes",
+    "expand_labels",
+]
 
-_Seen = Callable[[Denoiser, Tensor, Tensor], Tensor]  # the denoised image, or its noise
+SigmaInterval = tuple[float, float]
+"""Noise levels low < σ ≤ high."""
+
+NO_LIMITS: SigmaInterval = (0.0, math.inf)
+
+_Quantity = Callable[[Denoiser, Tensor, Tensor], Tensor]  # D(x; σ), or the predicted noise
 
 
 @dataclass(frozen=True)
-class Clamped:
-    """A denoiser whose images stay within the values that pixels have, as DDPM's program clips x0.
+class ClippedDenoiser:
+    """A denoiser clipped to the pixel range, as in DDPM's sampler.
 
     Args:
         denoiser: whose D is clipped.
@@ -45,7 +55,7 @@ class Clamped:
         high: the brightest value.
 
     Raises:
-        UserError: low does not lie below high.
+        ValueError: low is not below high.
     """
 
     denoiser: Denoiser
@@ -54,7 +64,7 @@ class Clamped:
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
-            raise UserError("range", f"must rise, got {self.low:g} to {self.high:g}.")
+            raise ValueError(f"low must be below high, got {self.low:g} and {self.high:g}")
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """D(x; σ) within [low, high]; the shape of x."""
@@ -62,13 +72,12 @@ class Clamped:
 
 
 @dataclass(frozen=True)
-class Guided:
-    """D_u + w (D_c − D_u) where low < σ ≤ high, D_c elsewhere; see the module's equations.
+class ClassifierFreeGuidance:
+    """D_u + w (D_c − D_u) where low < σ ≤ high, D_c elsewhere.
 
-    Two conditions of one ScoreModel go through its network as one batch. Where w = 1, or σ lies outside of
-    the interval, D_c alone is asked. Whether σ does costs nothing to know where it lies in the processor's
-    own memory. To read it from an accelerator would make the processor wait at each step: there both are
-    evaluated, and σ chooses between them on the accelerator, to the same result.
+    Two conditions of one ScoreModel go through its network as one batch. If w = 1, or if every σ lies outside
+    the interval, only D_c is evaluated. The second test reads σ, which on a GPU would force a synchronisation:
+    there both are evaluated and σ selects between them, with the same result.
 
     Args:
         conditional: D_c.
@@ -77,13 +86,13 @@ class Guided:
         interval: of σ, (low, high].
 
     Raises:
-        UserError: a weight that is no number, or an interval that does not rise.
+        UserError: a weight that is not finite, or an interval that is not increasing.
     """
 
     conditional: Denoiser
     unconditional: Denoiser
     weight: float
-    interval: Interval = EVERYWHERE
+    interval: SigmaInterval = NO_LIMITS
 
     def __post_init__(self) -> None:
         low, high = self.interval
@@ -101,32 +110,32 @@ class Guided:
         return self._blend(_denoised, x, sigma)
 
     def noise(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """(x − D_w(x; σ))/σ, by the noise of both: exact where theirs is."""
+        """(x − D_w(x; σ))/σ, from the predicted noise of both, so it is as exact as theirs."""
         return self._blend(noise, x, sigma)
 
-    def _blend(self, seen: _Seen, x: Tensor, sigma: Tensor) -> Tensor:
+    def _blend(self, quantity: _Quantity, x: Tensor, sigma: Tensor) -> Tensor:
         low, high = self.interval
         always = low == 0 and high == math.inf
         inside = (sigma > low) & (sigma <= high)
         if self.weight == 1 or (not always and sigma.device.type == "cpu" and not bool(inside.any())):
-            return seen(self.conditional, x, sigma)
-        told, untold = self._both(seen, x, sigma)
+            return quantity(self.conditional, x, sigma)
+        conditional, unconditional = self._both(quantity, x, sigma)
         if always:
-            return torch.lerp(untold, told, self.weight)  # exact at w = 0 and w = 1
-        weights = torch.where(inside, self.weight, 1.0).to(told)
-        return torch.lerp(untold, told, expand(weights, told))
+            return torch.lerp(unconditional, conditional, self.weight)  # exact at w = 0 and w = 1
+        weights = torch.where(inside, self.weight, 1.0).to(conditional)
+        return torch.lerp(unconditional, conditional, expand(weights, conditional))
 
-    def _both(self, seen: _Seen, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """What the conditional and the unconditional see, by one call where they are one model's."""
+    def _both(self, quantity: _Quantity, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """The quantity of D_c and of D_u, in one call if they are two conditions of one model."""
         one, other = _bound(self.conditional), _bound(self.unconditional)
         joint = None
         if one is not None and other is not None and one.model is other.model:
             joint = _joined(one.condition, other.condition, x)
         if one is None or joint is None:
-            return seen(self.conditional, x, sigma), seen(self.unconditional, x, sigma)
+            return quantity(self.conditional, x, sigma), quantity(self.unconditional, x, sigma)
         twice = ConditionedModel(model=one.model, condition=joint)
-        told, untold = seen(twice, torch.cat([x, x]), torch.cat([sigma, sigma])).chunk(2)
-        return told, untold
+        conditional, unconditional = quantity(twice, torch.cat([x, x]), torch.cat([sigma, sigma])).chunk(2)
+        return conditional, unconditional
 
 
 def _denoised(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
@@ -134,16 +143,16 @@ def _denoised(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _bound(denoiser: Denoiser) -> ConditionedModel | None:
-    """A ScoreModel with its condition, if it is one."""
+    """The denoiser as a model with its condition; None for any other denoiser."""
     if isinstance(denoiser, ScoreModel):
         return ConditionedModel(model=denoiser, condition=Condition())
     return denoiser if isinstance(denoiser, ConditionedModel) else None
 
 
 def _joined(one: Condition, other: Condition, x: Tensor) -> Condition | None:
-    """The condition of x under one and once more under the other; None where but one of them has pixels."""
-    told = one.classes is not None or other.classes is not None
-    classes = torch.cat([_rows(one.classes, x), _rows(other.classes, x)]) if told else None
+    """The two conditions as one of a doubled batch; None if only one of them has a source or a mask."""
+    labelled = one.classes is not None or other.classes is not None
+    classes = torch.cat([_labels(one.classes, x), _labels(other.classes, x)]) if labelled else None
     if one.source is None and other.source is None:
         return Condition(classes=classes)
     if one.source is None or other.source is None or (one.mask is None) != (other.mask is None):
@@ -152,51 +161,51 @@ def _joined(one: Condition, other: Condition, x: Tensor) -> Condition | None:
     return Condition(source=torch.cat([one.source, other.source]), mask=mask, classes=classes)
 
 
-def _rows(classes: Tensor | int | None, x: Tensor) -> Tensor:
-    """Classes as (B,), -1 where they are not told."""
+def _labels(classes: Tensor | int | None, x: Tensor) -> Tensor:
+    """Classes as (B,), −1 for images without."""
     if isinstance(classes, Tensor):
         return classes.to(x.device)
     return torch.full((len(x),), -1 if classes is None else classes, device=x.device)
 
 
-def class_rows(model: ScoreModel, n: int, classes: int | Sequence[int] | Tensor) -> Tensor:
-    """The classes of n images, (n,), int64: those given, in turn, again and again.
+def expand_labels(model: ScoreModel, n: int, classes: int | Sequence[int] | Tensor) -> Tensor:
+    """The given classes repeated in turn to n labels, (n,), int64.
 
     Raises:
-        UserError: none are given, or the model does not know them.
+        UserError: no classes, or classes that the model does not know.
     """
     try:
         given = torch.as_tensor(classes).reshape(-1).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError("classes", f"are whole numbers, got {classes!r}.") from error
+        raise UserError("classes", f"must be whole numbers, got {classes!r}.") from error
     if not len(given):
         raise UserError("classes", "none are given.", "Leave them out, or give at least one.")
     check_classes(model.classes, given, len(given))
     return given.long()[torch.arange(n) % len(given)]
 
 
-def conditioned(
+def bind_classes(
     model: ScoreModel,
     classes: Tensor | None,
     *,
     guidance: float = 1.0,
-    interval: Interval = EVERYWHERE,
+    interval: SigmaInterval = NO_LIMITS,
 ) -> Denoiser:
-    """The denoiser of images whose classes are these: the model itself, bound to them, or guided.
+    """The denoiser of images of these classes: the model itself, conditioned on them, or guided.
 
     Args:
         model: a model, trained with class labels if any are given.
         classes: (B,), int64, or None.
         guidance: w; 1 is no guidance.
-        interval: where in σ it guides.
+        interval: the noise levels at which it guides.
 
     Raises:
-        UserError: guidance without a class, or what `Guided` and `ScoreModel.given` refuse.
+        UserError: guidance without a class, or what `ClassifierFreeGuidance` and `ScoreModel.given` refuse.
     """
     if classes is None:
-        if guidance != 1 or interval != EVERYWHERE:
+        if guidance != 1 or interval != NO_LIMITS:
             raise UserError("guidance", "needs a class to guide towards.", "Give classes, or no guidance.")
         return model
-    told = model.given(Condition(classes=classes))
-    guided = Guided(told, model, guidance, interval)  # which looks at both settings
-    return told if guidance == 1 else guided
+    conditional = model.given(Condition(classes=classes))
+    guided = ClassifierFreeGuidance(conditional, model, guidance, interval)  # checks guidance and interval
+    return conditional if guidance == 1 else guided

@@ -13,7 +13,7 @@ import torch
 
 from hub.pipelines import PLAIN, SKIPPING, exported, images, unet
 from oracles import seeded
-from scorefield.guidance import Clamped
+from scorefield.guidance import ClippedDenoiser
 from scorefield.hub.schedules import read_schedule
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks.foreign import Diffusers
@@ -101,7 +101,7 @@ def test_a_clipped_denoiser_is_their_clip_sample():
     distribution.set_timesteps(STEPS)
     model, sigmas = model_of(settings, "DDPMScheduler"), schedule(distribution)
     x, shrunk = start(sigmas)
-    clipped = walk(Clamped(model, -0.3, 0.3), Ancestral(), x, sigmas)
+    clipped = walk(ClippedDenoiser(model, -0.3, 0.3), Ancestral(), x, sigmas)
     other = theirs(model, distribution, shrunk, generator=seeded(1))
     assert float((clipped[-1] - walk(model, Ancestral(), x, sigmas)[-1]).abs().max()) > 0.1
     assert apart(clipped, other, sigmas, shrunk=True) < BY_BETA
@@ -125,7 +125,7 @@ def test_ddim_clips_alike_once_they_clip_the_noise_too():
     distribution.set_timesteps(STEPS)
     model, sigmas = model_of(DISTRIBUTION, "DDIMScheduler"), schedule(distribution)
     x, shrunk = start(sigmas)
-    mine = walk(Clamped(model, -0.3, 0.3), DDIM(), x, sigmas)
+    mine = walk(ClippedDenoiser(model, -0.3, 0.3), DDIM(), x, sigmas)
     other = theirs(model, distribution, shrunk, use_clipped_model_output=True)
     assert apart(mine, other, sigmas, shrunk=True) < BY_BETA
 
@@ -203,7 +203,7 @@ def test_a_pipeline_of_ours_draws_our_own_images(tmp_path):
     sigmas = torch.cat([model.schedule, torch.zeros(1)])
     assert all(s > t for s, t in pairwise(sigmas.tolist()))
     x = torch.randn(2, 1, 8, 8, generator=generator) * (1 + sigmas[0] ** 2).sqrt()
-    *_, last = Ancestral().iterate(Clamped(model, -1, 1), x, sigmas, generator=generator)
+    *_, last = Ancestral().iterate(ClippedDenoiser(model, -1, 1), x, sigmas, generator=generator)
     ours = (last.x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     assert abs(drawn - ours).max() < 1e-5  # measured 1.5e-6
     assert ours.std() > 0.1

@@ -86,7 +86,7 @@ def test_it_computes_the_published_function(attention):
 
 
 def test_palettes_recipe_builds_the_published_size():
-    """Guided-diffusion's network for 256 pixels has 553,838,086 weights.
+    """ClassifierFreeGuidance-diffusion's network for 256 pixels has 553,838,086 weights.
 
     Its 1,000 classes are rows of 1,024; it gives a variance for each of three channels; it takes no source.
     """

@@ -1,4 +1,4 @@
-"""Guided denoisers against closed-form posteriors, and what they ask of a network."""
+"""ClassifierFreeGuidance denoisers against closed-form posteriors, and what they ask of a network."""
 
 import weakref
 from itertools import pairwise

@@ -1,5 +1,7 @@
 """One call from a model to images."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from oracles import ExactNetwork, exact_model, float32_mixture, lively, mixture_
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
 from scorefield.metrics.distances import energy_distance
-from scorefield.model import ModelSpec, ScoreModel
+from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import MLP, Energy
 from scorefield.parameterization import EDM
 from scorefield.samplers import SAMPLERS, sample
@@ -285,3 +287,13 @@ def test_mistakes_are_told():
         sample(model, 1, steps=0)
     with pytest.raises(UserError, match=r"this model knows 80 to 0\.002"):
         sample(model, 1, sigmas=geometric(100, 1, 5))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "command"), [(("dejpeg", "inpaint"), r"dejpeg\|inpaint"), (("descratch",), "restore")]
+)
+def test_a_model_that_restores_images_is_refused(tasks, command):
+    model = tiny_model()
+    model.spec = replace(model.spec, restoration=RestorationSpec(tasks=tasks))
+    with pytest.raises(UserError, match=f"it restores images .* Use `scorefield {command}` or sf.restore"):
+        sample(model, 1)

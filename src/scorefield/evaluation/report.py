@@ -19,7 +19,7 @@ from scorefield.data.image import to_uint8
 from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.evaluation.reference import MAX_QUERIES, Reference, describe, prepare
-from scorefield.guidance import EVERYWHERE, Interval, conditioned
+from scorefield.guidance import NO_LIMITS, SigmaInterval, bind_classes
 from scorefield.metrics.distances import (
     IS_SPLITS,
     frechet_distance,
@@ -57,7 +57,7 @@ class SampleSettings:
     seed: int = 0
     batch: int = 250
     guidance: float = 1.0
-    interval: Interval = EVERYWHERE
+    interval: SigmaInterval = NO_LIMITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ def evaluate(
     # Errors in names and guidance before any work.
     plan(model, settings.sampler, settings.steps)
     classes = _classes(model, test, settings.n)
-    conditioned(model, classes, guidance=settings.guidance, interval=settings.interval)
+    bind_classes(model, classes, guidance=settings.guidance, interval=settings.interval)
     reference = prepare(train, test, n=settings.n, features=features, device=model.device, progress=progress)
     report, images, near = measure_samples(model, reference, settings, progress=progress)
     shown = min(10, len(near))

@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.guidance import EVERYWHERE, Clamped, Interval, class_rows, conditioned
+from scorefield.guidance import NO_LIMITS, ClippedDenoiser, SigmaInterval, bind_classes, expand_labels
 from scorefield.kernels.prepacked import ready
 from scorefield.model import ScoreModel
 from scorefield.samplers.base import Step, run
@@ -26,6 +26,8 @@ from scorefield.samplers.settings import Setting
 
 Start = Literal["gaussian", "uniform"]
 """What sampling begins with: N(0, σ_max²), or values spread evenly over the value range."""
+
+_VERBS = {"colorize", "inpaint", "uncrop", "dejpeg", "upscale", "deblur"}  # tasks that are commands, too
 
 
 @torch.no_grad()
@@ -44,7 +46,7 @@ def sample(
     clamp: bool = False,
     classes: int | Sequence[int] | Tensor | None = None,
     guidance: float = 1.0,
-    interval: Interval = EVERYWHERE,
+    interval: SigmaInterval = NO_LIMITS,
     size: tuple[int, int] | None = None,
     seed: int = 0,
     batch: int = 64,
@@ -69,7 +71,7 @@ def sample(
         clamp: keep what the model sees in the noise, D(x; σ), within the value range, as DDPM's program does.
         classes: of the images, for a model trained with labels: one number for all, or several that the
             images take in turn; −1 is not told.
-        guidance: towards the class, w of `denoisers.Guided`; 1 is none.
+        guidance: towards the class, w of `denoisers.ClassifierFreeGuidance`; 1 is none.
         interval: where in σ it guides.
         size: (H, W) where it is not the model's own.
         seed: same seed, same device, same version, same bytes.
@@ -80,17 +82,18 @@ def sample(
         (n, C, H, W), float32, in the model's value range (clamped only if asked to).
 
     Raises:
-        UserError: n < 1, no such sampler, schedule, setting or start, a schedule outside of the model's noise
+        UserError: a model that restores images, n < 1, no such sampler, schedule, setting or start, a schedule outside of the model's noise
             levels, images to begin with that do not fit, a class that the model does not know, or guidance
             without a class.
     """
+    _check_unconditional(model)
     if n < 1:
         raise UserError("n", f"need at least one image, got {n}.")
     if (init is None) != (init_sigma is None):
         raise UserError("init", "images to begin with and their noise level go together.", "Give init and init_sigma.")
     chosen = plan(model, sampler, steps, sigmas=sigmas, schedule=schedule, settings=settings, init_sigma=init_sigma)
-    told = None if classes is None else class_rows(model, n, classes).to(model.device)
-    conditioned(model, told, guidance=guidance, interval=interval)  # a mistake is told before any work
+    told = None if classes is None else expand_labels(model, n, classes).to(model.device)
+    bind_classes(model, told, guidance=guidance, interval=interval)  # a mistake is told before any work
     generator = torch.Generator(model.device).manual_seed(seed)
     if init is None or init_sigma is None:
         shape = (n, *model.shape[:1], *size) if size else (n, *model.shape)
@@ -104,9 +107,9 @@ def sample(
     with ready(model.network):
         for part, x in enumerate(begun.split(batch)):
             rows = None if told is None else told[part * batch : part * batch + len(x)]
-            denoiser = conditioned(model, rows, guidance=guidance, interval=interval)
+            denoiser = bind_classes(model, rows, guidance=guidance, interval=interval)
             if clamp:
-                denoiser = Clamped(denoiser, *model.value_range)
+                denoiser = ClippedDenoiser(denoiser, *model.value_range)
 
             def report(step: Step, done: int = part * per_batch) -> None:
                 if track is not None:
@@ -114,6 +117,21 @@ def sample(
 
             parts.append(run(chosen.sampler, denoiser, x, chosen.sigmas, generator=generator, progress=report))
     return torch.cat(parts)
+
+
+def _check_unconditional(model: ScoreModel) -> None:
+    """Check that the model is unconditional.
+
+    Raises:
+        UserError: it restores images.
+    """
+    if model.spec.tasks:
+        verbs = "|".join(task for task in model.spec.tasks if task in _VERBS) or "restore"
+        raise UserError(
+            "model",
+            f"it restores images ({', '.join(model.spec.tasks)}); it cannot sample without one.",
+            f"Use `scorefield {verbs}` or sf.restore.",
+        )
 
 
 def _start(model: ScoreModel, start: str, shape: tuple[int, ...], sigma: float, generator: Generator) -> Tensor:
