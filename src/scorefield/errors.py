@@ -1,16 +1,18 @@
-"""The one error that a user can restore, told in one line: where, what, restore."""
+"""The error of wrong user input, one line: where, what, and how to mend it."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+__all__ = ["UserError", "did_you_mean"]
+
 
 class UserError(Exception):
-    """A mistake of input that the user can restore; the command line prints it and exits with 2.
+    """Wrong input that the user can correct; the command line prints it and exits with 2.
 
     Args:
-        where: the path, option or key that is wrong.
+        where: the path, option or key.
         what: what is wrong with it.
-        restore: what to do about it.
+        mend: what to do about it.
     """
 
     def __init__(self, where: object, what: str, mend: str = "") -> None:
@@ -19,7 +21,7 @@ class UserError(Exception):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The nearest known name as a question, or all of them where none is near."""
+    """The nearest known name as a question, or all known names."""
     known = sorted(known)
     near = get_close_matches(word, known, n=1, cutoff=0.5)
     return f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(known)}."

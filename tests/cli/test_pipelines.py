@@ -70,5 +70,5 @@ def test_a_model_is_written_as_a_pipeline_or_says_why_not(call, run, tmp_path):
     weight = network.state_dict()["conv_in.weight"]
     assert torch.equal(weight, ours().network.first.weight)
     assert "already exists" in call("models", "export", model, "--out", tmp_path / "pipeline").complaint()
-    assert 'told = "index"' in call("models", "export", run, "--out", tmp_path / "other").complaint()
+    assert 'conditioning = "index"' in call("models", "export", run, "--out", tmp_path / "other").complaint()
     assert not (tmp_path / "other").exists()

@@ -62,3 +62,14 @@ def test_a_loaded_model_denoises_in_the_precision_asked_for(run, precision):
 
 def test_float32_is_preferred_where_nothing_better_is_known():
     assert preferred_precision("meta") == torch.float32
+
+
+def test_a_bare_name_is_the_bundled_model_and_a_path_has_a_slash(run, shelf, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    (run.parent / "fashion").mkdir()
+    assert find("fashion") == shelf / "fashion.safetensors"
+    assert find("./run").samefile(run / "model.safetensors")
+    with pytest.raises(UserError, match=r"run: no such model\. For the path write \./run\."):
+        find("run")
+    with pytest.raises(UserError, match=r"no such model, file or run folder\."):
+        find("./gone")

@@ -90,11 +90,12 @@ def train(
 
 def _next(tasks: tuple[str, ...], run: Path) -> str:
     """The command that uses the trained model."""
+    model = run if len(run.parts) > 1 else f"./{run}"  # a bare name would be a bundled model
     if not tasks:
-        return f"scorefield sample {run} -n 64 --out samples.png"
+        return f"scorefield sample {model} -n 64 --out samples.png"
     verb = tasks[0] if tasks[0] in {"colorize", "inpaint", "uncrop", "dejpeg", "upscale", "deblur"} else "restore"
     mask = " --mask mask.png" if verb == "inpaint" else ""
-    return f"scorefield {verb} photo.png --model {run}{mask} --out restored"
+    return f"scorefield {verb} photo.png --model {model}{mask} --out restored"
 
 
 def _toml(value: str | int) -> str:

@@ -1,5 +1,9 @@
-"""From a name to a model."""
+"""From a name to a model.
 
+A bare name, such as `fashion`, is a bundled model. A file or a folder of that name is written `./fashion`.
+"""
+
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,8 @@ from scorefield.errors import UserError, did_you_mean
 from scorefield.hub.pipelines import import_diffusers, is_pipeline
 from scorefield.model import ScoreModel
 
+__all__ = ["bundled", "find", "load", "notes", "preferred_precision"]
+
 _WEIGHTS = Path(__file__).parent.parent / "assets" / "models"
 
 
@@ -19,14 +25,22 @@ def bundled() -> dict[str, Path]:
 
 
 def find(name: str | Path) -> Path:
-    """The checkpoint that a name means: a bundled model, a file, or a run folder's weights.
+    """The checkpoint of a bundled model, a file, or a run folder.
+
+    Args:
+        name: a bare name is a bundled model; any other text and every `Path` is a path.
 
     Raises:
         UserError: nothing of that name.
     """
     path = Path(name)
+    if _is_bare(name):
+        if name in bundled():
+            return bundled()[str(name)]
+        mend = f"For the path write ./{name}." if path.exists() else _known_models(str(name))
+        raise UserError(name, "no such model.", mend)
     if is_pipeline(name):
-        mend = f"Take it over first: scorefield models import {name} --out model.safetensors"
+        mend = f"Import it first: scorefield models import {name} --out model.safetensors"
         raise UserError(name, "a pipeline of diffusers, not a checkpoint of scorefield.", mend)
     if path.is_dir():
         if (path / "model.safetensors").is_file():
@@ -34,23 +48,32 @@ def find(name: str | Path) -> Path:
         raise UserError(path, "this folder holds no model.safetensors.", "Give a run folder of `scorefield train`.")
     if path.is_file():
         return path
-    if str(name) in bundled():
-        return bundled()[str(name)]
-    mend = did_you_mean(str(name), bundled()) if bundled() else "Train one: scorefield train."
-    raise UserError(name, "no such model, file or run folder.", mend)
+    raise UserError(name, "no such model, file or run folder.", _known_models(str(name)))
+
+
+def _is_bare(name: str | Path) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name) is not None
+
+
+def _is_pipeline(name: str | Path) -> bool:
+    return not _is_bare(name) and is_pipeline(name)
+
+
+def _known_models(name: str) -> str:
+    return did_you_mean(name, bundled()) if bundled() else "Train one: scorefield train."
 
 
 def notes(name: str | Path) -> dict[str, Any]:
-    """What the card of a model tells beside what builds it; nothing for a pipeline of diffusers.
+    """The notes in a model's card: its data, licence and measures. A pipeline of diffusers has none.
 
     Raises:
         UserError: nothing of that name.
     """
-    return {} if is_pipeline(name) else checkpoint.read_card(find(name))["notes"]
+    return {} if _is_pipeline(name) else checkpoint.read_card(find(name))["notes"]
 
 
 def preferred_precision(device: str | torch.device) -> torch.dtype:
-    """bfloat16 where the processor multiplies it natively, else float32."""
+    """bfloat16 where the device multiplies it natively, else float32: emulated, it is over a hundred times slower."""
     device = torch.device(device)
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -65,14 +88,14 @@ def load(name: str | Path, *, device: str = "auto", precision: torch.dtype | Non
     """A trained model, ready to denoise.
 
     Args:
-        name: a bundled model's name, a .safetensors file, a run folder, or a pipeline of diffusers: its
-            folder, or `hf:owner/name`, see `import_diffusers`.
+        name: a bundled model's name; the path of a .safetensors file or a run folder, `./name` if it has no
+            slash; or a pipeline of diffusers, its folder or `hf:owner/name`, see `import_diffusers`.
         device: a torch device, or `auto` for the best there is.
-        precision: of the network's inside; by default what `preferred_precision` says.
+        precision: number format inside the network; by default that of `preferred_precision`.
 
     Raises:
         UserError: no such model, a damaged file, or weights that do not fit.
     """
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    model = import_diffusers(name).to(where) if is_pipeline(name) else checkpoint.load(find(name), device=where)
+    model = import_diffusers(name).to(where) if _is_pipeline(name) else checkpoint.load(find(name), device=where)
     return model.with_precision(precision or preferred_precision(where))
