@@ -215,7 +215,7 @@ def our_sampling(images: Tensor, precision: torch.dtype) -> Callable[[], None]:
 
     def update() -> None:
         with torch.no_grad():
-            for _ in AnnealedLangevin(step_size=STEP_SIZE, steps=1).iterate(model, images, sigma, generator=generator):
+            for _ in AnnealedLangevin(step_size=STEP_SIZE, steps_each=1).iterate(model, images, sigma, generator=generator):
                 pass
 
     return update
@@ -237,7 +237,7 @@ def sampler_share(images: Tensor, updates: int = 4) -> float:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         start = time.perf_counter()
-        for _ in AnnealedLangevin(steps=updates).iterate(model, images, SIGMAS[-1:], generator=generator):
+        for _ in AnnealedLangevin(steps_each=updates).iterate(model, images, SIGMAS[-1:], generator=generator):
             pass
         return 1 - inside / (time.perf_counter() - start)
 

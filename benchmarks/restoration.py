@@ -91,7 +91,7 @@ def climbing(model: ScoreModel, evaluations: int) -> Plan:
     """Each fifth of the schedule four times."""
     low, high = model.sigma_range
     levels = max(10, evaluations // 4 + evaluations // 25)
-    sigmas = schedules.climbing(schedules.karras(high, low, levels), jump=levels // 5, times=4)
+    sigmas = schedules.repaint(schedules.karras(high, low, levels), jump=levels // 5, times=4)
     return Plan(sampler=Ancestral(), sigmas=sigmas)
 
 

@@ -128,8 +128,8 @@ def draw(cell: Cell, model: ScoreModel, judge: Judge, *, n: int, batch: int, see
 
     begun = time.perf_counter()
     drawn = sample(
-        model, n, sampler=cell.sampler, steps=cell.steps, sigmas=cell.sigmas, settings=cell.settings,
-        start=cell.start, seed=seed, batch=batch, track=track,
+        model, n, sampler=plan(model, cell.sampler, cell.steps, sigmas=cell.sigmas, settings=cell.settings),
+        start=cell.start, seed=seed, batch=batch, progress=track,
     )  # fmt: skip
     seconds = time.perf_counter() - begun
     facts = {"line": cell.line, "evaluations": sum(counts) / len(counts), "seconds": seconds}

@@ -63,7 +63,7 @@ def overhead() -> dict[str, float]:
     shares: dict[str, float] = {}
     runs: dict[str, tuple[Sampler, torch.Tensor]] = {
         "heun": (Heun(), schedules.karras(80, 0.002, 18)),
-        "annealed-langevin": (AnnealedLangevin(steps=4), schedules.geometric(80, 0.01, 10)),
+        "annealed-langevin": (AnnealedLangevin(steps_each=4), schedules.geometric(80, 0.01, 10)),
     }
     for name, (sampler, sigmas) in runs.items():
         inside = 0.0

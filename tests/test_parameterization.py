@@ -24,7 +24,7 @@ from scorefield.parameterization import (
     to_card,
 )
 from scorefield.samplers import Heun
-from scorefield.schedules import geometric, linear_beta, sigma_to_gamma, thinned, vp, vp_time
+from scorefield.schedules import geometric, linear_beta, sigma_to_gamma, subsample, vp, vp_time
 
 EPS = torch.finfo(torch.float32).eps
 SCHEDULE = tuple(geometric(1e3, 1e-3, 25).tolist())
@@ -364,7 +364,7 @@ def test_a_network_seen_as_vp_and_as_ve_is_one_denoiser(which):
 @pytest.mark.parametrize("which", range(3), ids=["index", "time", "gamma"])
 def test_a_network_seen_as_vp_and_as_ve_draws_the_same_samples(which):
     models = list(views())[which]
-    schedule = torch.cat([thinned(linear_beta(), 12), torch.zeros(1)])
+    schedule = torch.cat([subsample(linear_beta(), 12), torch.zeros(1)])
     x = schedule[0] * torch.randn(4, 1, 8, 8, generator=seeded())
     with torch.no_grad():
         drawn = [list(Heun().iterate(model, x, schedule, generator=seeded()))[-1].x for model in models]

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from scorefield import checkpoint
-from scorefield.cli.options import SAMPLER_WORDS
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.parameterization import NCSN
+from scorefield.sampler_names import SAMPLER_SUMMARIES
 from scorefield.schedules import geometric
 
 
@@ -132,10 +132,10 @@ def test_the_help_tells_every_sampler_in_a_line(call, monkeypatch):
     told = call("sample", "--help")
     assert told.code == 0
     lines = {" ".join(line.split()) for line in told.out.splitlines()}
-    assert all(" ".join(f"{name} {words}".split()) in lines for name, words in SAMPLER_WORDS.items())
+    assert all(" ".join(f"{name} {words}".split()) in lines for name, words in SAMPLER_SUMMARIES.items())
 
 
-@pytest.mark.parametrize("name", SAMPLER_WORDS)
+@pytest.mark.parametrize("name", SAMPLER_SUMMARIES)
 def test_every_sampler_can_be_named(call, run, tmp_path, name):
     if name == "mala":  # asks for an energy network
         return
@@ -163,7 +163,7 @@ def test_a_schedule_may_be_named_listed_or_the_models_own(call, ncsn, tmp_path):
     told, words = {}, {}
     for schedule in ("geometric", "own", "1,0.5,0.2,0"):
         facts, _, words[schedule] = facts_of(call, tmp_path, ncsn, "--sampler", "ddim", "--schedule", schedule)
-        told[schedule] = (facts["schedule"], facts["levels"], facts["settling_updates"])
+        told[schedule] = (facts["schedule"], facts["levels"], facts["burn_in_updates"])
     assert told == {
         "geometric": ("geometric", 20, 10),
         "own": ("own", 3, 10),
@@ -174,7 +174,7 @@ def test_a_schedule_may_be_named_listed_or_the_models_own(call, ncsn, tmp_path):
 
 def test_levels_off_the_models_levels_are_told(call, ncsn, tmp_path):
     off = call("sample", ncsn, "-n", 1, "--out", tmp_path / "a.png", "--json", tmp_path / "a.json")
-    factor = json.loads((tmp_path / "a.json").read_text())["off_schedule"]
+    factor = json.loads((tmp_path / "a.json").read_text())["max_mismatch"]
     assert 1.5 < factor < 10**0.25 * 1.001  # three noise levels, √10 apart
     assert f"up to {factor:.3g} times off the nearest of the model's 3 noise levels" in off.err
     on = call("sample", ncsn, "-n", 1, "--schedule", "own", "--out", tmp_path / "b.png")

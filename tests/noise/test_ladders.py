@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from scorefield.errors import UserError
 from scorefield.schedules import (
-    capped,
     check_schedule,
     cosine,
     geometric,
@@ -17,6 +16,7 @@ from scorefield.schedules import (
     palette_inference,
     palette_training,
     sub_vp,
+    truncate,
     vp,
 )
 
@@ -58,7 +58,7 @@ def test_palettes_schedules_are_as_far_apart_as_published():
     assert float(training[-1]) == pytest.approx(1e-3, rel=1e-5)
     assert float(inference[0]) == pytest.approx(1.2e10, rel=0.05)
     assert int((inference > training[0]).sum()) == 532
-    assert len(capped(inference, float(training[0]))) == 468
+    assert len(truncate(inference, float(training[0]))) == 468
     gamma = products(1e-4, 0.09, 1000)
     np.testing.assert_allclose(inference.double().flip(0), np.sqrt(1 / gamma - 1).astype(float), rtol=1e-6)
 

@@ -13,8 +13,8 @@ from scorefield.schedules import (
     check_schedule,
     gamma_to_sigma,
     linear_beta,
-    off_schedule,
-    read_schedule,
+    max_mismatch,
+    parse_schedule,
     sigma_to_gamma,
     sub_vp_sigma,
     sub_vp_time,
@@ -58,7 +58,7 @@ def test_time_of_a_sigma_in_float32_is_good_to_a_few_roundings():
 
 @pytest.mark.parametrize("schedule", [[3.0, 2.0, 5.0, 4.0, 0.0], [1.0, 2.0], [2.0]])
 def test_a_schedule_that_may_climb_may_climb(schedule):
-    assert check_schedule(torch.tensor(schedule), climbs=True) == schedule
+    assert check_schedule(torch.tensor(schedule), rises=True) == schedule
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_schedule_that_may_climb_may_climb(schedule):
 )
 def test_what_is_no_climbing_schedule_is_refused(schedule):
     with pytest.raises(UserError, match="sigmas"):
-        check_schedule(torch.tensor(schedule), climbs=True)
+        check_schedule(torch.tensor(schedule), rises=True)
 
 
 falling = st.lists(st.floats(2**-13, 2**13, width=32), min_size=1, max_size=30, unique=True).map(
@@ -78,14 +78,14 @@ falling = st.lists(st.floats(2**-13, 2**13, width=32), min_size=1, max_size=30, 
 @given(falling, st.booleans(), st.sampled_from([",", ", ", " ", "; ", "\n", " ,\t"]))
 def test_a_schedule_reads_back_as_it_was_written(levels, to_zero, between):
     levels = levels + [0.0] * to_zero
-    assert read_schedule(between.join(map(repr, levels))).tolist() == levels
-    assert read_schedule(levels).tolist() == levels
+    assert parse_schedule(between.join(map(repr, levels))).tolist() == levels
+    assert parse_schedule(levels).tolist() == levels
 
 
 def test_a_schedule_may_come_in_brackets_and_as_whole_numbers():
-    assert torch.equal(read_schedule("80,20,5,1,0.1,0"), torch.tensor([80, 20, 5, 1, 0.1, 0]))
-    assert torch.equal(read_schedule(" [80, 20, 1e-1] "), torch.tensor([80, 20, 0.1]))
-    assert torch.equal(read_schedule([80, 20]), torch.tensor([80.0, 20.0]))
+    assert torch.equal(parse_schedule("80,20,5,1,0.1,0"), torch.tensor([80, 20, 5, 1, 0.1, 0]))
+    assert torch.equal(parse_schedule(" [80, 20, 1e-1] "), torch.tensor([80, 20, 0.1]))
+    assert torch.equal(parse_schedule([80, 20]), torch.tensor([80.0, 20.0]))
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_a_schedule_may_come_in_brackets_and_as_whole_numbers():
 )
 def test_what_is_no_schedule_is_told_in_a_line(given, complaint):
     with pytest.raises(UserError, match=complaint) as error:
-        read_schedule(given)
+        parse_schedule(given)
     assert "\n" not in str(error.value)
 
 
 @given(st.text("0123456789.,;e-+ nai\n[]x", max_size=40))
 def test_any_text_is_a_schedule_or_a_users_mistake(text):
     try:
-        levels = read_schedule(text)
+        levels = parse_schedule(text)
     except UserError:
         return
     assert check_schedule(levels)
@@ -124,11 +124,11 @@ def test_any_text_is_a_schedule_or_a_users_mistake(text):
 def test_how_far_off_a_schedule_is_a_ratio(factor):
     schedule = torch.tensor([100.0, 10.0, 1.0])
     asked = torch.tensor([100.0 * factor, 10.0, 1.0, 0.0])
-    assert off_schedule(schedule, asked) == pytest.approx(max(factor, 1 / factor), rel=1e-5)
+    assert max_mismatch(schedule, asked) == pytest.approx(max(factor, 1 / factor), rel=1e-5)
 
 
 def test_levels_on_the_schedule_are_no_factor_off():
     schedule = linear_beta()
-    assert off_schedule(schedule, schedule[::7]) == 1.0
-    assert off_schedule(schedule, torch.tensor([0.0])) == 1.0
-    assert off_schedule(torch.tensor([4.0, 1.0]), torch.tensor([2.0])) == pytest.approx(2)
+    assert max_mismatch(schedule, schedule[::7]) == 1.0
+    assert max_mismatch(schedule, torch.tensor([0.0])) == 1.0
+    assert max_mismatch(torch.tensor([4.0, 1.0]), torch.tensor([2.0])) == pytest.approx(2)

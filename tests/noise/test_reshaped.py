@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scorefield.errors import UserError
-from scorefield.schedules import capped, check_schedule, climbing, geometric, karras, thinned
+from scorefield.schedules import check_schedule, geometric, karras, repaint, subsample, truncate
 
 
 def walked(levels, jump, times):
@@ -31,16 +31,16 @@ def test_climbing_walks_as_the_paper(levels, jump, times, to_zero):
     schedule = torch.cat([schedule, torch.zeros(1)]) if to_zero else schedule
     if levels <= jump:
         with pytest.raises(UserError, match="needs more noise levels"):
-            climbing(schedule, jump=jump, times=times)
+            repaint(schedule, jump=jump, times=times)
         return
     expected = [float(place + 1) for place in walked(levels, jump, times)]
-    got = climbing(schedule, jump=jump, times=times)
+    got = repaint(schedule, jump=jump, times=times)
     assert got.tolist() == expected + [0.0] * to_zero
-    assert check_schedule(got, climbs=True)
+    assert check_schedule(got, rises=True)
 
 
 def test_the_papers_schedule_takes_as_many_steps_as_published():
-    schedule = climbing(karras(80, 0.002, 250))  # 250 noise levels, jumps of 10, 10 times (Lugmayr et al. 2022, §5)
+    schedule = repaint(karras(80, 0.002, 250))  # 250 noise levels, jumps of 10, 10 times (Lugmayr et al. 2022, §5)
     falls = sum(t < s for s, t in pairwise(schedule.tolist()))
     climbs = sum(t > s for s, t in pairwise(schedule.tolist()))
     assert (falls, climbs) == (2410, 24 * 9)
@@ -50,33 +50,33 @@ def test_the_papers_schedule_takes_as_many_steps_as_published():
 
 def test_once_down_each_stretch_is_the_schedule_itself():
     schedule = karras(80, 0.002, 25)
-    assert torch.equal(climbing(schedule, jump=10, times=1), schedule)
+    assert torch.equal(repaint(schedule, jump=10, times=1), schedule)
 
 
 @pytest.mark.parametrize("settings", [{"jump": 0}, {"times": 0}, {"jump": 25}])
 def test_a_jump_that_cannot_be_is_refused(settings):
     with pytest.raises(UserError, match="jump"):
-        climbing(karras(80, 0.002, 25), **settings)
+        repaint(karras(80, 0.002, 25), **settings)
 
 
 def test_a_schedule_that_climbs_cannot_climb_again():
     with pytest.raises(UserError, match="must fall"):
-        climbing(climbing(karras(80, 0.002, 25)))
+        repaint(repaint(karras(80, 0.002, 25)))
 
 
 def test_a_capped_schedule_keeps_what_lies_below():
     schedule = torch.tensor([8.0, 4.0, 2.0, 0.0])
-    assert capped(schedule, 4.0).tolist() == [4, 2, 0]
-    assert capped(schedule, 3.9).tolist() == [2, 0]
-    assert capped(schedule, 100).tolist() == schedule.tolist()
+    assert truncate(schedule, 4.0).tolist() == [4, 2, 0]
+    assert truncate(schedule, 3.9).tolist() == [2, 0]
+    assert truncate(schedule, 100).tolist() == schedule.tolist()
     with pytest.raises(UserError, match="sigma_max: 1 lies below all noise levels; the last is 2"):
-        capped(schedule, 1.0)
+        truncate(schedule, 1.0)
 
 
 @given(st.integers(2, 400), st.integers(1, 500))
 def test_a_thinned_schedule_keeps_its_ends_and_its_evenness(levels, count):
     schedule = geometric(100, 0.01, levels)
-    thin = thinned(schedule, count)
+    thin = subsample(schedule, count)
     assert len(thin) == max(2, min(count, levels))
     assert (thin[0], thin[-1]) == (schedule[0], schedule[-1])
     assert check_schedule(thin)

@@ -40,7 +40,7 @@ def gaussian(known):
 def test_the_unknown_part_of_a_gaussian_follows_its_conditional(known):
     known = torch.tensor(known)
     distribution, values = gaussian(known), torch.linspace(2.5, -1.5, int(known.sum()))
-    sampler = AnnealedLangevin(step_size=0.02**2, steps=30, denoise=True)  # a rate of 1: reaches far down
+    sampler = AnnealedLangevin(step_size=0.02**2, steps_each=30, denoise=True)  # a rate of 1: reaches far down
     x = restored(distribution, known, values, sigmas=SCHEDULE, sampler=sampler)
     mean, covariance = mixture_moments(distribution.conditional(known, values))
     spread = covariance.diagonal().sqrt()
@@ -81,7 +81,7 @@ def masked_moments(distribution, known, values, sigmas, rate, steps):
 def test_masked_annealed_langevin_follows_the_recursion_of_its_moments(known, rate):
     known = torch.tensor(known)
     distribution, values, sigmas = gaussian(known), torch.linspace(2.5, -1.5, int(known.sum())), geometric(3, 0.5, 5)
-    sampler = AnnealedLangevin(step_size=rate * 0.5**2, steps=8)
+    sampler = AnnealedLangevin(step_size=rate * 0.5**2, steps_each=8)
     x = restored(distribution, known, values, sigmas=sigmas, sampler=sampler, n=40_000, pinned=False).double()
     mean, covariance = masked_moments(distribution, known, values, sigmas, rate, 8)
     scale = covariance.diagonal().max()
@@ -100,7 +100,7 @@ def test_the_answers_for_a_mixture_have_the_weights_of_the_posterior():
     known, values = torch.tensor([True, False]), torch.tensor([2.0])
     weight = float(distribution.conditional(known, values).weights[1])
     assert weight == pytest.approx(0.731, abs=0.001)
-    sampler = AnnealedLangevin(step_size=0.2 * 0.02**2, steps=20, denoise=True)
+    sampler = AnnealedLangevin(step_size=0.2 * 0.02**2, steps_each=20, denoise=True)
     x = restored(distribution, known, values, sigmas=SCHEDULE, sampler=sampler)
     assert float((x > 0).float().mean()) == pytest.approx(weight, abs=0.035)  # standard error 0.007
 
@@ -130,7 +130,7 @@ def test_the_noise_of_the_observation_is_drawn_once_for_each_level():
 def test_a_whole_walk_draws_once_for_each_level():
     fill, y = torch.tensor([1.0, 0.0]).reshape(1, 1, 1, 2), torch.zeros(5, 1, 1, 2)
     posterior = projector(y, fill)
-    sampler = AnnealedLangevin(step_size=0.01, steps=3)
+    sampler = AnnealedLangevin(step_size=0.01, steps_each=3)
     steps = list(
         sampler.iterate(posterior.denoiser, y, geometric(2, 0.2, 4), generator=seeded(9), project=posterior.project)
     )

@@ -14,10 +14,10 @@ from scorefield.degradations import Mask, Observation
 from scorefield.distributions import GaussianMixture
 from scorefield.restoration import Projection
 from scorefield.samplers import Ancestral
-from scorefield.schedules import climbing, geometric
+from scorefield.schedules import geometric, repaint
 
 FALLING = torch.cat([geometric(20, 0.02, 60), torch.zeros(1)])
-CLIMBING = climbing(FALLING, jump=5, times=5)
+CLIMBING = repaint(FALLING, jump=5, times=5)
 
 
 def gaussian(known):
@@ -105,5 +105,5 @@ def test_repaint_comes_near_the_conditional_distribution_where_plain_projection_
 def test_the_bias_of_repaint_falls_as_it_goes_down_each_stretch_more_often(known):
     known = torch.tensor(known)
     distribution, values = gaussian(known), torch.linspace(2.5, -1.5, int(known.sum()))
-    bias = [off(distribution, known, values, climbing(FALLING, jump=5, times=times))[0] for times in (5, 10)]
+    bias = [off(distribution, known, values, repaint(FALLING, jump=5, times=times))[0] for times in (5, 10)]
     assert bias[0] / bias[1] == pytest.approx(2, rel=0.15)  # 0.45 and 0.21, 0.25 and 0.12

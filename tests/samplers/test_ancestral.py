@@ -13,7 +13,7 @@ from oracles import Counting, Gaussian, float32_mixture, mixture_moments, seeded
 from scorefield.errors import UserError
 from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import DDIM, Ancestral
-from scorefield.schedules import climbing, geometric, karras, palette_inference
+from scorefield.schedules import geometric, karras, palette_inference, repaint
 
 MEAN, STD = 0.7, 0.5
 VARIANCES = ("posterior", "forward", "reverse-diffusion")
@@ -231,7 +231,7 @@ def test_a_sampler_can_be_stopped_and_used_again_and_one_seed_gives_one_result(s
 
 
 def test_a_climbing_schedule_costs_one_call_for_each_level_down():
-    sigmas = climbing(karras(10, 0.1, 12), jump=3, times=2)
+    sigmas = repaint(karras(10, 0.1, 12), jump=3, times=2)
     spy = Counting(Gaussian())
     run(Ancestral(), spy, torch.ones(1, 1, 1, 1), sigmas)
     assert spy.calls == Ancestral().evaluations(sigmas) < len(sigmas) - 1

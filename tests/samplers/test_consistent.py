@@ -59,7 +59,7 @@ class KnowsTheTruth:
 def test_the_noise_is_that_of_the_level_all_the_way(rate):
     sigmas = torch.tensor([9.0, 5.0, 4.5, 1.0, 0.9])
     x = 0.3 + 9 * torch.randn(40_000, 1, 1, 1, generator=seeded(1))
-    _, steps = run(ConsistentAnnealed(rate=rate, steps=2), KnowsTheTruth(), x, sigmas)
+    _, steps = run(ConsistentAnnealed(rate=rate, steps_each=2), KnowsTheTruth(), x, sigmas)
     spread = [float((step.x - 0.3).std()) / step.sigma for step in steps]
     assert spread == pytest.approx([1] * 8, abs=0.015)  # 4 standard errors
 
@@ -86,7 +86,7 @@ def test_it_becomes_exact_as_levels_grow_dense():
 def test_a_mixture_is_sampled_in_two_hundred_updates(rate):
     mixture, start = float32_mixture(), 80 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
     sigmas = torch.cat([geometric(80, 0.01, 101), torch.zeros(1)])
-    x = run(ConsistentAnnealed(rate=rate, steps=2), mixture, start, sigmas)[0].flatten(1)
+    x = run(ConsistentAnnealed(rate=rate, steps_each=2), mixture, start, sigmas)[0].flatten(1)
     mean, covariance = mixture_moments(mixture)
     assert float((x.mean(0) - mean).abs().max()) < 0.08  # standard error 0.02; measured 0.007 and 0.030
     assert float((torch.cov(x.T) - covariance).abs().max()) < 0.12  # measured 0.018 and 0.071
@@ -94,7 +94,7 @@ def test_a_mixture_is_sampled_in_two_hundred_updates(rate):
     assert energy_distance(x, mixture.sample(len(x), generator=seeded(99))) < 0.006
 
 
-SAMPLERS = [ConsistentAnnealed(), ConsistentAnnealed(rate=1.2, steps=3)]
+SAMPLERS = [ConsistentAnnealed(), ConsistentAnnealed(rate=1.2, steps_each=3)]
 samplers = pytest.mark.parametrize("sampler", SAMPLERS, ids=["one", "three"])
 schedules = pytest.mark.parametrize(
     "sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5), torch.tensor([2.0, 0.0])], ids=str
@@ -116,7 +116,7 @@ def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigma
 
 def test_updates_of_a_level_are_in_equal_ratios():
     spy = Counting(Gaussian())
-    run(ConsistentAnnealed(steps=3), spy, torch.ones(1, 1, 1, 1), torch.tensor([8.0, 1.0, 0.0]))
+    run(ConsistentAnnealed(steps_each=3), spy, torch.ones(1, 1, 1, 1), torch.tensor([8.0, 1.0, 0.0]))
     assert spy.sigmas == pytest.approx([8, 4, 2, 1])
 
 

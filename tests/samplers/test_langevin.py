@@ -38,7 +38,7 @@ def recursion(mean, variance, sigmas, rates, steps):
 
 def test_langevin_on_a_gaussian_follows_the_recursion_of_its_moments():
     sigmas, alpha, steps = torch.tensor([1.0, 0.4]), 0.1, 4
-    x, _ = run(Langevin(step_size=alpha, steps=steps), Gaussian(), torch.full((100_000, 1, 1, 1), 3.0), sigmas)
+    x, _ = run(Langevin(step_size=alpha, steps_each=steps), Gaussian(), torch.full((100_000, 1, 1, 1), 3.0), sigmas)
     mean, variance = recursion(3.0, 0.0, sigmas, (alpha / sigmas**2).tolist(), steps)
     assert float(x.mean()) == pytest.approx(mean, abs=0.01)  # standard error 0.002
     assert float(x.var()) == pytest.approx(variance, rel=0.02)  # standard error 0.5 %
@@ -50,7 +50,7 @@ def test_langevin_ends_in_the_distribution_with_the_known_bias_of_its_step(alpha
     total = STD**2 + sigma**2
     expected = total / (1 - alpha / (4 * total))  # wider than v by 5 % and by a factor of 2
     start = MEAN + math.sqrt(total) * torch.randn(50_000, 1, 1, 1, generator=seeded(1))
-    x, _ = run(Langevin(step_size=alpha, steps=40), Gaussian(), start, torch.tensor([sigma]))
+    x, _ = run(Langevin(step_size=alpha, steps_each=40), Gaussian(), start, torch.tensor([sigma]))
     assert float(x.mean()) == pytest.approx(MEAN, abs=0.025)
     assert float(x.var()) == pytest.approx(expected, rel=0.02)  # measured within 0.7 %
 
@@ -59,7 +59,7 @@ def test_annealed_langevin_on_a_gaussian_follows_the_recursion_of_its_moments():
     sigmas, epsilon, steps = geometric(5.0, 0.2, 6), 0.012, 3
     rate = epsilon / 0.2**2
     x, _ = run(
-        AnnealedLangevin(step_size=epsilon, steps=steps),
+        AnnealedLangevin(step_size=epsilon, steps_each=steps),
         Gaussian(),
         torch.full((100_000, 1, 1, 1), 4.0),
         sigmas,
@@ -71,8 +71,8 @@ def test_annealed_langevin_on_a_gaussian_follows_the_recursion_of_its_moments():
 
 def test_the_last_denoising_is_the_denoiser_at_the_last_level():
     sigmas, x = geometric(5.0, 0.2, 6), torch.zeros(50, 1, 1, 1)
-    plain, _ = run(AnnealedLangevin(step_size=0.01, steps=2), Gaussian(), x, sigmas)
-    denoised, steps = run(AnnealedLangevin(step_size=0.01, steps=2, denoise=True), Gaussian(), x, sigmas)
+    plain, _ = run(AnnealedLangevin(step_size=0.01, steps_each=2), Gaussian(), x, sigmas)
+    denoised, steps = run(AnnealedLangevin(step_size=0.01, steps_each=2, denoise=True), Gaussian(), x, sigmas)
     torch.testing.assert_close(denoised, Gaussian()(plain, torch.full((50,), 0.2)))
     assert steps[-1].sigma == 0.0 and torch.equal(steps[-1].denoised, denoised)
 
@@ -84,7 +84,7 @@ def clean():
 
 def test_without_noise_langevin_follows_the_score_of_the_density_itself():
     alpha, steps, start = 0.1, 4, torch.full((100_000, 1, 1, 1), 3.0)
-    x, seen = run(Langevin(step_size=alpha, steps=steps), clean(), start, torch.tensor([0.0]))
+    x, seen = run(Langevin(step_size=alpha, steps_each=steps), clean(), start, torch.tensor([0.0]))
     mean, variance = 3.0, 0.0
     for _ in range(steps):
         a = 1 - alpha / (2 * STD**2)
@@ -97,7 +97,7 @@ def test_without_noise_langevin_follows_the_score_of_the_density_itself():
 
 def test_a_schedule_may_end_without_noise_where_the_density_gives_its_score():
     start, alpha = torch.zeros(50_000, 1, 1, 1), 0.05
-    x, seen = run(Langevin(step_size=alpha, steps=30), clean(), start, torch.tensor([1.0, 0.0]))
+    x, seen = run(Langevin(step_size=alpha, steps_each=30), clean(), start, torch.tensor([1.0, 0.0]))
     assert [step.sigma for step in seen] == [1.0] * 30 + [0.0] * 30
     assert float(x.mean()) == pytest.approx(MEAN, abs=0.02)
     assert float(x.var()) == pytest.approx(STD**2 / (1 - alpha / (4 * STD**2)), rel=0.03)
@@ -150,7 +150,7 @@ def mixture_error(x, mixture, sigma):
 def test_langevin_samples_a_mixture_whose_modes_overlap():
     mixture, sigma = float32_mixture(), 0.8
     start = 3 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
-    x, _ = run(Langevin(step_size=0.15, steps=150), mixture, start, torch.tensor([sigma]))
+    x, _ = run(Langevin(step_size=0.15, steps_each=150), mixture, start, torch.tensor([sigma]))
     mean, covariance, energy = mixture_error(x, mixture, sigma)
     assert mean < 0.12  # standard error 0.025; measured 0.031
     assert covariance < 0.25  # the step's own bias is 4 %; measured 0.14
@@ -160,7 +160,7 @@ def test_langevin_samples_a_mixture_whose_modes_overlap():
 def test_annealed_langevin_samples_a_mixture():
     mixture, sigmas = float32_mixture(), geometric(10, 0.05, 50)
     start = 10 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
-    sampler = AnnealedLangevin(step_size=langevin_step_size(sigmas, 10), steps=10)
+    sampler = AnnealedLangevin(step_size=langevin_step_size(sigmas, 10), steps_each=10)
     x, _ = run(sampler, mixture, start, sigmas)
     mean, covariance, energy = mixture_error(x, mixture, 0.05)
     assert mean < 0.12  # measured 0.043
@@ -173,15 +173,15 @@ def test_annealing_recovers_the_weights_of_far_modes_where_plain_langevin_does_n
     means = torch.tensor([[-5.0, -5.0], [5.0, 5.0]])
     mixture = GaussianMixture(torch.tensor([0.2, 0.8]), means, torch.ones(2))
     start = 16 * torch.rand(1280, 1, 1, 2, generator=seeded(1)) - 8
-    annealed, _ = run(AnnealedLangevin(step_size=0.1, steps=100), mixture, start, geometric(20, 1, 10))
-    plain, _ = run(Langevin(step_size=0.1, steps=1000), mixture, start, torch.tensor([0.01]))
+    annealed, _ = run(AnnealedLangevin(step_size=0.1, steps_each=100), mixture, start, geometric(20, 1, 10))
+    plain, _ = run(Langevin(step_size=0.1, steps_each=1000), mixture, start, torch.tensor([0.01]))
     share = [float((x.sum((1, 2, 3)) > 0).float().mean()) for x in (annealed, plain)]
     assert share[0] == pytest.approx(0.8, abs=0.05)
     assert share[1] == pytest.approx(0.5, abs=0.05)
 
 
-SAMPLERS = [Langevin(step_size=0.02, steps=3), AnnealedLangevin(step_size=0.01, steps=3)]
-SAMPLERS.append(AnnealedLangevin(step_size=0.01, steps=3, denoise=True))
+SAMPLERS = [Langevin(step_size=0.02, steps_each=3), AnnealedLangevin(step_size=0.01, steps_each=3)]
+SAMPLERS.append(AnnealedLangevin(step_size=0.01, steps_each=3, denoise=True))
 samplers = pytest.mark.parametrize("sampler", SAMPLERS, ids=["plain", "annealed", "denoised"])
 SCHEDULE = geometric(2.0, 0.2, 4)
 
@@ -246,11 +246,11 @@ def test_a_schedule_that_cannot_be_walked_is_refused(sampler, schedule):
     "sampler",
     [
         Langevin(step_size=0.0),
-        Langevin(step_size=0.1, steps=0),
+        Langevin(step_size=0.1, steps_each=0),
         AnnealedLangevin(step_size=-1.0),
         AnnealedLangevin(step_size=math.nan),
         Langevin(step_size=math.inf),
-        AnnealedLangevin(steps=0),
+        AnnealedLangevin(steps_each=0),
     ],
     ids=str,
 )

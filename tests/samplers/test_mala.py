@@ -39,8 +39,8 @@ def errors(x, mixture, sigma):
 def test_at_a_large_step_the_distribution_is_exact_where_the_unadjusted_is_not():
     mixture, sigma, step = float32_mixture(), 0.8, 2.0
     start = 3 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
-    adjusted, steps = run(MALA(step_size=step, steps=60), mixture, start, torch.tensor([sigma]))
-    plain, _ = run(Langevin(step_size=step, steps=60), mixture, start, torch.tensor([sigma]))
+    adjusted, steps = run(MALA(step_size=step, steps_each=60), mixture, start, torch.tensor([sigma]))
+    plain, _ = run(Langevin(step_size=step, steps_each=60), mixture, start, torch.tensor([sigma]))
     mean, covariance, energy = errors(adjusted, mixture, sigma)
     assert mean < 0.12  # standard error 0.025; measured 0.023
     assert covariance < 0.2  # measured 0.053
@@ -66,7 +66,7 @@ def test_the_acceptance_on_a_gaussian_is_that_of_the_integral(alpha):
     sigma, variance = 0.6, 0.25 + 0.36
     distribution = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([0.25]))
     start = math.sqrt(variance) * torch.randn(40_000, 1, 1, 1, generator=seeded(1))
-    x, steps = run(MALA(step_size=alpha, steps=5), distribution, start, torch.tensor([sigma]))
+    x, steps = run(MALA(step_size=alpha, steps_each=5), distribution, start, torch.tensor([sigma]))
     assert rate(steps) == pytest.approx(expected_acceptance(alpha, variance), abs=0.004)  # s.e. 0.001
     assert float(x.var()) == pytest.approx(variance, rel=0.03)
 
@@ -74,7 +74,7 @@ def test_the_acceptance_on_a_gaussian_is_that_of_the_integral(alpha):
 def test_acceptance_rises_to_one_as_the_step_falls_to_zero():
     start = float32_mixture().sample(2000, generator=seeded(1)).reshape(-1, 1, 1, 2)
     rates = [
-        rate(run(MALA(step_size=step, steps=5), float32_mixture(), start, torch.tensor([0.3]))[1])
+        rate(run(MALA(step_size=step, steps_each=5), float32_mixture(), start, torch.tensor([0.3]))[1])
         for step in (1.0, 0.1, 0.01, 0.0001)
     ]
     assert rates == sorted(rates)
@@ -85,7 +85,7 @@ def test_acceptance_rises_to_one_as_the_step_falls_to_zero():
 def test_without_noise_the_distribution_is_the_density_itself():
     mixture = float32_mixture()
     start = mixture.sample(4000, generator=seeded(1)).reshape(-1, 1, 1, 2)
-    x, _ = run(MALA(step_size=0.3, steps=30), mixture, start, torch.tensor([0.0]))
+    x, _ = run(MALA(step_size=0.3, steps_each=30), mixture, start, torch.tensor([0.0]))
     mean, covariance, energy = errors(x, mixture, 0.0)
     assert mean < 0.12 and covariance < 0.2 and energy < 0.008
 
@@ -95,7 +95,7 @@ def test_the_step_falls_with_the_levels_variance():
     distribution = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([1e-8]))
     start = 4 * torch.randn(20_000, 1, 1, 1, generator=seeded(1))
     sigmas = torch.tensor([4.0, 2.0, 1.0])
-    _, steps = run(MALA(step_size=1.0, steps=12), distribution, start, sigmas)
+    _, steps = run(MALA(step_size=1.0, steps_each=12), distribution, start, sigmas)
     for level in range(3):
         assert rate(steps[12 * level + 8 : 12 * level + 12]) == pytest.approx(expected_acceptance(1.0, 1.0), abs=0.01)
 
@@ -109,7 +109,7 @@ def test_known_values_are_kept_and_the_rest_follows_the_conditional():
         return torch.cat([torch.full_like(x[..., :1], value), x[..., 1:]], -1)
 
     start = 2 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
-    x, steps = run(MALA(step_size=0.9, steps=300), mixture, start, torch.tensor([sigma]), project=project)
+    x, steps = run(MALA(step_size=0.9, steps_each=300), mixture, start, torch.tensor([sigma]), project=project)
     assert bool((x[..., 0] == value).all())
     drawn = exact.sample(4000, generator=seeded(9))
     free = x[..., 1].reshape(-1, 1)
@@ -125,7 +125,7 @@ def test_the_slope_along_known_values_has_no_say():
     distribution = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.tensor([[[1.0, 0.95], [0.95, 1.0]]]))
     start = torch.full((20_000, 1, 1, 2), 1.5)
     x, steps = run(
-        MALA(step_size=0.15, steps=25),
+        MALA(step_size=0.15, steps_each=25),
         distribution,
         start,
         torch.tensor([0.0]),
@@ -155,14 +155,14 @@ class Half:
 
 def test_where_the_density_says_nothing_nothing_is_accepted():
     start = torch.rand(20_000, 1, 1, 1, generator=seeded(1)) + 0.1
-    x, _ = run(MALA(step_size=0.5, steps=60), Half(), start, torch.tensor([0.0]))
+    x, _ = run(MALA(step_size=0.5, steps_each=60), Half(), start, torch.tensor([0.0]))
     assert bool((x > 0).all())
     assert float(x.mean()) == pytest.approx(math.sqrt(2 / math.pi), abs=0.03)  # of the half-normal distribution
 
 
 def test_steps_tell_their_number_and_an_update_costs_one_evaluation():
     spy, sigmas, seen = Half(), torch.tensor([2.0, 1.0]), []
-    sampler = MALA(step_size=0.3, steps=3)
+    sampler = MALA(step_size=0.3, steps_each=3)
     start = torch.ones(5, 1, 1, 1)
     for step in sampler.iterate(spy, start, sigmas, generator=seeded()):
         assert step.evaluations == len(spy.calls)
@@ -178,7 +178,7 @@ def test_who_is_refused_stays_where_he_was_and_denoised_is_what_the_update_saw()
     mixture, x = float32_mixture(), torch.randn(50, 1, 1, 2, generator=seeded(2))
     level = torch.full((50,), 0.5)
     refusals = 0
-    for step in MALA(step_size=2.0, steps=6).iterate(mixture, x, level[:1], generator=seeded()):
+    for step in MALA(step_size=2.0, steps_each=6).iterate(mixture, x, level[:1], generator=seeded()):
         torch.testing.assert_close(step.denoised, mixture(x, level), rtol=1e-4, atol=1e-5)
         assert torch.equal(step.x[~step.accepted], x[~step.accepted])
         assert not bool((step.x[step.accepted] == x[step.accepted]).all(-1).any())
@@ -201,7 +201,7 @@ def test_a_schedule_that_cannot_be_walked_is_refused(schedule):
         run(MALA(step_size=0.1), float32_mixture(), torch.ones(1, 1, 1, 2), torch.tensor(schedule))
 
 
-@pytest.mark.parametrize("sampler", [MALA(step_size=0.0), MALA(step_size=0.1, steps=0)], ids=str)
+@pytest.mark.parametrize("sampler", [MALA(step_size=0.0), MALA(step_size=0.1, steps_each=0)], ids=str)
 def test_impossible_settings_are_refused(sampler):
     with pytest.raises(UserError, match="sampler"):
         run(sampler, float32_mixture(), torch.ones(1, 1, 1, 2), geometric(2.0, 1.0, 2))

@@ -5,29 +5,29 @@ import torch
 
 from oracles import Counting, seeded, tiny_model
 from scorefield import schedules
-from scorefield.cli.options import SAMPLER_WORDS
 from scorefield.errors import UserError
 from scorefield.model import ModelSpec, ScoreModel, check_sigmas
 from scorefield.parameterization import NCSN, NCSNv2
+from scorefield.sampler_names import SAMPLER_SUMMARIES
 from scorefield.samplers import (
     DDIM,
-    SAMPLERS,
+    PRESETS,
     AdamsBashforth,
     Ancestral,
     AnnealedLangevin,
+    BurnIn,
     ConsistentAnnealed,
     DPMSolver2M,
     Heun,
     Langevin,
     PredictorCorrector,
     RungeKutta,
-    Settled,
     known_settings,
     plan,
 )
 from scorefield.schedules import geometric
 
-WALKERS = [name for name in SAMPLERS if name not in {"annealed-langevin", "langevin", "mala"}]
+WALKERS = [name for name in PRESETS if name not in {"annealed-langevin", "langevin", "mala"}]
 
 
 def scheduled(family, *, value_range=(0.0, 1.0)):
@@ -43,7 +43,7 @@ V1 = NCSN(sigmas=tuple(geometric(1, 0.01, 10).tolist()))  # Song & Ermon 2019, Â
 V2 = NCSNv2(sigmas=tuple(geometric(50, 0.01, 232).tolist()))  # Song & Ermon 2020, Table 2: CIFAR-10
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("steps", [None, 1, 2, 9, 50])
 def test_a_plan_counts_its_calls_and_stays_within_the_model(name, steps):
     model = tiny_model()
@@ -61,7 +61,7 @@ def test_a_plan_counts_its_calls_and_stays_within_the_model(name, steps):
 
 
 def test_the_command_line_knows_the_same_names():
-    assert list(SAMPLER_WORDS) == list(SAMPLERS)
+    assert list(SAMPLER_SUMMARIES) == list(PRESETS)
 
 
 def test_plans_have_their_papers_defaults():
@@ -89,7 +89,7 @@ def test_plans_have_their_papers_defaults():
             PredictorCorrector(predictor=DDIM(eta=0.5), snr=0.1, updates=2),
         ),
         ("predictor-corrector", {}, PredictorCorrector(predictor=DDIM())),
-        ("consistent", {"rate": 3, "steps_each": 2}, ConsistentAnnealed(rate=3.0, steps=2)),
+        ("consistent", {"rate": 3, "steps_each": 2}, ConsistentAnnealed(rate=3.0, steps_each=2)),
         ("runge-kutta", {"rtol": 1e-3, "method": "bosh3"}, RungeKutta(rtol=1e-3, method="bosh3")),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_schedule_may_be_named(name):
 def test_the_models_own_levels_may_be_walked(family):
     model, levels = scheduled(family), torch.tensor(family.sigmas)
     chosen = plan(model, "ddpm", 5, schedule="own")
-    assert chosen.schedule == "own" and chosen.off_schedule == 1
+    assert chosen.schedule == "own" and chosen.max_mismatch == 1
     assert float(chosen.sigmas[0]) == float(levels[0]) and float(chosen.sigmas[-2]) == float(levels[-1])
     assert len(chosen.sigmas) == 6 and float(chosen.sigmas[-1]) == 0
     assert set(chosen.sigmas[:-1].tolist()) <= set(levels.tolist())
@@ -160,27 +160,27 @@ def test_levels_off_a_models_levels_are_told():
     chosen = plan(scheduled(V1), "heun")
     asked, own = chosen.sigmas[chosen.sigmas > 0], torch.tensor(V1.sigmas)
     nearest = (asked.log()[:, None] - own.log()[None]).abs().min(1).values.max().exp()
-    assert chosen.off_schedule == pytest.approx(float(nearest), rel=1e-5)
-    assert 1.1 < chosen.off_schedule < 1.3  # the noise levels' ratio is 1.668, its root 1.29
-    assert plan(scheduled(V1), "annealed-langevin").off_schedule == 1
-    assert plan(tiny_model()).off_schedule == 1
+    assert chosen.max_mismatch == pytest.approx(float(nearest), rel=1e-5)
+    assert 1.1 < chosen.max_mismatch < 1.3  # the noise levels' ratio is 1.668, its root 1.29
+    assert plan(scheduled(V1), "annealed-langevin").max_mismatch == 1
+    assert plan(tiny_model()).max_mismatch == 1
 
 
 @pytest.mark.parametrize("name", WALKERS)
 def test_a_model_of_few_levels_is_settled_first(name):
     chosen = plan(scheduled(V1), name, 5)
-    assert isinstance(chosen.sampler, Settled)
+    assert isinstance(chosen.sampler, BurnIn)
     assert type(chosen.sampler.sampler) is type(plan(tiny_model(), name, 5).sampler)
     assert chosen.evaluations == 10 + chosen.sampler.sampler.evaluations(chosen.sigmas)
-    assert not isinstance(plan(scheduled(V2), name, 5).sampler, Settled)
+    assert not isinstance(plan(scheduled(V2), name, 5).sampler, BurnIn)
 
 
 def test_a_warm_start_walks_the_levels_below_alone():
-    for name in SAMPLERS:
+    for name in PRESETS:
         whole, warm = plan(scheduled(V1), name), plan(scheduled(V1), name, init_sigma=0.5)
         assert float(warm.sigmas[0]) == 0.5
         assert torch.equal(warm.sigmas[1:], whole.sigmas[whole.sigmas < 0.5])
-        assert not isinstance(warm.sampler, Settled)
+        assert not isinstance(warm.sampler, BurnIn)
     on_a_level = plan(scheduled(V1), "heun", 12, schedule="own", init_sigma=V1.sigmas[3])
     assert on_a_level.sigmas.tolist() == pytest.approx([*V1.sigmas[3:], 0.0])
 
@@ -226,7 +226,7 @@ def test_a_schedule_that_climbs_is_for_the_samplers_that_say_so():
 
 def test_a_model_of_few_levels_is_walked_as_its_paper_says():
     chosen = plan(scheduled(V1), "annealed-langevin")
-    assert chosen.sampler == AnnealedLangevin(step_size=pytest.approx(2e-5), steps=100, denoise=False)
+    assert chosen.sampler == AnnealedLangevin(step_size=pytest.approx(2e-5), steps_each=100, denoise=False)
     assert torch.equal(chosen.sigmas, torch.tensor(V1.sigmas))
     assert chosen.evaluations == 1000
 
@@ -249,7 +249,7 @@ def test_the_papers_step_is_the_same_in_whatever_units():
 def test_the_authors_program_is_walked_by_its_convention():
     ours = plan(scheduled(V1), "annealed-langevin", settings={"convention": "code"})
     x = torch.zeros(2, 1, 2, 2)
-    theirs = AnnealedLangevin(step_size=4e-5, steps=100)  # their 2e-5 in the paper's terms
+    theirs = AnnealedLangevin(step_size=4e-5, steps_each=100)  # their 2e-5 in the paper's terms
     last = [
         list(sampler.iterate(lambda x, sigma: 0.9 * x, x, ours.sigmas, generator=seeded()))[-1].x
         for sampler in (ours.sampler, theirs)
@@ -275,7 +275,7 @@ def test_steps_are_shared_among_the_models_own_levels(name, steps, each, levels,
 def test_langevin_refines_at_a_schedules_last_level():
     settings = {"step_size": 3e-6, "steps_each": 7, "convention": "code"}
     chosen = plan(scheduled(V1), "langevin", settings=settings)
-    assert chosen.sampler == Langevin(step_size=3e-6, steps=7, convention="code")
+    assert chosen.sampler == Langevin(step_size=3e-6, steps_each=7, convention="code")
     assert chosen.sigmas.tolist() == pytest.approx([0.01])
     assert plan(scheduled(V1), "langevin").sampler.step_size == pytest.approx(2e-5)
 
@@ -291,6 +291,6 @@ def test_a_schedule_of_ones_own_sets_the_step_too():
 def test_what_is_asked_for_wins():
     settings = {"steps_each": 2, "step_size": 1e-6, "denoise": True}
     assert plan(scheduled(V1), "annealed-langevin", settings=settings).sampler == AnnealedLangevin(
-        step_size=1e-6, steps=2, denoise=True
+        step_size=1e-6, steps_each=2, denoise=True
     )
     assert not plan(scheduled(V2), "annealed-langevin", settings={"denoise": False}).sampler.denoise

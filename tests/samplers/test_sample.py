@@ -12,7 +12,7 @@ from scorefield.metrics.distances import energy_distance
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import MLP, Energy
 from scorefield.parameterization import EDM
-from scorefield.samplers import SAMPLERS, sample
+from scorefield.samplers import PRESETS, sample
 from scorefield.schedules import geometric
 
 from .test_plans import V1, scheduled
@@ -108,7 +108,7 @@ def test_langevin_at_one_level_samples_the_noisy_distribution():
     assert energy_distance(x, noisy) < 0.01
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_one_seed_gives_one_result(name):
     needs(name)
     model = any_model(name)
@@ -118,7 +118,7 @@ def test_one_seed_gives_one_result(name):
     assert not torch.equal(first[0], first[1])
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("shape", [(2,), (2, 1, 1)], ids=["points", "images"])
 def test_every_sampler_takes_points_and_images(name, shape):
     needs(name)
@@ -201,7 +201,7 @@ def test_the_less_noise_the_nearer_to_the_image():
     assert far == sorted(far) and far[0] < 0.03
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_sampler_starts_warm(name):
     needs(name)
     model = exact_energy(float32_mixture())

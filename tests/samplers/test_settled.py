@@ -6,7 +6,7 @@ import torch
 from scorefield import schedules
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
-from scorefield.samplers import Heun, Settled
+from scorefield.samplers import BurnIn, Heun
 
 FAR = GaussianMixture(torch.ones(1), torch.full((1, 2), 3.0), torch.tensor([0.09]))  # mean 3, spread 0.3
 SIGMAS = schedules.geometric(1, 0.01, 24)
@@ -21,7 +21,7 @@ def last(sampler, sigmas=SIGMAS, count=20_000):
 
 def test_a_schedule_that_begins_low_finds_the_data_only_when_settled():
     _, lost = last(Heun())
-    _, found = last(Settled(sampler=Heun(), updates=20))
+    _, found = last(BurnIn(sampler=Heun(), updates=20))
     assert lost.mean() < 2.5  # noise around 0 is not noise around 3, and Heun alone cannot know
     assert found.mean() == pytest.approx(3, abs=0.01)  # 4 standard errors of 40,000 numbers of spread 0.3
     # (2 − a)/(2 − aq) = 0.966 in variance with a = 0.6 and q = 1/1.09; Heun's own error is below 1 %
@@ -30,7 +30,7 @@ def test_a_schedule_that_begins_low_finds_the_data_only_when_settled():
 
 @pytest.mark.parametrize("part", [0.2, 0.6, 1.0])
 def test_settling_has_the_stationary_variance_of_its_equation(part):
-    steps, _ = last(Settled(sampler=Heun(), updates=60, part=part))
+    steps, _ = last(BurnIn(sampler=Heun(), updates=60, part=part))
     settled = steps[59]
     q = 1 / 1.09
     assert settled.sigma == 1
@@ -38,7 +38,7 @@ def test_settling_has_the_stationary_variance_of_its_equation(part):
 
 
 def test_its_steps_are_counted_through():
-    sampler = Settled(sampler=Heun(), updates=3)
+    sampler = BurnIn(sampler=Heun(), updates=3)
     steps, _ = last(sampler, count=2)
     assert [step.index for step in steps] == list(range(len(steps)))
     assert steps[-1].evaluations == sampler.evaluations(SIGMAS) == 3 + Heun().evaluations(SIGMAS)
@@ -47,7 +47,7 @@ def test_its_steps_are_counted_through():
 def test_known_values_stay_known():
     generator = torch.Generator().manual_seed(0)
     held = torch.zeros(4, 2)
-    sampler = Settled(sampler=Heun(), updates=2)
+    sampler = BurnIn(sampler=Heun(), updates=2)
     for step in sampler.iterate(
         FAR, torch.randn(4, 2, generator=generator), SIGMAS, generator=generator, project=lambda x, s: held
     ):
@@ -56,4 +56,4 @@ def test_known_values_stay_known():
 
 def test_a_part_beyond_the_whole_is_told():
     with pytest.raises(UserError, match="part"):
-        last(Settled(sampler=Heun(), part=1.5), count=2)
+        last(BurnIn(sampler=Heun(), part=1.5), count=2)

@@ -6,24 +6,10 @@ from typing import Annotated
 import typer
 
 from scorefield.errors import UserError
+from scorefield.sampler_names import SAMPLER_SUMMARIES
 
 DATA = "A folder of images, IDX, CIFAR (binary), .npz, .npy, or a bundled name (fashion, emoji)"
-SAMPLER_WORDS = {
-    "heun": "ODE of order 2, two evaluations a step (Karras 2022)",
-    "dpm++-2m": "ODE of order 2, one evaluation a step: fast (Lu 2022)",
-    "dpm++-2m-sde": "the same with fresh noise in every step",
-    "adams": "ODE of order 1 to 4, one evaluation a step (Zhang 2023)",
-    "euler": "ODE of order 1; churn=... adds noise",
-    "ddim": "ODE of order 1; eta=1 draws DDPM's noise (Song 2021)",
-    "ddpm": "the reverse chain, noise in every step (Ho 2020)",
-    "predictor-corrector": "DDIM and Langevin dynamics in turn (Song 2021)",
-    "consistent": "Langevin, one update a noise level (Jolicoeur-Martineau 2021)",
-    "runge-kutta": "ODE with error control: rtol, atol; needs torchdiffeq",
-    "annealed-langevin": "NCSN's: many updates on each noise level (Song & Ermon 2019)",
-    "langevin": "at one low noise level: refines, does not find",
-    "mala": "annealed, with a Metropolis test; for energy networks",
-}
-SAMPLERS = f"{', '.join(SAMPLER_WORDS)} (scorefield sample --help says more)"
+SAMPLERS = f"{', '.join(SAMPLER_SUMMARIES)} (scorefield sample --help says more)"
 
 
 def _device(name: str) -> str:

@@ -10,8 +10,9 @@ import typer
 
 from scorefield.cli.class_options import Classes, Guidance, GuidanceInterval, chosen_classes, guidance_interval
 from scorefield.cli.console import note, progress, require_free, table, write_json
-from scorefield.cli.options import SAMPLER_WORDS, Device, Json, ModelName, Overwrite, Sampler, Seed, Steps
+from scorefield.cli.options import Device, Json, ModelName, Overwrite, Sampler, Seed, Steps
 from scorefield.errors import UserError
+from scorefield.sampler_names import SAMPLER_SUMMARIES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +106,7 @@ def sample(
     from scorefield.data.grids import save_images
     from scorefield.data.image import to_uint8
     from scorefield.figures.trace import Trace
-    from scorefield.samplers import Start, plan
+    from scorefield.samplers import Start, WarmStart, plan
 
     known = [*FORMATS, ".npz", ".npy"]
     if out.suffix and out.suffix.lower() not in known and not out.is_dir():
@@ -120,7 +121,7 @@ def sample(
     score_model = sf.load(model, device=device)
     chosen = plan(score_model, sampler, steps, sigmas=sigmas, schedule=name, settings=asked, init_sigma=sigma)
     told, where = chosen_classes(classes, model, score_model.classes), guidance_interval(interval)
-    begun_with = None if init is None else _image(init, score_model)
+    begun_with = None if init is None or sigma is None else WarmStart(images=_image(init, score_model), sigma=sigma)
     recorder = Trace(score_model.value_range) if trace else None
     begun = time.perf_counter()
     with progress("Sampling") as show:
@@ -133,21 +134,15 @@ def sample(
         images = sf.sample(
             score_model,
             n,
-            sampler=sampler,
-            steps=steps,
-            sigmas=sigmas,
-            schedule=name,
-            settings=asked,
-            start=cast(Start, start),
-            init=begun_with,
-            init_sigma=sigma,
+            sampler=chosen,
+            start=cast(Start, start) if begun_with is None else begun_with,
             clamp=clamp,
             classes=told,
             guidance=guidance,
             interval=where,
             size=_size(size),
             seed=seed,
-            track=track,
+            progress=track,
         )
     seconds = time.perf_counter() - begun
     save_images(to_uint8(images, score_model.value_range).cpu(), out)
@@ -168,9 +163,9 @@ def sample(
         "images_per_second": round(n / seconds, 2),
     }
     table(_told(results, chosen) | ({"trace": str(film)} if trace else {}))
-    if chosen.off_schedule > 1.01 and (levels := score_model.schedule) is not None:
+    if chosen.max_mismatch > 1.01 and (levels := score_model.schedule) is not None:
         note(
-            f"Noise levels are up to {chosen.off_schedule:.3g} times off the nearest of the model's "
+            f"Noise levels are up to {chosen.max_mismatch:.3g} times off the nearest of the model's "
             f"{len(levels)} noise levels; --schedule own stays on them."
         )
     write_json(json, results)
@@ -180,7 +175,7 @@ sample.__doc__ = "\n".join(  # where the help has its whole width
     [
         sample.__doc__ or "",
         "    Samplers:",
-        *(f"    {name:<{max(map(len, SAMPLER_WORDS))}}  {words}" for name, words in SAMPLER_WORDS.items()),
+        *(f"    {name:<{max(map(len, SAMPLER_SUMMARIES))}}  {words}" for name, words in SAMPLER_SUMMARIES.items()),
     ]
 )
 
@@ -190,16 +185,16 @@ _UNGUIDED = {"guidance": 1.0, "guidance_interval": [0.0, None]}
 
 def _used(chosen: "Plan") -> dict[str, Any]:
     """What the plan came to."""
-    from scorefield.samplers import Settled
+    from scorefield.samplers import BurnIn
 
     return {
         "settings": {name: value for name, value in chosen.settings.items() if value != math.inf},
-        "settling_updates": chosen.sampler.updates if isinstance(chosen.sampler, Settled) else 0,
+        "burn_in_updates": chosen.sampler.updates if isinstance(chosen.sampler, BurnIn) else 0,
         "schedule": chosen.schedule,
         "sigma_max": float(chosen.sigmas.max()),
         "sigma_min": float(chosen.sigmas[chosen.sigmas > 0].min()),
         "levels": int((chosen.sigmas > 0).sum()),
-        "off_schedule": chosen.off_schedule,
+        "max_mismatch": chosen.max_mismatch,
         "evaluations": chosen.evaluations,
     }
 
@@ -213,8 +208,8 @@ def _told(results: dict[str, Any], chosen: "Plan") -> dict[str, Any]:
     span = f"{chosen.schedule}, σ {results['sigma_max']:.4g} to {results['sigma_min']:.4g}"
     ends_at_0 = ", then 0" if float(chosen.sigmas[-1]) == 0 else ""
     told = results | {"settings": settings, "schedule": span + ends_at_0}
-    left_out = {"sigma_max", "sigma_min", "off_schedule"}
-    left_out |= {name for name in ("settling_updates", "clamp", "settings", "classes") if not told[name]}
+    left_out = {"sigma_max", "sigma_min", "max_mismatch"}
+    left_out |= {name for name in ("burn_in_updates", "clamp", "settings", "classes") if not told[name]}
     left_out |= {name for name, usual in _UNGUIDED.items() if told[name] == usual}
     return {name: value for name, value in told.items() if name not in left_out}
 
@@ -246,9 +241,9 @@ def _schedule(text: str | None) -> "tuple[str | None, Tensor | None]":
     """A schedule's name, or the schedule that a list of numbers is."""
     if text is None or re.match(r"[A-Za-z]", text.strip()):
         return (None if text is None else text.strip()), None
-    from scorefield.schedules import read_schedule
+    from scorefield.schedules import parse_schedule
 
-    return None, read_schedule(text)
+    return None, parse_schedule(text)
 
 
 def _image(path: Path, model: "ScoreModel") -> "Tensor":

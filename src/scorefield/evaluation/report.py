@@ -234,7 +234,7 @@ def _draw(
         classes=classes,
         guidance=settings.guidance,
         interval=settings.interval,
-        track=lambda done, total, step: progress(done / total, ""),
+        progress=lambda done, total, step: progress(done / total, ""),
     )
     return to_uint8(drawn, model.value_range).cpu(), time.perf_counter() - start
 

@@ -262,7 +262,7 @@ def restoring(
         name: in tables.
         model: fitting the method.
         method: a name in `restoration.METHODS`.
-        sampler: a name in `samplers.SAMPLERS`; by default the method's.
+        sampler: a name in `samplers.PRESETS`; by default the method's.
         steps: see `restoration.approach`.
 
     Raises:

@@ -37,7 +37,7 @@ class Completions:
         images: how many, spread evenly over the set.
         candidates: answers to each.
         masks: names in `restoration.restore.MASKS`.
-        sampler: a name in `samplers.SAMPLERS`.
+        sampler: a name in `samplers.PRESETS`.
         steps: see `samplers.plan`.
     """
 

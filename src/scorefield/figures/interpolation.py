@@ -83,7 +83,7 @@ def interpolation(
         settings.parts,
         generator=Generator(model.device).manual_seed(seed),
         solver=RungeKutta(rtol=settings.rtol, atol=settings.rtol),
-        track=lambda done, total: show(done / total, f"{done} of {total}"),
+        progress=lambda done, total: show(done / total, f"{done} of {total}"),
     )
     low, high = model.value_range
     made_u, a_u, b_u = ((x.cpu() - low) / (high - low) for x in (made, a, b))

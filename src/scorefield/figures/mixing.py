@@ -138,7 +138,7 @@ def in_small_mode(x: Tensor) -> Tensor:
 
 def langevin(start: Tensor, settings: Mixing, *, generator: Generator) -> Tensor:
     """Plain Langevin dynamics on p itself from `start`, (n, 2); where it ends, (n, 2)."""
-    sampler = Langevin(step_size=settings.step_size, steps=settings.langevin_steps)
+    sampler = Langevin(step_size=settings.step_size, steps_each=settings.langevin_steps)
     return run_sampler(sampler, mixture(), start, torch.zeros(1), generator=generator)
 
 
@@ -146,7 +146,7 @@ def annealed(
     start: Tensor, settings: Mixing, *, schedule: tuple[float, float], step_size: float, generator: Generator
 ) -> Tensor:
     """Algorithm 1 with exact scores from `start`, (n, 2); where it ends, (n, 2)."""
-    sampler = AnnealedLangevin(step_size=step_size, steps=settings.steps)
+    sampler = AnnealedLangevin(step_size=step_size, steps_each=settings.steps)
     sigmas = schedules.geometric(*schedule, settings.levels)
     return run_sampler(sampler, mixture(), start, sigmas, generator=generator)
 

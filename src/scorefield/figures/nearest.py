@@ -38,7 +38,7 @@ class Neighbours:
     Args:
         samples: rows.
         neighbours: k, columns beside each sample.
-        sampler: a name in `samplers.SAMPLERS`.
+        sampler: a name in `samplers.PRESETS`.
         steps: see `samplers.plan`.
     """
 
@@ -109,7 +109,7 @@ def neighbours(
         sampler=settings.sampler,
         steps=settings.steps,
         seed=seed,
-        track=lambda done, total, step: show(0.5 * done / total, "sampling"),
+        progress=lambda done, total, step: show(0.5 * done / total, "sampling"),
     )
     show(0.5, "comparing")
     samples = to_uint8(drawn, model.value_range).cpu()

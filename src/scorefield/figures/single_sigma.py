@@ -138,14 +138,14 @@ def _chains(settings: SingleSigma) -> tuple[_Chain, _Chain]:
             name="one",
             title=f"one level, σ = {low:g}",
             noise=_distribution(low, low * 1.001, 2),
-            sampler=Langevin(step_size=settings.step_size, steps=settings.levels * settings.steps),
+            sampler=Langevin(step_size=settings.step_size, steps_each=settings.levels * settings.steps),
             sigmas=torch.tensor([low]),
         ),
         _Chain(
             name="schedule",
             title=f"{settings.levels} levels, σ {high:g} → {low:g}",
             noise=_distribution(low, high, settings.levels),
-            sampler=AnnealedLangevin(step_size=settings.step_size, steps=settings.steps),
+            sampler=AnnealedLangevin(step_size=settings.step_size, steps_each=settings.steps),
             sigmas=schedules.geometric(high, low, settings.levels),
         ),
     )

@@ -80,7 +80,7 @@ def demo(out: Path, *, data: str = "fashion", train_seconds: float = 110, seed: 
         model,
         64,
         seed=seed,
-        track=lambda done, total, step: (
+        progress=lambda done, total, step: (
             trace.add(step),
             show("Sampling", done / total, f"σ {step.sigma:.3g}"),
         )[1],

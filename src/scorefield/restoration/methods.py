@@ -16,7 +16,7 @@ from scorefield.restoration.null_space import NullSpace
 from scorefield.restoration.posterior import Restorer
 from scorefield.restoration.projection import Projection
 from scorefield.samplers import Plan, plan
-from scorefield.schedules.reshaped import SLACK
+from scorefield.schedules import SLACK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Method:
 
     Args:
         restorer: made of a model.
-        sampler: a name in `samplers.SAMPLERS`, where none is asked for.
+        sampler: a name in `samplers.PRESETS`, where none is asked for.
         steps: of that sampler; None leaves them to the plan.
         climbs: whether the schedule is made to climb.
         memory: how much it needs, in that of the plain network.
@@ -96,7 +96,7 @@ def approach(
     Args:
         model: a model.
         method: a name in METHODS; by default LEARNED for a model that learned to restore, else USUAL.
-        sampler: a name in `samplers.SAMPLERS`.
+        sampler: a name in `samplers.PRESETS`.
         steps: see `samplers.plan`; of a climbing schedule, the noise levels on one way down.
         schedule: see `samplers.plan`; or "palette", all noise levels of Palette's sampling that the model knows, which
             with the sampler `ddpm` has the variance of its steps too.
@@ -126,7 +126,7 @@ def approach(
         if len(made.sigmas) < 3:
             raise UserError("steps", f"{method} needs two steps or more to climb.")
         jump = min(10, max(1, (len(made.sigmas) - 1) // 3))
-        made = plan(model, chosen, sigmas=schedules.climbing(made.sigmas, jump=jump, times=5))
+        made = plan(model, chosen, sigmas=schedules.repaint(made.sigmas, jump=jump, times=5))
     return Approach(method=known, plan=made)
 
 
@@ -138,9 +138,9 @@ def _published(model: ScoreModel, sampler: str, steps: int | None) -> Plan:
     if not len(levels):
         raise UserError("schedule", f"none of its noise levels lies within the model's {high:g} to {low:g}.")
     if steps is not None:
-        levels = schedules.thinned(levels, steps)
+        levels = schedules.subsample(levels, steps)
     settings = {"variance": "forward"} if sampler == "ddpm" else None
-    return plan(model, sampler, sigmas=schedules.ended(levels), settings=settings)
+    return plan(model, sampler, sigmas=schedules.append_zero(levels), settings=settings)
 
 
 def _check_kind(model: ScoreModel, method: str, task: str | None) -> None:

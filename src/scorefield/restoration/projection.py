@@ -20,7 +20,7 @@ crops do.
 What it amounts to hangs on the sampler:
 
     * AnnealedLangevin: masked annealed Langevin, exact in the limit of many updates on the last noise levels.
-    * Ancestral on `schedules.climbing(schedule)`: RePaint (Lugmayr et al. 2022, Algorithm 1). On the way down
+    * Ancestral on `schedules.repaint(schedule)`: RePaint (Lugmayr et al. 2022, Algorithm 1). On the way down
       known and unknown fit each other badly, each being drawn without regard to the other's noise; after
       every `jump` noise levels the image is made noisy again, all of it, so that nothing is laid over it on a
       noise level up, and comes down once more, `times` times, and each time they fit better.

@@ -93,7 +93,7 @@ def restore(
         method: a name in METHODS; by default "learned" for a model that was trained to restore, else "pigdm".
         candidates: how many answers.
         average: give their mean alone, which is nearer to the original, and less sharp.
-        sampler: a name in `samplers.SAMPLERS`; by default the method's.
+        sampler: a name in `samplers.PRESETS`; by default the method's.
         steps: see `methods.approach`.
         schedule: likewise.
         tile: of a model that was trained to restore, the side of the squares in which a large image is restored.

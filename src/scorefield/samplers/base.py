@@ -7,9 +7,11 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
+from scorefield.errors import UserError
 from scorefield.model import Denoiser, broadcast_sigma
+from scorefield.schedules import check_schedule
 
-__all__ = ["Project", "Sampler", "Step", "as_sigmas", "broadcast_sigma", "randn_like", "run"]
+__all__ = ["Project", "Sampler", "Step", "as_sigmas", "broadcast_sigma", "check_levels", "randn_like", "run"]
 
 Project = Callable[[Tensor, float], Tensor]
 """Maps x at noise level σ to an x that agrees with the known pixels: project(x, σ)."""
@@ -105,6 +107,22 @@ def run(
 def as_sigmas(sigmas: Tensor | Sequence[float]) -> Tensor:
     """A schedule as a tensor, (L,); numbers become float32."""
     return sigmas if isinstance(sigmas, Tensor) else torch.tensor(sigmas, dtype=torch.float32)
+
+
+def check_levels(sigmas: Tensor, *, rises: bool = False) -> list[float]:
+    """The noise levels as numbers, for a sampler that steps from each to the next.
+
+    Args:
+        sigmas: (L,).
+        rises: whether the schedule may rise at times.
+
+    Raises:
+        UserError: not a schedule, or fewer than two noise levels.
+    """
+    levels = check_schedule(sigmas, rises=rises)
+    if len(levels) < 2:
+        raise UserError("sigmas", "this sampler steps from noise level to noise level and needs at least two.")
+    return levels
 
 
 def randn_like(x: Tensor, generator: Generator) -> Tensor:

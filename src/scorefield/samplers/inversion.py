@@ -1,8 +1,9 @@
-"""Images as latents and back along the probability-flow ODE, and what lies between two of them.
+"""Inversion: images to latents and back along the probability-flow ODE, and interpolation between images.
 
-Solutions of an ODE do not cross: what `flow`'s equation makes of an image on the way up, a *latent* that
-is all noise, leads back to that image on the way down, up to the solver's tolerance: of images in [−1, 1]
-by the bundled model `fashion` every value to 0.003 at 1e-5, and to 0.0003 at 1e-6, whether or not in float64.
+Solutions of an ODE do not cross. Solved upwards from an image, the equation of `adaptive_ode` ends in a *latent* of pure
+noise; solved downwards from that latent it returns the image, up to the solver's tolerance. For images in [−1, 1] and
+the bundled model `fashion` every value returns to within 0.003 at a tolerance of 1e-5 and 0.0003 at 1e-6, with or
+without float64.
 
 References:
     Song et al. (2021), App. D.1 and D.3. https://arxiv.org/abs/2011.13456
@@ -21,6 +22,8 @@ from scorefield.model import Denoiser, ScoreModel
 from scorefield.samplers.adaptive_ode import Flow, RungeKutta
 from scorefield.samplers.base import broadcast_sigma, randn_like
 
+__all__ = ["check_images", "decode", "encode", "interpolate", "interpolation"]
+
 
 @torch.no_grad()
 def encode(
@@ -32,27 +35,26 @@ def encode(
     solver: RungeKutta | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """The latent x(σ_max) of the solution that is x0 at σ_min; `decode` leads back.
+    """The latent x(σ_max) of the solution that passes through x0 at σ_min; `decode` is the inverse.
 
-    An image without any noise lies in the middle of where p(·; σ_min) has its images, and nowhere near
-    where it has most of them. Its latent comes out shorter than √D σ_max accordingly. Add σ_min n first where
-    a latent is to be like those that noise is drawn from, as `interpolation` does.
+    A clean image is the centre of a component of p(·; σ_min), not a typical draw from it, so its latent is shorter than
+    √D σ_max. For a typical latent add σ_min n first, as `interpolation` does.
 
     Args:
-        denoiser: a model, bound or not.
+        denoiser: a model, with or without a condition.
         x0: images, (B, C, H, W), float32 or float64.
-        sigma_max: the level of the latent; the model's largest, as a rule.
-        sigma_min: the level that x0 is taken to be at.
+        sigma_max: the level of the latent, usually the model's largest.
+        sigma_min: the noise level assigned to x0.
         solver: the rule and its tolerance; by default dopri5 at 1e-5.
-        dtype: of u in the solver, float64 to keep rounding out; the denoiser is asked in x0's.
+        dtype: of u in the solver, such as float64 against rounding; the denoiser's input keeps x0's.
 
     Returns:
-        (B, C, H, W), of spread about σ_max.
+        (B, C, H, W), of std about σ_max.
 
     Raises:
-        UserError: not 0 < σ_min < σ_max, torchdiffeq is missing, or the tolerance can't be met.
+        UserError: not 0 < σ_min < σ_max, torchdiffeq is missing, or the tolerance cannot be met.
     """
-    return _lead(denoiser, x0, sigma_min, sigma_max, solver, dtype)
+    return _solve(denoiser, x0, sigma_min, sigma_max, solver, dtype)
 
 
 @torch.no_grad()
@@ -66,10 +68,10 @@ def decode(
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """The images x(σ_min) of latents, (B, C, H, W); arguments and errors as in `encode`."""
-    return _lead(denoiser, latent, sigma_max, sigma_min, solver, dtype)
+    return _solve(denoiser, latent, sigma_max, sigma_min, solver, dtype)
 
 
-def _lead(
+def _solve(
     denoiser: Denoiser,
     x: Tensor,
     start: float,
@@ -81,7 +83,7 @@ def _lead(
     if not (0 < low < high and math.isfinite(high)):
         raise UserError("sigmas", f"need 0 < sigma_min < sigma_max, got {low:g} and {high:g}.")
     flow = Flow(denoiser, x.dtype)
-    return (solver or RungeKutta()).lead(flow, x.to(dtype or x.dtype), start, stop).to(x.dtype)
+    return (solver or RungeKutta()).integrate(flow, x.to(dtype or x.dtype), start, stop).to(x.dtype)
 
 
 def interpolate(a: Tensor, b: Tensor, parts: int) -> Tensor:
@@ -89,19 +91,19 @@ def interpolate(a: Tensor, b: Tensor, parts: int) -> Tensor:
 
         sin((1−f)θ)/sin θ · a + sin(fθ)/sin θ · b,      cos θ = a·b/(‖a‖ ‖b‖),      f = 0, 1/parts, …, 1.
 
-    Noise of many dimensions has one length, which the arc keeps and the chord does not. Where a and b point
-    the same way, or opposite ways, they are mixed linearly.
+    Noise in many dimensions has nearly constant length; the arc keeps it, the chord does not. Parallel or opposite a
+    and b are interpolated linearly.
 
     Args:
         a: latents, (B, …).
         b: latents, (B, …).
-        parts: of the arc.
+        parts: number of steps from a to b.
 
     Returns:
-        (parts + 1, B, …), a first and b last.
+        (parts + 1, B, …), from a to b.
 
     Raises:
-        UserError: shapes that differ, or no part.
+        UserError: different shapes, or parts < 1.
     """
     if a.shape != b.shape:
         raise UserError("interpolate", f"latents of shapes {tuple(a.shape)} and {tuple(b.shape)}.")
@@ -128,28 +130,28 @@ def interpolation(
     generator: Generator,
     solver: RungeKutta | None = None,
     batch: int = 64,
-    track: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
-    """Images between images: encoded, interpolated on the sphere, decoded, denoised at the end.
+    """Images between two images: encode, interpolate on the sphere, decode, denoise.
 
-    Encoded is x0 + σ_min n, a little noise that can't be seen and without which the latents would not be
-    typical; see `encode`. The first and last images returned are x0 and x1 as they come back.
+    The images are encoded with invisible noise, x0 + σ_min n, so that their latents are typical; see `encode`. The first and
+    last images returned are the reconstructions of x0 and x1.
 
     Args:
-        model: of such images.
+        model: an unconditional model of these images.
         x0: (B, C, H, W), in the model's value range.
         x1: likewise.
-        parts: of the way.
+        parts: number of steps from x0 to x1.
         generator: source of n.
         solver: the rule and its tolerance; by default dopri5 at 1e-5.
         batch: images at once.
-        track: told the batches done and all of them.
+        progress: called with (batches done, batches in all).
 
     Returns:
         (parts + 1, B, C, H, W).
 
     Raises:
-        UserError: images of another number of channels or of two shapes, parts < 1, or see `encode`.
+        UserError: images of the wrong shape or of two shapes, parts < 1, or see `encode`.
     """
     check_images(model, x0, x1)
     low, high = model.sigma_range
@@ -160,18 +162,18 @@ def interpolation(
     latents = list[Tensor]()
     for part in ends:
         latents.append(encode(model, part, sigma_max=high, sigma_min=low, solver=solver))
-        track(len(latents), total)
+        progress(len(latents), total)
     a, b = torch.cat(latents).chunk(2)
     images = list[Tensor]()
     for part in interpolate(a, b, parts).flatten(0, 1).split(batch):
         x = decode(model, part, sigma_max=high, sigma_min=low, solver=solver)
         images.append(model(x, broadcast_sigma(low, x)))
-        track(len(ends) + len(images), total)
+        progress(len(ends) + len(images), total)
     return torch.cat(images).reshape(parts + 1, *x0.shape)
 
 
 def check_images(model: ScoreModel, *images: Tensor) -> None:
-    """See that images are batches of one shape, with the model's channels.
+    """Check that the images are batches of one shape with the model's channels.
 
     Raises:
         UserError: they are not.

@@ -1,11 +1,11 @@
-"""Multistep samplers in the exponential frame: what is linear is solved exactly, D is extrapolated.
+"""Multistep samplers: the linear part of the ODE is solved exactly, D is extrapolated.
 
 With λ = −ln σ, the half log-SNR of x/σ, the probability-flow ODE dx/dσ = (x − D)/σ reads
 
     dx/dλ = D − x,      and from σ to τ < σ, h = ln(σ/τ),      x_τ = (τ/σ) x_σ + τ ∫ e^λ D(λ) dλ.
 
-The integral goes from −ln σ to −ln τ. A denoiser varies little where noise is all or nothing, and what D was
-on the noise levels before tells how it goes on.
+The integral goes from −ln σ to −ln τ. D varies slowly with λ at very high and very low noise, so its values at the
+previous noise levels predict it well.
 
 References:
     Lu et al. (2022), DPM-Solver++, §4–5. https://arxiv.org/abs/2211.01095
@@ -23,8 +23,9 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser
-from scorefield.samplers.base import Project, Step, broadcast_sigma, randn_like
-from scorefield.samplers.ode import way_down
+from scorefield.samplers.base import Project, Step, broadcast_sigma, check_levels, randn_like
+
+__all__ = ["AdamsBashforth", "DPMSolver2M"]
 
 _ORDERS = (1, 2, 3, 4)
 
@@ -33,17 +34,17 @@ _ORDERS = (1, 2, 3, 4)
 class DPMSolver2M:
     """DPM-Solver++(2M) and its SDE form, second order with one evaluation a step (Lu et al. 2022, Alg. 2).
 
-    With r = h_{i−1}/h_i, the step before over this one, and D_{i−1} the D of the step before,
+    With r = h_{i−1}/h_i, the ratio of the previous step to this one, and D_{i−1} the previous D,
 
         D' = (1 + 1/2r) D_i − 1/2r D_{i−1},
         x ← e^{−(1+η)h} x + (1 − e^{−(1+η)h}) D' + τ √(1 − e^{−2ηh}) z,      z ~ N(0, I).
 
-    Noise enters by Langevin's SDE, which keeps p(·; σ): at a rate of 2ησ² it adds η(D − x) to the drift,
+    Langevin dynamics, which leaves p(·; σ) unchanged, adds the noise: at a rate of 2ησ² it adds η(D − x) to the drift,
 
         dx = (1 + η)(D − x) dλ + √(2η) σ dw.
 
-    With D frozen, x − D decays by e^{−(1+η)h}, and noise that enters where h' is left to go arrives with
-    e^{−(1+η)h'} of its spread √(2η) τ e^{h'}: τ² ∫ 2η e^{−2ηh'} dh' from 0 to h is τ² (1 − e^{−2ηh}). η = 0
+    With D frozen, x − D decays by e^{−(1+η)h}, and noise added when h' is left arrives with
+    e^{−(1+η)h'} of its std √(2η) τ e^{h'}: τ² ∫ 2η e^{−2ηh'} dh' from 0 to h is τ² (1 − e^{−2ηh}). η = 0
     is the ODE, Algorithm 2; η = 1 is SDE-DPM-Solver++(2M) (App. B), whose first-order step is ancestral
     sampling. The first step, and a step to 0, are of first order, D' = D_i.
 
@@ -51,7 +52,7 @@ class DPMSolver2M:
         eta: η, in [0, 1].
 
     Raises:
-        UserError: η outside.
+        UserError: η outside of [0, 1].
     """
 
     eta: float = 0.0
@@ -74,8 +75,8 @@ class DPMSolver2M:
         project: Project | None = None,
     ) -> Iterator[Step]:
         """Yield each step; see `Sampler.iterate`."""
-        before: tuple[Tensor, float] | None = None  # D and h of the step before
-        for index, (s, t) in enumerate(pairwise(way_down(sigmas))):
+        before: tuple[Tensor, float] | None = None  # D and h of the previous step
+        for index, (s, t) in enumerate(pairwise(check_levels(sigmas))):
             denoised = aim = denoiser(x, broadcast_sigma(s, x))
             if t == 0:
                 x = denoised
@@ -95,17 +96,17 @@ class DPMSolver2M:
 
 @dataclass(frozen=True, kw_only=True)
 class AdamsBashforth:
-    """Adams and Bashforth's multistep rule in the exponential frame, one evaluation a step.
+    """The exponential Adams–Bashforth multistep rule, one evaluation a step.
 
-    D is replaced by the polynomial in λ through its values on this noise level and the order − 1 before, which is
-    integrated exactly against e^λ (Zhang & Chen 2023, eq. 15; in λ and for D, Hochbruck & Ostermann 2010,
+    D is replaced by the polynomial in λ through its values at this noise level and at the order − 1 previous ones,
+    which is integrated exactly against e^λ (Zhang & Chen 2023, eq. 15; in λ and for D, Hochbruck & Ostermann 2010,
     eq. 2.56):
 
         x ← (τ/σ) x + Σ_j W_j D_{i−j},      W_j = ∫ e^{−w} L_j(w) dw from 0 to h,      w = λ_τ − λ,
 
-    with L_j Lagrange's polynomials on the noise levels. Order 1 is Euler's rule. The first steps are of the orders
-    that the noise levels behind them allow, a step to 0 is of the first: x ← D. On schedules that begin far above the
-    spread of the data D hardly varies in the first steps, so that these cost no order.
+    with L_j the Lagrange polynomials on the noise levels. Order 1 is Euler's rule. The first steps have the order that
+    the levels so far allow; a step to 0 has order 1, x ← D. On schedules that start far above the std of the data, D
+    hardly varies in the first steps, so their low order costs nothing.
 
     Args:
         order: 1 to 4.
@@ -118,7 +119,7 @@ class AdamsBashforth:
 
     def __post_init__(self) -> None:
         if self.order not in _ORDERS:
-            raise UserError("order", f"Adams and Bashforth's rule has orders 1 to 4, not {self.order}.")
+            raise UserError("order", f"the Adams–Bashforth rule has orders 1 to 4, not {self.order}.")
 
     def evaluations(self, sigmas: Tensor) -> int:
         """One for every step."""
@@ -134,29 +135,29 @@ class AdamsBashforth:
         project: Project | None = None,
     ) -> Iterator[Step]:
         """Yield each step; see `Sampler.iterate`."""
-        levels = way_down(sigmas)
+        levels = check_levels(sigmas)
         weights = [_weights(levels[max(0, i - self.order + 1) : i + 2]) for i in range(len(levels) - 1)]
-        seen = deque[Tensor](maxlen=self.order)  # D of this noise level first
+        recent = deque[Tensor](maxlen=self.order)  # the newest D first
         for index, (s, t) in enumerate(pairwise(levels)):
             denoised = denoiser(x, broadcast_sigma(s, x))
-            seen.appendleft(denoised)
+            recent.appendleft(denoised)
             x = (t / s) * x
-            for weight, one in zip(weights[index], seen, strict=False):
+            for weight, one in zip(weights[index], recent, strict=False):
                 x = x + weight * one
             x = x if project is None else project(x, t)
             yield Step(index=index, evaluations=index + 1, sigma=t, x=x, denoised=denoised)
 
 
 def _weights(levels: Sequence[float]) -> list[float]:
-    """W_j of D on each noise level but the last, τ, the nearest first; on the nearest alone where τ = 0."""
-    *behind, t = levels
+    """W_j for D at each noise level before the last, τ, the newest first; if τ = 0 only the newest counts."""
+    *before, t = levels
     if t == 0:
         return [1.0]
-    places = [math.log(s / t) for s in reversed(behind)]
+    places = [math.log(s / t) for s in reversed(before)]
     moments = [_moment(k, places[0]) for k in range(len(places))]
     weights = list[float]()
     for at in places:
-        lagrange = [1.0]  # its coefficients, the constant first
+        lagrange = [1.0]  # coefficients, the constant first
         for other in places:
             if other != at:
                 shifted, scaled = [0.0, *lagrange], [*(other * c for c in lagrange), 0.0]
@@ -166,9 +167,9 @@ def _weights(levels: Sequence[float]) -> list[float]:
 
 
 def _moment(k: int, h: float) -> float:
-    """∫ e^{−w} w^k dw from 0 to h, which is k! e^{−h} Σ_{j>k} h^j/j!, a sum whose terms have one sign.
+    """∫ e^{−w} w^k dw from 0 to h = k! e^{−h} Σ_{j>k} h^j/j!, a sum of positive terms.
 
-    The recursion M_k = k M_{k−1} − h^k e^{−h} says the same and cancels where h is small.
+    The recursion M_k = k M_{k−1} − h^k e^{−h} gives the same but cancels for small h.
     """
     term, total, j = math.exp(-h) * h ** (k + 1) / (k + 1), 0.0, k + 1
     while total + term != total:

@@ -1,11 +1,12 @@
-"""Along the probability-flow ODE.
+"""Euler's and Heun's rules for the probability-flow ODE.
 
-In the coordinate x = x0 + σn the ODE whose solution at every σ follows p(·; σ) is (Karras et al. 2022, eq. 1)
+In the coordinate x = x0 + σn the solution of this ODE is distributed as p(·; σ) at every σ (Karras et al. 2022,
+eq. 1):
 
     dx/dσ = −σ ∇ log p(x; σ) = (x − D(x; σ))/σ.
 
-Both samplers may churn (Algorithm 2, lines 4–6): while σ lies in [churn_min, churn_max], a step first adds
-noise, which brings x from σ up to σ̂,
+Both samplers may churn (Algorithm 2, lines 4–6): while σ lies in [churn_min, churn_max], a step first adds noise,
+which raises x from σ to σ̂:
 
     σ̂ = σ + min(churn/steps, √2 − 1) σ,      x ← x + churn_noise √(σ̂² − σ²) z,      z ~ N(0, I).
 
@@ -20,10 +21,10 @@ from itertools import pairwise
 
 from torch import Generator, Tensor
 
-from scorefield.errors import UserError
 from scorefield.model import Denoiser
-from scorefield.samplers.base import Project, Step, broadcast_sigma, randn_like
-from scorefield.schedules import check_schedule
+from scorefield.samplers.base import Project, Step, broadcast_sigma, check_levels, randn_like
+
+__all__ = ["Euler", "Heun"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +34,10 @@ class Euler:
     Without churn it is DDIM (Song et al. 2021, https://arxiv.org/abs/2010.02502, eq. 13).
 
     Args:
-        churn: S_churn, ≥ 0; 0 for nothing random.
+        churn: S_churn, ≥ 0; at 0 the sampler is deterministic.
         churn_min: S_tmin.
         churn_max: S_tmax.
-        churn_noise: S_noise, the spread of the noise added.
+        churn_noise: S_noise, the std of the noise added.
     """
 
     churn: float = 0.0
@@ -58,7 +59,7 @@ class Euler:
         project: Project | None = None,
     ) -> Iterator[Step]:
         """Yield each step; see `Sampler.iterate`."""
-        levels = way_down(sigmas)
+        levels = check_levels(sigmas)
         for index, (s, t) in enumerate(pairwise(levels)):
             up, x = _churned(self, len(levels) - 1, s, x, generator)
             denoised = denoiser(x, broadcast_sigma(up, x))
@@ -71,13 +72,13 @@ class Euler:
 class Heun:
     """Heun's second-order rule: an Euler step, then the mean of the slopes at both its ends.
 
-    Algorithm 2; without churn nothing is random, and it is Algorithm 1.
+    Algorithm 2; without churn it is deterministic, Algorithm 1.
 
     Args:
         churn: S_churn, ≥ 0.
         churn_min: S_tmin.
         churn_max: S_tmax.
-        churn_noise: S_noise, the spread of the noise added.
+        churn_noise: S_noise, the std of the noise added.
     """
 
     churn: float = 0.0
@@ -99,7 +100,7 @@ class Heun:
         project: Project | None = None,
     ) -> Iterator[Step]:
         """Yield each step; see `Sampler.iterate`."""
-        levels = way_down(sigmas)
+        levels = check_levels(sigmas)
         evaluations = 0
         for index, (s, t) in enumerate(pairwise(levels)):
             up, x = _churned(self, len(levels) - 1, s, x, generator)
@@ -116,20 +117,8 @@ class Heun:
             yield Step(index=index, evaluations=evaluations, sigma=t, x=x, denoised=denoised)
 
 
-def way_down(sigmas: Tensor) -> list[float]:
-    """The noise levels of a schedule that an ODE can be followed down.
-
-    Raises:
-        UserError: it is no schedule, or has but one noise level.
-    """
-    levels = check_schedule(sigmas)
-    if len(levels) < 2:
-        raise UserError("sigmas", "an ODE sampler needs a schedule of at least two noise levels.")
-    return levels
-
-
 def _churned(settings: Euler | Heun, steps: int, s: float, x: Tensor, generator: Generator) -> tuple[float, Tensor]:
-    """σ̂ and x at σ̂, as the module has it."""
+    """σ̂, and x with noise added up to σ̂."""
     most = min(settings.churn / steps, math.sqrt(2) - 1)
     if not (most > 0 and settings.churn_min <= s <= settings.churn_max):
         return s, x

@@ -1,20 +1,20 @@
-"""Predictor–corrector sampling: a step down, then Langevin dynamics where it led.
+"""Predictor–corrector sampling: a step down, then Langevin dynamics at the new noise level.
 
-The predictor, any sampler, takes x from a noise level to the next, σ. Its error is then restored by updates that leave
-p(·; σ) as it is, but for their finite step (Song et al. 2021, App. G, Algorithms 2 and 4),
+The predictor, any sampler, takes x from one noise level to the next, σ. Langevin updates then correct its error; but for
+their finite step they leave p(·; σ) unchanged (Song et al. 2021, App. G, Algorithms 2 and 4):
 
     x ← x + ε s + √(2ε) z,      ε = 2 (r ‖z‖/‖s‖)²,      s = ∇ log p(x; σ),   z ~ N(0, I).
 
-r is the ratio of signal to noise. With s = (D − x)/σ² and the noise n = (x − D)/σ that is, for a = ε/σ²,
+r is the signal-to-noise ratio. With s = (D − x)/σ² and n = (x − D)/σ this is, for a = ε/σ²,
 
     x ← x + a (D − x) + √(2a) σ z,      a = 2 (r ‖z‖/‖n‖)²,
 
-which is how it stands below; the variance-preserving form (Algorithms 3 and 5) differs by the factor α_i,
-next to 1, in ε. On a Gaussian in many dimensions the corrector leads to 1 + r² times the variance of p(·; σ).
+the form that the code uses. The variance-preserving form (Algorithms 3 and 5) has a further factor α_i, close to 1,
+in ε. On a Gaussian in many dimensions the corrector gives 1 + r² times the variance of p(·; σ).
 
-‖z‖ and ‖s‖ are each image's own. The authors' program takes their means over the batch, by which an image
-would depend on its neighbours. In few dimensions ‖n‖ may be next to nothing, so that a is at most 1; even so
-the step then hangs on x, and the distribution comes out too wide: the corrector is for images, not for points.
+‖z‖ and ‖s‖ are norms of each image. The authors' program takes their means over the batch, so that an image depends on
+its neighbours. In few dimensions ‖n‖ may be close to 0; a is therefore limited to 1. The step still depends on x there,
+and the distribution becomes too wide: the corrector is for images, not for points in few dimensions.
 
 References:
     Song et al. (2021), §4.2, App. G. https://arxiv.org/abs/2011.13456
@@ -30,9 +30,10 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser, expand
-from scorefield.samplers.ancestral import Ancestral, at_least_two
-from scorefield.samplers.base import Project, Sampler, Step, broadcast_sigma, randn_like
-from scorefield.schedules import check_schedule
+from scorefield.samplers.ancestral import Ancestral
+from scorefield.samplers.base import Project, Sampler, Step, broadcast_sigma, check_levels, randn_like
+
+__all__ = ["PredictorCorrector"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,8 @@ class PredictorCorrector:
     """Algorithms 2–5 of Song et al. (2021); at σ = 0 there is nothing to correct.
 
     Args:
-        predictor: goes from each noise level to the next. It sees a schedule of these two alone: a multistep sampler
-            would be of first order, and Heun's churn is then that of one step.
+        predictor: goes from each noise level to the next. It receives a schedule of these two only, so a multistep
+            sampler has order 1, and Heun's churn is that of a single step.
         snr: r; the paper's 0.16 is for CIFAR-10.
         updates: M, of the corrector on each noise level.
 
@@ -55,12 +56,12 @@ class PredictorCorrector:
 
     def __post_init__(self) -> None:
         if not 0 < self.snr < math.inf:
-            raise UserError("snr", f"the ratio of signal to noise must be positive, got {self.snr:g}.")
+            raise UserError("snr", f"the signal-to-noise ratio must be positive and finite, got {self.snr:g}.")
         if self.updates < 0:
             raise UserError("updates", f"need 0 or more on each noise level, got {self.updates}.")
 
     def evaluations(self, sigmas: Tensor) -> int:
-        """The predictor's for each two noise levels, and M for every noise level reached above 0."""
+        """The predictor's for each step, and M for every noise level reached above 0."""
         levels: list[float] = sigmas.tolist()
         return sum(self.predictor.evaluations(_two(s, t)) + self.updates * (t > 0) for s, t in pairwise(levels))
 
@@ -75,7 +76,7 @@ class PredictorCorrector:
     ) -> Iterator[Step]:
         """Yield each step and each update; see `Sampler.iterate`."""
         index = evaluations = 0
-        for s, t in pairwise(at_least_two(check_schedule(sigmas))):
+        for s, t in pairwise(check_levels(sigmas)):
             before = evaluations
             for step in self.predictor.iterate(denoiser, x, _two(s, t), generator=generator, project=project):
                 x, evaluations = step.x, before + step.evaluations
@@ -97,10 +98,10 @@ class PredictorCorrector:
 
 
 def _norm(x: Tensor) -> Tensor:
-    """The length of each image, (B,)."""
+    """The norm of each image, (B,)."""
     return x.flatten(1).norm(dim=1)
 
 
 def _two(s: float, t: float) -> Tensor:
-    """A schedule of two noise levels, on the host, so that reading it waits for nothing."""
+    """A schedule of two noise levels, on the CPU, so that reading it needs no synchronisation."""
     return torch.tensor([s, t], dtype=torch.float64)

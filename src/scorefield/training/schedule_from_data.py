@@ -15,8 +15,7 @@ from torch import Tensor
 
 from scorefield.data.pairwise import Spread, spread
 from scorefield.errors import UserError
-from scorefield.schedules.langevin import OVERLAP, langevin_step_size, overlap, schedule_levels
-from scorefield.schedules.published import geometric
+from scorefield.schedules import OVERLAP, geometric, langevin_step_size, overlap, schedule_levels
 
 
 @dataclass(frozen=True, kw_only=True)
