@@ -91,14 +91,14 @@ def test_a_schedule_may_come_in_brackets_and_as_whole_numbers():
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ("80,fast,1", "'fast' is no noise level. Write falling numbers"),
+        ("80,fast,1", "'fast' is no noise level. Write decreasing numbers"),
         ("80,,1,x", "'x' is no noise level"),
         ("", "'' is no noise level"),
         ([], "a schedule is a row of noise levels"),
         ([80, None], "None is no noise level"),
-        ("1,2", "must fall from noise level to noise level"),
-        ("2,1,1", "must fall from noise level to noise level"),
-        ("1.00000001,1", "must fall from noise level to noise level"),  # one number in float32
+        ("1,2", "must decrease from noise level to noise level"),
+        ("2,1,1", "must decrease from noise level to noise level"),
+        ("1.00000001,1", "must decrease from noise level to noise level"),  # one number in float32
         ("2,-1", "finite and positive"),
         ("1e60,1", "finite and positive"),
         ("nan", "finite and positive"),

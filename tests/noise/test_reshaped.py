@@ -60,7 +60,7 @@ def test_a_jump_that_cannot_be_is_refused(settings):
 
 
 def test_a_schedule_that_climbs_cannot_climb_again():
-    with pytest.raises(UserError, match="must fall"):
+    with pytest.raises(UserError, match="must decrease"):
         repaint(repaint(karras(80, 0.002, 25)))
 
 

@@ -15,13 +15,10 @@ from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import DDIM, Ancestral
 from scorefield.schedules import geometric, karras, palette_inference, repaint
 
+from .helpers import run
+
 MEAN, STD = 0.7, 0.5
 VARIANCES = ("posterior", "forward", "reverse-diffusion")
-
-
-def run(sampler, denoiser, x, sigmas, seed=0, project=None):
-    steps = list(sampler.iterate(denoiser, x, sigmas, generator=seeded(seed), project=project))
-    return steps[-1].x, steps
 
 
 def one_step(sampler, s, t):
@@ -196,38 +193,6 @@ def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigma
     assert seen == list(enumerate(sigmas[1:].tolist()))
     assert spy.calls == sampler.evaluations(sigmas)
     assert spy.sigmas == [s for s, t in pairwise(sigmas.tolist()) if t < s]
-
-
-@samplers
-def test_the_last_step_to_zero_lands_on_the_denoised_image(sampler):
-    x = torch.randn(4, 1, 1, 1, generator=seeded())
-    end, _ = run(sampler, Gaussian(), x, torch.tensor([1.0, 0.0]))
-    assert torch.equal(end, Gaussian()(x, torch.ones(4)))
-
-
-@samplers
-@schedules
-def test_project_comes_after_every_step_at_its_level(sampler, sigmas):
-    levels = []
-
-    def project(x, sigma):
-        levels.append(sigma)
-        return torch.full_like(x, 7.0 + len(levels))
-
-    _, steps = run(sampler, Gaussian(), torch.ones(2, 1, 1, 1), sigmas, project=project)
-    assert levels == sigmas[1:].tolist()
-    assert [float(step.x[0]) for step in steps] == [8.0 + i for i in range(len(steps))]
-
-
-@samplers
-def test_a_sampler_can_be_stopped_and_used_again_and_one_seed_gives_one_result(sampler):
-    spy, x, sigmas = Counting(Gaussian()), torch.ones(3, 1, 1, 1), geometric(10, 0.1, 5)
-    next(sampler.iterate(spy, x, sigmas, generator=seeded(4)))
-    assert spy.calls == 1
-    results = [run(sampler, Gaussian(), x, sigmas, seed)[0] for seed in (4, 4, 5)]
-    assert torch.equal(results[0], results[1])
-    assert torch.equal(results[0], results[2]) == (sampler == DDIM())
-    assert torch.equal(x, torch.ones(3, 1, 1, 1))
 
 
 def test_a_climbing_schedule_costs_one_call_for_each_level_down():

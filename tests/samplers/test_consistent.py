@@ -12,10 +12,7 @@ from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import DDIM, Ancestral, ConsistentAnnealed
 from scorefield.schedules import geometric, karras
 
-
-def run(sampler, denoiser, x, sigmas, seed=0, project=None):
-    steps = list(sampler.iterate(denoiser, x, sigmas, generator=seeded(seed), project=project))
-    return steps[-1].x, steps
+from .helpers import run
 
 
 @pytest.mark.parametrize("eta", [0.18, 0.5, 0.9])
@@ -101,59 +98,15 @@ schedules = pytest.mark.parametrize(
 )
 
 
-@samplers
-@schedules
-def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigmas):
-    spy, seen = Counting(Gaussian()), []
-    for step in sampler.iterate(spy, torch.ones(5, 1, 2, 2), sigmas, generator=seeded()):
-        assert step.evaluations == spy.calls == step.index + 1
-        assert step.x.shape == step.denoised.shape == (5, 1, 2, 2)
-        seen.append(step.sigma)
-    assert spy.calls == sampler.evaluations(sigmas)
-    assert set(sigmas[1:].tolist()) <= set(seen)
-    assert seen == sorted(seen, reverse=True)
-
-
 def test_updates_of_a_level_are_in_equal_ratios():
     spy = Counting(Gaussian())
     run(ConsistentAnnealed(steps_each=3), spy, torch.ones(1, 1, 1, 1), torch.tensor([8.0, 1.0, 0.0]))
     assert spy.sigmas == pytest.approx([8, 4, 2, 1])
 
 
-@samplers
-def test_project_comes_after_every_step_at_its_level(sampler):
-    levels = []
-
-    def project(x, sigma):
-        levels.append(sigma)
-        return torch.full_like(x, 7.0 + len(levels))
-
-    _, steps = run(sampler, Gaussian(), torch.ones(2, 1, 1, 1), karras(10, 0.1, 5), project=project)
-    assert levels == [step.sigma for step in steps]
-    assert [float(step.x[0]) for step in steps] == [8.0 + i for i in range(len(steps))]
-
-
-def test_a_sampler_can_be_stopped_and_used_again_and_one_seed_gives_one_result():
-    spy, x, sigmas = Counting(Gaussian()), torch.ones(3, 1, 1, 1), geometric(10, 0.1, 5)
-    sampler = ConsistentAnnealed()
-    next(sampler.iterate(spy, x, sigmas, generator=seeded(4)))
-    assert spy.calls == 1
-    results = [run(sampler, Gaussian(), x, sigmas, seed)[0] for seed in (4, 4, 5)]
-    assert torch.equal(results[0], results[1])
-    assert not torch.equal(results[0], results[2])
-    assert torch.equal(x, torch.ones(3, 1, 1, 1))
-
-
 @pytest.mark.parametrize(
-    ("settings", "named"), [({"rate": 0.9}, "rate"), ({"rate": math.nan}, "rate"), ({"steps": 0}, "steps")]
+    ("settings", "named"), [({"rate": 0.9}, "rate"), ({"rate": math.nan}, "rate"), ({"steps_each": 0}, "steps_each")]
 )
 def test_settings_that_mean_nothing_are_refused(settings, named):
     with pytest.raises(UserError, match=named):
         ConsistentAnnealed(**settings)
-
-
-@pytest.mark.parametrize("schedule", [[], [1.0], [1.0, 2.0], [2.0, 1.0, 2.0], [[2.0, 1.0]]], ids=str)
-def test_a_schedule_that_cannot_be_walked_is_refused(schedule):
-    sampler = ConsistentAnnealed()
-    with pytest.raises(UserError, match="sigmas"):
-        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(schedule), generator=seeded()))

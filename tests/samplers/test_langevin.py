@@ -19,12 +19,9 @@ from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import MALA, AnnealedLangevin, Langevin
 from scorefield.schedules import geometric, langevin_step_size
 
+from .helpers import run
+
 MEAN, STD = 0.7, 0.5
-
-
-def run(sampler, denoiser, x, sigmas, seed=0, project=None):
-    steps = list(sampler.iterate(denoiser, x, sigmas, generator=seeded(seed), project=project))
-    return steps[-1].x, steps
 
 
 def recursion(mean, variance, sigmas, rates, steps):
@@ -208,38 +205,6 @@ def test_denoised_is_what_the_update_saw(sampler):
         level = torch.full((5,), step.sigma or float(SCHEDULE[-1]))
         torch.testing.assert_close(step.denoised, Gaussian()(x, level))
         x = step.x
-
-
-@samplers
-def test_project_comes_after_every_update_at_its_level(sampler):
-    levels = []
-
-    def project(x, sigma):
-        levels.append(sigma)
-        return torch.full_like(x, 7.0 + len(levels))
-
-    x, steps = run(sampler, Gaussian(), torch.ones(2, 1, 1, 1), SCHEDULE, project=project)
-    assert levels == [step.sigma for step in steps]
-    assert [float(step.x[0]) for step in steps] == [8.0 + i for i in range(len(steps))]
-    assert float(x[1]) == 7.0 + len(steps)
-
-
-@samplers
-def test_a_sampler_can_be_stopped_and_used_again_and_one_seed_gives_one_result(sampler):
-    spy, x = Counting(Gaussian()), torch.ones(3, 1, 1, 1)
-    walk = sampler.iterate(spy, x, SCHEDULE, generator=seeded(4))
-    next(walk), next(walk)
-    assert spy.calls == 2
-    results = [run(sampler, Gaussian(), x, SCHEDULE, seed)[0] for seed in (4, 4, 5)]
-    assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
-    assert torch.equal(x, torch.ones(3, 1, 1, 1))
-
-
-@samplers
-@pytest.mark.parametrize("schedule", [[], [1.0, 2.0], [1.0, 0.0], [0.0], [math.nan], [[1.0]]], ids=str)
-def test_a_schedule_that_cannot_be_walked_is_refused(sampler, schedule):
-    with pytest.raises(UserError, match="sigmas"):
-        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(schedule), generator=seeded()))
 
 
 @pytest.mark.parametrize(

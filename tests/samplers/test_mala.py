@@ -13,10 +13,7 @@ from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import MALA, Langevin
 from scorefield.schedules import geometric
 
-
-def run(sampler, denoiser, x, sigmas, seed=0, project=None):
-    steps = list(sampler.iterate(denoiser, x, sigmas, generator=seeded(seed), project=project))
-    return steps[-1].x, steps
+from .helpers import run
 
 
 def rate(steps):
@@ -193,12 +190,6 @@ def test_a_denoiser_without_a_density_is_refused():
     model = exact_model(float32_mixture())  # a network that is no energy
     with pytest.raises(UserError, match="no density"), torch.no_grad():
         run(MALA(step_size=0.1), model, torch.ones(1, 1, 1, 2), torch.tensor([1.0]))
-
-
-@pytest.mark.parametrize("schedule", [[], [1.0, 2.0], [1.0, 0.0], [math.nan]], ids=str)
-def test_a_schedule_that_cannot_be_walked_is_refused(schedule):
-    with pytest.raises(UserError, match="sigmas"):
-        run(MALA(step_size=0.1), float32_mixture(), torch.ones(1, 1, 1, 2), torch.tensor(schedule))
 
 
 @pytest.mark.parametrize("sampler", [MALA(step_size=0.0), MALA(step_size=0.1, steps_each=0)], ids=str)

@@ -10,19 +10,15 @@ import torch
 
 from oracles import Counting, Gaussian, float32_mixture, mixture_moments, seeded
 from scorefield.distributions import GaussianMixture
-from scorefield.errors import UserError
 from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import Euler, Heun
 from scorefield.schedules import geometric, karras
 
+from .helpers import run
+
 MEAN, STD = 0.7, 0.5
 CHURNED = Heun(churn=40, churn_min=0.05, churn_max=50)
 STIRRED = Euler(churn=40, churn_min=0.05, churn_max=50)
-
-
-def run(sampler, denoiser, x, sigmas, seed=0, project=None):
-    steps = list(sampler.iterate(denoiser, x, sigmas, generator=seeded(seed), project=project))
-    return steps[-1].x, steps
 
 
 def error_after(steps, sampler=Heun()):  # noqa: B008
@@ -38,13 +34,6 @@ def test_heun_is_of_second_order_on_a_gaussian():
     assert errors[0] < 0.02  # measured 0.00615, 0.00150, 0.00037
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.12)
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.12)
-
-
-def test_the_last_step_to_zero_lands_on_the_denoised_image():
-    x = torch.randn(4, 1, 1, 1, generator=seeded())
-    end, steps = run(Heun(), Gaussian(), x, torch.tensor([1.0, 0.0]))
-    torch.testing.assert_close(end, Gaussian()(x, torch.ones(4)))
-    assert steps[-1].evaluations == 1
 
 
 def mixture_error(x, mixture):
@@ -139,45 +128,3 @@ samplers = pytest.mark.parametrize(
     "sampler", [Heun(), CHURNED, Euler(), STIRRED], ids=["heun", "churned", "euler", "stirred"]
 )
 schedules = pytest.mark.parametrize("sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5)], ids=["zero", "above"])
-
-
-@samplers
-@schedules
-def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigmas):
-    spy, seen = Counting(Gaussian()), []
-    for step in sampler.iterate(spy, torch.ones(5, 1, 2, 2), sigmas, generator=seeded()):
-        assert step.evaluations == spy.calls
-        assert step.x.shape == step.denoised.shape == (5, 1, 2, 2)
-        seen.append((step.index, step.sigma))
-    assert seen == list(enumerate(sigmas[1:].tolist()))
-    assert spy.calls == sampler.evaluations(sigmas)
-
-
-@samplers
-def test_project_comes_after_every_step_at_its_level(sampler):
-    levels, sigmas = [], karras(10, 0.1, 5)
-
-    def project(x, sigma):
-        levels.append(sigma)
-        return torch.full_like(x, 7.0 + len(levels))
-
-    _, steps = run(sampler, Gaussian(), torch.ones(2, 1, 1, 1), sigmas, project=project)
-    assert levels == sigmas[1:].tolist()
-    assert [float(step.x[0]) for step in steps] == [8.0 + i for i in range(5)]
-
-
-@samplers
-def test_a_sampler_can_be_stopped_and_used_again_and_one_seed_gives_one_result(sampler):
-    spy, x, sigmas = Counting(Gaussian()), torch.ones(3, 1, 1, 1), karras(10, 0.1, 5)
-    next(sampler.iterate(spy, x, sigmas, generator=seeded(4)))
-    assert spy.calls == (2 if isinstance(sampler, Heun) else 1)
-    results = [run(sampler, Gaussian(), x, sigmas, seed)[0] for seed in (4, 4, 5)]
-    assert torch.equal(results[0], results[1])
-    assert torch.equal(results[0], results[2]) == (sampler.churn == 0)
-    assert torch.equal(x, torch.ones(3, 1, 1, 1))
-
-
-@pytest.mark.parametrize("schedule", [[], [1.0], [1.0, 2.0], [0.0, 0.0], [2.0, math.nan], [[2.0, 1.0]]], ids=str)
-def test_a_schedule_that_cannot_be_walked_is_refused(schedule):
-    with pytest.raises(UserError, match="sigmas"):
-        next(Heun().iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(schedule), generator=seeded()))

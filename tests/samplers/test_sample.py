@@ -12,10 +12,11 @@ from scorefield.metrics.distances import energy_distance
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import MLP, Energy
 from scorefield.parameterization import EDM
-from scorefield.samplers import PRESETS, sample
+from scorefield.samplers import DDIM, PRESETS, Langevin, RungeKutta, WarmStart, plan, sample
 from scorefield.schedules import geometric
 
-from .test_plans import V1, scheduled
+from .test_contract import ALL
+from .test_presets import V1, scheduled
 
 
 class ExactEnergy(ExactNetwork):
@@ -99,10 +100,8 @@ def test_predictor_and_corrector_follow_the_mixture_in_many_dimensions():
 
 def test_langevin_at_one_level_samples_the_noisy_distribution():
     mixture, level = float32_mixture(), 1.0
-    x = sample(
-        exact_model(mixture, shape=(2,)), 3000, sampler="langevin", steps=300, batch=3000,
-        sigmas=torch.tensor([level]), settings={"step_size": 0.1},
-    )  # fmt: skip
+    chain = Langevin(step_size=0.1, steps_each=300)
+    x = sample(exact_model(mixture, shape=(2,)), 3000, sampler=chain, sigmas=[level], batch=3000)
     noisy = mixture.sample(3000, generator=seeded(9))
     noisy = noisy + level * torch.randn(noisy.shape, generator=seeded(10))
     assert energy_distance(x, noisy) < 0.01
@@ -142,11 +141,9 @@ def starts(start, **settings):
     return sample(
         scheduled(V1),
         200,
-        sampler="langevin",
-        steps=1,
-        settings={"step_size": 1e-14},
+        sampler=Langevin(step_size=1e-14, steps_each=1),
         start=start,
-        sigmas=torch.tensor([0.5]),
+        sigmas=[0.5],
         **settings,
     )
 
@@ -172,7 +169,9 @@ IMAGE = torch.tensor([-1.0, 1.0])
 def warm(name, sigma, steps, **settings):
     """4,000 variations of a point, under a model of N(MEAN, STD²)."""
     model = exact_model(GaussianMixture(torch.ones(1), MEAN[None], torch.tensor([STD**2])), shape=(2,))
-    return sample(model, 4000, sampler=name, steps=steps, init=IMAGE, init_sigma=sigma, batch=4000, **settings)
+    return sample(
+        model, 4000, sampler=name, steps=steps, start=WarmStart(images=IMAGE, sigma=sigma), batch=4000, **settings
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.25, 1.0])
@@ -205,41 +204,70 @@ def test_the_less_noise_the_nearer_to_the_image():
 def test_every_sampler_starts_warm(name):
     needs(name)
     model = exact_energy(float32_mixture())
-    x = sample(model, 3, sampler=name, steps=5, init=IMAGE, init_sigma=0.02)
+    x = sample(model, 3, sampler=name, steps=5, start=WarmStart(images=IMAGE, sigma=0.02))
     assert float((x - IMAGE).abs().max()) < 1
 
 
 def test_each_image_may_have_its_own_start():
     model = tiny_model(3)
     init = torch.randn(2, 3, 6, 10, generator=seeded())
-    both = sample(model, 2, init=init, init_sigma=0.003)
+    both = sample(model, 2, start=WarmStart(images=init, sigma=0.003))
     assert both.shape == (2, 3, 6, 10)
     for start in (init[:1], init[0]):
-        assert sample(model, 2, init=start, init_sigma=0.003).shape == (2, 3, 6, 10)
+        assert sample(model, 2, start=WarmStart(images=start, sigma=0.003)).shape == (2, 3, 6, 10)
     assert float((both - init).abs().max()) < 0.1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("images", "sigma", "size", "words"),
     [
-        ({"init": torch.zeros(1, 8, 8)}, "Give init and init_sigma"),
-        ({"init_sigma": 1.0}, "Give init and init_sigma"),
-        (
-            {"init": torch.zeros(3, 8, 8), "init_sigma": 1.0},
-            r"need one or 2 of shape \(1, 8, 8\), got shape \(3, 8, 8\)",
-        ),
-        ({"init": torch.zeros(5, 1, 8, 8), "init_sigma": 1.0}, r"got shape \(5, 1, 8, 8\)"),
-        ({"init": torch.zeros(8, 8), "init_sigma": 1.0}, r"got shape \(8, 8\)"),
-        ({"init": torch.zeros(1, 8, 8), "init_sigma": 1.0, "size": (9, 8)}, r"of shape \(1, 9, 8\)"),
-        ({"init": torch.zeros(1, 8, 8, dtype=torch.uint8), "init_sigma": 1.0}, "floats from -1 to 1"),
-        ({"init": torch.zeros(1, 8, 8), "init_sigma": 100.0}, "this model knows 80"),
-        ({"init": torch.zeros(1, 8, 8), "init_sigma": -1.0}, "init_sigma: need a finite noise level"),
+        (torch.zeros(3, 8, 8), 1.0, None, r"need one or 2 of shape \(1, 8, 8\), got shape \(3, 8, 8\)"),
+        (torch.zeros(5, 1, 8, 8), 1.0, None, r"got shape \(5, 1, 8, 8\)"),
+        (torch.zeros(8, 8), 1.0, None, r"got shape \(8, 8\)"),
+        (torch.zeros(1, 8, 8), 1.0, (9, 8), r"of shape \(1, 9, 8\)"),
+        (torch.zeros(1, 8, 8, dtype=torch.uint8), 1.0, None, "floats from -1 to 1"),
+        (torch.zeros(1, 8, 8), 100.0, None, "this model knows 80"),
+        (torch.zeros(1, 8, 8), -1.0, None, "init_sigma: need a finite noise level"),
     ],
     ids=str,
 )
-def test_a_start_that_does_not_fit_is_told(arguments, words):
+def test_a_start_that_does_not_fit_is_refused(images, sigma, size, words):
     with pytest.raises(UserError, match=words):
-        sample(tiny_model(), 2, **arguments)
+        sample(tiny_model(), 2, start=WarmStart(images=images, sigma=sigma), size=size)
+
+
+# --- sampler objects, plans, lists ---------------------------------------------------------------
+
+
+def test_an_object_a_plan_and_a_name_give_the_same_images():
+    model = tiny_model()
+    by_name = sample(model, 2, sampler="ddim", steps=6)
+    assert torch.equal(by_name, sample(model, 2, sampler=DDIM(), steps=6))
+    assert torch.equal(by_name, sample(model, 2, sampler=plan(model, "ddim", 6)))
+    sigmas = plan(model, "ddim", 6).sigmas
+    assert torch.equal(by_name, sample(model, 2, sampler=DDIM(), sigmas=sigmas.tolist()))
+    assert torch.equal(by_name, sample(model, 2, sampler="ddim", sigmas=tuple(sigmas.tolist())))
+
+
+@pytest.mark.parametrize("sampler", ALL, ids=repr)
+def test_every_sampler_object_is_taken(sampler):
+    needs("runge-kutta" if isinstance(sampler, RungeKutta) else "")
+    x = sample(exact_energy(float32_mixture()), 3, sampler=sampler, sigmas=[2.0, 1.0, 0.5])
+    assert x.shape == (3, 2) and bool(x.isfinite().all())
+    if not isinstance(sampler, Langevin):
+        again = sample(exact_energy(float32_mixture()), 3, sampler=sampler, steps=3)
+        assert again.shape == (3, 2) and bool(again.isfinite().all())
+
+
+def test_a_plan_has_its_own_schedule_and_an_object_its_own_settings():
+    model = tiny_model()
+    for more, words in (({"steps": 3}, "steps: a plan has"), ({"sigmas": [1.0, 0.0]}, "sigmas: a plan has")):
+        with pytest.raises(UserError, match=words):
+            sample(model, 1, sampler=plan(model), **more)
+    with pytest.raises(UserError, match="has its own settings"):
+        plan(model, DDIM(), settings={"eta": 1.0})
+    with pytest.raises(UserError, match="steps_each"):
+        plan(model, Langevin(step_size=0.1), 5)
 
 
 # --- the rest ------------------------------------------------------------------------------------
@@ -252,7 +280,7 @@ def test_clamping_keeps_what_the_model_sees_within_its_values():
         def track(done, total, step, steps=steps):
             steps.append(step.denoised)
 
-        sample(tiny_model(), 4, clamp=clamp, track=track)
+        sample(tiny_model(), 4, clamp=clamp, progress=track)
     largest = {clamp: float(torch.stack(steps).abs().max()) for clamp, steps in seen.items()}
     assert largest[False] > 1.01 and largest[True] <= 1
 
@@ -269,7 +297,7 @@ def test_another_size_and_schedule_may_be_asked_for():
 
 def test_track_counts_up_to_the_whole():
     told = []
-    sample(tiny_model(), 5, steps=3, batch=2, track=lambda done, total, step: told.append((done, total)))
+    sample(tiny_model(), 5, steps=3, batch=2, progress=lambda done, total, step: told.append((done, total)))
     assert told == [(2, 15), (4, 15), (5, 15), (7, 15), (9, 15), (10, 15), (12, 15), (14, 15), (15, 15)]
 
 

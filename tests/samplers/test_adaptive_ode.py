@@ -13,7 +13,9 @@ from scorefield.data.image import to_float
 from scorefield.errors import UserError
 from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import RungeKutta, decode, encode, interpolate, interpolation
-from scorefield.schedules import geometric, karras
+from scorefield.schedules import karras
+
+from .helpers import run
 
 pytest.importorskip("torchdiffeq")
 
@@ -22,11 +24,6 @@ MEAN, STD = 0.7, 0.5
 
 def exact(x, start, stop):
     return MEAN + (x - MEAN) * math.sqrt((STD**2 + stop**2) / (STD**2 + start**2))
-
-
-def run(sampler, denoiser, x, sigmas, seed=0, project=None):
-    steps = list(sampler.iterate(denoiser, x, sigmas, generator=seeded(seed), project=project))
-    return steps[-1].x, steps
 
 
 # --- the sampler ---------------------------------------------------------------------------------
@@ -68,19 +65,6 @@ def test_levels_beyond_the_schedule_are_never_asked():
     assert min(spy.sigmas) >= 0.5 * 0.99999
 
 
-@pytest.mark.parametrize("sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5)], ids=["zero", "above"])
-def test_steps_tell_their_number_their_level_and_the_calls_so_far(sigmas):
-    spy, seen = Counting(Gaussian()), []
-    for step in RungeKutta().iterate(spy, torch.ones(5, 1, 2, 2), sigmas, generator=seeded()):
-        assert step.evaluations == spy.calls
-        assert step.x.shape == step.denoised.shape == (5, 1, 2, 2)
-        seen.append((step.index, step.sigma))
-    assert seen == list(enumerate(sigmas[1:].tolist()))
-    guess = RungeKutta().evaluations(sigmas)
-    assert guess == (53 if float(sigmas[-1]) == 0 else 52)
-    assert guess / 3 < spy.calls < 3 * guess
-
-
 def test_the_denoised_image_is_that_of_the_step_and_the_last_lands_on_it():
     x, sigmas = torch.randn(4, 1, 1, 1, generator=seeded()), torch.tensor([2.0, 1.0, 0.0])
     end, steps = run(RungeKutta(), Gaussian(), x, sigmas)
@@ -102,13 +86,6 @@ def test_project_comes_after_every_step_and_the_next_goes_on_from_it():
     assert torch.equal(end, torch.full_like(x, 3.0))
     _, steps = run(RungeKutta(), Gaussian(), x, sigmas, project=lambda x, s: x * 0 + 3 if s == 4 else x)
     torch.testing.assert_close(steps[1].x, exact(torch.full_like(x, 3.0), 4, 2), rtol=1e-4, atol=1e-4)
-
-
-def test_it_can_be_stopped_and_used_again():
-    sampler, x, sigmas = RungeKutta(), torch.ones(3, 1, 1, 1), karras(10, 0.1, 5)
-    first = next(sampler.iterate(Gaussian(), x, sigmas, generator=seeded())).x
-    assert torch.equal(first, run(sampler, Gaussian(), x, sigmas)[1][0].x)
-    assert torch.equal(x, torch.ones(3, 1, 1, 1))
 
 
 # --- both ways -----------------------------------------------------------------------------------
@@ -194,7 +171,7 @@ def test_images_between_images_begin_and_end_with_them():
     model, told = exact_model(float32_mixture(), (1, 1, 2)), []
     x0, x1 = float32_mixture().sample(6, generator=seeded()).reshape(2, 3, 1, 1, 2)
     between = interpolation(
-        model, x0, x1, 4, generator=seeded(1), batch=4, track=lambda done, total: told.append((done, total))
+        model, x0, x1, 4, generator=seeded(1), batch=4, progress=lambda done, total: told.append((done, total))
     )
     assert between.shape == (5, 3, 1, 1, 2)
     torch.testing.assert_close(between[0], x0, rtol=0, atol=0.01)  # σ_min = 0.002, and the tolerance

@@ -30,30 +30,13 @@ def test_a_schedule_that_begins_low_finds_the_data_only_when_settled():
 
 @pytest.mark.parametrize("part", [0.2, 0.6, 1.0])
 def test_settling_has_the_stationary_variance_of_its_equation(part):
-    steps, _ = last(BurnIn(sampler=Heun(), updates=60, part=part))
+    steps, _ = last(BurnIn(sampler=Heun(), updates=60, renewal=part))
     settled = steps[59]
     q = 1 / 1.09
     assert settled.sigma == 1
     assert settled.x.var() == pytest.approx(1.09 * (2 - part) / (2 - part * q), rel=0.03)  # 4 standard errors
 
 
-def test_its_steps_are_counted_through():
-    sampler = BurnIn(sampler=Heun(), updates=3)
-    steps, _ = last(sampler, count=2)
-    assert [step.index for step in steps] == list(range(len(steps)))
-    assert steps[-1].evaluations == sampler.evaluations(SIGMAS) == 3 + Heun().evaluations(SIGMAS)
-
-
-def test_known_values_stay_known():
-    generator = torch.Generator().manual_seed(0)
-    held = torch.zeros(4, 2)
-    sampler = BurnIn(sampler=Heun(), updates=2)
-    for step in sampler.iterate(
-        FAR, torch.randn(4, 2, generator=generator), SIGMAS, generator=generator, project=lambda x, s: held
-    ):
-        assert torch.equal(step.x, held)
-
-
-def test_a_part_beyond_the_whole_is_told():
-    with pytest.raises(UserError, match="part"):
-        last(BurnIn(sampler=Heun(), part=1.5), count=2)
+def test_a_renewal_beyond_the_whole_is_refused():
+    with pytest.raises(UserError, match="renewal"):
+        last(BurnIn(sampler=Heun(), renewal=1.5), count=2)

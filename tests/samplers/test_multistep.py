@@ -9,12 +9,14 @@ from itertools import pairwise
 import pytest
 import torch
 
-from oracles import Counting, Gaussian, float32_mixture, mixture_moments, seeded
+from oracles import Gaussian, float32_mixture, mixture_moments, seeded
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
 from scorefield.metrics.distances import energy_distance
 from scorefield.samplers import AdamsBashforth, DPMSolver2M, Euler
 from scorefield.schedules import geometric, karras
+
+from .helpers import run
 
 MEAN, STD = 0.7, 0.5
 ALL = [
@@ -26,11 +28,6 @@ ALL = [
 NAMES = ["2M", "2M-half", "2M-SDE", "AB1", "AB2", "AB3", "AB4"]
 samplers = pytest.mark.parametrize("sampler", ALL, ids=NAMES)
 schedules = pytest.mark.parametrize("sigmas", [karras(10, 0.1, 5), geometric(10, 0.1, 5)], ids=["zero", "above"])
-
-
-def run(sampler, denoiser, x, sigmas, seed=0, project=None):
-    steps = list(sampler.iterate(denoiser, x, sigmas, generator=seeded(seed), project=project))
-    return steps[-1].x, steps
 
 
 def error_after(sampler, steps, low=0.1, high=200.0):
@@ -136,14 +133,6 @@ def test_without_noise_nothing_is_random_and_eta_1_is_ancestral_at_first():
     assert torch.equal(*(run(DPMSolver2M(), Gaussian(), x, sigmas, seed=seed)[0] for seed in (1, 2)))
 
 
-@samplers
-def test_the_last_step_to_zero_lands_on_the_denoised_image(sampler):
-    x, sigmas = torch.randn(4, 1, 1, 1, generator=seeded()), torch.tensor([3.0, 2.0, 1.0, 0.0])
-    end, steps = run(sampler, Gaussian(), x, sigmas)
-    torch.testing.assert_close(end, Gaussian()(steps[-2].x, torch.ones(4)))
-    assert torch.equal(end, steps[-1].denoised)
-
-
 # --- distributions ----------------------------------------------------------------------------------------
 
 
@@ -179,50 +168,6 @@ def test_far_modes_get_their_weights(sampler):
 # --- what every sampler keeps to -----------------------------------------------------------------
 
 
-@samplers
-@schedules
-def test_steps_tell_their_number_their_level_and_the_calls_so_far(sampler, sigmas):
-    spy, seen = Counting(Gaussian()), []
-    for step in sampler.iterate(spy, torch.ones(5, 1, 2, 2), sigmas, generator=seeded()):
-        assert step.evaluations == spy.calls
-        assert step.x.shape == step.denoised.shape == (5, 1, 2, 2)
-        seen.append((step.index, step.sigma))
-    assert seen == list(enumerate(sigmas[1:].tolist()))
-    assert spy.calls == sampler.evaluations(sigmas) == len(sigmas) - 1
-    assert spy.sigmas == pytest.approx(sigmas[:-1].tolist())
-
-
-@samplers
-def test_project_comes_after_every_step_at_its_level(sampler):
-    levels, sigmas = [], karras(10, 0.1, 5)
-
-    def project(x, sigma):
-        levels.append(sigma)
-        return torch.full_like(x, 7.0 + len(levels))
-
-    _, steps = run(sampler, Gaussian(), torch.ones(2, 1, 1, 1), sigmas, project=project)
-    assert levels == sigmas[1:].tolist()
-    assert [float(step.x[0]) for step in steps] == [8.0 + i for i in range(5)]
-
-
-@samplers
-def test_a_sampler_can_be_stopped_and_used_again_and_one_seed_gives_one_result(sampler):
-    spy, x, sigmas = Counting(Gaussian()), torch.ones(3, 1, 1, 1), karras(10, 0.1, 5)
-    next(sampler.iterate(spy, x, sigmas, generator=seeded(4)))
-    assert spy.calls == 1
-    results = [run(sampler, Gaussian(), x, sigmas, seed)[0] for seed in (4, 4, 5)]
-    assert torch.equal(results[0], results[1])
-    assert torch.equal(results[0], results[2]) == (getattr(sampler, "eta", 0) == 0)
-    assert torch.equal(x, torch.ones(3, 1, 1, 1))
-
-
-@samplers
-def test_numbers_stay_in_the_format_of_x(sampler):
-    for dtype in (torch.float32, torch.float64):
-        end, _ = run(sampler, Gaussian(), torch.ones(2, 1, 1, 1, dtype=dtype), karras(10, 0.1, 4))
-        assert end.dtype == dtype
-
-
 @pytest.mark.parametrize("order", [0, 5, -1])
 def test_orders_that_there_are_not_are_refused(order):
     with pytest.raises(UserError, match=f"order: .* orders 1 to 4, not {order}"):
@@ -233,10 +178,3 @@ def test_orders_that_there_are_not_are_refused(order):
 def test_an_eta_outside_is_refused(eta):
     with pytest.raises(UserError, match="eta: need 0 ≤ eta ≤ 1"):
         DPMSolver2M(eta=eta)
-
-
-@samplers
-@pytest.mark.parametrize("schedule", [[], [1.0], [1.0, 2.0], [2.0, math.nan]], ids=str)
-def test_a_schedule_that_cannot_be_walked_is_refused(sampler, schedule):
-    with pytest.raises(UserError, match="sigmas"):
-        next(sampler.iterate(Gaussian(), torch.ones(1, 1, 1, 1), torch.tensor(schedule), generator=seeded()))
