@@ -186,9 +186,9 @@ def test_images_between_images_begin_and_end_with_them():
     ("settings", "words"),
     [
         ({"method": "dopri6"}, r"method: .*'dopri6'\. Did you mean `dopri[58]`"),
-        ({"method": "rk4"}, "method: no such Runge–Kutta rule with error control"),
-        ({"rtol": 0.0}, "rtol: tolerances are positive"),
-        ({"atol": -1e-3}, "rtol: tolerances are positive"),
+        ({"method": "rk4"}, "method: no such adaptive Runge–Kutta rule"),
+        ({"rtol": 0.0}, "rtol: tolerances must be positive"),
+        ({"atol": -1e-3}, "rtol: tolerances must be positive"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, words):

@@ -110,7 +110,7 @@ def test_each_convention_is_its_own_update():
     }
     for convention, expected in by.items():
         for kind in (Langevin, AnnealedLangevin):
-            sampler = kind(step_size=step, steps=1, convention=convention)
+            sampler = kind(step_size=step, steps_each=1, convention=convention)
             ours, _ = run(sampler, Gaussian(), x, torch.tensor([sigma]), seed=3)
             torch.testing.assert_close(ours, expected)
 
@@ -118,9 +118,9 @@ def test_each_convention_is_its_own_update():
 @pytest.mark.parametrize("kind", [Langevin, AnnealedLangevin, MALA])
 def test_the_papers_step_is_twice_the_codes_to_the_byte(kind):
     x, sigmas, distribution = torch.randn(20, 1, 1, 2, generator=seeded()), geometric(2.0, 0.2, 4), float32_mixture()
-    paper, _ = run(kind(step_size=0.02, steps=3, convention="paper"), distribution, x, sigmas)
-    code, _ = run(kind(step_size=0.01, steps=3, convention="code"), distribution, x, sigmas)
-    same, _ = run(kind(step_size=0.02, steps=3, convention="code"), distribution, x, sigmas)
+    paper, _ = run(kind(step_size=0.02, steps_each=3, convention="paper"), distribution, x, sigmas)
+    code, _ = run(kind(step_size=0.01, steps_each=3, convention="code"), distribution, x, sigmas)
+    same, _ = run(kind(step_size=0.02, steps_each=3, convention="code"), distribution, x, sigmas)
     assert torch.equal(paper, code) and not torch.equal(paper, same)
 
 
