@@ -1,7 +1,7 @@
-"""One format for weights: safetensors, with the model's card in its header.
+"""The one file format of models: safetensors, with the model's card in its header.
 
-The card is all that it takes to build the model again: network, parameterization, shape, value range, range
-of σ, and notes on how it came to be. It lies in the same file as the weights, so the two cannot part.
+The card holds everything that builds the model again, its network, parameterization and `ModelSpec`, and notes on its
+training. It is in the same file as the weights, so the two cannot be separated.
 """
 
 import json
@@ -20,6 +20,8 @@ from scorefield.errors import UserError
 from scorefield.files import atomic
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 
+__all__ = ["fit_weights", "load", "read_card", "read_weights", "save"]
+
 _HEADER = "scorefield"
 _VERSION = 2
 _ENTRIES = {"network", "parameterization", "spec", "notes"}
@@ -31,10 +33,10 @@ def save(
     """Write the model's weights and card to `path`, atomically.
 
     Args:
-        model: what to save.
-        path: a .safetensors file; one that is there is replaced.
-        notes: what else the card should tell, plain data (data set, steps, measures, …).
-        dtype: of the weights in the file, which are read as float32 again; by default as they are.
+        model: the model.
+        path: a .safetensors file; an existing one is replaced.
+        notes: plain data for the card (data set, steps, measures, …).
+        dtype: of the weights in the file; by default their own. `load` reads them as float32.
     """
     card = {
         "version": _VERSION,
@@ -54,7 +56,7 @@ def read_card(path: Path) -> dict[str, Any]:
     """The card of a checkpoint, without reading its weights.
 
     Raises:
-        UserError: no such file, cut short, or not one of ours.
+        UserError: no such file, cut short, or not a model of scorefield.
     """
     if not path.is_file():
         raise UserError(path, "no such checkpoint.", "Give a .safetensors file, a run folder or a model's name.")

@@ -6,7 +6,7 @@ A mixture of Gaussians stays one when noise is added. With weights w_k, means μ
     ∇ log p(x; σ) = Σ_k r_k(x) (Σ_k + σ² I)⁻¹ (μ_k − x),
     D(x; σ) = x + σ² ∇ log p(x; σ) = Σ_k r_k(x) (μ_k + Σ_k (Σ_k + σ² I)⁻¹ (x − μ_k)),
 
-with r_k(x) the responsibility of component k for x. D is computed by the last form, which cancels nothing.
+with r_k(x) the responsibility of component k for x. D is computed by the last form, which has no cancellation.
 """
 
 import math
@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from scorefield.errors import UserError
+__all__ = ["GaussianMixture"]
 
 
 class GaussianMixture:
@@ -26,7 +26,7 @@ class GaussianMixture:
         covariances: (K, D, D), or (K,) of variances for Σ_k = v_k I.
 
     Raises:
-        UserError: shapes that do not fit, or a covariance that is none.
+        ValueError: shapes that do not fit, or a covariance with a negative eigenvalue.
     """
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
@@ -34,11 +34,11 @@ class GaussianMixture:
         if covariances.ndim == 1:
             covariances = covariances[:, None, None] * torch.eye(d, dtype=means.dtype)
         if weights.shape != (k,) or covariances.shape != (k, d, d) or bool((weights <= 0).any()):
-            raise UserError("mixture", "weights (K,) > 0, means (K, D), covariances (K, D, D) or (K,).")
+            raise ValueError("need weights (K,) > 0, means (K, D), covariances (K, D, D) or (K,)")
         self.weights, self.means, self.covariances = weights / weights.sum(), means, covariances
         self.variances, self.axes = torch.linalg.eigh(covariances)  # (K, D), (K, D, D)
         if bool((self.variances < -1e-6).any()):
-            raise UserError("mixture", "a covariance has a negative eigenvalue.")
+            raise ValueError("a covariance has a negative eigenvalue")
         self.variances = self.variances.clamp_min(0)
 
     def sample(self, n: int, *, generator: Generator) -> Tensor:
@@ -65,14 +65,14 @@ class GaussianMixture:
         return (joint.softmax(1)[..., None] * (self.means + shrunk)).sum(1).reshape(x.shape)
 
     def conditional(self, known: Tensor, values: Tensor) -> "GaussianMixture":
-        """The distribution of the other coordinates where those in `known` have `values`.
+        """The distribution of the other coordinates given that those in `known` equal `values`.
 
         Args:
             known: (D,), bool.
-            values: what they are, (number known,).
+            values: (number known,).
 
         Returns:
-            The mixture of the coordinates not known, with
+            The mixture of the unknown coordinates, with
             μ_u + Σ_uo Σ_oo⁻¹ (v − μ_o),  Σ_uu − Σ_uo Σ_oo⁻¹ Σ_ou,  and weights w_k N(v; μ_o, Σ_oo).
         """
         o, u = known.nonzero().flatten(), (~known).nonzero().flatten()

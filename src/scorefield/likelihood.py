@@ -5,27 +5,27 @@ Song et al. 2021, eq. 39),
 
     d log p(x(σ); σ)/dσ = −tr ∂n/∂x,
 
-so that, with x_T where the solution through x is at σ_max,
+so that, with x_T the solution through x at σ = σ_max,
 
     log p(x; σ_min) = log p(x_T; σ_max) + ∫ tr ∂n/∂x dσ      from σ_min to σ_max.
 
-It is solved, x and log p together, in the coordinates of `samplers.flow`, t = ln σ and u = x/√(1+σ²). Their
-divergence, D (σ tr ∂n/∂x /D − ρ²) for images of D numbers, is small where noise is all: what is integrated
-is the log density of u per dimension, a number of about 1, to the same tolerance as u.
+x and log p are solved together in the coordinates of `samplers.adaptive_ode`, t = ln σ and u = x/√(1+σ²). The
+divergence of u, D (σ tr ∂n/∂x /D − ρ²) for images of D numbers, is small at large σ. The log density of u per
+dimension, a number of about 1, is integrated to the same tolerance as u.
 
-**At σ_max** p(x; σ_max) is taken to be N(m, (σ_max² + s²) I). Published bits take m = 0 and s = 0, and are
-off by about m·x_T/σ_max² nats, of either sign. Here m and s² are the model's own mean and mean variance: far
-above the spread of the data D(x; σ) = m + C (x − m)/σ², C their covariance, so that with z ~ N(0, I)
+**At σ_max** p(x; σ_max) is taken to be N(m, (σ_max² + s²) I). Published bits take m = 0 and s = 0, an
+error of about m·x_T/σ_max² nats of either sign. Here m and s² are the model's own mean and mean variance. For σ far
+above the std of the data, D(x; σ) = m + C (x − m)/σ², C their covariance, so that with z ~ N(0, I)
 
     m = ½ E[D(σ_max z) + D(−σ_max z)],      s² = ½ σ_max E[z·(D(σ_max z) − D(−σ_max z))]/D.
 
-What is then left, of the order of (spread/σ_max)² nats, is what the spreads along different axes differ by.
+The remaining error, of order (std/σ_max)² nats, comes from different stds along different axes.
 
-**Trace.** Exact, by D products with unit vectors, or Hutchinson's estimate vᵀ (∂n/∂x) v, E v vᵀ = I, v kept
-from end to end (Grathwohl et al. 2019, §3.1), which is right in the mean.
+**Trace.** Exact, by D products with unit vectors, or Hutchinson's estimate vᵀ (∂n/∂x) v, E v vᵀ = I, with one
+v for the whole path (Grathwohl et al. 2019, §3.1), which is unbiased.
 
-**Bits.** Values v of 8 bits are made a density by dequantisation, x = a + w (v + U)/256 with U ~ U[0, 1)^D;
-by Jensen's inequality the mean of −log2 p over U is then no less than the code length of v (Theis et al.
+**Bits.** 8-bit values v become a density by dequantisation, x = a + w (v + U)/256 with U ~ U[0, 1)^D;
+by Jensen's inequality the mean of −log2 p over U is an upper bound of the code length of v (Theis et al.
 2016, §3.1). Per dimension
 
     bits = −log2 p(x)/D + log2(256/w),      7 more for values in [−1, 1].
@@ -52,9 +52,11 @@ from scorefield.objectives.jacobian import exact_trace, pulled_back
 from scorefield.samplers.adaptive_ode import RungeKutta, State, coordinates
 from scorefield.samplers.inversion import check_images
 
+__all__ = ["Likelihood", "Trace", "dequantized", "log_likelihood"]
+
 Trace = Literal["hutchinson", "exact"]
 
-_PAIRS = 16  # of z and −z, that the mean at σ_max is taken from
+_PAIRS = 16  # of z and −z, for m and s² at σ_max
 _TRACES = ("hutchinson", "exact")
 _DEQUANTIZE = ("uniform", None)
 
@@ -65,11 +67,10 @@ class Likelihood:
 
     Args:
         bits: per dimension, (B,), float64.
-        standard_error: of `bits`, over probes and dequantisation, (B,): 0 where nothing is random, NaN where
-            one repeat tells nothing.
-        nats: log p(x; σ_min), in nats, of the whole image in the model's coordinates, (B,), float64; the
-            mean over repeats.
-        evaluations: of the denoiser, each with its products.
+        standard_error: of `bits`, over probes and dequantisation, (B,); 0 if nothing is random, NaN for a single
+            random repeat.
+        nats: log p(x; σ_min) of the whole image in the model's units, (B,), float64; the mean over repeats.
+        evaluations: of the denoiser, each with its Jacobian products.
     """
 
     bits: Tensor
@@ -97,28 +98,27 @@ def log_likelihood(
 ) -> Likelihood:
     """The module's log p(x; σ_min) and bits per dimension of each image.
 
-    Solved by dopri5. Images share its steps, so that one depends on the others within the tolerance.
+    Solved by dopri5. The images of a batch share its steps, so each depends on the others, within the tolerance.
 
     Args:
-        model: a model, bound or not, or a density.
-        x0: images, (B, C, H, W), in the model's value range; on the 256 levels of 8 bits if they are to be
-            dequantised.
-        trace: "exact" costs D products for each evaluation, "hutchinson" one for each projection.
-        projections: directions v, ±1, for each image of Hutchinson's estimate.
-        dequantize: "uniform", or None for the density at the values as they are.
-        repeats: so often with new U and v; once suffices where neither is random.
+        model: a model, with a condition or without, or a density.
+        x0: images, (B, C, H, W), in the model's value range; on the 256 levels of 8 bits for
+            `dequantize`.
+        trace: "exact" costs D products per evaluation, "hutchinson" one per projection.
+        projections: directions v, ±1, per image of Hutchinson's estimate.
+        dequantize: "uniform", or None for the density at the values themselves.
+        repeats: number of draws of U and v; ignored if neither is random.
         generator: source of U, of v and of z.
         rtol: see `samplers.RungeKutta`.
         atol: the same.
         sigma_range: σ_min and σ_max; by default the model's.
-        value_range: a and a + w of the bits; by default the model's. Without any, as for a plain density,
-            bits are those of the density, −log2 p/D.
-        centre: m, and s = 0; 0 for bits as published; by default both are the model's.
-        track: told the share that is done, at the cost of waiting for the device.
+        value_range: (a, a + w); by default the model's. Without one, as for a plain density, bits are −log2 p/D.
+        centre: m, with s = 0; 0 for bits as published; by default m and s are the model's.
+        track: called with the share done; it synchronises with the device.
 
     Raises:
-        UserError: an unknown trace or dequantisation, a number < 1, no noise levels or value range known,
-            images that do not fit, torchdiffeq missing, or a tolerance that can't be met.
+        UserError: an unknown trace or dequantisation, a number < 1, unknown noise levels or value range, images
+            that do not fit, torchdiffeq not installed, or a tolerance that cannot be met.
     """
     _check(trace, dequantize, repeats)
     solver = RungeKutta(rtol=rtol, atol=atol)
@@ -160,7 +160,7 @@ def dequantized(x0: Tensor, value_range: tuple[float, float] | None, *, generato
 
 
 class _Slope:
-    """The slope of u and of the log density of u per dimension; see the module."""
+    """The derivatives in t of u and of its log density per dimension."""
 
     def __init__(
         self, denoiser: Denoiser, v: Tensor | None, dtype: torch.dtype, tell: Callable[[Tensor], None]
@@ -223,13 +223,13 @@ def _ranges(
     sigmas: tuple[float, float] | None,
     values: tuple[float, float] | None,
 ) -> tuple[tuple[float, float], tuple[float, float] | None]:
-    """The noise levels, and the value range if any is known; what was asked for wins."""
+    """The noise levels, and the value range if known; arguments win over the model's."""
     owner = model.model if isinstance(model, ConditionedModel) else model
     if isinstance(owner, ScoreModel):
         check_images(owner, x0)
         sigmas, values = sigmas or owner.sigma_range, values or owner.value_range
     if sigmas is None:
-        raise UserError("sigma_range", "the noise levels of a plain denoiser are not known.", "Give them.")
+        raise UserError("sigma_range", "a plain denoiser has no noise levels of its own.", "Give sigma_range.")
     if not (0 < sigmas[0] < sigmas[1] and math.isfinite(sigmas[1])):
         raise UserError("sigma_range", f"need 0 < σ_min < σ_max, got {sigmas[0]:g} and {sigmas[1]:g}.")
     return sigmas, values
@@ -247,11 +247,11 @@ def _check(trace: str, dequantize: str | None, repeats: int) -> None:
 def _teller(
     track: Callable[[float], None] | None, turn: int, turns: int, sigmas: tuple[float, float]
 ) -> Callable[[Tensor], None]:
-    """Tells the share done, of all repeats, by how far t has come."""
+    """Reports the share done, over all repeats, from t."""
     if track is None:
         return lambda t: None
     low, high = (math.log(s) for s in sigmas)
-    furthest = 0.0  # a step tried and refused goes back
+    furthest = 0.0  # a rejected step goes back
 
     def tell(t: Tensor) -> None:
         nonlocal furthest

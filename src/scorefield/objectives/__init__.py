@@ -1,27 +1,26 @@
-"""Objectives: what a score network is trained to make small.
+"""Training objectives of score networks.
 
-Each is the Fisher divergence ½ E‖s(x) − ∇ log p(x)‖² in a form that needs no ∇ log p. Integration by parts
-leaves, but for the constant ½ E‖∇ log p‖²,
+Each is the Fisher divergence ½ E‖s(x) − ∇ log p(x)‖² in a form without ∇ log p. Integration by parts
+gives, up to the constant ½ E‖∇ log p‖²,
 
     J(s) = E [ tr ∇s(x) + ½ ‖s(x)‖² ]                                            explicit
          = E E_v [ vᵀ ∇s(x) v + ½ (vᵀ s(x))² ],      E v vᵀ = I                  sliced
          = E E_v [ vᵀ ∇s(x) v + ½ ‖s(x)‖² ]                                      sliced, reduced; Hutchinson
          = E E_v [ vᵀ (s(x+hv) − s(x−hv))/2h + ⅛ ‖s(x+hv) + s(x−hv)‖² ] + O(h²)  finite differences
 
-where x is drawn from the density whose score is wanted: clean data, or noisy at the σ given. On noisy data,
-x = x0 + σn, denoising score matching fits the score of the noise instead and differs from J by a constant,
+where x is drawn from the density whose score is learned: clean data, or data with noise of level σ. On noisy data,
+x = x0 + σn, denoising score matching fits −n/σ instead. It differs from J by a constant:
 
     ℓ(σ) = ½ E‖s(x; σ) + n/σ‖²,        over a schedule  (1/L) Σ_i λ(σ_i) ℓ(σ_i).
 
-**Sums and means.** All these are sums over the D numbers of an image and carry the papers' ½. The one
-exception is `denoising_score_matching`, in the denoiser's terms a mean over them,
-E abs((D(x; σ) − x0)/σ)^p, which is 2σ² ℓ(σ)/D at p = 2: that one form, under different distributions of σ, is
-NCSN's objective, DDPM's and Palette's.
+**Sums and means.** These are sums over the D numbers of an image, with the papers' ½. The one exception is
+`denoising_score_matching`. It is a mean over the numbers, E abs((D(x; σ) − x0)/σ)^p, which at p = 2 is 2σ² ℓ(σ)/D.
+Under different distributions of σ, this one form is the objective of NCSN, DDPM and Palette.
 
-**Cost** of an image, in evaluations F of the score and products V of its Jacobian with a vector, each of
-about two F: explicit F + D·V, Hutchinson and sliced F + K·V, finite differences 2K·F, denoising F, over a
-schedule L·F. Training differentiates each product again, which all networks here can. Images must not depend on
-one another, as they do under batch normalization. Results are differentiable in the weights, not in x.
+**Cost** per image, in evaluations F of the score and Jacobian–vector products V, each about two F: explicit F + D·V,
+Hutchinson and sliced F + K·V, finite differences 2K·F, denoising F, over a schedule L·F. Training differentiates each
+product again. The network must treat the images of a batch independently (no batch normalization). Results are
+differentiable in the weights, not in x.
 
 References:
     Hutchinson (1989), trace estimator. https://doi.org/10.1080/03610918908812806
@@ -33,14 +32,20 @@ References:
     Karras et al. (2022), eq. 8. https://arxiv.org/abs/2206.00364
 """
 
-from scorefield.objectives.denoising import denoising_score_matching as denoising_score_matching
-from scorefield.objectives.denoising import output_weight as output_weight
-from scorefield.objectives.denoising import schedule_score_matching as schedule_score_matching
-from scorefield.objectives.directions import Distribution as Distribution
-from scorefield.objectives.explicit import explicit_score_matching as explicit_score_matching
-from scorefield.objectives.explicit import hutchinson_score_matching as hutchinson_score_matching
-from scorefield.objectives.finite import (
-    finite_difference_density_matching as finite_difference_density_matching,
-)
-from scorefield.objectives.finite import finite_difference_score_matching as finite_difference_score_matching
-from scorefield.objectives.sliced import sliced_score_matching as sliced_score_matching
+from scorefield.objectives.denoising import denoising_score_matching, output_weight, schedule_score_matching
+from scorefield.objectives.directions import Distribution
+from scorefield.objectives.explicit import explicit_score_matching, hutchinson_score_matching
+from scorefield.objectives.finite import finite_difference_density_matching, finite_difference_score_matching
+from scorefield.objectives.sliced import sliced_score_matching
+
+__all__ = [
+    "Distribution",
+    "denoising_score_matching",
+    "explicit_score_matching",
+    "finite_difference_density_matching",
+    "finite_difference_score_matching",
+    "hutchinson_score_matching",
+    "output_weight",
+    "schedule_score_matching",
+    "sliced_score_matching",
+]

@@ -1,4 +1,4 @@
-"""Denoising score matching, at one noise level and over a schedule: see the package's equations."""
+"""Denoising score matching, at one noise level and over a schedule; the package has the equations."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,8 @@ from torch import Generator, Tensor
 from scorefield.errors import UserError
 from scorefield.model import Condition, Denoiser, ScoreModel, expand
 from scorefield.schedules import check_schedule
+
+__all__ = ["denoising_score_matching", "output_weight", "schedule_score_matching"]
 
 
 def denoising_score_matching(
@@ -22,16 +24,16 @@ def denoising_score_matching(
     """Mean of abs((D − x0)/σ)^p over each image.
 
     p = 2 is twice NCSN's objective with λ(σ) = σ² (Song & Ermon 2019, eqs. 5–6), per pixel, and DDPM's
-    L_simple; p = 1 is Palette's L1. A denoiser that is no ScoreModel takes no condition.
+    L_simple; p = 1 is Palette's L1.
 
-    Where the condition has a mask, the mean is over the pixels that are to be filled, as Palette's
-    (Saharia et al. 2022, §4, inpainting); those that are known carry no noise.
+    If the condition has a mask, the mean is over the masked pixels only, as in Palette (Saharia et al. 2022, §4,
+    inpainting): the known pixels carry no noise.
 
     Args:
         model: the denoiser.
         x0: clean images, (B, C, H, W), in the model's value range.
         sigma: noise levels, (B,), float32.
-        condition: what the model is given of each image.
+        condition: of a ScoreModel; other denoisers take none.
         p: the norm's power.
         generator: source of the noise.
 
@@ -59,13 +61,13 @@ def schedule_score_matching(
 ) -> Tensor:
     """(1/L) Σ_i λ(σ_i) ½‖s(x0 + σ_i n_i; σ_i) + n_i/σ_i‖², on all noise levels (Song & Ermon 2019, eq. 6).
 
-    With λ(σ) = σ² it is D/2 times the mean of `denoising_score_matching` over the noise levels; drawing one noise level for
-    each image, as training does, estimates the same.
+    With λ(σ) = σ² it is D/2 times the mean of `denoising_score_matching` over the noise levels. Training estimates
+    it by drawing one noise level per image.
 
     Args:
         model: the denoiser.
         x0: clean images, (B, …), in the model's value range.
-        sigmas: the schedule, (L,), falling and positive.
+        sigmas: the schedule, (L,), decreasing and positive.
         weight: λ, from (B,) to (B,).
         generator: source of the noise, fresh on every noise level.
 
@@ -73,7 +75,7 @@ def schedule_score_matching(
         Losses, (B,).
 
     Raises:
-        UserError: a schedule that does not fall or ends at 0.
+        UserError: a schedule that does not decrease, or ends at 0.
     """
     levels = check_schedule(sigmas)
     if levels[-1] == 0:
@@ -87,13 +89,13 @@ def schedule_score_matching(
 
 
 def output_weight(model: ScoreModel, sigma: Tensor, *, p: float = 2) -> Tensor:
-    """The weight (σ / abs(out(σ)))^p that counts the error of the network's raw output alike at every σ.
+    """The weight (σ / abs(c_out(σ)))^p, which makes the loss the error of the network's raw output.
 
     With it and p = 2, `denoising_score_matching` is the loss of Karras et al. (2022), eq. 8 with
     λ(σ) c_out(σ)² = 1. It is 1 where the network predicts the noise.
 
     Args:
-        model: whose parameterization scales the output.
+        model: the model, for its c_out.
         sigma: noise levels, (B,).
         p: the norm's power.
 

@@ -1,4 +1,4 @@
-"""Random directions with E v vᵀ = I, and what all objectives of the score share."""
+"""Random directions with E v vᵀ = I, and the parts that all score objectives share."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -9,11 +9,13 @@ from torch import Generator, Tensor
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import Denoiser, PredictsScore
 
+__all__ = ["Distribution", "check_levels", "draw_directions", "half_square"]
+
 Distribution = Literal["rademacher", "gaussian", "sphere"]
 
 
 def check_levels(model: Denoiser, sigma: Tensor) -> None:
-    """See that the model has a score at every σ.
+    """Check that the model has a score at every σ.
 
     Raises:
         UserError: σ < 0, or σ = 0 and the model divides by it.
@@ -22,13 +24,13 @@ def check_levels(model: Denoiser, sigma: Tensor) -> None:
     if lowest < 0 or (lowest == 0 and not isinstance(model, PredictsScore)):
         raise UserError(
             "sigma",
-            f"the score at σ = {lowest:g} was asked for.",
+            f"the model has no score at σ = {lowest:g}.",
             "Noise levels are positive; for clean data at σ = 0 wrap the network in a ScoreNetwork.",
         )
 
 
 def half_square(s: Tensor) -> Tensor:
-    """½ ‖s‖² of each image, (B,)."""
+    """½ ‖s‖² per image, (B,)."""
     return s.square().flatten(1).sum(1) / 2
 
 
@@ -53,10 +55,10 @@ _DISTRIBUTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def draw_directions(x: Tensor, projections: int, distribution: str, generator: Generator) -> Tensor:
-    """K directions v for each image, (K, B, …), with E v vᵀ = I.
+    """K directions v per image, (K, B, …), with E v vᵀ = I.
 
     Raises:
-        UserError: no direction, or an unknown distribution.
+        UserError: projections < 1, or an unknown distribution.
     """
     if projections < 1:
         raise UserError("projections", f"at least one direction, got {projections}.")

@@ -1,39 +1,41 @@
-"""Explicit score matching, with the exact trace of the Jacobian or Hutchinson's estimate of it."""
+"""Explicit score matching, with the exact trace of the Jacobian or Hutchinson's estimate."""
 
 from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser
 from scorefield.objectives.directions import Distribution, half_square
-from scorefield.objectives.jacobian import exact_trace, score_of
+from scorefield.objectives.jacobian import exact_trace, score_and_leaf
 from scorefield.objectives.sliced import sliced_score_matching
+
+__all__ = ["explicit_score_matching", "hutchinson_score_matching"]
 
 
 def explicit_score_matching(
     model: Denoiser, x: Tensor, sigma: Tensor, *, chunk: int | None = None, memory: int = 2**30
 ) -> Tensor:
-    """Its trace exact, tr ∇s(x; σ) + ½ ‖s(x; σ)‖² (Hyvärinen 2005, eq. 4; Song & Ermon 2019, eq. 1).
+    """Tr ∇s(x; σ) + ½ ‖s(x; σ)‖² (Hyvärinen 2005, eq. 4; Song & Ermon 2019, eq. 1).
 
-    The D products eⱼᵀ ∇s share one evaluation of the network and are made `chunk` at a time. Where in
-    training the graphs of all of them would outgrow `memory`, they are made on the way back, a chunk's at a
-    time, after the value was found without.
+    The D products eⱼᵀ ∇s share one evaluation of the network and are computed `chunk` at a time. If, in training,
+    their graphs would exceed `memory`, the value is computed without graphs and the backward pass rebuilds one
+    chunk's graph at a time.
 
     Args:
-        model: whatever has a score: a ScoreModel, a ScoreNetwork, a density with a known one.
+        model: a ScoreModel, a ScoreNetwork or a density.
         x: noisy images of level σ, (B, …).
-        sigma: noise levels, (B,); 0 is for a ScoreNetwork or a density.
-        chunk: products at a time; by default as many as `memory` holds.
-        memory: bytes that the graph of the products may take, 1 GiB.
+        sigma: noise levels, (B,); σ = 0 needs a ScoreNetwork or a density.
+        chunk: products at a time; by default as many as fit `memory`.
+        memory: bytes for the graphs of the products.
 
     Returns:
         Losses, (B,); one may be negative.
 
     Raises:
-        UserError: σ < 0, σ = 0 where the model has no score there, or no chunk.
+        UserError: σ < 0, σ = 0 of a model without a score there, or chunk < 1.
     """
     if chunk is not None and chunk < 1:
         raise UserError("chunk", f"at least one product at a time, got {chunk}.")
-    s, x = score_of(model, x, sigma)
+    s, x = score_and_leaf(model, x, sigma)
     return exact_trace(s, x, chunk=chunk, memory=memory) + half_square(s)
 
 
@@ -46,10 +48,9 @@ def hutchinson_score_matching(
     distribution: Distribution = "rademacher",
     generator: Generator,
 ) -> Tensor:
-    """The explicit objective with the trace estimated: vᵀ ∇s v + ½ ‖s‖², mean over K v (Hutchinson 1989).
+    """vᵀ ∇s v + ½ ‖s‖², averaged over K directions v: the trace by Hutchinson's estimate (1989).
 
-    It is sliced score matching with variance reduction (Song et al. 2019); arguments, result and errors are
-    those of `sliced_score_matching`.
+    This is `sliced_score_matching` with variance reduction (Song et al. 2019); see there for the arguments.
     """
     return sliced_score_matching(
         model, x, sigma, projections=projections, distribution=distribution, variance_reduced=True, generator=generator

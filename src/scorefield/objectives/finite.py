@@ -1,4 +1,4 @@
-"""Finite differences in place of Jacobian products: no second derivative (Pang et al. 2020)."""
+"""Score matching by finite differences, without second derivatives (Pang et al. 2020)."""
 
 import torch
 from torch import Generator, Tensor
@@ -6,6 +6,8 @@ from torch import Generator, Tensor
 from scorefield.errors import UserError
 from scorefield.model import Denoiser, HasLogDensity, ScoreModel, score
 from scorefield.objectives.directions import check_levels, draw_directions, half_square
+
+__all__ = ["finite_difference_density_matching", "finite_difference_score_matching"]
 
 
 def finite_difference_score_matching(
@@ -19,22 +21,22 @@ def finite_difference_score_matching(
 ) -> Tensor:
     """D/(2ε²) wᵀ(s(x+w) − s(x−w)) + ⅛ ‖s(x+w) + s(x−w)‖², w uniform at ‖w‖ = ε (Pang et al. 2020, §4).
 
-    The difference stands for sliced score matching's product, with variance reduction; its error is of second
-    order in ε/√D, a number's own change, which should stay well below σ. No second derivative is needed.
+    The difference replaces the Jacobian–vector product of sliced score matching with variance reduction. Its error
+    is of second order in ε/√D, the change of each number, which should stay well below σ.
 
     Args:
-        model: whatever has a score.
+        model: a ScoreModel, a ScoreNetwork or a density.
         x: noisy images of level σ, (B, …).
-        sigma: noise levels, (B,); 0 is for a ScoreNetwork or a density.
-        projections: directions w for each image.
-        step: ε, the authors' 0.1 being for images of D = 3072.
+        sigma: noise levels, (B,); σ = 0 needs a ScoreNetwork or a density.
+        projections: directions w per image.
+        step: ε; the authors' 0.1 is for images of D = 3072.
         generator: source of the directions.
 
     Returns:
         Losses, (B,); one may be negative.
 
     Raises:
-        UserError: a step that is not positive, no projection, σ < 0, or σ = 0 where there is no score.
+        UserError: a step that is not positive, projections < 1, σ < 0, or σ = 0 of a model without a score there.
     """
     check_levels(model, sigma)
     h, unit = _small(step, x), draw_directions(x, projections, "sphere", generator)
@@ -56,10 +58,9 @@ def finite_difference_density_matching(
 ) -> Tensor:
     """D/ε² [log p(x+w) + log p(x−w) − 2 log p(x) + ⅛ (log p(x+w) − log p(x−w))²], for densities.
 
-    Sliced score matching of an energy network without any derivative in x: D times the FD-SSM of Pang et al.
-    (2020, §4). Arguments, result and errors are those of `finite_difference_score_matching`, and a UserError
-    where the model has no density. A second difference of float32 numbers is taken: keep ε² well above
-    1e-7 of abs(log p).
+    Sliced score matching of an energy network without derivatives in x: D times the FD-SSM of Pang et al. (2020,
+    §4). The arguments are those of `finite_difference_score_matching`; a model without a density is a UserError.
+    The result is a second difference of float32 numbers: keep ε² well above 1e-7 abs(log p).
     """
     if isinstance(model, ScoreModel):
         check_levels(model, sigma)
@@ -72,7 +73,7 @@ def finite_difference_density_matching(
 
 
 def _small(step: float, x: Tensor) -> float:
-    """How far each number moves on average, h = ε/√D, so that w = hv with ‖v‖² = D."""
+    """H = ε/√D, the mean change of a number, so that w = hv with ‖v‖² = D."""
     if not step > 0:
         raise UserError("step", f"the finite difference needs a positive step, got {step:g}.")
     return step / x[0].numel() ** 0.5

@@ -1,4 +1,4 @@
-"""The Jacobian of a score, by products with vectors: differentiable again in the weights."""
+"""Products of a score's Jacobian with vectors, differentiable in the weights."""
 
 from typing import Any
 
@@ -10,9 +10,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from scorefield.model import Denoiser, score
 from scorefield.objectives.directions import check_levels
 
+__all__ = ["exact_trace", "pulled_back", "score_and_leaf"]
 
-def score_of(model: Denoiser, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """s(x; σ), and the leaf x that its graph leads back to."""
+
+def score_and_leaf(model: Denoiser, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """s(x; σ), and the leaf x of its graph."""
     check_levels(model, sigma)
     # The fused attention kernels have no second derivative.
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -47,7 +49,7 @@ def _product(s: Tensor, x: Tensor, v: Tensor, *, batched: bool) -> Tensor:
 
 
 class _Remade(torch.autograd.Function):
-    """A part of the trace that keeps no graph: on the way back it is made again, with one, and let go."""
+    """A part of the trace without a graph; the backward pass recomputes it with one, then frees it."""
 
     @staticmethod
     def forward(ctx: Any, place: tuple[Tensor, Tensor, int, int], *leaves: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ class _Remade(torch.autograd.Function):
 
 
 def _leaves(s: Tensor, x: Tensor) -> list[Tensor]:
-    """The weights that the graph of s starts from, x apart."""
+    """The leaves of the graph of s, without x."""
     seen: set[Any] = set()
     nodes, found = [s.grad_fn], list[Tensor]()
     while nodes:
@@ -80,7 +82,7 @@ def _leaves(s: Tensor, x: Tensor) -> list[Tensor]:
 
 
 class _Held:
-    """Bytes that a graph holds on to, the weights apart."""
+    """Counts the bytes that a graph saves, without the weights."""
 
     def __init__(self) -> None:
         self.storages: dict[int, int] = {}
@@ -97,7 +99,7 @@ class _Held:
 
 
 def exact_trace(s: Tensor, x: Tensor, *, chunk: int | None, memory: int) -> Tensor:
-    """The trace of ∇s by D products; the first tells how much memory one takes."""
+    """The trace of ∇s by D products, (B,). The first measures the memory that one product needs."""
     d, held, training = x[0].numel(), _Held(), torch.is_grad_enabled()
     with torch.enable_grad(), saved_tensors_hooks(held.see, lambda tensor: tensor):
         trace = _diagonal(s, x, 0, 1)

@@ -1,10 +1,12 @@
-"""Sliced score matching: the Jacobian seen along random directions (Song et al. 2019)."""
+"""Sliced score matching: the Jacobian along random directions (Song et al. 2019)."""
 
 from torch import Generator, Tensor
 
 from scorefield.model import Denoiser
 from scorefield.objectives.directions import Distribution, draw_directions, half_square
-from scorefield.objectives.jacobian import pulled_back, score_of
+from scorefield.objectives.jacobian import pulled_back, score_and_leaf
+
+__all__ = ["sliced_score_matching"]
 
 
 def sliced_score_matching(
@@ -17,28 +19,28 @@ def sliced_score_matching(
     variance_reduced: bool = True,
     generator: Generator,
 ) -> Tensor:
-    """vᵀ ∇s v + ½ (vᵀs)², mean over K directions v (Song et al. 2019, §3; Song & Ermon 2019, eq. 3).
+    """vᵀ ∇s v + ½ (vᵀs)², averaged over K directions v (Song et al. 2019, §3; Song & Ermon 2019, eq. 3).
 
-    With variance reduction ½ ‖s‖², its mean over v, stands for the second term.
+    Variance reduction replaces the second term by its expectation ½ ‖s‖².
 
     Args:
-        model: whatever has a score.
+        model: a ScoreModel, a ScoreNetwork or a density.
         x: noisy images of level σ, (B, …).
-        sigma: noise levels, (B,); 0 is for a ScoreNetwork or a density.
-        projections: K, directions for each image.
+        sigma: noise levels, (B,); σ = 0 needs a ScoreNetwork or a density.
+        projections: K, directions per image.
         distribution: of v, all with E v vᵀ = I: "rademacher" (±1), "gaussian" N(0, I), or "sphere", uniform at
-            ‖v‖ = √D. The first makes no error where ∇s is diagonal.
-        variance_reduced: whether ½ ‖s‖² is exact.
+            ‖v‖ = √D. Rademacher is exact where ∇s is diagonal.
+        variance_reduced: whether the second term is ½ ‖s‖².
         generator: source of the directions.
 
     Returns:
         Losses, (B,); one may be negative.
 
     Raises:
-        UserError: an unknown distribution, no projection, σ < 0, or σ = 0 where the model has no score there.
+        UserError: an unknown distribution, projections < 1, σ < 0, or σ = 0 of a model without a score there.
     """
     v = draw_directions(x, projections, distribution, generator)
-    s, x = score_of(model, x, sigma)
+    s, x = score_and_leaf(model, x, sigma)
     curvature = (pulled_back(s, x, v) * v).flatten(2).sum(2)
     if variance_reduced:
         return curvature.mean(0) + half_square(s)
