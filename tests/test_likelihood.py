@@ -181,7 +181,7 @@ def test_images_that_do_not_fit_and_ranges_not_known_are_refused():
     x = torch.zeros(1, 1, 8, 8)
     with pytest.raises(UserError, match="their shape is 1×3×8×8"):
         log_likelihood(tiny_model(), torch.zeros(1, 3, 8, 8), generator=seeded())
-    with pytest.raises(UserError, match="sigma_range: the noise levels"):
+    with pytest.raises(UserError, match="sigma_range: a plain denoiser has no noise levels"):
         log_likelihood(Gaussian(), x, dequantize=None, generator=seeded())
     with pytest.raises(UserError, match="dequantize: values of no known range"):
         log_likelihood(Gaussian(), x, sigma_range=(0.1, 1.0), generator=seeded())
