@@ -123,7 +123,9 @@ def test_known_pixels_reach_the_network_clean_after_the_input_scaling():
 def test_without_a_mask_the_image_is_shown_as_it_is():
     network = Answers(torch.zeros(2, 1, 4, 4))
     x = torch.randn(2, 1, 4, 4, generator=seeded())
-    ScoreModel(network, VariancePreserving(predicts="x0"), ModelSpec(shape=(1, 4, 4)))(x, torch.full((2,), 1e-9), condition(mask=False))
+    ScoreModel(network, VariancePreserving(predicts="x0"), ModelSpec(shape=(1, 4, 4)))(
+        x, torch.full((2,), 1e-9), condition(mask=False)
+    )
     assert torch.equal(network.shown[0], x)
 
 

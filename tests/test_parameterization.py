@@ -140,7 +140,9 @@ def test_the_network_is_shown_the_scaled_image_and_the_label(family):
     assert torch.equal(shown, c.c_in[:, None] * x) and torch.equal(label, c.label) and source is None
 
 
-@pytest.mark.parametrize("family", [VariancePreserving(), VariancePreserving(predicts="x0"), VariancePreserving(predicts="velocity")])
+@pytest.mark.parametrize(
+    "family", [VariancePreserving(), VariancePreserving(predicts="x0"), VariancePreserving(predicts="velocity")]
+)
 def test_variance_preserving_families_scale_by_the_root_of_gamma(family):
     c = family(torch.logspace(-3, 3, 61, dtype=torch.float64))
     torch.testing.assert_close(c.c_in**2, c.label)

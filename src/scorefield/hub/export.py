@@ -1,11 +1,10 @@
 """Our models as pipelines of `diffusers`.
 
-Their U-Net can be ours, weight for weight, where both agree on the form: residual blocks told the noise
-level by scale and shift, cosines before sines, one number of groups in every normalization. In the middle
-theirs has a second residual block, which is written with a last convolution of zeros: it adds nothing, and
-can be trained.
+Our U-Net maps to theirs weight for weight if both have the same form: residual blocks conditioned on the noise level
+by scale and shift, cosines before sines, one number of groups in every normalization. Their middle has a second
+residual block. Its last convolution is written as zeros, so it is the identity and can be trained.
 
-Nothing of the package is needed to write its files.
+The files are written without diffusers.
 
 References:
     von Platen et al. (2022), diffusers. https://github.com/huggingface/diffusers
@@ -28,7 +27,9 @@ from scorefield.networks.foreign import Diffusers
 from scorefield.networks.layers import groups_of, heads_of
 from scorefield.networks.unet import UNet
 
-_VERSION = "0.35.0"  # from which on all that is written here is known
+__all__ = ["export_diffusers"]
+
+_VERSION = "0.35.0"  # the first that knows every setting written here
 _LAYERS = {  # of our residual block: where theirs has them, {} being its number
     "norm1": "resnets.{}.norm1",
     "conv1": "resnets.{}.conv1",
@@ -43,18 +44,18 @@ _LAYERS = {  # of our residual block: where theirs has them, {} being its number
 
 
 def export_diffusers(model: ScoreModel, folder: str | Path) -> Path:
-    """Write a model as the folder of a DDPMPipeline, whole or not at all.
+    """Write a model as the folder of a DDPMPipeline, atomically.
 
     Args:
-        model: one that predicts the noise, x0 or the velocity of pixels in [−1, 1], is told the step
-            (`conditioning="index"`), and has a U-Net that theirs can be.
-        folder: free, or empty.
+        model: a variance-preserving model of pixels in [−1, 1] conditioned on the step (`conditioning="index"`),
+            with a U-Net of their form.
+        folder: new, or empty.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: something is in the folder already, or a setting of the model stands in the way.
+        UserError: the folder is not empty, or a setting of the model has no counterpart; the error names it.
     """
     folder = Path(folder)
     scheduler = write_schedule(model.parameterization, "parameterization")

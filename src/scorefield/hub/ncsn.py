@@ -27,6 +27,8 @@ from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks.refinenet import FORMS, RefineNet
 from scorefield.parameterization import NCSN, NCSNv2
 
+__all__ = ["Imported", "import_ncsn"]
+
 Weights = dict[str, Tensor]
 
 _STAGES = {"small": "1 2 3 4", "deeper": "1 2 3 4 5", "deepest": "1 2 3 31 4 5"}

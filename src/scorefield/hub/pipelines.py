@@ -23,6 +23,8 @@ from scorefield.hub.schedules import Settings, read_schedule
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks.foreign import Diffusers
 
+__all__ = ["import_diffusers", "is_pipeline"]
+
 INDEX, CONFIG, SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

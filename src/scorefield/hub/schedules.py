@@ -31,6 +31,8 @@ from scorefield.parameterization import (
     VariancePreserving,
 )
 
+__all__ = ["Schedule", "read_schedule", "write_schedule"]
+
 Settings = dict[str, Any]
 
 _PRESERVING = {  # the ends of β that each scheduler takes where its settings name none
