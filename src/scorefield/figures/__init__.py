@@ -1,1 +1,1 @@
-"""Images of what happens: traces, plots, the demo's page."""
+"""The experiments of Song & Ermon (2019) as figures, the demo's page, traces and plots."""

@@ -1,66 +1,34 @@
-"""From noise to images: what annealed Langevin dynamics holds at the end of each noise level.
+"""From noise to images: the state of annealed Langevin dynamics at the end of each noise level.
 
-Song & Ermon (2019), Figs. 4 and 5 and those of App. C.2: one row a chain, one column a noise level, from the
-start to the result. The paper's chains go L = 10 levels of T = 100 updates with ε = 2e-5, σ 1 → 0.01, from
-uniform noise; here the plan is `samplers.plan`'s for the model, from Gaussian noise. An image at σ is shown
-as x/√(1+σ²) around the middle of the value range, so that large noise stays on the page; at the paper's
-σ ≤ 1 that changes little.
+Song & Ermon (2019), Figs. 4 and 5 and those of App. C.2: one row a chain, one column a noise level, from the initial
+noise to the result. The paper's chains take T = 100 updates on each of L = 10 levels with ε = 2e-5, σ from 1 to
+0.01, starting from uniform noise. Here the plan is `samplers.plan`'s for the model, starting from Gaussian noise. An
+image at σ is shown as x/√(1+σ²) around the middle of the value range, so that its contrast stays visible; at the
+paper's σ ≤ 1 this changes little.
 
 References:
     Song & Ermon (2019). https://arxiv.org/abs/1907.05600
 """
-
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 
 from scorefield.data.image import to_uint8
 from scorefield.errors import UserError
-from scorefield.figures.drawing import Made, Show, claim, silent, tiles, write_csv
+from scorefield.figures.base import Drawing, FigureInputs
+from scorefield.figures.drawing import tiles
+from scorefield.figures.options import Anneal
 from scorefield.model import ScoreModel
+from scorefield.progress import ProgressCallback, ignore_progress
 from scorefield.samplers import Step, plan, run
 
-FILES = ("anneal.png", "anneal.csv")
+__all__ = ["check", "draw", "follow"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Anneal:
-    """What is shown.
-
-    Args:
-        samples: rows.
-        levels: columns at most between the start and the result, spread evenly over the schedule
-            from where σ is twice the value range's width: above, all is noise.
-        steps: updates in all; by default those of `samplers.plan`.
-    """
-
-    samples: int = 8
-    levels: int = 10
-    steps: int | None = None
-
-
-@torch.no_grad()
-def anneal(
-    model: ScoreModel,
-    out: Path,
-    settings: Anneal | None = None,
-    *,
-    seed: int = 0,
-    overwrite: bool = False,
-    show: Show = silent,
-) -> Made:
-    """Write anneal.png and anneal.csv into `out`.
-
-    Raises:
-        UserError: they are there already, no sample or level is asked for, or matplotlib is missing.
-    """
-    settings = settings or Anneal()
-    if settings.samples < 1 or settings.levels < 1:
-        raise UserError("anneal", "it needs at least one sample and one level.")
-    image, table = claim(out, *FILES, overwrite=overwrite)
-    kept = follow(model, settings, seed=seed, show=show)
+def draw(options: Anneal, inputs: FigureInputs) -> Drawing:
+    """The chains, and their statistics at each level."""
+    model = inputs.the_model
+    kept = follow(model, options, seed=inputs.seed, progress=inputs.progress)
     final = kept[-1].x
     rows = [
         {
@@ -73,38 +41,37 @@ def anneal(
         }
         for k, step in enumerate(kept)
     ]
-    write_csv(table, rows)
     shown = torch.stack([to_uint8(_shrunk(step, model.value_range), model.value_range) for step in kept], 1)
     names = ["start", *(f"σ = {step.sigma:.2g}" for step in kept[1:-1]), "result"]
-    tiles(shown, image, columns=names, apart=(1, len(kept) - 1))
-    return Made(
-        files=(image, table),
-        numbers={
-            "levels shown": " ".join(f"{step.sigma:.3g}" for step in kept[1:-1]),
-            "evaluations": kept[-1].evaluations,
-        },
-    )
+    numbers = {
+        "levels shown": " ".join(f"{step.sigma:.3g}" for step in kept[1:-1]),
+        "evaluations": kept[-1].evaluations,
+    }
+    return Drawing(images=[tiles(shown, columns=names, apart=(1, len(kept) - 1))], rows=rows, numbers=numbers)
 
 
-def follow(model: ScoreModel, settings: Anneal, *, seed: int = 0, show: Show = silent) -> list[Step]:
+@torch.no_grad()
+def follow(
+    model: ScoreModel, options: Anneal, *, seed: int = 0, progress: ProgressCallback = ignore_progress
+) -> list[Step]:
     """The start, the last update on each level shown, and the result.
 
-    The start's `denoised` is its own x: nothing has been denoised there.
+    The start's `denoised` is x itself.
     """
-    chosen = plan(model, "annealed-langevin", settings.steps)
+    chosen = plan(model, "annealed-langevin", options.steps)
     levels: list[float] = chosen.sigmas.tolist()
     low, high = model.value_range
     first = next((k for k, sigma in enumerate(levels) if sigma <= 2 * (high - low)), 0)
-    count = min(settings.levels, len(levels) - first)
+    count = min(options.levels, len(levels) - first)
     places = torch.linspace(first, len(levels) - 1, count).round().int().tolist()
     generator = Generator(model.device).manual_seed(seed)
-    x = levels[0] * torch.randn(settings.samples, *model.shape, generator=generator, device=model.device)
+    x = levels[0] * torch.randn(options.samples, *model.shape, generator=generator, device=model.device)
     start = Step(index=-1, evaluations=0, sigma=levels[0], x=x, denoised=x)
     ends: dict[float, Step] = {}
 
     def keep(step: Step) -> None:
         ends[step.sigma] = step
-        show(step.evaluations / chosen.evaluations, f"σ {step.sigma:.3g}")
+        progress(step.evaluations / chosen.evaluations, f"σ {step.sigma:.3g}")
 
     run(chosen.sampler, model, x, chosen.sigmas, generator=generator, progress=keep)
     return [start, *(ends[levels[place]] for place in places), list(ends.values())[-1]]
@@ -113,3 +80,9 @@ def follow(model: ScoreModel, settings: Anneal, *, seed: int = 0, show: Show = s
 def _shrunk(step: Step, value_range: tuple[float, float]) -> Tensor:
     middle = sum(value_range) / 2
     return middle + (step.x - middle) / (1 + step.sigma**2) ** 0.5
+
+
+def check(options: Anneal, inputs: FigureInputs) -> None:
+    """Raise UserError where the options do not fit the inputs."""
+    if options.samples < 1 or options.levels < 1:
+        raise UserError("anneal", "needs at least one sample and one level.")

@@ -1,54 +1,32 @@
-"""What the paper's figures share: the files they write, labelled tiles, colours."""
+"""Drawing for the figures: panels, labelled tiles of images, tables, colors."""
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scorefield.data.datasets import open_images, splits
-from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.figures.plots import matplotlib
 from scorefield.files import atomic, refuse_existing, write_atomic
-from scorefield.model import ScoreModel
 
-Show = Callable[[float, str], None]
-"""Told the share of the work that is done, and a few words."""
+__all__ = ["BLUE", "GREY", "INK", "ORANGE", "caption", "claim", "panels", "save", "tiles", "write_csv"]
 
 BLUE, ORANGE, GREY, INK = "#2458b8", "#d9661f", "#8a8f98", "#22262d"
-"""What is learned or annealed; what goes wrong; what is exact; words."""
+"""Learned or annealed; wrong; exact; text."""
 
-_DPI = 150
-_LETTER, _LINE = 6.2, 15  # pixels that a letter of a label is wide, and a line high
-
-
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """What an experiment leaves.
-
-    Args:
-        files: images, then the tables behind them.
-        numbers: the few that tell the story, by name.
-    """
-
-    files: tuple[Path, ...]
-    numbers: dict[str, Any]
-
-
-def silent(share: float, words: str) -> None:
-    """Shows nothing."""
+_DPI, _TILE_DPI = 150, 100
+_LETTER, _LINE = 6.2, 15  # width of a letter and height of a line of labels, in pixels
 
 
 def claim(out: Path, *names: str, overwrite: bool) -> tuple[Path, ...]:
-    """The paths of an experiment's files in the folder `out`, seen to be free before any work.
+    """The paths of a figure's files in the folder `out`, checked to be free before any work.
 
     Raises:
-        UserError: one is there already and overwriting was not asked for, or matplotlib is missing.
+        UserError: one exists and `overwrite` is off, or matplotlib is missing.
     """
     matplotlib()
     if out.exists() and not out.is_dir():
@@ -67,7 +45,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
 
 
 def panels(rows: int, columns: int, *, width: float, height: float) -> tuple[Any, list[Any]]:
-    """A figure of so many inches and its axes, row by row, in the look that all figures share."""
+    """A figure of width × height inches and its axes, row by row, in the style of all figures."""
     figure = matplotlib().Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     for one in axes:
@@ -79,12 +57,13 @@ def panels(rows: int, columns: int, *, width: float, height: float) -> tuple[Any
 
 
 def caption(axes: Any, words: str) -> None:
-    """Words over a panel."""
+    """A title over a panel."""
     axes.set_title(words, fontsize=10, color=INK)
 
 
-def save(figure: Any, path: Path, *, dpi: int = _DPI) -> Path:
-    """Write a figure as PNG."""
+def save(figure: Any, path: Path) -> Path:
+    """Write a figure as PNG; `tiles` has one pixel a dot, plots have 150 dpi."""
+    dpi = _TILE_DPI if figure.get_dpi() == _TILE_DPI and figure.get_layout_engine() is None else _DPI
     with atomic(path) as part:
         figure.savefig(part, dpi=dpi, format="png", pil_kwargs={"optimize": True})
     return path
@@ -92,18 +71,16 @@ def save(figure: Any, path: Path, *, dpi: int = _DPI) -> Path:
 
 def tiles(
     images: Tensor,
-    path: Path,
     *,
     columns: Sequence[str],
     rows: Sequence[str] = (),
     apart: Sequence[int] = (),
-) -> Path:
-    """A table of images with a word over each column and before each row.
+) -> Any:
+    """A matplotlib figure of images in rows and columns, with labels.
 
     Args:
         images: uint8, (rows, columns, C, H, W), C 1 or 3.
-        path: of the PNG.
-        columns: a label for each column; an empty one is left out.
+        columns: a label for each column; may be empty.
         rows: a label for each row, or none at all.
         apart: columns with a wider gap before them.
     """
@@ -119,7 +96,7 @@ def tiles(
     margin = 8 + _LETTER * max((len(line) for label in rows for line in label.split("\n")), default=-0.5)
     top = 8 + _LINE * max((label.count("\n") + 1 for label in columns if label), default=0)
     width, height = sheet.shape[1] + margin + 5, sheet.shape[0] + top + 5
-    figure = matplotlib().Figure(figsize=(width / 100, height / 100), dpi=100)
+    figure = matplotlib().Figure(figsize=(width / 100, height / 100), dpi=_TILE_DPI)
     axes = figure.add_axes((margin / width, 5 / height, sheet.shape[1] / width, sheet.shape[0] / height))
     grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if channels == 1 else {}
     axes.imshow(sheet.squeeze(-1).numpy(), interpolation="nearest", **grey)
@@ -128,35 +105,4 @@ def tiles(
         axes.text(left + wide / 2, -5, label, ha="center", va="bottom", fontsize=8, color=INK)
     for i, label in enumerate(rows):
         axes.text(-6, (i + 0.5) * high, label, ha="right", va="center", fontsize=8, color=INK)
-    return save(figure, path, dpi=100)
-
-
-def images_for(model: ScoreModel, data: str, *, split: str = "train") -> ImageSet:
-    """The images of `data` as the model draws them; larger ones are cut and shrunk.
-
-    Args:
-        model: whose shape they must have.
-        data: what `open_images` takes.
-        split: "train" or "test"; data without a test split give what they have.
-
-    Raises:
-        UserError: they are smaller than the model's, or of another number of channels.
-    """
-    _, height, width = model.shape
-    known = split if split in splits(data) else "train"
-    try:
-        images = open_images(data, size=(height, width), split=known)
-    except UserError as error:
-        mend = f"This model draws {_shape(model.shape)}: choose another with --model."
-        raise UserError(error.where, error.what, mend if "--size" in error.mend else error.mend) from error
-    if images.shape != model.shape:
-        raise UserError(
-            data,
-            f"its images are {_shape(images.shape)}, the model draws {_shape(model.shape)}.",
-            "Choose a model for such images with --model, or other --data.",
-        )
-    return images
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "×".join(str(side) for side in shape)
+    return figure

@@ -1,116 +1,71 @@
-"""Between images: what lies on the way from one to another among the latents of the probability-flow ODE.
+"""Between images: interpolation among the latents of the probability-flow ODE.
 
-Song et al. (2021), App. D.3, and DDIM, §5.3: two images are led up to where all is noise, mixed there along
-an arc, and led down again. The ends of each row come back as they were; between them lie images of the
-model's own. Mixed pixel by pixel instead, two images show through each other.
+Song et al. (2021), App. D.3, and DDIM, §5.3: two images are encoded to noise, interpolated there along an arc, and
+decoded. The ends of each row reproduce the images; between them lie samples of the model. A pixelwise mixture of two
+images shows both at once.
 
-The table holds for every step how far the image is from either end and from the pixelwise mixture, root
-mean square over pixels in [0, 1]; for the ends this is the error of the round trip.
+The table holds for every step the root mean square difference of the image to either end and to the pixelwise
+mixture, over pixels in [0, 1]. For the ends this is the error of the round trip.
 
 References:
     Song et al. (2021). https://arxiv.org/abs/2011.13456
     Song et al. (2021), DDIM. https://arxiv.org/abs/2010.02502
 """
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Generator, Tensor
 
 from scorefield.data.image import to_float, to_uint8
-from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
-from scorefield.figures.drawing import Made, Show, claim, silent, tiles, write_csv
-from scorefield.model import ScoreModel
+from scorefield.figures.base import Drawing, FigureInputs
+from scorefield.figures.drawing import tiles
+from scorefield.figures.options import Interpolation
 from scorefield.samplers.adaptive_ode import RungeKutta, torchdiffeq
 from scorefield.samplers.inversion import interpolation as between
 
-FILES = ("interpolation.png", "interpolation.csv")
+__all__ = ["check", "draw"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Interpolation:
-    """What is shown.
-
-    Args:
-        pairs: of images, a row each, spread over the set.
-        parts: of the way from one to the other.
-        rtol: see `samplers.RungeKutta`; also its atol.
-    """
-
-    pairs: int = 6
-    parts: int = 8
-    rtol: float = 1e-5
-
-
-def interpolation(
-    model: ScoreModel,
-    held_out: ImageSet,
-    out: Path,
-    settings: Interpolation | None = None,
-    *,
-    seed: int = 0,
-    overwrite: bool = False,
-    show: Show = silent,
-) -> Made:
-    """Write interpolation.png and interpolation.csv into `out`.
-
-    Args:
-        model: of such images.
-        held_out: where the pairs are taken from.
-        out: a folder.
-        settings: what is shown.
-        seed: of the choice of pairs, and of the noise that images are encoded with.
-        overwrite: replace what is there.
-        show: told how far it is.
-
-    Raises:
-        UserError: the files are there already, fewer images than two a pair, no pair, no part, or
-            torchdiffeq or matplotlib is missing.
-    """
-    settings = settings or Interpolation()
-    check(held_out, settings)
-    image, table = claim(out, *FILES, overwrite=overwrite)
-    order = torch.randperm(len(held_out), generator=Generator().manual_seed(seed))
-    chosen = order[: 2 * settings.pairs].reshape(2, -1)
-    a, b = (to_float(held_out.images[which], model.value_range).to(model.device) for which in chosen)
+def draw(options: Interpolation, inputs: FigureInputs) -> Drawing:
+    """Rows of images from one to the other, with their distances."""
+    model, images = inputs.the_model, inputs.the_held_out.images
+    order = torch.randperm(len(images), generator=Generator().manual_seed(inputs.seed))
+    chosen = order[: 2 * options.pairs].reshape(2, -1)
+    a, b = (to_float(images[which], model.value_range).to(model.device) for which in chosen)
     made = between(
         model,
         a,
         b,
-        settings.parts,
-        generator=Generator(model.device).manual_seed(seed),
-        solver=RungeKutta(rtol=settings.rtol, atol=settings.rtol),
-        progress=lambda done, total: show(done / total, f"{done} of {total}"),
+        options.parts,
+        generator=Generator(model.device).manual_seed(inputs.seed),
+        solver=RungeKutta(rtol=options.rtol, atol=options.rtol),
+        progress=lambda done, total: inputs.progress(done / total, f"{done} of {total}"),
     )
     low, high = model.value_range
-    made_u, a_u, b_u = ((x.cpu() - low) / (high - low) for x in (made, a, b))
-    rows = _rows(made_u, a_u, b_u, chosen)
-    write_csv(table, rows)
+    rows = _rows(*((x.cpu() - low) / (high - low) for x in (made, a, b)), chosen)
     shown = [a, *made, b]
     pixels = torch.stack([to_uint8(x, model.value_range).cpu() for x in shown], 1)
-    names = ["image", "encoded,\ndecoded", *[""] * (settings.parts - 1), "encoded,\ndecoded", "image"]
-    tiles(pixels, image, columns=names, apart=(1, len(shown) - 1))
-    return Made(files=(image, table), numbers=_numbers(rows, settings.parts))
+    names = ["image", "encoded,\ndecoded", *[""] * (options.parts - 1), "encoded,\ndecoded", "image"]
+    return Drawing(
+        images=[tiles(pixels, columns=names, apart=(1, len(shown) - 1))],
+        rows=rows,
+        numbers=_numbers(rows, options.parts),
+    )
 
 
-def check(held_out: ImageSet, settings: Interpolation) -> None:
-    """See that the settings can be met, before any work.
-
-    Raises:
-        UserError: too few images, no pair, no part, or torchdiffeq is missing.
-    """
-    torchdiffeq()
-    if not 1 <= settings.pairs <= len(held_out) // 2:
-        raise UserError("pairs", f"{settings.pairs} pairs of {len(held_out)} images.", "Ask for others.")
-    if settings.parts < 1:
-        raise UserError("parts", f"need at least one, got {settings.parts}.")
+def check(options: Interpolation, inputs: FigureInputs) -> None:
+    """Raise UserError where the options do not fit the inputs."""
+    torchdiffeq()  # if missing, an error before any work
+    if not 1 <= options.pairs <= len(inputs.the_held_out) // 2:
+        raise UserError("pairs", f"{options.pairs} pairs of {len(inputs.the_held_out)} images.", "Ask for others.")
+    if options.parts < 1:
+        raise UserError("parts", f"need at least one, got {options.parts}.")
 
 
 def _rows(made: Tensor, a: Tensor, b: Tensor, chosen: Tensor) -> list[dict[str, object]]:
-    """How far each image is from the ends and from their mixture; pixels in [0, 1]."""
+    """Root mean square differences to the ends and to their mixture, over pixels in [0, 1]."""
     parts, rows = len(made) - 1, list[dict[str, object]]()
     for pair in range(len(a)):
         for k in range(parts + 1):

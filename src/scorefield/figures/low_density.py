@@ -1,74 +1,48 @@
-"""Low-density regions: a score learned from samples is right where the samples are, and wrong elsewhere.
+"""Low-density regions: a learned score is accurate where samples are dense, and wrong where they are rare.
 
 Song & Ermon (2019), Fig. 2, §3.2.1, settings of App. B.1. On p(x) = ⅕ N((−5, −5), I) + ⅘ N((5, 5), I) a
 network of three layers, 128 wide, with softplus between, is trained by sliced score matching,
 
     E_p E_v [vᵀ ∇s(x) v + ½ ‖s(x)‖²],      v ~ N(0, I),
 
-the square in its closed mean (the authors' program does the same), by Adam at 1e-3, 10,000 iterations of 128
-samples: the paper's settings, half a minute on a CPU. The expectation weighs every point by p, so nothing
-holds s where p is small. The error is measured over a grid on [−8, 8]² in bins of log₁₀ p: in each
+with the square in closed form as in the authors' program, by Adam at 1e-3, 10,000 iterations of 128 samples: the
+paper's settings, half a minute on a CPU. The expectation weighs every point by p, so nothing determines s where p
+is small. The error is measured over a grid on [−8, 8]² in bins of log₁₀ p: in each
 
     relative error = √( Σ ‖s − ∇log p‖² / Σ ‖∇log p‖² ),
 
-which is 0 for a right score and 1 for s = 0.
+which is 0 for the true score and 1 for s = 0.
 
 References:
     Song & Ermon (2019). https://arxiv.org/abs/1907.05600
-    Song et al. (2019), sliced score matching, eq. 8 (closed mean). https://arxiv.org/abs/1905.07088
+    Song et al. (2019), sliced score matching, eq. 8 (closed form). https://arxiv.org/abs/1905.07088
 """
 
 import math
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
+from scorefield.figures.base import Drawing, FigureInputs
 from scorefield.figures.drawing import (
     BLUE,
     GREY,
     INK,
-    Made,
-    Show,
     caption,
-    claim,
     panels,
-    save,
-    silent,
-    write_csv,
 )
 from scorefield.figures.mixing import mixture
+from scorefield.figures.options import LowDensity
 from scorefield.model import ScoreNetwork
 from scorefield.objectives import sliced_score_matching
+from scorefield.progress import ProgressCallback, ignore_progress
 
-
-@dataclass(frozen=True, kw_only=True)
-class LowDensity:
-    """Fig. 2's settings.
-
-    Args:
-        iterations: of Adam.
-        batch: fresh samples of p in each.
-        learning_rate: Adam's.
-        width: of the two hidden layers.
-        side: the fields are drawn on [−side, side]².
-        points: of the grid that the error is measured on, along a side.
-        decades: of density below its greatest that get a bin each; the last takes all that is rarer.
-    """
-
-    iterations: int = 10_000
-    batch: int = 128
-    learning_rate: float = 1e-3
-    width: int = 128
-    side: float = 8.0
-    points: int = 161
-    decades: int = 9
+__all__ = ["SoftplusNetwork", "draw", "errors_by_density", "train"]
 
 
 class SoftplusNetwork(nn.Module):
-    """Three linear layers with softplus between, (B, 2) to (B, 2); it is told no noise level."""
+    """Three linear layers with softplus between, (B, 2) to (B, 2); it takes no noise level."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -81,8 +55,8 @@ class SoftplusNetwork(nn.Module):
         return self.layers(x)
 
 
-def train(settings: LowDensity, *, seed: int = 0, show: Show = silent) -> ScoreNetwork:
-    """The score field that sliced score matching learns from samples of p."""
+def train(settings: LowDensity, *, seed: int = 0, progress: ProgressCallback = ignore_progress) -> ScoreNetwork:
+    """A score network trained by sliced score matching on samples of p."""
     torch.manual_seed(seed)
     field, data = ScoreNetwork(SoftplusNetwork(settings.width)), mixture()
     generator = Generator().manual_seed(seed)
@@ -95,8 +69,8 @@ def train(settings: LowDensity, *, seed: int = 0, show: Show = silent) -> ScoreN
         loss.backward()
         optimizer.step()
         if k % 50 == 0:
-            show(k / settings.iterations, f"iteration {k:,} of {settings.iterations:,}")
-    show(1.0, "")
+            progress(k / settings.iterations, f"iteration {k:,} of {settings.iterations:,}")
+    progress(1.0, "")
     return field
 
 
@@ -133,35 +107,18 @@ def errors_by_density(field: ScoreNetwork, settings: LowDensity) -> list[dict[st
     return rows
 
 
-def low_density(
-    out: Path,
-    settings: LowDensity | None = None,
-    *,
-    seed: int = 0,
-    overwrite: bool = False,
-    show: Show = silent,
-) -> Made:
-    """Write low-density.png and low-density.csv into `out`.
-
-    Raises:
-        UserError: they are there already, or matplotlib is missing.
-    """
-    settings = settings or LowDensity()
-    image, table = claim(out, "low-density.png", "low-density.csv", overwrite=overwrite)
-    field = train(settings, seed=seed, show=show)
-    rows = errors_by_density(field, settings)
-    write_csv(table, rows)
-    _draw(field, rows, settings, image)
+def draw(options: LowDensity, inputs: FigureInputs) -> Drawing:
+    """The true and the learned score, and the error by density."""
+    field = train(options, seed=inputs.seed, progress=inputs.progress)
+    rows = errors_by_density(field, options)
     dense, rare = rows[0], rows[-1]
-    return Made(
-        files=(image, table),
-        numbers={
-            "relative error where p is greatest": round(dense["relative_error"], 3),
-            "relative error where p is least": round(rare["relative_error"], 3),
-            "samples in the densest decade": f"{dense['share_of_samples']:.0%}",
-            "samples in the rarest bin": f"{rare['share_of_samples']:.1e}",
-        },
-    )
+    numbers = {
+        "relative error where p is greatest": round(dense["relative_error"], 3),
+        "relative error where p is least": round(rare["relative_error"], 3),
+        "samples in the densest decade": f"{dense['share_of_samples']:.0%}",
+        "samples in the rarest bin": f"{rare['share_of_samples']:.1e}",
+    }
+    return Drawing(images=[_plot(field, rows, options)], rows=rows, numbers=numbers)
 
 
 def _score(field: ScoreNetwork, points: Tensor) -> Tensor:
@@ -174,7 +131,7 @@ def _grid(settings: LowDensity, points: int) -> Tensor:
 
 
 @torch.no_grad()
-def _draw(field: ScoreNetwork, rows: list[dict[str, float]], settings: LowDensity, path: Path) -> None:
+def _plot(field: ScoreNetwork, rows: list[dict[str, float]], settings: LowDensity) -> Any:
     figure, axes = panels(2, 2, width=8.4, height=7.8)
     p, n, coarse, fine = mixture(), settings.points, _grid(settings, 20), _grid(settings, settings.points)
     extent = (-settings.side, settings.side) * 2
@@ -193,7 +150,7 @@ def _draw(field: ScoreNetwork, rows: list[dict[str, float]], settings: LowDensit
     for axis in axes[:3]:
         axis.set(aspect="equal", xticks=(-5, 0, 5), yticks=(-5, 0, 5), xlim=extent[:2], ylim=extent[:2])
     _draw_errors(axes[3], rows)
-    save(figure, path)
+    return figure
 
 
 def _draw_errors(axis: Any, rows: list[dict[str, float]]) -> None:

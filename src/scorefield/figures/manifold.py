@@ -1,28 +1,27 @@
-"""The manifold hypothesis: images fill no volume, so their score is not defined, until noise is added.
+"""The manifold hypothesis: images lie on a manifold, so their score is undefined until noise is added.
 
-Song & Ermon (2019), Fig. 1, §3.1, settings of App. B.1: the sliced score matching loss over training on
-CIFAR-10, on the images themselves and with noise N(0, 1e-4) added, σ = 0.01 on pixels in [0, 1], which no
-eye sees. The network is a residual autoencoder, its blocks 32-64-64-128-128 wide on the way down, the second
-and the fourth halving the side, and mirrored on the way up; Adam at 1e-3, batch 128, 50,000 iterations.
+Song & Ermon (2019), Fig. 1, §3.1, settings of App. B.1: the sliced score matching loss during training on CIFAR-10,
+without noise and with noise N(0, 1e-4), σ = 0.01 on pixels in [0, 1], which is invisible. The network is a residual
+autoencoder with blocks 32-64-64-128-128 wide on the way down, the second and the fourth halving the side, and
+mirrored on the way up; Adam at 1e-3, batch 128, 50,000 iterations.
 
 The loss of an image of D pixels is
 
     E_v [vᵀ ∇s(x) v] + ½ ‖s(x)‖²,
 
-bounded below by −½ E‖∇log p‖² for data with a density p. With noise that bound is at least −D/2σ². Without,
-there is none: the loss falls and jumps for ever. Values are per pixel, divided by D.
+bounded below by −½ E‖∇log p‖² for data with a density p. With noise that bound is at least −D/2σ². Without noise
+there is no bound: the loss decreases and jumps without end. Values are per pixel, divided by D.
 
-Departures: where the paper has ELU in pre-activation blocks and the authors' program group normalization in
-post-activation ones, these blocks are pre-activation with group normalization. The way up doubles the side by
-repeating pixels before a convolution. `CPU` is a network a quarter as wide, for 1,000 iterations of 32
-images shrunk to 14×14; `PAPER` is the paper's.
+Differences to the paper: the paper has ELU in pre-activation blocks, the authors' program group normalization in
+post-activation ones; these blocks are pre-activation with group normalization. The way up doubles the side by
+repeating pixels before a convolution. `CPU` is a network a quarter as wide, for 1,000 iterations of 32 images reduced
+to 14×14; `PAPER` is the paper's.
 
 References:
     Song & Ermon (2019). https://arxiv.org/abs/1907.05600
 """
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,53 +31,25 @@ from torch.nn.functional import interpolate, pad
 
 from scorefield.data.batches import Batches
 from scorefield.data.datasets import open_images
+from scorefield.figures.base import Drawing, FigureInputs
 from scorefield.figures.drawing import (
     BLUE,
     INK,
     ORANGE,
-    Made,
-    Show,
     caption,
-    claim,
     panels,
-    save,
-    silent,
-    write_csv,
 )
+from scorefield.figures.options import Manifold
 from scorefield.model import ScoreNetwork
 from scorefield.networks.layers import groups_of
 from scorefield.objectives import sliced_score_matching
+from scorefield.progress import ProgressCallback, ignore_progress, portions
 
-
-@dataclass(frozen=True, kw_only=True)
-class Manifold:
-    """Fig. 1's settings.
-
-    Args:
-        data: what `open_images` takes; the paper's is CIFAR-10.
-        size: side that images are cut and shrunk to; by default their own, 32 in the paper.
-        iterations: of Adam, for each of the two curves.
-        batch: images in each.
-        learning_rate: Adam's.
-        width: of the first block; the others are 2, 2, 4 and 4 times as wide.
-        sigma: of the noise in the second curve, on pixels in [0, 1].
-    """
-
-    data: str = "fashion"
-    size: int | None = None
-    iterations: int = 50_000
-    batch: int = 128
-    learning_rate: float = 1e-3
-    width: int = 32
-    sigma: float = 0.01
-
-
-PAPER = Manifold()
-CPU = Manifold(iterations=1000, batch=32, width=8, size=14)
+__all__ = ["Autoencoder", "draw", "losses"]
 
 
 class Autoencoder(nn.Module):
-    """Residual blocks down to a quarter of the side and up again, (B, C, H, W) to the same.
+    """Residual blocks down to a quarter of the side and up again; keeps the shape (B, C, H, W).
 
     Args:
         channels: C.
@@ -103,7 +74,7 @@ class Autoencoder(nn.Module):
 
 
 class _Block(nn.Module):
-    """x + conv(elu(norm(conv(elu(norm(x)))))), at half or twice the side where asked."""
+    """x + conv(elu(norm(conv(elu(norm(x)))))), optionally at half or twice the side."""
 
     def __init__(self, into: int, out: int, size: str = "same") -> None:
         super().__init__()
@@ -122,17 +93,24 @@ class _Block(nn.Module):
         return self.skip(x) + self.conv2(self.elu(self.norm2(self.conv1(hidden))))
 
 
-def losses(images: Tensor, settings: Manifold, sigma: float, *, seed: int = 0, show: Show = silent) -> list[float]:
-    """The sliced score matching loss of every iteration, per pixel; it ends early if it is no number.
+def losses(
+    images: Tensor,
+    settings: Manifold,
+    sigma: float,
+    *,
+    seed: int = 0,
+    progress: ProgressCallback = ignore_progress,
+) -> list[float]:
+    """The sliced score matching loss of every iteration, per pixel; it ends early at NaN or infinity.
 
-    Both curves begin with the same weights and see the same images in the same order.
+    Both curves start from the same weights and use the same images in the same order.
 
     Args:
         images: uint8, (N, C, H, W).
         settings: of the training.
         sigma: of the noise added to the images, 0 for none.
         seed: of weights, order and noise.
-        show: told how far it is.
+        progress: called after each iteration.
     """
     torch.manual_seed(seed)
     field = ScoreNetwork(Autoencoder(images.shape[1], settings.width))
@@ -152,32 +130,23 @@ def losses(images: Tensor, settings: Manifold, sigma: float, *, seed: int = 0, s
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        show((k + 1) / settings.iterations, f"σ = {sigma:g}, iteration {k + 1:,}, loss {curve[-1]:.4g}")
+        progress((k + 1) / settings.iterations, f"σ = {sigma:g}, iteration {k + 1:,}, loss {curve[-1]:.4g}")
     return curve
 
 
-def manifold(
-    out: Path, settings: Manifold = CPU, *, seed: int = 0, overwrite: bool = False, show: Show = silent
-) -> Made:
-    """Write manifold.png and manifold.csv into `out`.
-
-    Raises:
-        UserError: they are there already, the data cannot be read, or matplotlib is missing.
-    """
-    image, table = claim(out, "manifold.png", "manifold.csv", overwrite=overwrite)
-    images = open_images(settings.data, size=settings.size).images
-    levels = (0.0, settings.sigma)
+def draw(options: Manifold, inputs: FigureInputs) -> Drawing:
+    """Both curves of the loss."""
+    images = open_images(options.data, size=options.size).images
+    halves = portions(inputs.progress, (1, 1))
     curves = [
-        losses(images, settings, sigma, seed=seed, show=lambda s, w, k=k: show((k + s) / 2, w))
-        for k, sigma in enumerate(levels)
+        losses(images, options, sigma, seed=inputs.seed, progress=half)
+        for sigma, half in zip((0.0, options.sigma), halves, strict=True)
     ]
     rows = [
         {"iteration": k + 1, "loss_without_noise": _at(curves[0], k), "loss_with_noise": _at(curves[1], k)}
-        for k in range(settings.iterations)
+        for k in range(options.iterations)
     ]
-    write_csv(table, rows)
-    _draw(curves, settings, image)
-    return Made(files=(image, table), numbers=_numbers(curves, settings))
+    return Drawing(images=[_plot(curves, options)], rows=rows, numbers=_numbers(curves, options))
 
 
 def _at(curve: list[float], k: int) -> float:
@@ -196,7 +165,7 @@ def _numbers(curves: list[list[float]], settings: Manifold) -> dict[str, Any]:
     return numbers
 
 
-def _draw(curves: list[list[float]], settings: Manifold, path: Path) -> None:
+def _plot(curves: list[list[float]], settings: Manifold) -> Any:
     figure, axes = panels(1, 2, width=9.0, height=3.6)
     titles = ("without noise", f"with noise, σ = {settings.sigma:g}")
     for axis, curve, name, color in zip(axes, curves, titles, (ORANGE, BLUE), strict=True):
@@ -208,7 +177,7 @@ def _draw(curves: list[list[float]], settings: Manifold, path: Path) -> None:
         axis.yaxis.set_major_formatter("{x:,.0f}")
         axis.grid(visible=True, alpha=0.25)
     figure.suptitle(f"{Path(settings.data).stem}: the same network, weights and images", fontsize=10, color=INK)
-    save(figure, path)
+    return figure
 
 
 def _smooth(curve: list[float]) -> list[float]:

@@ -1,24 +1,23 @@
-"""Slow mixing: Langevin dynamics gets the weights of separated modes wrong, annealed it gets them right.
+"""Slow mixing: Langevin dynamics recovers the wrong weights of separated modes, annealed the right ones.
 
 Song & Ermon (2019), Fig. 3, §3.2.2 and §4.3, settings of App. B.1. The density is
 
     p(x) = ⅕ N(x; (−5, −5), I) + ⅘ N(x; (5, 5), I),
 
-all scores are exact, and 1,280 chains start uniform on [−8, 8]². Near either mode the score is that of the
-mode alone, whatever its weight, so Langevin dynamics (T = 1000, ε = 0.1) leaves in each mode about the share
-of chains that began on its side: one half, not one fifth. Annealed (L = 10, T = 100), the large noise levels
-join the modes and the chains divide as they should.
+all scores are exact, and 1,280 chains start uniform on [−8, 8]². Near either mode the score is that of the mode
+alone, whatever its weight, so Langevin dynamics (T = 1000, ε = 0.1) leaves in each mode about the share of chains
+that started on its side: one half, not one fifth. Annealed (L = 10, T = 100), the large noise levels join the modes
+and the chains divide by weight.
 
-Both use x ← x + (α/2) s + √α z. The schedule is 20 → 1 in the appendix and the authors' program, with ε = 0.1,
-and 10 → 0.1 in §4.3, which gives no ε for it. There ε = 0.1 cannot be meant: a noise level's update multiplies x − μ
-by 1 − (ε/2σ_L²) σ²/(σ² + 1), which is −4 at σ = 10, and the chains run away. The ratio ε/σ_L² of the
-appendix, 0.1, makes it ε = 0.001. All three are run here.
+Both use x ← x + (α/2) s + √α z. The schedule is 20 → 1 in the appendix and the authors' program, with ε = 0.1, and
+10 → 0.1 in §4.3, which gives no ε for it. There ε = 0.1 diverges: an update multiplies x − μ by
+1 − (ε/2σ_L²) σ²/(σ² + 1), which is −4 at σ = 10. The appendix's ratio ε/σ_L² = 0.1 gives ε = 0.001. All three are
+run here.
 
-Ten levels of a hundred updates do not mix to the last: of 20,000 chains, 0.220 ± 0.003 end in the small mode
-down the first schedule and 0.233 ± 0.003 down the second, against 0.492 ± 0.004 of plain Langevin dynamics.
+Ten levels of a hundred updates do not mix completely: of 20,000 chains, 0.220 ± 0.003 end in the small mode with the
+first schedule and 0.233 ± 0.003 with the second, against 0.492 ± 0.004 of plain Langevin dynamics.
 
-The small mode's weight ŵ is the share of the chains that are likelier of it, with the standard error
-√(ŵ(1−ŵ)/n).
+The weight ŵ of the small mode is the share of chains that are likelier of it, with standard error √(ŵ(1−ŵ)/n).
 
 References:
     Song & Ermon (2019). https://arxiv.org/abs/1907.05600
@@ -27,7 +26,6 @@ References:
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,55 +33,29 @@ from torch import Generator, Tensor
 
 from scorefield import schedules
 from scorefield.distributions import GaussianMixture
+from scorefield.figures.base import Drawing, FigureInputs
 from scorefield.figures.drawing import (
     BLUE,
     GREY,
     INK,
     ORANGE,
-    Made,
-    Show,
     caption,
-    claim,
     panels,
-    save,
-    silent,
-    write_csv,
 )
+from scorefield.figures.options import Mixing
+from scorefield.progress import ProgressCallback, ignore_progress
 from scorefield.samplers import AnnealedLangevin, Langevin
 from scorefield.samplers import run as run_sampler
+
+__all__ = ["WEIGHT", "Chains", "annealed", "draw", "in_small_mode", "langevin", "mixture", "run"]
 
 WEIGHT = 0.2
 """Of the small mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixing:
-    """Fig. 3's settings.
-
-    Args:
-        samples: chains, and exact samples beside them.
-        side: chains start uniform on [−side, side]².
-        langevin_steps: T of plain Langevin dynamics.
-        step_size: ε.
-        levels: L.
-        steps: T on each noise level.
-        schedule: σ_1 and σ_L of the appendix and the authors' program.
-        schedule_in_text: σ_1 and σ_L of §4.3.
-    """
-
-    samples: int = 1280
-    side: float = 8.0
-    langevin_steps: int = 1000
-    step_size: float = 0.1
-    levels: int = 10
-    steps: int = 100
-    schedule: tuple[float, float] = (20.0, 1.0)
-    schedule_in_text: tuple[float, float] = (10.0, 0.1)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Chains:
-    """Where the chains of one method ended.
+    """The last states of one method's chains.
 
     Args:
         method: its name.
@@ -129,7 +101,7 @@ def mixture() -> GaussianMixture:
 
 
 def in_small_mode(x: Tensor) -> Tensor:
-    """Which points are likelier of the small mode than of the large one, (n,), bool.
+    """Whether points are likelier of the small mode than of the large one, (n,), bool.
 
     log ⅕N₁ − log ⅘N₂ = −log 4 − 10 (x₁ + x₂).
     """
@@ -137,7 +109,7 @@ def in_small_mode(x: Tensor) -> Tensor:
 
 
 def langevin(start: Tensor, settings: Mixing, *, generator: Generator) -> Tensor:
-    """Plain Langevin dynamics on p itself from `start`, (n, 2); where it ends, (n, 2)."""
+    """The last states of plain Langevin dynamics on p from `start`, (n, 2)."""
     sampler = Langevin(step_size=settings.step_size, steps_each=settings.langevin_steps)
     return run_sampler(sampler, mixture(), start, torch.zeros(1), generator=generator)
 
@@ -145,14 +117,14 @@ def langevin(start: Tensor, settings: Mixing, *, generator: Generator) -> Tensor
 def annealed(
     start: Tensor, settings: Mixing, *, schedule: tuple[float, float], step_size: float, generator: Generator
 ) -> Tensor:
-    """Algorithm 1 with exact scores from `start`, (n, 2); where it ends, (n, 2)."""
+    """The last states of Algorithm 1 with exact scores from `start`, (n, 2)."""
     sampler = AnnealedLangevin(step_size=step_size, steps_each=settings.steps)
     sigmas = schedules.geometric(*schedule, settings.levels)
     return run_sampler(sampler, mixture(), start, sigmas, generator=generator)
 
 
-def run(settings: Mixing, *, seed: int = 0, show: Show = silent) -> list[Chains]:
-    """The paper's three clouds, and the schedule of §4.3 with both readings of its ε."""
+def run(settings: Mixing, *, seed: int = 0, progress: ProgressCallback = ignore_progress) -> list[Chains]:
+    """The paper's three clouds, and the schedule of §4.3 with both values of ε."""
     generator = Generator().manual_seed(seed)
     n, e = settings.samples, settings.step_size
     text, updates = settings.schedule_in_text, settings.levels * settings.steps
@@ -175,27 +147,18 @@ def run(settings: Mixing, *, seed: int = 0, show: Show = silent) -> list[Chains]
     ]  # fmt: skip
     chains: list[Chains] = []
     for k, (method, step_size, sigmas, steps, sampled) in enumerate(plans):
-        show(k / len(plans), method)
+        progress(k / len(plans), method)
         chains.append(Chains(method=method, step_size=step_size, sigmas=sigmas, steps=steps, x=sampled()))
-    show(1.0, "")
+    progress(1.0, "")
     return chains
 
 
-def mixing(
-    out: Path, settings: Mixing | None = None, *, seed: int = 0, overwrite: bool = False, show: Show = silent
-) -> Made:
-    """Write mixing.png and mixing.csv into `out`.
-
-    Raises:
-        UserError: they are there already, or matplotlib is missing.
-    """
-    settings = settings or Mixing()
-    image, table = claim(out, "mixing.png", "mixing.csv", overwrite=overwrite)
-    chains = run(settings, seed=seed, show=show)
+def draw(options: Mixing, inputs: FigureInputs) -> Drawing:
+    """The clouds of chains and the weights that they recover."""
+    chains = run(options, seed=inputs.seed, progress=inputs.progress)
     rows = [one.row() for one in chains]
-    write_csv(table, rows)
-    _draw(chains, rows, image)
-    return Made(files=(image, table), numbers={_name(c): _told(r) for c, r in zip(chains, rows, strict=True)})
+    numbers = {_name(one): _summary(row) for one, row in zip(chains, rows, strict=True)}
+    return Drawing(images=[_plot(chains, rows)], rows=rows, numbers=numbers)
 
 
 def _name(chains: Chains) -> str:
@@ -203,13 +166,13 @@ def _name(chains: Chains) -> str:
     return f"{chains.method}{schedule}" + (f", ε = {chains.step_size:g}" if chains.step_size else "")
 
 
-def _told(row: dict[str, Any]) -> str:
+def _summary(row: dict[str, Any]) -> str:
     if math.isnan(row["weight"]):
-        return "the chains run away"
+        return "the chains diverge"
     return f"weight {row['weight']:.3f} ± {row['standard_error']:.3f} (true: {WEIGHT:g})"
 
 
-def _draw(chains: list[Chains], rows: list[dict[str, Any]], path: Path) -> None:
+def _plot(chains: list[Chains], rows: list[dict[str, Any]]) -> Any:
     figure, axes = panels(2, 3, width=9.6, height=6.4)
     side = torch.linspace(-10, 10, 200)
     points = torch.cartesian_prod(side, side)
@@ -232,4 +195,4 @@ def _draw(chains: list[Chains], rows: list[dict[str, Any]], path: Path) -> None:
     axes[5].set(xlim=(-0.5, 3.5), ylim=(0, 0.6), xticks=range(4))
     axes[5].set_xticklabels(["exact", "Langevin", "annealed\n20 → 1", "annealed\n10 → 0.1"], fontsize=8)
     caption(axes[5], "weight of the small mode,\n± 2 standard errors")
-    save(figure, path)
+    return figure
