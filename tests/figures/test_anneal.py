@@ -1,14 +1,13 @@
 """What annealed Langevin dynamics holds on its way."""
 
-import csv
+from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
 
 from oracles import exact_model, float32_mixture, mixture_moments, tiny_model
-from scorefield.errors import UserError
-from scorefield.figures.anneal import Anneal, anneal, follow
+from scorefield.figures.anneal import follow
+from scorefield.figures.options import Anneal
 from scorefield.samplers import plan
 
 
@@ -27,33 +26,12 @@ def test_what_is_kept_is_the_start_the_end_of_each_level_and_the_result():
 
 def test_of_a_short_schedule_every_level_is_shown():
     model = exact_model(float32_mixture())
-    model.sigma_range = (0.01, 1.0)
+    model.spec = replace(model.spec, sigma_range=(0.01, 1.0))
     kept = follow(model, Anneal(samples=2, levels=50, steps=20))
     assert [step.sigma for step in kept[1:-1]] == plan(model, "annealed-langevin", 20).sigmas.tolist()
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_figure_and_its_table(tmp_path, channels):
-    pytest.importorskip("matplotlib")
-    model = tiny_model(channels)
-    anneal(model, tmp_path, Anneal(samples=3, levels=4, steps=40))
-    with Image.open(tmp_path / "anneal.png") as image:
-        assert image.width > image.height
-        assert (image.width, image.height) > (6 * 84, 3 * 84)
-    with (tmp_path / "anneal.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["level", "sigma", "evaluations", "mean", "std", "denoised_to_result"]
-    assert len(rows) == 6
-    assert float(rows[0]["std"]) == pytest.approx(80, rel=0.2)
-    assert float(rows[-1]["denoised_to_result"]) < float(rows[0]["denoised_to_result"])
 
 
 def test_the_same_seed_gives_the_same_images():
     model = tiny_model()
     first, second = (follow(model, Anneal(samples=2, steps=10), seed=5)[-1].x for _ in range(2))
     assert torch.equal(first, second)
-
-
-def test_nothing_to_show_is_refused(tmp_path):
-    with pytest.raises(UserError, match="at least one"):
-        anneal(tiny_model(), tmp_path, Anneal(samples=0))

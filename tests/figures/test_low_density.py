@@ -1,14 +1,12 @@
 """Where a learned score is right."""
 
-import csv
-
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
-from scorefield.figures.low_density import LowDensity, errors_by_density, low_density, train
+from scorefield.figures.low_density import errors_by_density, train
 from scorefield.figures.mixing import mixture
+from scorefield.figures.options import LowDensity
 from scorefield.model import ScoreNetwork
 
 
@@ -47,27 +45,6 @@ def test_training_begins_to_learn_the_score_where_the_data_are():
     assert rows[0]["relative_error"] < 0.6
     assert rows[0]["cosine"] > 0.8
     assert rows[-1]["relative_error"] > rows[0]["relative_error"]
-
-
-def test_the_figure_and_its_table(tmp_path):
-    pytest.importorskip("matplotlib")
-    told = []
-    settings = LowDensity(iterations=60, batch=16, width=16, points=41)
-    made = low_density(tmp_path, settings, show=lambda share, words: told.append(share))
-    with Image.open(tmp_path / "low-density.png") as image:
-        assert image.width > image.height > 400
-    with (tmp_path / "low-density.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 9
-    assert list(rows[0]) == [
-        "log10_density_high", "log10_density_low", "share_of_square", "share_of_samples", "true_score",
-        "error", "relative_error", "cosine",
-    ]  # fmt: skip
-    assert told == sorted(told)
-    assert told[-1] == 1
-    assert made.numbers["relative error where p is greatest"] == pytest.approx(
-        float(rows[0]["relative_error"]), abs=6e-4
-    )
 
 
 def test_the_same_seed_gives_the_same_field():

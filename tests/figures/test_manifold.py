@@ -1,16 +1,13 @@
 """The sliced loss of images, with noise on them and without."""
 
-import csv
-import math
 import sys
 
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
-from scorefield.figures.manifold import CPU, PAPER, Autoencoder, Manifold, losses, manifold
-from training.toys import write_set
+from scorefield.figures.manifold import Autoencoder, losses
+from scorefield.figures.options import FIGURES, MANIFOLD_PAPER, Manifold
 
 module = sys.modules["scorefield.figures.manifold"]
 
@@ -22,9 +19,9 @@ def flat(n=64):
 
 
 def test_the_papers_settings_are_kept():
-    assert Manifold(iterations=50_000, batch=128, learning_rate=1e-3, width=32, sigma=0.01) == PAPER
-    assert CPU.learning_rate == PAPER.learning_rate
-    assert CPU.sigma == PAPER.sigma
+    assert Manifold(iterations=50_000, batch=128, learning_rate=1e-3, width=32, sigma=0.01) == MANIFOLD_PAPER
+    assert FIGURES["manifold"].default.learning_rate == MANIFOLD_PAPER.learning_rate
+    assert FIGURES["manifold"].default.sigma == MANIFOLD_PAPER.sigma
 
 
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 28, 28), (3, 9, 14)])
@@ -67,20 +64,3 @@ def test_both_curves_begin_at_the_same_weights():
     settings = Manifold(iterations=1, batch=8, width=8)
     clean, noisy = (losses(flat(), settings, sigma)[0] for sigma in (0.0, 1e-6))
     assert clean == pytest.approx(noisy, abs=1e-2)
-
-
-def test_the_figure_and_its_table(tmp_path):
-    pytest.importorskip("matplotlib")
-    data = write_set(tmp_path / "ramps.npz")
-    told = []
-    settings = Manifold(data=str(data), iterations=6, batch=4, width=8)
-    made = manifold(tmp_path, settings, show=lambda share, words: told.append(share))
-    with Image.open(tmp_path / "manifold.png") as image:
-        assert image.width > image.height
-    with (tmp_path / "manifold.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["iteration"]) for row in rows] == list(range(1, 7))
-    assert list(rows[0]) == ["iteration", "loss_without_noise", "loss_with_noise"]
-    assert all(math.isfinite(float(row["loss_with_noise"])) for row in rows)
-    assert told == sorted(told)
-    assert "-5000 per pixel" in made.numbers["bound with noise"]

@@ -1,14 +1,13 @@
 """The weights of two modes, as three ways of sampling recover them."""
 
-import csv
 import math
 
 import pytest
 import torch
-from PIL import Image
 
 from oracles import seeded
-from scorefield.figures.mixing import WEIGHT, Mixing, in_small_mode, langevin, mixing, mixture, run
+from scorefield.figures.mixing import WEIGHT, in_small_mode, langevin, mixture, run
+from scorefield.figures.options import Mixing
 
 N = 1000
 
@@ -81,20 +80,3 @@ def test_the_schedule_of_the_text_runs_away_with_the_step_of_the_appendix(chains
     assert (chains[4].step_size, chains[4].sigmas) == (0.1, (10.0, 0.1))
     assert math.isnan(chains[4].row()["weight"])
     assert chains[3].step_size == pytest.approx(0.001)
-
-
-def test_the_figure_and_its_table(tmp_path):
-    pytest.importorskip("matplotlib")
-    made = mixing(tmp_path, Mixing(samples=60, langevin_steps=30, steps=10, levels=4))
-    with Image.open(tmp_path / "mixing.png") as image:
-        assert image.format == "PNG"
-    with (tmp_path / "mixing.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == ["exact samples", "Langevin", *["annealed Langevin"] * 3]
-    assert list(rows[0]) == [
-        "method", "step_size", "sigma_max", "sigma_min", "updates", "samples", "true_weight", "weight",
-        "standard_error", "small_mode_mean", "small_mode_std", "large_mode_mean", "large_mode_std",
-    ]  # fmt: skip
-    assert made.files == (tmp_path / "mixing.png", tmp_path / "mixing.csv")
-    again = mixing(tmp_path, Mixing(samples=60, langevin_steps=30, steps=10, levels=4), overwrite=True)
-    assert again.numbers == made.numbers

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from scorefield.errors import UserError
-from scorefield.figures.single_sigma import PAPER, SingleSigma
-from scorefield.figures.single_sigma import single_sigma as draw
+from scorefield.figures.base import FigureInputs, make
+from scorefield.figures.options import FIGURES, SingleSigma
+from scorefield.figures.options import SINGLE_SIGMA_PAPER as PAPER
 from scorefield.metrics import random_features
 from scorefield.training import read_recipe
 from training.toys import images
@@ -21,9 +22,10 @@ TINY = (
 )
 
 
-def single_sigma(out, settings, **more):
-    """Of the ramps, judged by random features."""
-    return draw(images(), images(24), random_features(1), out, settings, **more)
+def single_sigma(out, settings, *, overwrite=False, **more):
+    """Of the ramps, on random features."""
+    inputs = FigureInputs(train=images(), held_out=images(24), features=random_features(1), out=out, **more)
+    return make(FIGURES["single-sigma"], settings, inputs, overwrite=overwrite)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def settings():
 
 def test_the_figure_its_table_and_both_runs(settings, tmp_path):
     out, told = tmp_path / "out", []
-    made = single_sigma(out, settings, show=lambda share, words: told.append(share))
+    made = single_sigma(out, settings, progress=lambda share, words: told.append(share))
     with Image.open(out / "single-sigma.png") as image:
         assert image.height > 6 * 80
     with (out / "single-sigma.csv").open(encoding="utf-8") as file:

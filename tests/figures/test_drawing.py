@@ -9,7 +9,8 @@ from PIL import Image
 
 from oracles import tiny_model
 from scorefield.errors import UserError
-from scorefield.figures.drawing import claim, images_for, tiles, write_csv
+from scorefield.figures.base import images_for
+from scorefield.figures.drawing import claim, save, tiles, write_csv
 from training.toys import write_set
 
 pytest.importorskip("matplotlib")
@@ -29,7 +30,7 @@ def test_every_tile_stands_in_its_place_pixel_for_pixel(tmp_path, channels):
     """Tiles of one grey each: row i, column k has the grey 40 i + 10 k."""
     greys = 40 * torch.arange(2)[:, None] + 10 * torch.arange(3)
     images = greys[..., None, None, None].expand(2, 3, channels, 28, 28).to(torch.uint8)
-    path = tiles(images, tmp_path / "t.png", columns=["", "", ""], apart=(1,))
+    path = save(tiles(images, columns=["", "", ""], apart=(1,)), tmp_path / "t.png")
     with Image.open(path) as image:
         seen = np.asarray(image.convert("RGB")).astype(int)
     runs = [v for v in seen[seen.shape[0] // 4].mean(1).tolist() if v != 255]
@@ -41,8 +42,8 @@ def test_every_tile_stands_in_its_place_pixel_for_pixel(tmp_path, channels):
 
 def test_labels_widen_the_margin(tmp_path):
     images = torch.zeros(2, 2, 1, 8, 8, dtype=torch.uint8)
-    plain = tiles(images, tmp_path / "a.png", columns=["", ""])
-    told = tiles(images, tmp_path / "b.png", columns=["one", "two\nlines"], rows=["a long label", "b"])
+    plain = save(tiles(images, columns=["", ""]), tmp_path / "a.png")
+    told = save(tiles(images, columns=["one", "two\nlines"], rows=["a long label", "b"]), tmp_path / "b.png")
     with Image.open(plain) as a, Image.open(told) as b:
         assert b.width > a.width + 40
         assert b.height > a.height + 20

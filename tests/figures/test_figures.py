@@ -1,0 +1,133 @@
+"""What all figures share: images, a table, numbers, progress, and refusals before any work."""
+
+import csv
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from oracles import tiny_model
+from scorefield.errors import UserError
+from scorefield.figures.base import FigureInputs, make
+from scorefield.figures.options import (
+    FIGURES,
+    Anneal,
+    Completions,
+    Interpolation,
+    LowDensity,
+    Manifold,
+    Mixing,
+    Neighbours,
+    SingleSigma,
+)
+from scorefield.metrics import random_features
+from training.toys import images, write_set
+
+TINY = {
+    "manifold": Manifold(iterations=4, batch=4, width=8),
+    "low-density": LowDensity(iterations=5, width=8, points=41),
+    "mixing": Mixing(samples=60, langevin_steps=30, steps=10, levels=4),
+    "anneal": Anneal(samples=3, levels=4, steps=40),
+    "completions": Completions(images=2, candidates=2, steps=10),
+    "neighbours": Neighbours(samples=3, neighbours=4, steps=2),
+    "single-sigma": SingleSigma(
+        data="ramps", iterations=4, samples=3, levels=3, steps=4,
+        network=('parameterization={kind="ncsnv2"}', "network.widths=[8]", "optimizer.batch=8",
+                 "training.sample_count=2"),
+    ),
+    "interpolation": Interpolation(pairs=2, parts=3, rtol=1e-2),
+}  # fmt: skip
+"""Options of a second or less; every figure has an entry."""
+
+COLUMNS = {
+    "manifold": (4, "iteration loss_without_noise loss_with_noise"),
+    "low-density": (
+        9,
+        "log10_density_high log10_density_low share_of_square share_of_samples true_score error relative_error cosine",
+    ),
+    "mixing": (
+        5,
+        "method step_size sigma_max sigma_min updates samples true_weight weight standard_error small_mode_mean "
+        "small_mode_std large_mode_mean large_mode_std",
+    ),
+    "anneal": (6, "level sigma evaluations mean std denoised_to_result"),
+    "completions": (12, "image mask answer rms_difference spread_of_answers"),
+    "neighbours": (24, "space sample rank training_image distance held_out_distance"),
+    "single-sigma": (
+        3,
+        "images n features frechet kernel kernel_spread pixel_mean pixel_std iterations updates step_size",
+    ),
+    "interpolation": (8, "first last share rms_from_first rms_from_last rms_from_mixture"),
+}
+"""Rows and columns of each table."""
+
+
+@pytest.fixture(autouse=True)
+def _matplotlib():
+    pytest.importorskip("matplotlib")
+
+
+def options_of(name, tmp_path):
+    if name == "interpolation":
+        pytest.importorskip("torchdiffeq")
+    if name == "manifold":
+        return replace(TINY[name], data=str(write_set(tmp_path / "m.npz")))
+    return TINY[name]
+
+
+def inputs_for(out, *, channels=1, **more):
+    data = images(channels=channels)
+    model, features = tiny_model(channels), random_features(channels)
+    return FigureInputs(model=model, train=data, held_out=data, features=features, out=out, **more)
+
+
+def test_every_figure_is_tested():
+    assert list(TINY) == list(COLUMNS) == list(FIGURES)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_images_table_numbers_and_progress(name, tmp_path):
+    spec, told = FIGURES[name], []
+    options, out = options_of(name, tmp_path), tmp_path / "out"
+    inputs = inputs_for(out, progress=lambda share, words: told.append(share))
+    made = make(spec, options, inputs)
+    assert made.files == tuple(out / file for file in spec.files)
+    for path in made.files[:-1]:
+        with Image.open(path) as image:
+            image.load()
+            assert image.format == "PNG"
+            assert min(image.size) > 2 * 80
+    with made.files[-1].open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert (len(rows), " ".join(rows[0])) == COLUMNS[name]
+    assert made.numbers
+    assert told == sorted(told)
+    assert 0.8 < told[-1] <= 1 + 1e-9
+    with pytest.raises(UserError, match="already exists"):
+        make(spec, options, inputs)
+    again = make(spec, options, inputs, overwrite=True)
+    assert again.numbers == made.numbers
+
+
+@pytest.mark.parametrize("name", ["anneal", "completions", "neighbours", "interpolation"])
+def test_images_in_color_are_drawn_too(name, tmp_path):
+    make(FIGURES[name], options_of(name, tmp_path), inputs_for(tmp_path / "out", channels=3))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("anneal", Anneal(samples=0), "at least one"),
+        ("completions", Completions(images=49), "49 of 48"),
+        ("completions", Completions(masks=("lfet",)), r"Did you mean `left`\?"),
+        ("neighbours", Neighbours(neighbours=49), "49 of 48"),
+        ("interpolation", Interpolation(pairs=25), "25 pairs of 48 images"),
+        ("interpolation", Interpolation(pairs=0), "0 pairs"),
+        ("interpolation", Interpolation(parts=0), "parts: need at least one, got 0"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_before_any_work(name, options, words, tmp_path):
+    options_of(name, tmp_path)
+    with pytest.raises(UserError, match=words):
+        make(FIGURES[name], options, inputs_for(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
