@@ -277,8 +277,8 @@ def test_the_label_of_a_score_network_is_sigma():
     [
         ({"conditioning": "indx"}, r"no such conditioning 'indx'.*Did you mean `index`"),
         ({"predicts": "nose"}, r"no such predicts 'nose'.*Did you mean `noise`"),
-        ({"conditioning": "index", "sigmas": (1.0, 2.0)}, "must fall"),
-        ({"sigmas": (1.0, 1.0)}, "must fall"),
+        ({"conditioning": "index", "sigmas": (1.0, 2.0)}, "must decrease"),
+        ({"sigmas": (1.0, 1.0)}, "must decrease"),
         ({"conditioning": "index", "sigmas": (1.0, 0.0)}, "own noise levels are positive"),
     ],
 )

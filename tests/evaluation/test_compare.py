@@ -36,8 +36,11 @@ def gaussian_set(n=600):
 def gaussian_model(mean=MEAN, std=STD, *, value_range=(0.0, 1.0)):
     low, high = value_range
     width = high - low
-    return ScoreModel(GaussianNetwork(low + width * mean, width * std), VariancePreserving(predicts="x0"),
-        ModelSpec(shape=(1, SIDE, SIDE), value_range=value_range, sigma_range=(0.01 * width, 2 * width))).eval()  # fmt: skip
+    return ScoreModel(
+        GaussianNetwork(low + width * mean, width * std),
+        VariancePreserving(predicts="x0"),
+        ModelSpec(shape=(1, SIDE, SIDE), value_range=value_range, sigma_range=(0.01 * width, 2 * width)),
+    ).eval()
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +167,11 @@ def test_what_cannot_be_compared_is_told_before_any_work(monkeypatch):
 
 
 def test_a_schedule_is_that_of_a_model_compared():
-    levels = ScoreModel(OneConvolution(), NCSN(sigmas=(1.0, 0.5)),
-        ModelSpec(shape=(1, 8, 8), value_range=(0.0, 1.0), sigma_range=(0.5, 1.0)))  # fmt: skip
+    levels = ScoreModel(
+        OneConvolution(),
+        NCSN(sigmas=(1.0, 0.5)),
+        ModelSpec(shape=(1, 8, 8), value_range=(0.0, 1.0), sigma_range=(0.5, 1.0)),
+    )
     models = {"unet": tiny_model(), "ncsn": levels}
     assert choose_levels(models, schedule_of="ncsn") == pytest.approx((1.0, 0.5))
     assert choose_levels(models) == pytest.approx((1.0, 0.5))

@@ -314,7 +314,7 @@ def test_a_schedule_that_is_lacking_or_rises_is_named(settings, match, tmp_path)
 
 
 def test_a_schedule_in_the_file_that_rises_is_refused(tmp_path):
-    refused(saved(tmp_path, [weights_of(Authors(**V2), sigmas=SIGMAS.flip(0))]), "must fall")
+    refused(saved(tmp_path, [weights_of(Authors(**V2), sigmas=SIGMAS.flip(0))]), "must decrease")
 
 
 def test_a_size_that_the_network_cannot_take_is_refused(tmp_path):
