@@ -14,9 +14,9 @@ SAMPLER_SUMMARIES = {
     "ddim": "ODE of order 1; eta=1 draws DDPM's noise (Song 2021)",
     "ddpm": "the reverse chain, noise in every step (Ho 2020)",
     "predictor-corrector": "DDIM and Langevin dynamics in turn (Song 2021)",
-    "consistent": "Langevin, one update a noise level (Jolicoeur-Martineau 2021)",
+    "consistent": "Langevin, one update a level (Jolicoeur-Martineau 2021)",
     "runge-kutta": "ODE with error control: rtol, atol; needs torchdiffeq",
-    "annealed-langevin": "NCSN's: many updates on each noise level (Song & Ermon 2019)",
-    "langevin": "at one low noise level: refines an image, does not find one",
+    "annealed-langevin": "NCSN's: many updates on each level (Song & Ermon 2019)",
+    "langevin": "at one low noise level: only refines an image",
     "mala": "annealed, with a Metropolis test; for energy networks",
 }

@@ -5,10 +5,10 @@ variance-preserving model sees √γ x0 + √(1−γ) n instead, the same image 
 
     γ = 1 / (1 + σ²),      σ = √((1 − γ) / γ),      log-SNR = ln(γ/(1−γ)) = −2 ln σ.
 
-DDPM gives γ by its β_1 … β_T, γ_t = Π_{i ≤ t} (1 − β_i). Stochastic differential equations give it by a time t in
-[0, 1]. The variance-preserving (VP) one is dx = −½ β(t) x dt + √β(t) dw, with β(t) rising linearly from β_min to β_max.
-With B(t) = ∫₀ᵗ β = β_min t + ½ (β_max − β_min) t², γ = e^{−B}, and the sub-VP equation gives x = α x0 + (1 − α²) n,
-α² = e^{−B}:
+DDPM gives γ by its β_1 … β_T, γ_t = Π_{i ≤ t} (1 − β_i). Stochastic differential equations give it by a time
+t in [0, 1]. The variance-preserving (VP) one is dx = −½ β(t) x dt + √β(t) dw, with β(t) rising linearly from
+β_min to β_max. With B(t) = ∫₀ᵗ β = β_min t + ½ (β_max − β_min) t², γ = e^{−B}, and the sub-VP equation gives
+x = α x0 + (1 − α²) n, α² = e^{−B}:
 
     VP      σ = √(e^B − 1)                        B = ln(1 + σ²)
     sub-VP  σ = (1 − α²)/α = 2 sinh(B/2)          B = 2 arsinh(σ/2)
@@ -259,8 +259,8 @@ def linear_beta(first: float = 1e-4, last: float = 0.02, steps: int = 1000) -> T
 def cosine(steps: int, *, offset: float = 0.008, most: float = 0.999) -> Tensor:
     """The schedule σ_T … σ_1 of Nichol & Dhariwal (2021), eq. 17; (steps,), without 0.
 
-    γ_t = f(t)/f(0), f(t) = cos²((t/T + s)/(1 + s) · π/2), with every β_t = 1 − γ_t/γ_{t−1} limited to `most`. The
-    limit matters only at t = T, where f is 0.
+    γ_t = f(t)/f(0), f(t) = cos²((t/T + s)/(1 + s) · π/2), with every β_t = 1 − γ_t/γ_{t−1} limited to `most`.
+    The limit matters only at t = T, where f is 0.
 
     Args:
         steps: T.
@@ -307,7 +307,8 @@ def vp(steps: int, *, beta_min: float = BETA_MIN, beta_max: float = BETA_MAX, en
 def sub_vp(steps: int, *, beta_min: float = BETA_MIN, beta_max: float = BETA_MAX, end: float = 1e-3) -> Tensor:
     """σ of the sub-VP equation at `steps` equally spaced times from 1 to `end`; without 0.
 
-    By default σ runs from 152, as for VP, to 0.0001; it is below VP's at every t < 1 (Song et al. 2021, eq. 12).
+    By default σ runs from 152, as for VP, to 0.0001; it is below VP's at every t < 1 (Song et al. 2021, eq.
+    12).
 
     Raises:
         UserError: steps < 1, or not 0 < end < 1 and 0 < β_min ≤ β_max.
@@ -370,9 +371,9 @@ def subsample(sigmas: Tensor, count: int) -> Tensor:
 def repaint(sigmas: Tensor, *, jump: int = 10, times: int = 10) -> Tensor:
     """RePaint's schedule: each stretch of `jump` noise levels is passed `times` times.
 
-    Counted from the last level, every jump-th level is a turning point. From there the schedule rises to the level
-    `jump` above in one step, which has the same distribution as ten small steps up, and descends again. The authors'
-    250 noise levels with jumps of 10 and 10 times need 2,410 evaluations.
+    Counted from the last level, every jump-th level is a turning point. From there the schedule rises to the
+    level `jump` above in one step, which has the same distribution as ten small steps up, and descends again.
+    The authors' 250 noise levels with jumps of 10 and 10 times need 2,410 evaluations.
 
     Args:
         sigmas: a decreasing schedule, which may end in 0. The last step to 0 is not repeated.
@@ -466,8 +467,8 @@ SCHEDULES: dict[str, FittedSchedule] = {
 }
 """The schedules by name; all end in 0.
 
-`geometric`, `log-snr` and `ve` are one schedule: the VE equation's σ(t) is σ_min (σ_max/σ_min)^t (Song et al. 2021,
-App. C), and log-SNR is −2 ln σ.
+`geometric`, `log-snr` and `ve` are one schedule: the VE equation's σ(t) is σ_min (σ_max/σ_min)^t (Song et al.
+2021, App. C), and log-SNR is −2 ln σ.
 """
 
 
@@ -477,9 +478,10 @@ App. C), and log-SNR is −2 ln σ.
 def langevin_step_size(sigmas: Tensor, steps: int) -> float:
     """The ε with which annealed Langevin dynamics keeps the variance of each noise level.
 
-    A chain enters a level with γ = σ_{i−1}/σ_i times its std. After T updates with η = ε/2σ_L² its variance over σ_i²
-    is (1−η)^{2T} (γ² − b) + b with b = 2η / (1 − (1−η)²) (Technique 4). The ε returned brings that nearest to 1. It
-    follows Song & Ermon (2019), x ← x + (α/2) s + √α z, and is twice the α of the later paper.
+    A chain enters a level with γ = σ_{i−1}/σ_i times its std. After T updates with η = ε/2σ_L² its variance
+    over σ_i² is (1−η)^{2T} (γ² − b) + b with b = 2η / (1 − (1−η)²) (Technique 4). The ε returned brings that
+    nearest to 1. It follows Song & Ermon (2019), x ← x + (α/2) s + √α z, and is twice the α of the later
+    paper.
 
     Args:
         sigmas: a geometric schedule of at least two noise levels.
@@ -502,8 +504,8 @@ def langevin_step_size(sigmas: Tensor, steps: int) -> float:
 def overlap(dim: int, ratio: float) -> float:
     """The share of a level's noise that lies where the level above, γ times as large, was trained.
 
-    In D dimensions the length of σn is about N(√D σ, σ²/2), a thin shell. The probability under σ of the range within
-    three standard deviations for γσ is (Technique 2)
+    In D dimensions the length of σn is about N(√D σ, σ²/2), a thin shell. The probability under σ of the
+    range within three standard deviations for γσ is (Technique 2)
 
         Φ(√(2D) (γ−1) + 3γ) − Φ(√(2D) (γ−1) − 3γ).
     """
@@ -514,8 +516,9 @@ def overlap(dim: int, ratio: float) -> float:
 def overlap_ratio(dim: int, target: float = OVERLAP) -> float:
     """The ratio γ of neighbouring noise levels that overlap by `target`, found by bisection.
 
-    Song & Ermon (2020) say about 0.5, which would give CIFAR-10 219 noise levels. The schedules that they publish, 232
-    for CIFAR-10 and four others, have 0.566 to 0.567; the default reproduces the number of levels of each.
+    Song & Ermon (2020) say about 0.5, which would give CIFAR-10 219 noise levels. The schedules that they
+    publish, 232 for CIFAR-10 and four others, have 0.566 to 0.567; the default reproduces the number of
+    levels of each.
 
     Args:
         dim: D, values in an image.

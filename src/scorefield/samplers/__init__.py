@@ -1,7 +1,7 @@
 """Samplers: from noise to images by a denoiser and a noise schedule.
 
-A sampler is a frozen dataclass of settings with one method, `iterate`, that yields a `Step` per update; `run` runs it
-to the end. `plan` picks a sampler and its schedule by name for a model; `sample` draws images.
+A sampler is a frozen dataclass of settings with one method, `iterate`, that yields a `Step` per update; `run`
+runs it to the end. `plan` picks a sampler and its schedule by name for a model; `sample` draws images.
 """
 
 from scorefield.samplers.adaptive_ode import RungeKutta

@@ -1,13 +1,13 @@
 """The probability-flow ODE by adaptive Runge–Kutta rules.
 
-dx/dσ = n(x; σ) = (x − D(x; σ))/σ is solved in t = ln σ and u = x/√(1+σ²). The std of u is about 1 at every σ, so one
-tolerance serves the whole range:
+dx/dσ = n(x; σ) = (x − D(x; σ))/σ is solved in t = ln σ and u = x/√(1+σ²). The std of u is about 1 at every σ,
+so one tolerance serves the whole range:
 
     du/dt = ρ n(√(1+σ²) u; σ) − ρ² u,      ρ = σ/√(1+σ²).
 
-The rules come from torchdiffeq, the extra `ode`. They read their error after every step, so the host waits for the
-device, unlike in other samplers. The network computes in float32: at a tolerance of 1e-5 the bundled model `fashion`
-needs 103 evaluations for the whole range, and in bfloat16 it needed 300.
+The rules come from torchdiffeq, the extra `ode`. They read their error after every step, so the host waits
+for the device, unlike in other samplers. The network computes in float32: at a tolerance of 1e-5 the bundled
+model `fashion` needs 103 evaluations for the whole range, and in bfloat16 it needed 300.
 
 References:
     Song et al. (2021), §4.3 and App. D. https://arxiv.org/abs/2011.13456
@@ -41,8 +41,8 @@ _TRIALS = 2  # trial steps between neighbouring noise levels, an estimate
 class RungeKutta:
     """An adaptive Runge–Kutta rule, which chooses its own steps between the noise levels.
 
-    The worst image of the batch decides on the step, so an image depends on the others, within the tolerance. The
-    step to 0 is x ← D(x; σ).
+    The worst image of the batch decides on the step, so an image depends on the others, within the tolerance.
+    The step to 0 is x ← D(x; σ).
 
     Args:
         method: "bosh3" (order 3), "dopri5" (order 5) or "dopri8" (order 8), as in torchdiffeq.

@@ -13,12 +13,13 @@ Ancestral sampling, the reverse Markov chain of a diffusion model, has k = (τ/�
     forward              √((σ² − τ²)(1 + τ²)/(1 + σ²))      of q(x_σ | x_τ): DDPM's β, Palette's 1 − α
     reverse-diffusion    √(σ² − τ²)                         of the VE SDE itself, run backwards
 
-DDIM has s = η τ √(1 − (τ/σ)²) and k = √(τ² − s²)/σ, so the noise of the new x has std τ exactly. η = 1 is ancestral
-sampling with the posterior's variance; η = 0 is Euler's rule for the probability-flow ODE.
+DDIM has s = η τ √(1 − (τ/σ)²) and k = √(τ² − s²)/σ, so the noise of the new x has std τ exactly. η = 1 is
+ancestral sampling with the posterior's variance; η = 0 is Euler's rule for the probability-flow ODE.
 
-Consistent annealed sampling corrects annealed Langevin dynamics in the same way: after x ← x + η (D − x) + noise, the
-noise of x has std τ (Jolicoeur-Martineau et al. 2021, §3, Algorithm 2). There k = 1 − η and s² = τ² − k² σ². One
-η serves a geometric schedule. Serrà et al. (2021) write it as a power, which serves every decreasing schedule:
+Consistent annealed sampling corrects annealed Langevin dynamics in the same way: its update
+x ← x + η (D − x) + s z leaves noise of std τ (Jolicoeur-Martineau et al. 2021, §3, Algorithm 2). Here k = 1 − η
+and s² = τ² − k² σ². One η serves a geometric schedule. Serrà et al. (2021) write it as a power, which serves every
+decreasing schedule:
 
     k = (τ/σ)^r,      s = τ √(1 − (τ/σ)^(2(r − 1))),      r ≥ 1.
 
@@ -26,8 +27,8 @@ As the levels grow dense this becomes, with ℓ = −ln σ,
 
     dx = r (D − x) dℓ + √(2(r − 1)) σ dw,
 
-the probability-flow ODE plus r − 1 parts of Langevin dynamics. r = 1 is Euler's rule and DDIM, r = 2 is ancestral
-sampling, and r = ∞ keeps no noise: x ← D + τ z.
+the probability-flow ODE plus r − 1 parts of Langevin dynamics. r = 1 is Euler's rule and DDIM, r = 2 is
+ancestral sampling, and r = ∞ keeps no noise: x ← D + τ z.
 
 Ancestral sampling and DDIM accept a schedule that rises at times. On a step up, τ > σ, noise is added and
 nothing is denoised: x ← x + √(τ² − σ²) z. With known pixels written into every state, that is RePaint.

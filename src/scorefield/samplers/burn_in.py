@@ -1,15 +1,15 @@
 """Burn-in: Langevin-like updates at σ_max before the sampler starts.
 
-Samplers start from noise of the first level, x = σ_1 n. That is as good as a draw from p(x; σ_1) if σ_1 drowns the
-images. The schedule of Song & Ermon (2019) starts at σ_1 = 1 for pixels in [0, 1], where the images still show
-through, and a deterministic sampler cannot recover from that start. The burn-in first leads x to p(x; σ_1). Each
-update renews a part a of its noise n = (x − D(x; σ_1))/σ_1:
+Samplers start from noise of the first level, x = σ_1 n. That is as good as a draw from p(x; σ_1) if σ_1
+drowns the images. The schedule of Song & Ermon (2019) starts at σ_1 = 1 for pixels in [0, 1], where the
+images still show through, and a deterministic sampler cannot recover from that start. The burn-in first leads
+x to p(x; σ_1). Each update renews a part a of its noise n = (x − D(x; σ_1))/σ_1:
 
     x ← D + σ_1 ((1 − a) n + √(1 − (1 − a)²) z),      z ~ N(0, I).
 
-For small a this is Langevin dynamics at rate a; for every a it keeps the std of the noise at σ_1. On a Gaussian of
-variance s² its stationary variance is (s² + σ²)(2 − a)/(2 − aq), q = σ²/(s² + σ²), which is nearly exact if σ_1 is
-well above s, as on a first noise level.
+For small a this is Langevin dynamics at rate a; for every a it keeps the std of the noise at σ_1. On a
+Gaussian of variance s² its stationary variance is (s² + σ²)(2 − a)/(2 − aq), q = σ²/(s² + σ²), which is
+nearly exact if σ_1 is well above s, as on a first noise level.
 """
 
 from collections.abc import Iterator

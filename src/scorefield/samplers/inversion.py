@@ -1,9 +1,9 @@
 """Inversion: images to latents and back along the probability-flow ODE, and interpolation between images.
 
-Solutions of an ODE do not cross. Solved upwards from an image, the equation of `adaptive_ode` ends in a *latent* of pure
-noise; solved downwards from that latent it returns the image, up to the solver's tolerance. For images in [−1, 1] and
-the bundled model `fashion` every value returns to within 0.003 at a tolerance of 1e-5 and 0.0003 at 1e-6, with or
-without float64.
+Solutions of an ODE do not cross. Solved upwards from an image, the equation of `adaptive_ode` ends in a
+*latent* of pure noise; solved downwards from that latent it returns the image, up to the solver's tolerance.
+For images in [−1, 1] and the bundled model `fashion` every value returns to within 0.003 at a tolerance of
+1e-5 and 0.0003 at 1e-6, with or without float64.
 
 References:
     Song et al. (2021), App. D.1 and D.3. https://arxiv.org/abs/2011.13456
@@ -37,8 +37,8 @@ def encode(
 ) -> Tensor:
     """The latent x(σ_max) of the solution that passes through x0 at σ_min; `decode` is the inverse.
 
-    A clean image is the centre of a component of p(·; σ_min), not a typical draw from it, so its latent is shorter than
-    √D σ_max. For a typical latent add σ_min n first, as `interpolation` does.
+    A clean image is the centre of a component of p(·; σ_min), not a typical draw from it, so its latent is
+    shorter than √D σ_max. For a typical latent add σ_min n first, as `interpolation` does.
 
     Args:
         denoiser: a model, with or without a condition.
@@ -91,8 +91,8 @@ def interpolate(a: Tensor, b: Tensor, parts: int) -> Tensor:
 
         sin((1−f)θ)/sin θ · a + sin(fθ)/sin θ · b,      cos θ = a·b/(‖a‖ ‖b‖),      f = 0, 1/parts, …, 1.
 
-    Noise in many dimensions has nearly constant length; the arc keeps it, the chord does not. Parallel or opposite a
-    and b are interpolated linearly.
+    Noise in many dimensions has nearly constant length; the arc keeps it, the chord does not. Parallel or
+    opposite a and b are interpolated linearly.
 
     Args:
         a: latents, (B, …).
@@ -134,8 +134,8 @@ def interpolation(
 ) -> Tensor:
     """Images between two images: encode, interpolate on the sphere, decode, denoise.
 
-    The images are encoded with invisible noise, x0 + σ_min n, so that their latents are typical; see `encode`. The first and
-    last images returned are the reconstructions of x0 and x1.
+    The images are encoded with invisible noise, x0 + σ_min n, so that their latents are typical; see
+    `encode`. The first and last images returned are the reconstructions of x0 and x1.
 
     Args:
         model: an unconditional model of these images.

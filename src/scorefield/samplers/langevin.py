@@ -4,17 +4,18 @@ Langevin dynamics follows the score and adds noise (Song & Ermon 2019, eq. 4),
 
     x ← x + (α/2) ∇ log p(x; σ) + √α z,      z ~ N(0, I),
 
-and for small α its stationary distribution is p(·; σ). Annealed, it runs T updates on each noise level, with a step in
-proportion to the level's variance (Algorithm 1): α_i = ε σ_i²/σ_L². With the score (D − x)/σ² the update is
+and for small α its stationary distribution is p(·; σ). Annealed, it runs T updates on each noise level, with
+a step in proportion to the level's variance (Algorithm 1): α_i = ε σ_i²/σ_L². With the score (D − x)/σ² the
+update is
 
     x ← x + (r/2) (D(x; σ) − x) + √α z,      r = α/σ²,
 
-The code uses this form for σ > 0, so that a small σ does not magnify the rounding of D. At σ = 0, D = x tells nothing,
-and the density must give its score directly.
+The code uses this form for σ > 0, so that a small σ does not magnify the rounding of D. At σ = 0, D = x carries
+no information, and the density must give its score directly.
 
-There are two conventions for the step size. The paper's is above. The authors' programs, and Song & Ermon (2020), write
-x ← x + α s + √(2α) z, where the same number is twice the step. `convention` says which one a step size follows; α
-above is always the paper's.
+There are two conventions for the step size. The paper's is above. The authors' programs, and Song & Ermon
+(2020), write x ← x + α s + √(2α) z, where the same number is twice the step. `convention` says which one a
+step size follows; α above is always the paper's.
 
 References:
     Song & Ermon (2019). https://arxiv.org/abs/1907.05600

@@ -1,17 +1,18 @@
 """Metropolis-adjusted Langevin (MALA): exact at any step size, for densities known up to a constant.
 
-With a finite step, Langevin dynamics has a stationary distribution near p(·; σ), but not equal to it. Taken as a
-proposal
+With a finite step, Langevin dynamics has a stationary distribution near p(·; σ), but not equal to it. Taken
+as a proposal
 
     y = x + (α/2) s(x) + √α z,      s = ∇ log p(·; σ),   z ~ N(0, I),
 
 and accepted with probability min(1, p(y) q(x|y) / (p(x) q(y|x))), where q(y|x) = N(y; x + (α/2) s(x), α I),
-an update leaves p(·; σ) unchanged (Metropolis et al.; Roberts & Tweedie 1996, §1.4). With d = y − x, and written without
-a division by α, the two normal densities contribute
+an update leaves p(·; σ) unchanged (Metropolis et al.; Roberts & Tweedie 1996, §1.4). With d = y − x, and
+written without a division by α, the two normal densities contribute
 
     log q(x|y) − log q(y|x) = −½ ⟨d, s(x) + s(y)⟩ − (α/8) (‖s(y)‖² − ‖s(x)‖²).
 
-On a schedule the step is in proportion to the level's variance, as in annealed Langevin dynamics, α_i = ε σ_i²/σ_L².
+On a schedule the step is in proportion to the level's variance, as in annealed Langevin dynamics:
+α_i = ε σ_i²/σ_L².
 
 References:
     Roberts & Tweedie (1996), exponential convergence of Langevin distributions.
@@ -38,11 +39,11 @@ __all__ = ["MALA"]
 class MALA:
     """T Langevin updates on each noise level, each accepted or rejected by a Metropolis test.
 
-    If `Step.accepted` is mostly false the step is too large; it mixes best at a rate near 0.57. The score and density of an
-    accepted state are kept, so an update costs one evaluation of each.
+    If `Step.accepted` is mostly false the step is too large; it mixes best at a rate near 0.57. The score and
+    density of an accepted state are kept, so an update costs one evaluation of each.
 
-    With a `project` that writes known values into x, proposal and drift stay in the space of the unknown values, and the
-    distribution is that of x given the known values. `project` must be affine and idempotent.
+    With a `project` that writes known values into x, proposal and drift stay in the space of the unknown
+    values, and the distribution is that of x given the known values. `project` must be affine and idempotent.
 
     Args:
         step_size: ε; the step on noise level i is α_i = ε σ_i²/σ_L². On a single level α = ε; the

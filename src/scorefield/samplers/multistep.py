@@ -4,8 +4,8 @@ With λ = −ln σ, the half log-SNR of x/σ, the probability-flow ODE dx/dσ = 
 
     dx/dλ = D − x,      and from σ to τ < σ, h = ln(σ/τ),      x_τ = (τ/σ) x_σ + τ ∫ e^λ D(λ) dλ.
 
-The integral goes from −ln σ to −ln τ. D varies slowly with λ at very high and very low noise, so its values at the
-previous noise levels predict it well.
+The integral goes from −ln σ to −ln τ. D varies slowly with λ at very high and very low noise, so its values
+at the previous noise levels predict it well.
 
 References:
     Lu et al. (2022), DPM-Solver++, §4–5. https://arxiv.org/abs/2211.01095
@@ -39,7 +39,8 @@ class DPMSolver2M:
         D' = (1 + 1/2r) D_i − 1/2r D_{i−1},
         x ← e^{−(1+η)h} x + (1 − e^{−(1+η)h}) D' + τ √(1 − e^{−2ηh}) z,      z ~ N(0, I).
 
-    Langevin dynamics, which leaves p(·; σ) unchanged, adds the noise: at a rate of 2ησ² it adds η(D − x) to the drift,
+    Langevin dynamics, which leaves p(·; σ) unchanged, adds the noise: at a rate of 2ησ² it adds η(D − x) to
+    the drift,
 
         dx = (1 + η)(D − x) dλ + √(2η) σ dw.
 
@@ -98,15 +99,15 @@ class DPMSolver2M:
 class AdamsBashforth:
     """The exponential Adams–Bashforth multistep rule, one evaluation a step.
 
-    D is replaced by the polynomial in λ through its values at this noise level and at the order − 1 previous ones,
-    which is integrated exactly against e^λ (Zhang & Chen 2023, eq. 15; in λ and for D, Hochbruck & Ostermann 2010,
-    eq. 2.56):
+    D is replaced by the polynomial in λ through its values at this noise level and at the order − 1 previous
+    ones, which is integrated exactly against e^λ (Zhang & Chen 2023, eq. 15; in λ and for D, Hochbruck &
+    Ostermann 2010, eq. 2.56):
 
         x ← (τ/σ) x + Σ_j W_j D_{i−j},      W_j = ∫ e^{−w} L_j(w) dw from 0 to h,      w = λ_τ − λ,
 
-    with L_j the Lagrange polynomials on the noise levels. Order 1 is Euler's rule. The first steps have the order that
-    the levels so far allow; a step to 0 has order 1, x ← D. On schedules that start far above the std of the data, D
-    hardly varies in the first steps, so their low order costs nothing.
+    with L_j the Lagrange polynomials on the noise levels. Order 1 is Euler's rule. The first steps have the
+    order that the levels so far allow; a step to 0 has order 1, x ← D. On schedules that start far above the
+    std of the data, D hardly varies in the first steps, so their low order costs nothing.
 
     Args:
         order: 1 to 4.

@@ -5,8 +5,8 @@ eq. 1):
 
     dx/dσ = −σ ∇ log p(x; σ) = (x − D(x; σ))/σ.
 
-Both samplers may churn (Algorithm 2, lines 4–6): while σ lies in [churn_min, churn_max], a step first adds noise,
-which raises x from σ to σ̂:
+Both samplers may churn (Algorithm 2, lines 4–6): while σ lies in [churn_min, churn_max], a step first adds
+noise, which raises x from σ to σ̂:
 
     σ̂ = σ + min(churn/steps, √2 − 1) σ,      x ← x + churn_noise √(σ̂² − σ²) z,      z ~ N(0, I).
 

@@ -1,7 +1,7 @@
 """Predictor–corrector sampling: a step down, then Langevin dynamics at the new noise level.
 
-The predictor, any sampler, takes x from one noise level to the next, σ. Langevin updates then correct its error; but for
-their finite step they leave p(·; σ) unchanged (Song et al. 2021, App. G, Algorithms 2 and 4):
+The predictor, any sampler, takes x from one noise level to the next, σ. Langevin updates then correct its
+error; but for their finite step they leave p(·; σ) unchanged (Song et al. 2021, App. G, Algorithms 2 and 4):
 
     x ← x + ε s + √(2ε) z,      ε = 2 (r ‖z‖/‖s‖)²,      s = ∇ log p(x; σ),   z ~ N(0, I).
 
@@ -9,12 +9,13 @@ r is the signal-to-noise ratio. With s = (D − x)/σ² and n = (x − D)/σ thi
 
     x ← x + a (D − x) + √(2a) σ z,      a = 2 (r ‖z‖/‖n‖)²,
 
-the form that the code uses. The variance-preserving form (Algorithms 3 and 5) has a further factor α_i, close to 1,
-in ε. On a Gaussian in many dimensions the corrector gives 1 + r² times the variance of p(·; σ).
+the form that the code uses. The variance-preserving form (Algorithms 3 and 5) has a further factor α_i, close
+to 1, in ε. On a Gaussian in many dimensions the corrector gives 1 + r² times the variance of p(·; σ).
 
-‖z‖ and ‖s‖ are norms of each image. The authors' program takes their means over the batch, so that an image depends on
-its neighbours. In few dimensions ‖n‖ may be close to 0; a is therefore limited to 1. The step still depends on x there,
-and the distribution becomes too wide: the corrector is for images, not for points in few dimensions.
+‖z‖ and ‖s‖ are norms of each image. The authors' program takes their means over the batch, so that an image
+depends on its neighbours. In few dimensions ‖n‖ may be close to 0; a is therefore limited to 1. The step
+still depends on x there, and the distribution becomes too wide: the corrector is for images, not for points
+in few dimensions.
 
 References:
     Song et al. (2021), §4.2, App. G. https://arxiv.org/abs/2011.13456

@@ -1,16 +1,19 @@
 """Samplers by name, each with a noise schedule that fits the model.
 
-`PRESETS` maps a name to a preset: what makes the sampler, and how its schedule and its remaining settings follow
-from the model. `plan` applies one.
+`PRESETS` maps a name to a preset: what makes the sampler, and how its schedule and its remaining settings
+follow from the model. `plan` applies one.
 
-ODE and ancestral samplers use the schedule of Karras et al. (2022) over the model's σ range, then 0. For a model
-with few noise levels whose σ_max does not drown the data (NCSN), a burn-in at σ_max runs first (`BurnIn`).
+ODE and ancestral samplers use the schedule of Karras et al. (2022) over the model's σ range, then 0. For a
+model with few noise levels whose σ_max does not drown the data (NCSN), a burn-in at σ_max runs first
+(`BurnIn`).
 
 Annealed Langevin dynamics depends on the model:
 
-* Few noise levels, as NCSN's ten: the model's levels with the paper's numbers (Song & Ermon 2019, §5). These are
+* Few noise levels, as NCSN's ten: the model's levels with the paper's numbers (Song & Ermon 2019, §5). These
+are
   T = 100 and ε = 2e-5 at σ_L = 0.01, written ε = 0.2 σ_L² to be free of units, and no last denoising step.
-* Many noise levels: the model's levels with T = 5, ε by the variance rule of Song & Ermon (2020), Technique 4, and
+* Many noise levels: the model's levels with T = 5, ε by the variance rule of Song & Ermon (2020), Technique
+4, and
   a last denoising step.
 * A continuous range of σ: a geometric schedule over that range, then as for many noise levels.
 """

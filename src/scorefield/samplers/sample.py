@@ -1,8 +1,8 @@
 """One call from a model to images.
 
-Sampling starts from noise or from images. A warm start (SDEdit, Meng et al. 2022, Algorithm 1) adds noise to an image,
-x = x0 + σn, and follows only the noise levels below σ. The larger σ, the more the result may differ from x0. For x0 from
-N(m, v²) and a model of N(μ, s²) the ODE gives
+Sampling starts from noise or from images. A warm start (SDEdit, Meng et al. 2022, Algorithm 1) adds noise to
+an image, x = x0 + σn, and follows only the noise levels below σ. The larger σ, the more the result may differ
+from x0. For x0 from N(m, v²) and a model of N(μ, s²) the ODE gives
 
     N(μ + (m − μ) k, s² (v² + σ²)/(s² + σ²)),      k = s/√(s² + σ²).
 
@@ -89,8 +89,9 @@ def sample(
         (n, C, H, W), float32, in the model's value range (values may exceed it unless `clamp` is set).
 
     Raises:
-        UserError: a model that restores images, n < 1, no such sampler or start, a schedule outside the model's σ range, images to start from that do
-            not fit, a class that the model does not know, or guidance without a class.
+        UserError: a model that restores images, n < 1, no such sampler or start, a schedule outside the model's σ
+            range, images to start from that do not fit, a class that the model does not know, or guidance
+            without a class.
     """
     _check_unconditional(model)
     if n < 1:

@@ -57,7 +57,7 @@ def test_time_of_a_sigma_in_float32_is_good_to_a_few_roundings():
 
 
 @pytest.mark.parametrize("schedule", [[3.0, 2.0, 5.0, 4.0, 0.0], [1.0, 2.0], [2.0]])
-def test_a_schedule_that_may_climb_may_climb(schedule):
+def test_a_schedule_that_may_rise_may_rise(schedule):
     assert check_schedule(torch.tensor(schedule), rises=True) == schedule
 
 
@@ -65,7 +65,7 @@ def test_a_schedule_that_may_climb_may_climb(schedule):
     "schedule",
     [[2.0, 2.0], [2.0, 1.0, 1.0, 0.0], [2.0, 0.0, 1.0], [0.0, 1.0], [2.0, math.inf], [-1.0, 2.0], []],
 )
-def test_what_is_no_climbing_schedule_is_refused(schedule):
+def test_what_is_no_rising_schedule_is_refused(schedule):
     with pytest.raises(UserError, match="sigmas"):
         check_schedule(torch.tensor(schedule), rises=True)
 
@@ -105,7 +105,7 @@ def test_a_schedule_may_come_in_brackets_and_as_whole_numbers():
         ("0", "finite and positive"),
     ],
 )
-def test_what_is_no_schedule_is_told_in_a_line(given, complaint):
+def test_what_is_no_schedule_is_refused_in_a_line(given, complaint):
     with pytest.raises(UserError, match=complaint) as error:
         parse_schedule(given)
     assert "\n" not in str(error.value)
@@ -121,13 +121,13 @@ def test_any_text_is_a_schedule_or_a_users_mistake(text):
 
 
 @given(st.floats(0.5, 2))
-def test_how_far_off_a_schedule_is_a_ratio(factor):
+def test_the_mismatch_of_a_schedule_is_a_ratio(factor):
     schedule = torch.tensor([100.0, 10.0, 1.0])
     asked = torch.tensor([100.0 * factor, 10.0, 1.0, 0.0])
     assert max_mismatch(schedule, asked) == pytest.approx(max(factor, 1 / factor), rel=1e-5)
 
 
-def test_levels_on_the_schedule_are_no_factor_off():
+def test_levels_on_the_schedule_have_no_mismatch():
     schedule = linear_beta()
     assert max_mismatch(schedule, schedule[::7]) == 1.0
     assert max_mismatch(schedule, torch.tensor([0.0])) == 1.0

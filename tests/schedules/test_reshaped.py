@@ -1,4 +1,4 @@
-"""Schedules cut, thinned and climbing, against the papers' schedules walked step by step."""
+"""Schedules truncated, subsampled, and RePaint's, against the paper's algorithm step by step."""
 
 from itertools import pairwise
 
@@ -26,7 +26,7 @@ def walked(levels, jump, times):
 
 
 @given(st.integers(2, 60), st.integers(1, 12), st.integers(1, 6), st.booleans())
-def test_climbing_walks_as_the_paper(levels, jump, times, to_zero):
+def test_repaint_visits_the_levels_of_the_paper(levels, jump, times, to_zero):
     schedule = torch.arange(levels, 0, -1).float()
     schedule = torch.cat([schedule, torch.zeros(1)]) if to_zero else schedule
     if levels <= jump:
@@ -48,7 +48,7 @@ def test_the_papers_schedule_takes_as_many_steps_as_published():
     assert schedule[-1] == 0 and schedule[0] == 80
 
 
-def test_once_down_each_stretch_is_the_schedule_itself():
+def test_once_through_each_stretch_is_the_schedule_itself():
     schedule = karras(80, 0.002, 25)
     assert torch.equal(repaint(schedule, jump=10, times=1), schedule)
 
@@ -59,12 +59,12 @@ def test_a_jump_that_cannot_be_is_refused(settings):
         repaint(karras(80, 0.002, 25), **settings)
 
 
-def test_a_schedule_that_climbs_cannot_climb_again():
+def test_a_schedule_that_rises_is_refused():
     with pytest.raises(UserError, match="must decrease"):
         repaint(repaint(karras(80, 0.002, 25)))
 
 
-def test_a_capped_schedule_keeps_what_lies_below():
+def test_a_truncated_schedule_keeps_what_lies_below():
     schedule = torch.tensor([8.0, 4.0, 2.0, 0.0])
     assert truncate(schedule, 4.0).tolist() == [4, 2, 0]
     assert truncate(schedule, 3.9).tolist() == [2, 0]
@@ -74,7 +74,7 @@ def test_a_capped_schedule_keeps_what_lies_below():
 
 
 @given(st.integers(2, 400), st.integers(1, 500))
-def test_a_thinned_schedule_keeps_its_ends_and_its_evenness(levels, count):
+def test_a_subsampled_schedule_keeps_its_ends_and_its_evenness(levels, count):
     schedule = geometric(100, 0.01, levels)
     thin = subsample(schedule, count)
     assert len(thin) == max(2, min(count, levels))

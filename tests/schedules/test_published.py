@@ -37,7 +37,7 @@ def products(first, last, steps):
 
 
 @pytest.mark.parametrize("schedule", FALLING.values(), ids=FALLING)
-def test_every_schedule_falls_in_float32_and_ends_above_zero(schedule):
+def test_every_schedule_decreases_in_float32_and_ends_above_zero(schedule):
     assert schedule.dtype == torch.float32
     assert check_schedule(schedule)[-1] > 0
 
