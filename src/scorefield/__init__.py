@@ -57,6 +57,7 @@ _PUBLIC = {
     for name in names.split()
 }
 
+
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'scorefield' has no attribute {name!r}")

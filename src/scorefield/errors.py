@@ -20,6 +20,10 @@ class UserError(Exception):
         super().__init__(f"{where}: {what}" + (f" {mend}" if mend else ""))
 
 
+class NothingToRestore(UserError):  # noqa: N818
+    """An image that a restoration would not improve; in a folder it is skipped, and the others go on."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The nearest known name as a question, or all known names."""
     known = sorted(known)

@@ -45,7 +45,7 @@ def test_the_words_of_the_help_name_every_method():
     assert list(METHOD_WORDS) == list(METHODS)
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.learned])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.conditional])
 def test_every_method_for_models_of_images_can_be_named(call, color, photo, tmp_path, method):
     told = call("inpaint", photo, "--model", color, "--candidates", 1, "--method", method, "--steps", 5,
                 "--mask", "left", "--out", tmp_path / "out")  # fmt: skip
@@ -108,13 +108,13 @@ def test_what_was_done_is_written_as_json(call, color, photo, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["colorize", "PHOTO", "--model", "RUN"], ["model", "draws grey images"]),
+        (["colorize", "PHOTO", "--model", "RUN"], ["model", "samples grey images"]),
         (["colorize", "PHOTO", "--method", "pigmd"], ["no such method", "`pigdm`"]),
         (["colorize", "PHOTO", "--method", "repaint", "--sampler", "heun"], ["climbs", "heun"]),
         (["uncrop", "PHOTO", "--sides", "up"], ["no such side 'up'", "top"]),
         (["uncrop", "PHOTO", "--sides", ","], ["sides", "none is named"]),
         (["uncrop", "PHOTO", "--amount", "0"], ["amount", "more than 0"]),
-        (["dejpeg", "PHOTO"], ["photo.png", "is no JPEG file", "--quality"]),
+        (["dejpeg", "PHOTO"], ["photo.png", "is no JPEG file", "give the quality"]),
         (["dejpeg", "PHOTO", "--quality", "0"], ["jpeg", "1 to 100"]),
         (["deblur", "PHOTO", "--std", "-1"], ["blur", "above 0"]),
         (["upscale", "PHOTO", "--factor", "1"], ["--factor"]),
@@ -150,7 +150,7 @@ def test_a_file_that_fails_does_not_stop_the_others(call, color, photo, tmp_path
         image.save(tmp_path / "small.jpg", quality=10)
     told = call("dejpeg", photo, tmp_path / "small.jpg", "--model", color, "--steps", 3, "--method",
                 "null-space", "--candidates", 1, "--out", tmp_path / "out")  # fmt: skip
-    assert told.code == 2
+    assert told.code == 0  # one was restored, and the other had nothing to restore
     assert "photo.png: is no JPEG file" in told.err
     assert (tmp_path / "out" / "small-1.png").is_file()
 

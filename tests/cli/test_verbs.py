@@ -152,7 +152,7 @@ def test_a_bad_image_among_good_ones_is_named_and_the_others_go_on(call, run, sh
     (tmp_path / "cut.png").write_bytes(shirt.read_bytes()[:60])
     told = call("inpaint", tmp_path / "cut.png", shirt, tmp_path / "none.png", "--model", run, "--steps", 10,
                 "--out", tmp_path / "out", "--json", tmp_path / "r.json")  # fmt: skip
-    assert told.code == 2
+    assert told.code == 3
     lines = [line for line in told.err.splitlines() if "ETA" not in line]
     assert {line.partition(": ")[2].partition(":")[0] for line in lines} == {
         str(tmp_path / "cut.png"),

@@ -212,8 +212,8 @@ def test_a_system_that_serves_nothing_is_told():
 def test_names_of_systems_are_read():
     named = [read_name(text) for text in ("runs/a", "pigdm:runs/b", "dps@50:c", "@3:d", "@3:")]
     assert [(n.method, n.steps, n.model) for n in named] == [
-        ("learned", None, "runs/a"), ("pigdm", None, "runs/b"), ("dps", 50, "c"), ("learned", 3, "d"),
-        ("learned", 3, ""),
+        ("palette", None, "runs/a"), ("pigdm", None, "runs/b"), ("dps", 50, "c"), ("palette", 3, "d"),
+        ("palette", 3, ""),
     ]  # fmt: skip
     with pytest.raises(UserError, match="pigd"):
         read_name("pigd@5:x")

@@ -1,5 +1,6 @@
 """Models that restore whose answers are known in closed form."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -8,6 +9,10 @@ from restoration.gaussians import bayes, gaussian
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM, Regression
+from scorefield.restoration import TASKS as TASK_KINDS
+from scorefield.restoration import Custom, Inpaint, palette_plan, resolve_method
+from scorefield.restoration import restore as pipeline_restore
+from scorefield.restoration.tiled_sampling import TiledSampler
 
 EDM_1 = EDM(sigma_data=1.0)
 TASKS = ("inpaint", "colorize", "uncrop", "dejpeg", "upscale", "deblur", "denoise", "descratch", "paired")
@@ -70,10 +75,9 @@ class Row(nn.Module):
 
 
 def model_of(network, *, shape=(3, 16, 16), tasks=TASKS, hole=1.0, sigma_range=(0.002, 20.0)):
+    restoration = RestorationSpec(tasks=tasks, hole_fill=hole)
     return ScoreModel(
-        network,
-        EDM_1,
-        ModelSpec(shape=shape, sigma_range=sigma_range, restoration=RestorationSpec(tasks=tasks, hole_fill=hole)),
+        network, EDM_1, ModelSpec(shape=shape, sigma_range=sigma_range, restoration=restoration)
     ).eval()
 
 
@@ -82,6 +86,46 @@ def tiny_learner(channels=3, *, size=16, tasks=TASKS, regression=False):
     torch.manual_seed(0)
     network = lively(UNet(channels=channels, source_channels=channels, widths=(8, 8)))
     parameterization = Regression() if regression else EDM()
-    return ScoreModel(
-        network, parameterization, ModelSpec(shape=(channels, size, size), restoration=RestorationSpec(tasks=tasks))
-    ).eval()
+    spec = ModelSpec(shape=(channels, size, size), restoration=RestorationSpec(tasks=tasks))
+    return ScoreModel(network, parameterization, spec).eval()
+
+
+def restore(model, image, task=None, *, degradation=None, simulate=False, noise=0.0, schedule=None, **settings):
+    """`scorefield.restoration.restore` with the task's settings beside the call's, to be varied one by one."""
+    kinds = {**TASK_KINDS, None: Inpaint}
+    call = {name: settings.pop(name) for name in CALL if name in settings}
+    if degradation is not None:
+        made = Custom(degradation=degradation, simulate=simulate, noise_std=noise)
+    elif simulate and task != "colorize":
+        text = f"jpeg:{settings['quality']}" if task == "dejpeg" else f"downscale:{settings['factor']}"
+        made = Custom(degradation=text, simulate=True, stands_for=task)
+    elif isinstance(task, str) and task not in kinds:
+        made = task
+    elif task == "denoise":
+        made = kinds[task](noise_std=noise, **settings)
+    else:
+        made = kinds[task](**settings)
+    if schedule is not None:
+        call["sampler"] = palette_plan(model, call.get("sampler", "ddpm"), call.pop("steps", None))
+    return pipeline_restore(model, image, made, **call)
+
+
+CALL = ("method", "candidates", "sampler", "steps", "tile", "seed", "progress")
+
+
+def nothing(count):
+    """A report that nobody reads."""
+
+
+def levels(height, width, dtype=np.uint8, channels=3, seed=0):
+    """A random image, (H, W, C)."""
+    top = np.iinfo(dtype).max
+    return np.random.default_rng(seed).integers(0, top + 1, (height, width, channels), dtype)
+
+
+def tiled(model, *, tile=64, overlap=16, candidates=1, steps=8, sampler="dpm++-2m", **settings):
+    """A tiled sampler of that model."""
+    chosen = resolve_method(model, None, sampler, steps)
+    return TiledSampler(
+        model=model, chosen=chosen, candidates=candidates, seed=3, tile=tile, overlap=overlap, **settings
+    )

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restoration.learners import EachPixel, model_of, tiny_learner
-from restoration.test_painting import levels, nothing, painter
+from restoration.learners import EachPixel, levels, model_of, nothing, tiled, tiny_learner
 from scorefield.errors import UserError
-from scorefield.restoration.panorama import panorama, route
+from scorefield.restoration import Uncrop
+from scorefield.restoration.canvas import masked_canvas
+from scorefield.restoration.multiscale import panorama, panorama_steps
 
 SIDES = ("top", "right", "bottom", "left")
 
@@ -22,31 +23,40 @@ SIDES = ("top", "right", "bottom", "left")
     st.integers(1, 4),
 )
 def test_each_time_sees_what_is_known_and_draws_what_is_not(height, width, sides, amount, times):
-    way = route((height, width), sides, amount, times)
-    known = np.zeros(way.size, np.bool_)
-    known[way.image.slices] = True
-    assert (way.image.height, way.image.width) == (height, width) and known.sum() == height * width
-    assert len(way.steps) == times * len(sides)
-    for step in way.steps:
-        rows, columns = step.drawn.slices
-        assert known[rows, columns].size and not known[rows, columns].any()
-        seen = np.zeros_like(known)
-        seen[step.seen.slices] = True
-        assert seen[rows, columns].all()
-        known[rows, columns] = True
-        assert known[step.seen.slices].all()
-    assert known.all()
+    image, steps = panorama_steps((height, width), sides, amount, times)
     tall, wide = max(1, round(amount * height)), max(1, round(amount * width))
-    assert way.size[0] == height + times * tall * sum(side in sides for side in ("top", "bottom"))
-    assert way.size[1] == width + times * wide * sum(side in sides for side in ("left", "right"))
+    size = (
+        height + times * tall * sum(side in sides for side in ("top", "bottom")),
+        width + times * wide * sum(side in sides for side in ("left", "right")),
+    )
+    known = np.zeros(size, np.bool_)
+    known[image.slices] = True
+    assert (image.height, image.width) == (height, width) and known.sum() == height * width
+    assert len(steps) == times * len(sides)
+    for seen, extended in steps:
+        rows, columns = extended.slices
+        assert known[rows, columns].size and not known[rows, columns].any()
+        inside = np.zeros_like(known)
+        inside[seen.slices] = True
+        assert inside[rows, columns].all()
+        known[rows, columns] = True
+        assert known[seen.slices].all()
+    assert known.all()
+
+
+def drafted(sampler, image, size, sides, amount, times):
+    whole = np.zeros((*size, image.shape[2]), image.dtype)
+    canvas = masked_canvas(whole, np.ones(size, np.bool_), value_range=(-1.0, 1.0), hole_fill=1.0)
+    return panorama(sampler, image, canvas, sides=sides, amount=amount, times=times)
 
 
 def test_the_image_stays_and_the_rest_is_drawn_differently_by_each_candidate():
     image = levels(30, 40)
-    way = route((30, 40), ("right", "left"), 0.5, 3)
     network, told = EachPixel(), []
-    by = panorama(painter(model_of(network), candidates=2, steps=4), image, way, side=128, deep=32)
-    answers = by.answers(told.append)
+    by = drafted(
+        tiled(model_of(network, shape=(3, 64, 64)), candidates=2, steps=4), image, (30, 160), ("right", "left"), 0.5, 3
+    )
+    answers = by.samples(told.append)
     assert sum(told) == by.evaluations == 2 * 6 * 4
     for answer in answers:
         assert answer.shape == (30, 40 + 6 * 20, 3)
@@ -59,11 +69,11 @@ def test_the_image_stays_and_the_rest_is_drawn_differently_by_each_candidate():
 
 def test_16_bits_stay_16_bits():
     image = levels(20, 20, np.uint16)
-    way = route((20, 20), ("bottom",), 0.5, 2)
-    (answer,) = panorama(painter(tiny_learner(), steps=2), image, way, side=64, deep=32).answers(nothing)
+    by = drafted(tiled(tiny_learner(size=64), steps=2), image, (40, 20), ("bottom",), 0.5, 2)
+    (answer,) = by.samples(nothing)
     assert answer.dtype == np.uint16 and np.array_equal(answer[:20], image)
 
 
 def test_no_time_at_all_is_told():
     with pytest.raises(UserError, match="times: need at least one"):
-        route((8, 8), ("left",), 0.5, 0)
+        Uncrop(times=0)

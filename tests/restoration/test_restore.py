@@ -1,7 +1,5 @@
 """From a degraded image to restored ones: the known pixels above all."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -10,13 +8,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oracles import tiny_model
+from restoration.learners import restore as call
+from restoration.learners import tiny_learner
 from scorefield import checkpoint
 from scorefield.data.image import to_tensor
 from scorefield.errors import UserError
-from scorefield.restoration import METHODS, USUAL
-from scorefield.restoration import restore as call
-
-module = sys.modules["scorefield.restoration.candidates"]
+from scorefield.restoration import DEFAULT_METHOD, METHODS
+from scorefield.restoration import tiled_sampling as module
 
 
 def pixels(channels=1, height=8, width=8, seed=0):
@@ -62,9 +60,9 @@ def test_the_hole_is_drawn_differently_by_each_candidate_and_only_the_hole_is_un
     out = restore(pixels(), candidates=4)
     answers = torch.stack([to_tensor(each) for each in out.images]).float()
     spread = answers.std(0, correction=0).mean(0) / 255
-    torch.testing.assert_close(out.uncertainty, spread)
-    assert bool((out.uncertainty[hole() == 0] == 0).all())
-    assert float((out.uncertainty[hole() == 1] > 0).float().mean()) > 0.9
+    torch.testing.assert_close(out.std, spread)
+    assert bool((out.std[hole() == 0] == 0).all())
+    assert float((out.std[hole() == 1] > 0).float().mean()) > 0.9
 
 
 def test_the_known_pixels_steer_what_is_drawn():
@@ -82,9 +80,9 @@ def test_one_seed_gives_one_answer(sampler):
 
 
 def test_candidates_of_a_large_image_are_drawn_one_after_another(monkeypatch):
-    monkeypatch.setattr(module, "_PIXELS_AT_ONCE", 2 * 64 * METHODS[USUAL].memory)
+    monkeypatch.setattr(module, "PIXELS_AT_ONCE", 2 * 64 * METHODS[DEFAULT_METHOD].memory)
     told = []
-    out = restore(pixels(), candidates=5, track=lambda done, total: told.append((done, total)))
+    out = restore(pixels(), candidates=5, progress=lambda done, total: told.append((done, total)))
     assert len(out.images) == 5
     assert len({image.tobytes() for image in out.images}) == 5
     assert told[-1] == (30, 30) and told == sorted(told) and len(told) == 18  # 2, 2 and 1, of 6 steps
@@ -130,10 +128,12 @@ def test_a_image_may_be_a_file_a_pil_image_or_a_tensor_and_a_model_a_file(tmp_pa
 def test_a_grey_image_goes_through_a_color_model_and_grey_rgb_through_a_grey_one():
     grey = pixels()
     out = restore(grey, model=tiny_model(3))
-    known = (hole() == 0).expand(3, -1, -1)
-    assert torch.equal(to_tensor(out.images[0])[known], grey.expand(3, -1, -1)[known])
+    known = (hole() == 0)[None]
+    assert out.levels[0].shape[2] == 1 and torch.equal(to_tensor(out.images[0])[known], grey[known])
     out = restore(grey.expand(3, -1, -1), model=tiny_model(1))
-    assert torch.equal(to_tensor(out.images[0])[known[:1]], grey[known[:1]])
+    color = to_tensor(out.images[0])
+    assert len(color) == 3 and torch.equal(color[:, known[0]], grey.expand(3, -1, -1)[:, known[0]])
+    assert torch.equal(color[0], color[1]) and torch.equal(color[0], color[2])
 
 
 def test_a_model_that_fails_still_leaves_the_known_pixels():
@@ -175,10 +175,30 @@ def test_mistakes_are_told(settings, told):
 
 
 def test_a_color_image_is_refused_by_a_grey_model():
-    with pytest.raises(UserError, match="the image has 3 channels, the model draws 1"):
+    with pytest.raises(UserError, match="the image has 3 channels, the model samples 1"):
         restore(pixels(3), model=tiny_model(1))
 
 
 def test_a_missing_image_is_named(tmp_path):
     with pytest.raises(UserError, match=r"gone\.png: no such file"):
         restore(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("task", ["inpaint", "dejpeg", "uncrop", "upscale", "denoise", "deblur"])
+@pytest.mark.parametrize("off", [0, 3])
+def test_grey_in_color_channels_comes_back_grey_and_known_pixels_as_they_were(task, off):
+    grey = pixels(1, 20, 24).expand(3, -1, -1).clamp(0, 252).clone()
+    grey[2] += off  # as a grey image that was saved in color
+    settings = {"dejpeg": {"quality": 30}, "upscale": {"factor": 2}}.get(task, {})
+    out = call(tiny_learner(), grey, task, steps=2, **settings).levels[0]
+    predicted = out[:, :12] if task == "uncrop" else out[7:13, 9:15]
+    assert (predicted.max(2) == predicted.min(2)).all()
+    if task == "uncrop":
+        assert np.array_equal(out[:, 12:36], grey.permute(1, 2, 0).numpy())
+
+
+def test_an_image_with_a_tint_is_no_grey_image():
+    sepia = pixels(1, 20, 24).expand(3, -1, -1).clamp(0, 240).clone()
+    sepia[0] += 10
+    out = call(tiny_learner(), sepia, "dejpeg", quality=30, steps=2).levels[0]
+    assert (out.max(2) != out.min(2)).any()

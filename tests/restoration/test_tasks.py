@@ -1,7 +1,6 @@
 """Every task and degradation by name, from images as users have them."""
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oracles import seeded, tiny_model
+from restoration.learners import restore
 from scorefield.data.image import to_float, to_pil, to_tensor, to_uint8
+from scorefield.data.photo import Photo
 from scorefield.degradations import JPEG, Blur, Composed, Downscale, Grey
 from scorefield.errors import UserError
-from scorefield.model import RestorationSpec
-from scorefield.restoration import METHODS, TASKS, USUAL, approach, restore
-from scorefield.restoration.observed import Given, left_of, prepared
+from scorefield.restoration import DEFAULT_METHOD, METHODS, Custom, Dejpeg, resolve_method
 
 RANGE = (-1.0, 1.0)
 
@@ -41,8 +40,8 @@ METHOD_NAMES = ["projection", "repaint", "null-space", "pigdm", "dps", "moment-m
 
 
 def test_the_methods_are_these():
-    assert list(METHODS) == ["learned", *METHOD_NAMES]
-    assert USUAL in METHODS
+    assert list(METHODS) == ["palette", *METHOD_NAMES]
+    assert DEFAULT_METHOD in METHODS
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
@@ -56,7 +55,7 @@ def test_every_method_answers_every_degradation_with_what_was_seen(method, degra
     out = restore(
         model, clean, degradation=degradation, simulate=True, method=method, steps=4 if method != "repaint" else 12
     )
-    job = prepared(model, left_of(model, Given.of(clean), _degradation(degradation), simulate=True))
+    job = observation(model, clean, Custom(degradation=degradation, simulate=True))
     # an untrained model goes beyond black and white, where bytes clamp; inside, rounding is all
     answer = to_tensor(out.images[0])
     assert answer.shape == (3, 16, 16)
@@ -66,10 +65,10 @@ def test_every_method_answers_every_degradation_with_what_was_seen(method, degra
     assert to_tensor(out.original).equal(clean)
 
 
-def _degradation(texts):
-    from scorefield.degradations import parse_degradation
-
-    return parse_degradation(texts)
+def observation(model, image, task):
+    photo = image if isinstance(image, Photo) else Photo(path="image", levels=image.permute(1, 2, 0).numpy())
+    canvas = task.observe(photo, model).canvas
+    return canvas.measured([canvas.whole])
 
 
 @pytest.mark.parametrize("method", [*METHOD_NAMES])
@@ -81,9 +80,9 @@ def test_answers_of_a_model_within_range_fit_what_was_seen(method):
             return 0.09 / (0.09 + s**2) * x
 
     plain = tiny_model(3, size=16)
-    model = Small(plain.network, plain.parameterization, plain.spec).eval()
+    model = Small(plain.network, plain.parameterization, shape=(3, 16, 16)).eval()
     for text in ("grey", "downscale:2", "crop:2"):
-        job = prepared(model, left_of(model, Given.of(pixels(seed=3)), _degradation(text), simulate=True))
+        job = observation(model, pixels(seed=3), Custom(degradation=text, simulate=True))
         out = restore(model, pixels(seed=3), degradation=text, simulate=True, method=method, steps=60)
         assert misfit(out.images[0], job.degradation, job.y) < 2  # rounding, and a few clamped values
 
@@ -99,7 +98,7 @@ def test_colorize_takes_a_grey_image_as_grey_or_as_rgb():
     grey = pixels(1)
     out = run(grey, "colorize")
     assert to_tensor(out.images[0]).shape == (3, 16, 16)
-    assert out.original is out.degraded and to_tensor(out.degraded).equal(grey)
+    assert out.original_levels is None and to_tensor(out.degraded).equal(grey)
     same = run(grey.expand(3, -1, -1), "colorize")
     assert same.images[0].tobytes() == out.images[0].tobytes()
 
@@ -149,19 +148,14 @@ def test_dejpeg_reads_from_the_file_how_it_was_made(tmp_path, settings):
 
 
 def _job(path):
-    model = tiny_model(3)
-    from scorefield.restoration.tasks import Request
-
-    return prepared(
-        model, left_of(model, Given.of(path), TASKS["dejpeg"].degradation(Request(), path, (32, 32), model))
-    )
+    return observation(tiny_model(3), Photo.read(path), Dejpeg())
 
 
 def test_upscale_goes_to_the_models_own_size_or_by_the_factor():
     assert run(pixels(3, 4, 4), "upscale").images[0].size == (16, 16)
     out = run(pixels(3, 4, 6), "upscale", factor=2)
     assert out.images[0].size == (12, 8)
-    assert out.original is out.degraded and out.degraded.size == (6, 4)
+    assert out.original_levels is None and out.degraded.size == (6, 4)
 
 
 def test_deblur_is_told_the_blur():
@@ -184,13 +178,12 @@ def test_several_degradations_and_operators_of_ones_own():
 
 def test_noise_is_added_when_simulated_and_known_pixels_are_then_free():
     model, clean = tiny_model(3, size=16), pixels()
-    job = prepared(model, left_of(model, Given.of(clean), _degradation("mask:left"), simulate=True, noise=10.0))
+    job = observation(model, clean, Custom(degradation="mask:left", simulate=True, noise_std=10.0))
     assert job.noise == pytest.approx(20 / 255)
     known = torch.zeros(16, 16, dtype=torch.bool)
     known[:, 8:] = True
     error = (job.y[0] - to_float(clean, RANGE))[:, known]
     assert float(error.std()) == pytest.approx(20 / 255, rel=0.15)
-    assert not bool(job.known.any())
     out = restore(model, clean, degradation="mask:left", simulate=True, noise=10.0, method="pigdm", steps=3)
     assert not torch.equal(to_tensor(out.images[0])[:, known], to_tensor(out.degraded)[:, known])
 
@@ -209,19 +202,19 @@ def test_the_sheet_holds_images_of_every_size_and_kind():
 
 def test_repaint_climbs_and_refuses_samplers_that_cannot():
     model = tiny_model()
-    sigmas = approach(model, "repaint", steps=20).plan.sigmas
+    sigmas = resolve_method(model, "repaint", steps=20).plan.sigmas
     assert bool((sigmas[1:] > sigmas[:-1]).any()) and float(sigmas[-1]) == 0
-    assert len(approach(model, "repaint", steps=2).plan.sigmas) > 3
+    assert len(resolve_method(model, "repaint", steps=2).plan.sigmas) > 3
     with pytest.raises(UserError, match="two steps or more"):
-        approach(model, "repaint", steps=1)
+        resolve_method(model, "repaint", steps=1)
     with pytest.raises(UserError, match="repaint climbs, which heun cannot"):
-        approach(model, "repaint", "heun")
+        resolve_method(model, "repaint", "heun")
 
 
 def test_a_sampler_of_ones_own_has_its_own_number_of_steps():
     model = tiny_model()
-    assert approach(model, "pigdm").plan.evaluations == METHODS["pigdm"].steps
-    assert approach(model, "pigdm", "heun").plan.evaluations == 35
+    assert resolve_method(model, "pigdm").plan.evaluations == METHODS["pigdm"].steps
+    assert resolve_method(model, "pigdm", "heun").plan.evaluations == 35
 
 
 @pytest.mark.parametrize(
@@ -229,7 +222,6 @@ def test_a_sampler_of_ones_own_has_its_own_number_of_steps():
     [
         ({"method": "pigmd"}, r"no such method 'pigmd'\. Did you mean `pigdm`"),
         ({"task": "colourize"}, "no such task 'colourize'. Did you mean `colorize`"),
-        ({"task": "colorize", "degradation": "grey"}, "Leave out either"),
         ({"degradation": "gery"}, "no such degradation"),
         ({"degradation": "downscale:3", "simulate": True}, "does not divide by 3"),
         ({"degradation": "grey"}, "the image has 3 channels, after the degradation it has 1"),
@@ -240,10 +232,10 @@ def test_a_sampler_of_ones_own_has_its_own_number_of_steps():
         ({"task": "uncrop", "sides": ["up"]}, "no such side 'up'"),
         ({"task": "uncrop", "amount": 0.0}, "amount: need more than 0"),
         ({"task": "uncrop", "amount": float("nan")}, "amount: need more than 0"),
-        ({"task": "upscale"}, "factor: 16×16 grows to the model's 16×16 by no factor"),
+        ({"task": "upscale"}, "factor: no factor leads from 16×16 to the model's 16×16"),
         ({"task": "upscale", "factor": 1}, "2 or more"),
         ({"task": "deblur", "std": -1.0}, "above 0"),
-        ({"task": "dejpeg"}, "only a file tells how it was made"),
+        ({"task": "dejpeg"}, "only a JPEG file says how it was made"),
         ({"task": "dejpeg", "quality": 0}, "1 to 100"),
     ],
 )
@@ -253,7 +245,7 @@ def test_mistakes_are_told(settings, told):
 
 
 def test_a_model_that_is_not_for_color_cannot_colorize():
-    with pytest.raises(UserError, match="draws grey images"):
+    with pytest.raises(UserError, match="samples grey images"):
         restore(tiny_model(1), pixels(1), "colorize")
 
 
@@ -269,8 +261,8 @@ def test_a_file_that_is_no_jpeg_is_named(tmp_path):
 
 def test_a_model_that_restores_says_with_how_many_steps():
     model = tiny_model(3, size=16)
-    model.spec = replace(model.spec, restoration=RestorationSpec(tasks=("dejpeg",)))
-    assert approach(model, task="dejpeg").plan.evaluations > 2
-    model.spec = replace(model.spec, restoration=RestorationSpec(tasks=("dejpeg",), steps=2))
-    assert approach(model, task="dejpeg").plan.evaluations == 2
-    assert approach(model, task="dejpeg", steps=7).plan.evaluations == 7
+    model.spec.tasks = ("dejpeg",)
+    assert resolve_method(model, task_steps=3).plan.evaluations > 2
+    model.steps = 2
+    assert resolve_method(model, task_steps=3).plan.evaluations == 2
+    assert resolve_method(model, steps=7, task_steps=3).plan.evaluations == 7

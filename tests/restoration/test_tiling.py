@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scorefield.degradations import Box
 from scorefield.errors import UserError
-from scorefield.restoration.levels import Box
-from scorefield.restoration.tiling import GRID, Strip, Tiling, cuts
+from scorefield.restoration.tiles import GRID, BlendBuffer, Tiling, cuts
 
 SIDES = st.integers(1, 700)
 TILES = st.sampled_from([(64, 32), (64, 16), (128, 32), (96, 0), (256, 48)])
@@ -36,13 +36,13 @@ def test_tiles_cover_a_side_with_their_overlap_and_no_more_of_them_than_it_takes
 def test_windows_put_a_image_together_as_it_was(height, width, tile):
     tiling = Tiling(size=(height, width), tile=tile[0], overlap=tile[1])
     image = torch.rand(2, 1, height, width)
-    strip = Strip.of(tiling, 2, 1)
+    strip = BlendBuffer.of(tiling, 2, 1)
     rows, ends = [], [top for top, _ in tiling.rows[1:]] + [height]
     for row, end in zip(tiling.rows, ends, strict=True):
         for box in tiling.boxes(row):
             for k in range(2):
                 strip.add(box, tiling.weight(box), [k], image[(slice(k, k + 1), slice(None), *box.slices)])
-        means, there = strip.until(end)
+        means, there = strip.pop_rows(end)
         assert bool(there.all())
         rows.append(means)
     torch.testing.assert_close(torch.cat(rows, 2), image, rtol=0, atol=1e-5)
@@ -58,9 +58,9 @@ def test_neighbouring_windows_sum_to_one_and_are_flat_at_both_ends():
 
 
 def test_what_no_tile_was_laid_on_is_told():
-    strip = Strip.of(Tiling(size=(64, 128), tile=64, overlap=0), 1, 1)
+    strip = BlendBuffer.of(Tiling(size=(64, 128), tile=64, overlap=0), 1, 1)
     strip.add(Box(0, 64, 64, 64), torch.ones(64, 64), [0], torch.ones(1, 1, 64, 64))
-    _, there = strip.until(64)
+    _, there = strip.pop_rows(64)
     assert not bool(there[:, :64].any()) and bool(there[:, 64:].all())
 
 

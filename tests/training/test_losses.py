@@ -37,8 +37,7 @@ def test_every_objective_estimates_the_denoising_loss(objective):
     sigma = torch.full((6000,), 0.7)
     plain = DenoisingObjective(weight="uniform")
     one, other = (
-        kind(model, x0, sigma, generator=torch.Generator().manual_seed(2)).detach()
-        for kind in (plain, objective)
+        kind(model, x0, sigma, generator=torch.Generator().manual_seed(2)).detach() for kind in (plain, objective)
     )
     difference = one - other
     assert difference.mean().abs() < 4 * difference.std() / 6000**0.5

@@ -111,7 +111,7 @@ def _systems(request: Request, model: "ScoreModel") -> "tuple[list[Restoring], l
     import scorefield as sf
     from scorefield.evaluation.classical import CLASSICAL
     from scorefield.evaluation.systems import read_name, restoring
-    from scorefield.restoration.methods import LEARNED
+    from scorefield.restoration.methods import CONDITIONAL_METHOD as LEARNED
 
     systems = [restoring(_short(request.model), model, sampler=request.sampler, steps=request.steps)]
     tools = [name for name in request.against if name in CLASSICAL]

@@ -1,94 +1,157 @@
-"""scorefield colorize, dejpeg, upscale, deblur and restore."""
+"""scorefield inpaint, uncrop, colorize, dejpeg, upscale, deblur and restore: parse, make the task, run the batch."""
 
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from scorefield.cli.planned import Work
-from scorefield.cli.restore_options import Restoring, restores
-from scorefield.cli.runs import mend
+from scorefield.cli.batch import check_options, restore_all
+from scorefield.cli.console import note, tell
+from scorefield.cli.inputs import Found, find_images
+from scorefield.cli.restore_options import RestoreOptions, restores
+from scorefield.errors import UserError
+from scorefield.files import refuse_existing
 
-if TYPE_CHECKING:
-    from scorefield.model import ScoreModel
+
+@restores
+def inpaint(
+    options: RestoreOptions,
+    *,
+    mask: Annotated[
+        str,
+        typer.Option(
+            "--mask",
+            help="What to fill: an image that is white there; a folder of such images, named like those "
+            "to restore; alpha, what is transparent; center, left, right, top, bottom; brush:SEED, boxes:SEED.",
+        ),
+    ] = "center",
+    invert: Annotated[bool, typer.Option("--invert", help="Fill the mask's black instead.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Restore nothing; show in red what would be filled.")
+    ] = False,
+) -> None:
+    """Fill the masked pixels of images; known pixels come back byte for byte.
+
+    Example: scorefield inpaint photo.jpg --mask scratches.png --out restored
+    """
+    mask_of = _masks(mask)
+    if preview:
+        _preview(options, mask_of, invert=invert)
+        return
+    from scorefield.restoration import Inpaint
+
+    restore_all(options, lambda found: Inpaint(mask=mask_of(found), invert=invert), kind=Inpaint)
+
+
+@restores
+def uncrop(
+    options: RestoreOptions,
+    *,
+    sides: Annotated[
+        str, typer.Option("--sides", help="Which sides to extend: out of top,right,bottom,left.")
+    ] = "left,right",
+    amount: Annotated[
+        float, typer.Option("--amount", help="How much, as a part of the image's width or height.")
+    ] = 0.5,
+    times: Annotated[
+        int, typer.Option("--times", min=1, help="Extend so often, each time beyond the last: a panorama.")
+    ] = 1,
+) -> None:
+    """Extend images beyond their edges; their own pixels come back byte for byte.
+
+    Example: scorefield uncrop view.jpg --sides left,right --amount 0.5 --out wide
+    """
+    from scorefield.restoration import Uncrop
+
+    named = tuple(side.strip() for side in sides.split(",") if side.strip())
+    task = Uncrop(sides=named, amount=amount, times=times)
+    restore_all(options, lambda _: task, kind=Uncrop)
 
 
 @restores
 def colorize(
-    request: Restoring,
+    options: RestoreOptions,
     *,
     keep_luminance: Annotated[
         bool,
         typer.Option(
             "--keep-luminance/--own-luminance",
-            help="Keep the image's own light and dark to the last detail, and take the colors alone.",
+            help="Keep the image's own luma to the last level, and take the colors alone.",
         ),
     ] = True,
 ) -> None:
     """Color grey images, each one or a whole folder of them.
 
-    An image in color is made grey first, and stands last on the sheet.
+    An image in color is made grey first, and comes last on the sheet.
 
     Example: scorefield colorize old.jpg --out colored
     """
-    mend(request, Work(task="colorize", settings=lambda _: {"keep_luminance": keep_luminance}))
+    from scorefield.restoration import Colorize
+
+    task = Colorize(keep_luminance=keep_luminance)
+    restore_all(options, lambda _: task, kind=Colorize)
 
 
 @restores
 def dejpeg(
-    request: Restoring,
+    options: RestoreOptions,
     *,
     quality: Annotated[
         int | None,
         typer.Option("--quality", help="Of the JPEG file, 1 to 100; by default read from the file itself."),
     ] = None,
 ) -> None:
-    """Undo JPEG: what the images may have been before, without its blocks.
+    """Remove JPEG artifacts.
+
+    A file that is no JPEG, or a JPEG of a quality too high to gain, is skipped, unless --quality is given.
 
     Example: scorefield dejpeg photos --out clean
     """
-    from scorefield.degradations import parse_degradation
+    from scorefield.restoration import Dejpeg
 
-    if quality is not None:
-        parse_degradation(f"jpeg:{quality}")
-    mend(request, Work(task="dejpeg", settings=lambda _: {"quality": quality}))
+    task = Dejpeg(quality=quality)
+    restore_all(options, lambda _: task, kind=Dejpeg)
 
 
 @restores
 def upscale(
-    request: Restoring,
+    options: RestoreOptions,
     *,
     factor: Annotated[
         int | None,
         typer.Option("--factor", min=2, help="How many times; by default up to the model's own size."),
     ] = None,
 ) -> None:
-    """Enlarge images, and draw what was too small to be seen.
+    """Enlarge images, with detail that a larger image may have had.
 
     Example: scorefield upscale small.png --model runs/photos --factor 2 --out large
     """
-    mend(request, Work(task="upscale", settings=lambda _: {"factor": factor}))
+    from scorefield.restoration import Upscale
+
+    task = Upscale(factor=factor)
+    restore_all(options, lambda _: task, kind=Upscale)
 
 
 @restores
 def deblur(
-    request: Restoring,
+    options: RestoreOptions,
     *,
-    std: Annotated[float, typer.Option("--std", help="How wide the blur is: its standard deviation, in pixels.")] = 1.0,
+    std: Annotated[float, typer.Option("--std", help="Standard deviation of the Gaussian blur, in pixels.")] = 1.0,
 ) -> None:
     """Sharpen images that are out of focus.
 
     Example: scorefield deblur soft.png --model runs/photos --std 1.5 --out sharp
     """
-    from scorefield.degradations import parse_degradation
+    from scorefield.restoration import Deblur
 
-    parse_degradation(f"blur:{std}")
-    mend(request, Work(task="deblur", settings=lambda _: {"std": std}))
+    task = Deblur(std=std)
+    restore_all(options, lambda _: task, kind=Deblur)
 
 
 @restores
 def restore(
-    request: Restoring,
+    options: RestoreOptions,
     *,
     degradation: Annotated[
         list[str],
@@ -100,7 +163,7 @@ def restore(
         ),
     ],
     simulate: Annotated[
-        bool, typer.Option("--simulate", help="The inputs are clean: do the degradation first, to try it out.")
+        bool, typer.Option("--simulate", help="The inputs are clean: apply the degradation first, to try it out.")
     ] = False,
     noise: Annotated[
         float,
@@ -111,19 +174,69 @@ def restore(
 
     Example: scorefield restore old.jpg --degradation grey --degradation jpeg:20 --out restored
 
-    To try it on a clean image: add --simulate; the sheet then ends with the original.
+    To try it on a clean image, add --simulate: the sheet then ends with the original.
     """
-    from scorefield.degradations import parse_degradation
+    from scorefield.restoration import Custom
 
-    parse_degradation(degradation)
-    settings = {"degradation": degradation, "simulate": simulate, "noise": noise}
-    check = partial(_check_learned, degradation, request.method)
-    mend(request, Work(task="restore", settings=lambda _: settings, check=check))
+    task = Custom(degradation=tuple(degradation), noise_std=noise, simulate=simulate, seed=options.seed)
+    restore_all(options, lambda _: task, kind=Custom)
 
 
-def _check_learned(degradation: list[str], method: str | None, model: "ScoreModel") -> None:
-    from scorefield.restoration import approach
-    from scorefield.restoration.tasks import tasks_named
+def _masks(mask: str) -> Callable[[Found], str]:
+    """From an image to its mask.
 
-    for task in tasks_named(degradation):
-        approach(model, method, task=task)
+    Raises:
+        UserError: no such name, file or folder, or a folder without images.
+    """
+    from scorefield.degradations import named_mask
+
+    folder = Path(mask)
+    if not folder.is_dir():
+        if not folder.exists() and mask != "alpha":
+            named_mask(mask, (64, 64))  # raises if there is no mask of that name
+        return lambda _: mask
+    from scorefield.data.folder import list_images
+
+    try:
+        listed = list_images(folder)
+    except UserError as error:
+        raise UserError(folder, error.what, "Name a folder of masks, or one mask.") from None
+    same = {name: name for name in listed}
+    stems = {str(Path(name).with_suffix("")): name for name in listed}
+
+    def mask_of(one: Found) -> str:
+        name = same.get(one.name) or stems.get(str(Path(one.name).with_suffix("")))
+        if name is None:
+            raise UserError(one.path, f"has no mask: {folder / one.name} is not there.", "White = fill.")
+        return str(folder / name)
+
+    return mask_of
+
+
+def _preview(options: RestoreOptions, mask_of: Callable[[Found], str], *, invert: bool) -> None:
+    """Write `stem`-preview.png of every image: in red what would be filled."""
+    from scorefield.data.grids import save_image
+    from scorefield.data.image import read_image
+    from scorefield.degradations import mask_preview, named_mask
+
+    check_options(options)
+    found = find_images(options.inputs, options.out)
+    paths = [options.out / f"{one.stem}-preview.png" for one in found]
+    for path in paths:
+        refuse_existing(path, overwrite=options.overwrite, mend="Choose another --out or pass --overwrite.")
+    failed = False
+    for one, path in zip(found, paths, strict=True):
+        try:
+            image = read_image(one.path)
+            size = (image.height, image.width)
+            made = named_mask(mask_of(one), size, invert=invert, image=one.path)
+            save_image(mask_preview(image, made.fill), path)
+        except UserError as error:
+            line = str(error) if str(one.path) in str(error) else f"{one.path}: {error}"
+            note(f"scorefield: {line}")
+            failed = True
+            continue
+        share = float(made.fill.mean())
+        tell(f"{one.path} -> {path} ({share:.0%} to fill)")
+    if failed:
+        raise typer.Exit(2)

@@ -1,4 +1,4 @@
-"""What the verbs that restore images share: their options."""
+"""The options that all verbs of restoration share."""
 
 import inspect
 from collections.abc import Callable
@@ -12,31 +12,32 @@ import typer
 from scorefield.cli.options import SAMPLERS, Device, Json, Overwrite, Seed, Steps
 
 METHOD_WORDS = {
-    "learned": "the model's own, if it learned to restore (Saharia et al. 2022); fast",
-    "projection": "what is known is laid over every state (Song & Ermon 2019)",
-    "repaint": "the same on a schedule that climbs (Lugmayr et al. 2022)",
-    "null-space": "what is known replaces its part of every denoised image (Wang et al. 2023); fast",
-    "pigdm": "the same, and the network is asked what follows from it (Song et al. 2023)",
+    "palette": "a conditional model, trained on degraded images (Saharia et al. 2022); fast",
+    "projection": "known pixels replace the state's at every update (Song & Ermon 2019)",
+    "repaint": "projection on a schedule that climbs back (Lugmayr et al. 2022)",
+    "null-space": "the observation replaces its part of every denoised image (Wang et al. 2023); fast",
+    "pigdm": "the same, through the network's Jacobian (Song et al. 2023)",
     "dps": "down the gradient of the misfit (Chung et al. 2023)",
-    "moment-matching": "as pigdm, with the network's own uncertainty (Rozet et al. 2024); slow",
+    "moment-matching": "as pigdm, with the network's own covariance (Rozet et al. 2024); slow",
 }
+"""As `restoration.METHODS` has them, which would load torch for the help."""
 
 Inputs = Annotated[
     list[Path], typer.Argument(metavar="INPUT", help="Images to restore, of any size, or folders of them.")
 ]
 Out = Annotated[
     Path,
-    typer.Option("--out", help="Folder for the answers, a page to see them by (index.html) and manifest.jsonl."),
+    typer.Option("--out", help="Folder for the results, a page to compare them (index.html) and manifest.jsonl."),
 ]
 Model = Annotated[str, typer.Option("--model", help="A bundled model's name, a run folder or a .safetensors file.")]
-Candidates = Annotated[int, typer.Option("--candidates", min=1, help="How many answers for each image.")]
+Candidates = Annotated[int, typer.Option("--candidates", min=1, help="How many results for each image.")]
 Average = Annotated[
-    bool, typer.Option("--average", help="One answer, the mean of the candidates: less sharp, less wrong.")
+    bool, typer.Option("--average", help="One result, the mean of the candidates: less sharp, less wrong.")
 ]
-Map = Annotated[bool, typer.Option("--map", help="Also write where the candidates disagree, as an image; needs two.")]
+Map = Annotated[bool, typer.Option("--map", help="Also write where the candidates differ, as an image; needs two.")]
 Format = Annotated[
     str | None,
-    typer.Option("--format", help="Of the answers: png, jpg, webp, tif …; by default one that loses nothing."),
+    typer.Option("--format", help="Of the results: png, jpg, webp, tif …; by default a lossless one."),
 ]
 Method = Annotated[
     str | None,
@@ -44,7 +45,7 @@ Method = Annotated[
         "--method",
         help="\n\n".join(
             [
-                "How the rest is made to fit what is known; by default what suits the model:",
+                "The method of restoration; by default what suits the model:",
                 *(f"{n}: {w}" for n, w in METHOD_WORDS.items()),
             ]
         ),
@@ -57,29 +58,27 @@ Schedule = Annotated[
     str | None,
     typer.Option(
         "--schedule",
-        help="Noise levels: palette (the 1,000 of the paper; --sampler ddpm then is its sampling), own (the "
-        "model's noise levels) or karras; by default what suits the sampler.",
+        help="Noise schedule: palette (the 1,000 noise levels of the paper; with --sampler ddpm its sampling), own "
+        "(the model's noise levels) or karras; by default what suits the sampler.",
     ),
 ]
 Tile = Annotated[
     int | None,
     typer.Option(
-        "--tile",
-        min=1,
-        help="Side of the squares in which a large image is restored: smaller ones take less memory.",
+        "--tile", min=1, help="Side of the tiles in which a large image is restored: small tiles need less memory."
     ),
 ]
 
-USUAL_MODEL = "photos"
+DEFAULT_MODEL = "photos"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restoring:
-    """What every verb is asked for; see the options."""
+class RestoreOptions:
+    """What every verb takes; see the options above."""
 
     inputs: Inputs
     out: Out = Path("restored")
-    model: Model = USUAL_MODEL
+    model: Model = DEFAULT_MODEL
     candidates: Candidates = 1
     average: Average = False
     map: Map = False
@@ -96,9 +95,9 @@ class Restoring:
 
 
 def restores(verb: Callable[..., None]) -> Callable[..., None]:
-    """A verb whose first argument is a `Restoring`, as a command with an option for each field of that.
+    """A verb that takes `RestoreOptions` first, as a command with one option for each of their fields.
 
-    The verb's own options stand first in its help.
+    The verb's own options come first in its help.
     """
     own = list(inspect.signature(verb).parameters.values())[1:]
     shared = [
@@ -108,13 +107,13 @@ def restores(verb: Callable[..., None]) -> Callable[..., None]:
             default=inspect.Parameter.empty if field.default is MISSING else field.default,
             annotation=field.type,
         )
-        for field in fields(Restoring)
+        for field in fields(RestoreOptions)
     ]
 
     @wraps(verb)
-    def command(**given: Any) -> None:  # of the names in the signature below, by Typer
-        request = Restoring(**{field.name: given.pop(field.name) for field in fields(Restoring)})
-        verb(request, **given)
+    def command(**given: Any) -> None:  # the names of the signature below, from Typer
+        options = RestoreOptions(**{field.name: given.pop(field.name) for field in fields(RestoreOptions)})
+        verb(options, **given)
 
     command.__signature__ = inspect.Signature([shared[0], *own, *shared[1:]])  # pyright: ignore[reportAttributeAccessIssue]
     return command

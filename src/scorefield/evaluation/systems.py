@@ -13,20 +13,29 @@ on are given to `restore`, as a user's are: tile by tile, holes and colors from 
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from scorefield.data.image import to_uint8
-from scorefield.degradations import Grey, Observation
+from scorefield.degradations import Degradation, EncodedJPEG, Grey, Mask
 from scorefield.errors import UserError, did_you_mean
 from scorefield.evaluation.classical import CLASSICAL, Degraded, Restorer
 from scorefield.evaluation.trial import Trial
 from scorefield.model import ScoreModel
-from scorefield.restoration.methods import LEARNED, METHODS, Approach, approach
-from scorefield.restoration.restore import restore
-from scorefield.samplers import run
+from scorefield.restoration import (
+    METHODS,
+    TASKS,
+    Colorize,
+    Custom,
+    Dejpeg,
+    Inpaint,
+    MethodPlan,
+    Task,
+    resolve_method,
+    restore,
+)
+from scorefield.restoration.methods import CONDITIONAL_METHOD as LEARNED
 
 INPUT = "input"
 _PIXELS_AT_ONCE = 1 << 18
@@ -86,7 +95,7 @@ class Restoring:
     name: str
     model: ScoreModel
     method: str
-    approach: Approach
+    approach: MethodPlan
     sampler: str
     steps: int | None = None
 
@@ -122,42 +131,39 @@ class Restoring:
         pixels = trial.originals[0, 0].numel() * self.approach.method.memory
         return max(1, _PIXELS_AT_ONCE // pixels)
 
-    @torch.no_grad()
     def mend(self, trial: Trial, rows: slice, *, seed: int) -> Tensor:
-        """One draw for each."""
-        model, plan = self.model, self.approach.plan
-        larger = max(trial.originals.shape[-2:]) > max(model.shape[-2:])
-        if self.method == LEARNED and larger:
-            answers = self._restored(trial, rows, seed)
-            return torch.where(trial.fill[rows], answers, trial.seen[rows])
-        generator = Generator(model.device).manual_seed(seed)
-        given = trial.observation if self.method == LEARNED else trial.solvable
-        left = given(rows, model.value_range)
-        observation = Observation(y=left.y.to(model.device), degradation=left.degradation, noise=left.noise)
-        posterior = self.approach.method.restorer(model).posterior(observation, generator=generator)
-        shape = trial.originals[rows].shape
-        x = torch.randn(shape, generator=generator, device=model.device) * plan.sigmas[0].item()
-        x = run(plan.sampler, posterior.denoiser, x, plan.sigmas, generator=generator, project=posterior.project)
-        answers = to_uint8(x, model.value_range).cpu()
-        return torch.where(trial.fill[rows], answers, trial.seen[rows])
-
-    def _restored(self, trial: Trial, rows: slice, seed: int) -> Tensor:
-        """As `restore` restores images of any size, one by one."""
-        answers: list[Tensor] = []
+        """One result for each, by `restore`: what is measured here is what the verbs run."""
+        observation = trial.solvable(rows, self.model.value_range)
+        low, high = self.model.value_range
+        noise_std = observation.noise * 255 / (high - low)
         operators = trial.operators(rows, self.model.value_range)
+        results: list[Tensor] = []
         for left, operator in zip(trial.left[rows], operators, strict=True):
-            grey = isinstance(operator, Grey)
             made = restore(
-                self.model,
-                left,
-                "colorize" if grey else None,
-                degradation=None if grey else operator,
-                sampler=self.sampler,
-                steps=self.steps,
-                seed=seed,
-            )
-            answers.append(torch.from_numpy(made.levels[0]).permute(2, 0, 1))
-        return torch.stack(answers)
+                self.model, left, _task(trial.case.task, operator, noise_std), method=self.method,
+                sampler=self.sampler, steps=self.steps, seed=seed,
+            )  # fmt: skip
+            results.append(torch.from_numpy(made.levels[0]).permute(2, 0, 1))
+        return torch.where(trial.fill[rows], torch.stack(results), trial.seen[rows])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MaskedSides(Inpaint):
+    """Uncropping of windows whose sides are masked."""
+
+    name: ClassVar[str] = "uncrop"
+
+
+def _task(name: str, operator: Degradation, noise_std: float) -> Task:
+    """The task of the verbs for a degradation that was drawn."""
+    if isinstance(operator, Mask):
+        mask = operator.fill[0, 0]
+        return _MaskedSides(mask=mask) if name == "uncrop" else Inpaint(mask=mask)
+    if isinstance(operator, EncodedJPEG):
+        return Dejpeg(quality=operator.quality)
+    if isinstance(operator, Grey):
+        return Colorize()
+    return Custom(degradation=operator, noise_std=noise_std, stands_for=name if name in TASKS else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +269,7 @@ def restoring(
         model: fitting the method.
         method: a name in `restoration.METHODS`.
         sampler: a name in `samplers.PRESETS`; by default the method's.
-        steps: see `restoration.approach`.
+        steps: see `restoration.resolve_method`.
 
     Raises:
         UserError: a model that does not fit the method, no such method or sampler, or steps that do not fit.
@@ -272,7 +278,7 @@ def restoring(
         raise UserError(name, "is a model of images alone and restores by a method.", f"Write e.g. pigdm:{name}.")
     if method != LEARNED and model.spec.tasks:
         raise UserError(name, f"was trained to restore; {method} takes a model of images alone.")
-    chosen = approach(model, method, sampler, steps)
+    chosen = resolve_method(model, method, sampler, steps)
     return Restoring(
         name=name,
         model=model,

@@ -17,12 +17,12 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.data.image import to_tensor
+from scorefield.degradations import MASKS
 from scorefield.errors import UserError, did_you_mean
 from scorefield.figures.base import Drawing, FigureInputs
 from scorefield.figures.drawing import tiles
 from scorefield.figures.options import Completions
-from scorefield.restoration import Restored, restore
-from scorefield.restoration.restore import MASKS
+from scorefield.restoration import Inpaint, Restoration, restore
 
 __all__ = ["check", "draw"]
 
@@ -36,14 +36,13 @@ def draw(options: Completions, inputs: FigureInputs) -> Drawing:
         restored = restore(
             inputs.the_model,
             held_out.images[index],
-            "inpaint",
-            mask=mask,
+            Inpaint(mask=mask),
             candidates=options.candidates,
             method="projection",
             sampler=options.sampler,
             steps=options.steps,
             seed=inputs.seed + k,
-            track=lambda done, total, k=k: inputs.progress((k + done / total) / len(jobs), f"{k + 1} of {len(jobs)}"),
+            progress=lambda done, total, k=k: inputs.progress((k + done / total) / len(jobs), f"{k + 1} of {len(jobs)}"),
         )
         rows += _rows(restored, index, mask)
         shown.append(_row(restored))
@@ -68,15 +67,15 @@ def _spread(n: int, count: int) -> list[int]:
     return [k * (every + 1) % n for k in range(count)]
 
 
-def _row(restored: Restored) -> Tensor:
+def _row(restored: Restoration) -> Tensor:
     return torch.stack([to_tensor(one) for one in (restored.original, restored.degraded, *restored.images)])
 
 
-def _rows(restored: Restored, index: int, mask: str) -> list[dict[str, object]]:
+def _rows(restored: Restoration, index: int, mask: str) -> list[dict[str, object]]:
     """For each candidate its difference to the original under the mask, and the spread of all candidates there."""
     original, *candidates = (to_tensor(one).float() / 255 for one in (restored.original, *restored.images))
     mask_pixels = MASKS[mask].draw((1, *original.shape), generator=Generator()).fill[0, 0].bool()
-    spread = float(restored.uncertainty[mask_pixels].mean())
+    spread = float(restored.std[mask_pixels].mean())
     return [
         {
             "image": index,

@@ -20,7 +20,7 @@ from scorefield.figures.plots import loss_curve, matplotlib
 from scorefield.figures.trace import Trace
 from scorefield.files import refuse_existing, write_atomic
 from scorefield.model import ScoreModel
-from scorefield.restoration import USUAL, Restored, approach, restore
+from scorefield.restoration import DEFAULT_METHOD, Inpaint, Restoration, resolve_method, restore
 from scorefield.samplers import plan, sample
 from scorefield.training import Progress, Trainer, read_recipe
 
@@ -92,7 +92,7 @@ def demo(out: Path, *, data: str = "fashion", train_seconds: float = 110, seed: 
     channels, height, width = images.shape
     unseen = open_images(data, size=(height, width), channels=channels, split=held_out(data))
     every = len(unseen) // 8  # one further each time: classes may take turns
-    restored: list[Restored] = []
+    restored: list[Restoration] = []
     for k in range(min(8, len(unseen))):
         show("Restoring", k / 8, f"image {k + 1} of 8")
         mask = _MASKS[k % len(_MASKS)]
@@ -100,8 +100,7 @@ def demo(out: Path, *, data: str = "fashion", train_seconds: float = 110, seed: 
             restore(
                 model,
                 unseen.images[k * (every + 1) % len(unseen)],
-                "inpaint",
-                mask=mask,
+                Inpaint(mask=mask),
                 candidates=4,
                 seed=seed + k,
             )
@@ -134,7 +133,7 @@ def _page(out: Path, model: ScoreModel, tour: Tour, data: str, count: int) -> st
         "train_seconds": f"{tour.train_seconds:.0f}",
         "rate": f"{64 / tour.sample_seconds:.0f}",
         "evaluations": str(plan(model).evaluations),
-        "inpaint_evaluations": str(approach(model, USUAL).plan.evaluations),
+        "inpaint_evaluations": str(resolve_method(model, DEFAULT_METHOD).plan.evaluations),
         "threads": str(torch.get_num_threads()),
         "early_step": early.stem.lstrip("0") or "0",
         "run": html.escape(str(out / "run")),

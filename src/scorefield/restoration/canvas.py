@@ -1,43 +1,56 @@
-"""A degraded image as a network that restores sees it, window by window.
+"""An observation at the size of the whole image, from which tiles are cut.
 
-What is shown (`degradations.shown`) is, for nearly every degradation, the image as it is stored, with noise in a
-hole that a mask or a crop has left. So no float copy of a large image is needed: a window is made when it
-is looked at. An operator that shows something else is asked once, for the whole image.
+It keeps the image in its own levels of 8 or 16 bits: the floats of a tile are made when the tile is sampled, so
+that a large image needs no float copy.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
-from scorefield.data.bit_depth import Levels
-from scorefield.degradations import Degradation, Hole, Shown, shown
+from scorefield.data.image import Levels
+from scorefield.degradations import (
+    Box,
+    Degradation,
+    HoleFill,
+    Local,
+    Mask,
+    Observation,
+    NetworkInput,
+    network_input,
+)
 from scorefield.degradations.smooth import smooth_fill
-from scorefield.model import ScoreModel
-from scorefield.restoration.field import NoiseField
-from scorefield.restoration.levels import Box, Range, to_levels, to_values
+from scorefield.restoration.pixels import Range, pooled, to_levels, to_values
+
+__all__ = ["Canvas", "Observed", "masked_canvas", "network_canvas"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """What is known of an image of whole size.
+    """The observation of a whole image.
 
     Args:
-        levels: the image, (H, W, C); what a hole has of it is not looked at.
-        hole: what is to be filled, bool (H, W), noise being shown there; None where the levels are shown
-            everywhere and all is to be predicted.
+        levels: the image, (H, W, C); its values under the mask are not used.
+        mask: what is to be filled, bool (H, W); None where nothing is known for certain and all is predicted.
         value_range: of the model.
-        noise: what is shown in the hole.
-        source: in place of the levels what an operator shows, (1, C, H, W), where that is something else.
+        hole_fill: what a conditional network sees under the mask.
+        degradation: the operator A, or None where it is unknown (a conditional model does not need it).
+        left: y = A(x) in levels, where that is another image than `levels`.
+        noise: σ_y, in the model's range.
+        source: what a conditional network sees in place of `levels`, (1, C, H, W), where an operator makes it.
     """
 
     levels: Levels
-    hole: NDArray[np.bool_] | None
+    mask: NDArray[np.bool_] | None
     value_range: Range
-    noise: Hole = 1.0
+    hole_fill: HoleFill = 1.0
+    degradation: Degradation | None = None
+    left: Levels | None = None
+    noise: float = 0.0
     source: Tensor | None = None
 
     @property
@@ -47,104 +60,165 @@ class Canvas:
 
     @property
     def whole(self) -> Box:
-        """All of it."""
+        """The box of the whole image."""
         return Box(0, 0, *self.size)
 
-    def window(self, box: Box, field: NoiseField) -> Shown:
-        """What is shown within a box, a batch of one."""
+    def fills(self, box: Box) -> bool:
+        """Whether there is anything to predict within a box."""
+        return self.mask is None or self.noise > 0 or bool(self.mask[box.slices].any())
+
+    def network_input(self, box: Box, noise: Callable[[Box], Tensor]) -> NetworkInput:
+        """What a conditional network sees of a box, a batch of one.
+
+        Args:
+            box: the tile.
+            noise: N(0, I) within a box, (C, h, w), for masked pixels.
+        """
         if self.source is not None:
             source = self.source[(..., *box.slices)]
         else:
             source = to_values(self.levels[box.slices], self.value_range)[None]
-        if self.hole is None:
-            return Shown(source=source, fill=torch.ones_like(source[:, :1]))
-        fill = torch.from_numpy(self.hole[box.slices].astype(np.float32))[None, None]
+        if self.mask is None:
+            return NetworkInput(source=source, mask=torch.ones_like(source[:, :1]))
+        fill = torch.from_numpy(self.mask[box.slices].astype(np.float32))[None, None]
         if self.source is not None:
-            return Shown(source=source, fill=fill)
-        if self.noise == "smooth":
-            return Shown(source=smooth_fill(source, fill), fill=fill)
-        return Shown(source=torch.where(fill > 0, self.noise * field.window(box)[None], source), fill=fill)
+            return NetworkInput(source=source, mask=fill)
+        if self.hole_fill == "smooth":
+            return NetworkInput(source=smooth_fill(source, fill), fill=fill)
+        return NetworkInput(source=torch.where(fill > 0, self.hole_fill * noise(box)[None], source), fill=fill)
 
-    def fills(self, box: Box) -> bool:
-        """Whether there is anything to predict within a box."""
-        return self.hole is None or bool(self.hole[box.slices].any())
+    def measured(self, boxes: Sequence[Box]) -> Observation:
+        """What is known of tiles of one size, for methods that use the operator; a batch with one for each box.
 
-    def settled(self, answer: Levels, rows: slice, there: NDArray[np.bool_]) -> Levels:
-        """Rows of an answer with what is known as it was, byte for byte.
+        Raises:
+            ValueError: the operator is unknown, or does not act on parts of an image.
+        """
+        operator = self.degradation
+        if operator is None:
+            raise ValueError("the operator of this observation is unknown")
+        levels = self.levels if self.left is None else self.left
+        if all(box == self.whole for box in boxes):
+            y, cut = to_values(levels, self.value_range).expand(len(boxes), -1, -1, -1), operator
+        else:
+            if not isinstance(operator, Local):
+                raise ValueError(f"{type(operator).__name__} acts on whole images alone")
+            parts = [levels[operator.part(box).slices] for box in boxes]
+            y, cut = torch.stack([to_values(part, self.value_range) for part in parts]), operator.cut(boxes)
+        if self.noise == 0:  # levels are rounded and decoders clamp: ask for nothing that A cannot give
+            y = cut(cut.pinv(y))
+        return Observation(y=y, degradation=cut, noise=self.noise)
+
+    @property
+    def lacks_color(self) -> bool:
+        """Whether the operator took the color away: then it is to be restored, of a grey image too."""
+        return self.left is not None and self.left.shape[2] < self.levels.shape[2]
+
+    @property
+    def local(self) -> bool:
+        """Whether it can be cut into tiles for methods that use the operator."""
+        block = Box(16, 16, 16, 16)  # tiles begin at multiples of 16
+        try:
+            return isinstance(self.degradation, Local) and _cuts(self.degradation, block)
+        except ValueError:
+            return False
+
+    def composite(self, drawn: Levels, rows: slice, there: NDArray[np.bool_]) -> Levels:
+        """Rows of a sample with known pixels as they were, byte for byte.
 
         Args:
-            answer: (n, W, C).
+            drawn: (n, W, C).
             rows: which these are.
-            there: where there is an answer, (n, W).
+            there: where a tile was sampled, (n, W).
         """
-        drawn = there if self.hole is None else there & self.hole[rows]
-        if drawn.all():
-            return answer
-        return np.where(drawn[..., None], answer, self.levels[rows])
+        if self.mask is None or self.noise > 0:  # what is known with noise is not known for certain
+            return drawn if there.all() else np.where(there[..., None], drawn, self.levels[rows])
+        predicted = there & self.mask[rows]
+        if predicted.all():
+            return drawn
+        return np.where(predicted[..., None], drawn, self.levels[rows])
 
     def reduced(self, size: tuple[int, int]) -> "Canvas":
-        """The same at a smaller size: each pixel the mean of what is known beneath it.
+        """The same at a smaller size: each pixel is the mean of the known pixels beneath it.
 
-        It is a hole where less than half beneath it is known.
+        A pixel is masked where less than half beneath it is known. The operator is left out unless it is a mask.
         """
-        h, w = self.size
-        if size == (h, w):
+        if size == self.size:
             return self
-        known = None if self.hole is None else ~self.hole
-        share = torch.ones(size) if known is None else _pooled(known, size)
+        known = None if self.mask is None else ~self.mask
+        share = torch.ones(size) if known is None else pooled(known, size)
         planes: list[Tensor] = []
         for channel in range(self.levels.shape[2]):
             plane = self.levels[..., channel]
-            planes.append(_pooled(plane if known is None else np.where(known, plane, 0), size))
+            planes.append(pooled(plane if known is None else np.where(known, plane, 0), size))
         means = (torch.stack(planes) / share.clamp(min=1e-6)).permute(1, 2, 0).round().numpy()
-        hole = None if known is None else (share < 0.5).numpy()
-        return Canvas(levels=means.astype(self.levels.dtype), hole=hole, value_range=self.value_range, noise=self.noise)
+        levels = means.astype(self.levels.dtype)
+        if known is None:
+            return Canvas(
+                levels=levels, mask=None, value_range=self.value_range, hole_fill=self.hole_fill,
+                degradation=self.degradation, left=None if self.left is None else levels[..., : self.left.shape[2]],
+                noise=self.noise,
+            )  # fmt: skip
+        return masked_canvas(levels, (share < 0.5).numpy(), value_range=self.value_range, hole_fill=self.hole_fill)
 
 
-def _pooled(plane: NDArray[np.generic], size: tuple[int, int]) -> Tensor:
-    """Means of the pixels beneath each of a smaller image."""
-    return adaptive_avg_pool2d(torch.from_numpy(plane.astype(np.float32))[None], size)[0]
+def _cuts(operator: Local, block: Box) -> bool:
+    """Whether an operator acts on a block of pixels; a ValueError says that it does not."""
+    operator.cut([block])
+    operator.part(block)
+    return True
 
 
-def canvas_of(
-    degradation: Degradation, y: Tensor, like: Levels, model: ScoreModel, *, generator: torch.Generator
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What a task makes of a photo.
+
+    Args:
+        canvas: the observation.
+        degraded: what is left, for people: masked pixels are grey; (H', W', C).
+        original: the clean image where there is one, or the photo where that is not what is left.
+        lay: brings an image of the photo's size, (1, C, H, W), onto the canvas, 0 where there was none.
+    """
+
+    canvas: Canvas
+    degraded: Levels
+    original: Levels | None = None
+    lay: Callable[[Tensor], Tensor] | None = None
+
+
+def masked_canvas(
+    levels: Levels, mask: NDArray[np.bool_], *, value_range: Range, hole_fill: HoleFill, noise: float = 0.0
 ) -> Canvas:
-    """What any operator shows of y = A(x), asked for once and whole.
+    """The observation of an image with masked pixels; the mask is bool (H, W), True = fill."""
+    fill = torch.from_numpy(mask.astype(np.float32))[None, None]
+    return Canvas(
+        levels=levels, mask=mask, value_range=value_range, hole_fill=hole_fill, degradation=Mask(fill=fill),
+        noise=noise,
+    )  # fmt: skip
+
+
+def network_canvas(
+    degradation: Degradation, left: Levels, *, value_range: Range, hole_fill: HoleFill, noise: float, seed: int
+) -> Canvas:
+    """The observation of any operator: its network input is made once, for the whole image.
 
     Args:
         degradation: A.
-        y: what is left, (1, C', H', W').
-        like: an image of the bits that the answers shall have.
-        model: whose value range and noise in holes it is for.
-        generator: of that noise.
+        left: y = A(x), (H', W', C').
+        value_range: of the model.
+        hole_fill: what a conditional network sees under the mask.
+        noise: σ_y, in the model's range.
+        seed: of the noise under the mask.
     """
-    seen = shown(degradation, y, generator=generator).holed(model.spec.hole_fill)
-    hole = (seen.fill[0, 0] > 0).numpy()
+    y = to_values(left, value_range)[None]
+    seen = network_input(degradation, y, generator=torch.Generator().manual_seed(seed), hole_fill=hole_fill)
+    mask = (seen.mask[0, 0] > 0).numpy()
     return Canvas(
-        levels=to_levels(seen.source[0], model.value_range, like),
-        hole=None if hole.all() else hole,
-        value_range=model.value_range,
-        noise=model.spec.hole_fill,
+        levels=to_levels(seen.source[0], value_range, left),
+        mask=None if mask.all() else mask,
+        value_range=value_range,
+        hole_fill=hole_fill,
+        degradation=degradation,
+        left=left,
+        noise=noise,
         source=seen.source,
     )
-
-
-def larger(small: Tensor, size: tuple[int, int], box: Box) -> Tensor:
-    """A box of a small image (C, h, w) that is enlarged to `size`, (C, box height, box width); bilinear."""
-    h, w = small.shape[-2:]
-    down = _places(box.top, box.height, size[0], h)
-    across = _places(box.left, box.width, size[1], w)
-    rows = _mixed(small, down, -2)
-    return _mixed(rows, across, -1)
-
-
-def _places(start: int, length: int, size: int, small: int) -> Tensor:
-    """Where the middles of pixels lie in the small image, held within its own middles."""
-    return (((torch.arange(start, start + length) + 0.5) * (small / size)) - 0.5).clamp(0, small - 1)
-
-
-def _mixed(image: Tensor, places: Tensor, axis: int) -> Tensor:
-    below = places.floor().long().clamp(max=max(0, image.shape[axis] - 2))
-    above = (below + 1).clamp(max=image.shape[axis] - 1)
-    part = (places - below).unsqueeze(-1) if axis == -2 else places - below
-    return torch.lerp(image.index_select(axis, below), image.index_select(axis, above), part)

@@ -38,7 +38,7 @@ from torch import Generator, Tensor
 
 from scorefield.degradations import Observation
 from scorefield.model import Denoiser, expand
-from scorefield.restoration.evidence import Evidence, Product, lifted, linearized, pullback, steadily_lifted
+from scorefield.restoration.linear_solve import Evidence, Product, lifted, linearized, pullback, steadily_lifted
 from scorefield.restoration.posterior import Posterior
 
 

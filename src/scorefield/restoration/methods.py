@@ -1,7 +1,7 @@
-"""Ways of restoration by name: a restorer, and the sampler and schedule that it goes well with.
+"""Methods of restoration by name: a restorer, with the sampler and noise schedule that it goes well with.
 
-`repaint` is `projection` on a schedule that climbs now and then, so that what was drawn can fall in with what
-is known (Lugmayr et al. 2022).
+`repaint` is `projection` on a schedule that climbs back from time to time, so that what is sampled can agree with
+what is known (Lugmayr et al. 2022).
 """
 
 from collections.abc import Callable
@@ -11,149 +11,164 @@ from scorefield import schedules
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import ScoreModel
 from scorefield.restoration.guidance import DPS, MomentMatching, PiGDM
-from scorefield.restoration.learned import Learned
 from scorefield.restoration.null_space import NullSpace
+from scorefield.restoration.palette import Palette
 from scorefield.restoration.posterior import Restorer
 from scorefield.restoration.projection import Projection
-from scorefield.samplers import Plan, plan
-from scorefield.schedules import SLACK
+from scorefield.samplers import Plan, Sampler, plan
+
+_SLACK = 1 + 1e-6  # float32 noise levels against limits written in decimals
+
+__all__ = ["DEFAULT_METHOD", "METHODS", "Method", "MethodPlan", "palette_plan", "resolve_method"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """What a name stands for.
+    """What a method's name stands for.
 
     Args:
-        restorer: made of a model.
-        sampler: a name in `samplers.PRESETS`, where none is asked for.
-        steps: of that sampler; None leaves them to the plan.
-        climbs: whether the schedule is made to climb.
-        memory: how much it needs, in that of the plain network.
-        learned: whether its model is one of images given degraded ones, and not of images alone.
+        restorer: made for a model.
+        sampler: the name of its sampler, in `samplers.PRESETS`.
+        about: one line for the help.
+        steps: of that sampler; None takes the sampler's own.
+        repaint: whether the schedule climbs as RePaint's.
+        memory: how much memory a pixel needs, in units of the plain network's.
+        conditional: whether it needs a conditional model, trained on degraded images.
     """
 
     restorer: Callable[[ScoreModel], Restorer]
     sampler: str
+    about: str
     steps: int | None = None
-    climbs: bool = False
+    repaint: bool = False
     memory: int = 1
-    learned: bool = False
+    conditional: bool = False
 
 
-PALETTE = "palette"
-"""The schedule of Palette's own sampling (Saharia et al. 2022, §4)."""
-
-LEARNED, USUAL = "learned", "pigdm"
-"""The method of a model that restores, and the one that serves every task well with a model of images alone;
-on masks too it beats projection, in a third of the time."""
-
-
-def _half(model: ScoreModel) -> float:
-    """ΠGDM's spread of images: 1 for pixels from −1 to 1, as Song et al. (2023) have it."""
+def _spread(model: ScoreModel) -> float:
+    """ΠGDM's standard deviation of images: 1 for pixels from −1 to 1 (Song et al. 2023)."""
     return (model.value_range[1] - model.value_range[0]) / 2
 
 
-STEPS: dict[str, int] = {
-    "dejpeg": 3,
-    "denoise": 3,
-    "deblur": 5,
-    "upscale": 5,
-    "paired": 5,
-}
-"""Steps of a model that was trained to restore, where a task wants others than the method's: what is nearly
-determined by what is left wants few, and the fewer there are, the nearer an answer is to the mean of all."""
-
 METHODS: dict[str, Method] = {
-    "learned": Method(restorer=lambda d: Learned(model=d), sampler="dpm++-2m", steps=10, learned=True),
-    "projection": Method(restorer=lambda d: Projection(denoiser=d), sampler="annealed-langevin"),
-    "repaint": Method(restorer=lambda d: Projection(denoiser=d), sampler="ddpm", steps=50, climbs=True),
-    "null-space": Method(restorer=lambda d: NullSpace(denoiser=d), sampler="ddpm", steps=100),
-    "pigdm": Method(restorer=lambda d: PiGDM(denoiser=d, spread=_half(d)), sampler="ddpm", steps=100, memory=4),
-    "dps": Method(restorer=lambda d: DPS(denoiser=d), sampler="ddpm", steps=250, memory=4),
-    "moment-matching": Method(restorer=lambda d: MomentMatching(denoiser=d), sampler="heun", steps=25, memory=8),
-}
+    "palette": Method(
+        restorer=lambda model: Palette(model=model), sampler="dpm++-2m", steps=10, conditional=True,
+        about="a conditional model, trained on degraded images (Saharia et al. 2022); fast",
+    ),
+    "projection": Method(
+        restorer=lambda model: Projection(denoiser=model), sampler="annealed-langevin",
+        about="known pixels replace the state's at every update (Song & Ermon 2019)",
+    ),
+    "repaint": Method(
+        restorer=lambda model: Projection(denoiser=model), sampler="ddpm", steps=50, repaint=True,
+        about="projection on a schedule that climbs back (Lugmayr et al. 2022)",
+    ),
+    "null-space": Method(
+        restorer=lambda model: NullSpace(denoiser=model), sampler="ddpm", steps=100,
+        about="the observation replaces its part of every denoised image (Wang et al. 2023); fast",
+    ),
+    "pigdm": Method(
+        restorer=lambda model: PiGDM(denoiser=model, spread=_spread(model)), sampler="ddpm", steps=100, memory=4,
+        about="the same, through the network's Jacobian (Song et al. 2023)",
+    ),
+    "dps": Method(
+        restorer=lambda model: DPS(denoiser=model), sampler="ddpm", steps=250, memory=4,
+        about="down the gradient of the misfit (Chung et al. 2023)",
+    ),
+    "moment-matching": Method(
+        restorer=lambda model: MomentMatching(denoiser=model), sampler="heun", steps=25, memory=8,
+        about="as pigdm, with the network's own covariance (Rozet et al. 2024); slow",
+    ),
+}  # fmt: skip
+
+CONDITIONAL_METHOD, DEFAULT_METHOD = "palette", "pigdm"
+"""The method of a conditional model, and the one that serves every task well with an unconditional model; on masks
+too it beats projection, in a third of the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Approach:
-    """A method with its sampler and schedule, fitted to a model."""
+class MethodPlan:
+    """A method with its sampler and noise schedule, for one model."""
 
+    name: str
     method: Method
     plan: Plan
 
 
-def approach(
+def resolve_method(
     model: ScoreModel,
     method: str | None = None,
-    sampler: str | None = None,
+    sampler: str | Sampler | Plan | None = None,
     steps: int | None = None,
     *,
-    schedule: str | None = None,
-    task: str | None = None,
-) -> Approach:
-    """The named method, with the named sampler or the method's own.
+    tasks: tuple[str, ...] = (),
+    task_steps: int | None = None,
+) -> MethodPlan:
+    """The named method, with the given sampler or its own.
 
     Args:
         model: a model.
-        method: a name in METHODS; by default LEARNED for a model that learned to restore, else USUAL.
-        sampler: a name in `samplers.PRESETS`.
-        steps: see `samplers.plan`; of a climbing schedule, the noise levels on one way down.
-        schedule: see `samplers.plan`; or "palette", all noise levels of Palette's sampling that the model knows, which
-            with the sampler `ddpm` has the variance of its steps too.
-        task: that a model which learned to restore must have learned.
+        method: a name in METHODS; by default "palette" for a conditional model, else DEFAULT_METHOD.
+        sampler: a name in `samplers.PRESETS`, a sampler, or a plan with its own schedule.
+        steps: see `samplers.plan`; of a schedule that climbs, the noise levels on one way down.
+        tasks: what a conditional model must have been trained for.
+        task_steps: the number of steps that suits the task with a conditional model.
 
     Raises:
-        UserError: no such method, sampler or schedule, a model that the method is not for or that lacks the
+        UserError: an unknown method or sampler, a model that the method is not for or that was not trained for the
             task, a schedule that climbs for a sampler that cannot, or steps that do not fit.
     """
-    method = method or (LEARNED if model.spec.tasks else USUAL)
-    if method not in METHODS:
-        raise UserError("method", f"no such method {method!r}.", did_you_mean(method, METHODS))
-    known = METHODS[method]
-    _check_kind(model, method, task)
+    name = method or (CONDITIONAL_METHOD if model.spec.tasks else DEFAULT_METHOD)
+    if name not in METHODS:
+        raise UserError("method", f"no such method {name!r}.", did_you_mean(name, METHODS))
+    known = METHODS[name]
+    _check_kind(model, name, tasks)
+    if isinstance(sampler, Plan):
+        return MethodPlan(name=name, method=known, plan=sampler)
     chosen = sampler or known.sampler
-    if schedule == PALETTE:
-        return Approach(method=known, plan=_published(model, chosen, steps))
-    if steps is None and chosen == known.sampler and schedule != "own":
-        best = None if model.spec.restoration is None else model.spec.restoration.steps
-        steps = (best or STEPS.get(task or "", known.steps)) if known.learned else known.steps
-    made = plan(model, chosen, steps, schedule=schedule)
-    if known.climbs:
+    if steps is None and chosen == known.sampler:
+        own = model.spec.restoration.steps if model.spec.restoration is not None else None
+        steps = (own or task_steps or known.steps) if known.conditional else known.steps
+    made = plan(model, chosen, steps)
+    if known.repaint:
         if chosen != "ddpm":
-            raise UserError(
-                "sampler", f"{method} climbs, which {chosen} cannot.", "Leave out the sampler, or take ddpm."
-            )
+            raise UserError("sampler", f"{name} climbs, which {chosen} cannot.", "Leave out the sampler, or take ddpm.")
         if len(made.sigmas) < 3:
-            raise UserError("steps", f"{method} needs two steps or more to climb.")
+            raise UserError("steps", f"{name} needs two steps or more to climb.")
         jump = min(10, max(1, (len(made.sigmas) - 1) // 3))
         made = plan(model, chosen, sigmas=schedules.repaint(made.sigmas, jump=jump, times=5))
-    return Approach(method=known, plan=made)
+    return MethodPlan(name=name, method=known, plan=made)
 
 
-def _published(model: ScoreModel, sampler: str, steps: int | None) -> Plan:
-    """Palette's sampling: 1,000 noise levels, those above the largest σ of training left out (§4)."""
+def palette_plan(model: ScoreModel, sampler: str = "ddpm", steps: int | None = None) -> Plan:
+    """Palette's published sampling: its 1,000 noise levels without those above the largest σ of training (§4).
+
+    With the sampler `ddpm` the variance of its steps is Palette's too.
+
+    Raises:
+        UserError: none of the noise levels lies within the model's.
+    """
     low, high = model.sigma_range
-    levels = schedules.palette_inference()
-    levels = levels[(levels <= high * SLACK) & (levels >= low / SLACK)]
-    if not len(levels):
+    sigmas = schedules.palette_inference()
+    sigmas = sigmas[(sigmas <= high * _SLACK) & (sigmas >= low / _SLACK)]
+    if not len(sigmas):
         raise UserError("schedule", f"none of its noise levels lies within the model's {high:g} to {low:g}.")
     if steps is not None:
-        levels = schedules.subsample(levels, steps)
+        sigmas = schedules.subsample(sigmas, steps)
     settings = {"variance": "forward"} if sampler == "ddpm" else None
-    return plan(model, sampler, sigmas=schedules.append_zero(levels), settings=settings)
+    return plan(model, sampler, sigmas=schedules.append_zero(sigmas), settings=settings)
 
 
-def _check_kind(model: ScoreModel, method: str, task: str | None) -> None:
-    """See that the method is for such a model, and that the model knows the task."""
-    learned = ", ".join(model.spec.tasks)
-    if METHODS[method].learned and not model.spec.tasks:
-        others = ", ".join(name for name, other in METHODS.items() if not other.learned)
-        raise UserError("method", "this model learned images, not to restore them.", f"Choose of {others}.")
-    if model.spec.tasks and not METHODS[method].learned:
+def _check_kind(model: ScoreModel, method: str, tasks: tuple[str, ...]) -> None:
+    """See that the method is for such a model, and that the model was trained for the tasks."""
+    trained = ", ".join(model.spec.tasks)
+    if METHODS[method].conditional and not model.spec.tasks:
+        others = ", ".join(name for name, other in METHODS.items() if not other.conditional)
+        raise UserError("method", "this model is unconditional: it was not trained to restore.", f"Choose of {others}.")
+    if model.spec.tasks and not METHODS[method].conditional:
         raise UserError(
-            "method",
-            f"{method} is for models of images alone; this one learned to restore ({learned}).",
-            "Leave out the method.",
+            "method", f"{method} is for unconditional models; this one was trained for {trained}.", "Leave it out."
         )
-    if model.spec.tasks and task is not None and task not in model.spec.tasks:
-        raise UserError("model", f"did not learn to {task}; it learned to {learned}.", "Choose another.")
+    missing = [task for task in tasks if task not in model.spec.tasks]
+    if model.spec.tasks and missing:
+        raise UserError("model", f"was not trained for {missing[0]}; it was trained for {trained}.", "Choose another.")

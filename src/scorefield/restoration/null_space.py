@@ -37,7 +37,7 @@ from torch import Generator, Tensor
 
 from scorefield.degradations import Observation
 from scorefield.model import Denoiser
-from scorefield.restoration.evidence import Evidence
+from scorefield.restoration.linear_solve import Evidence
 from scorefield.restoration.posterior import Posterior
 
 

@@ -1,4 +1,4 @@
-"""What a restorer makes of an observation."""
+"""The keystone: a restorer turns an observation into a denoiser, and any sampler does the rest."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,14 +9,16 @@ from scorefield.degradations import Observation
 from scorefield.model import Denoiser
 from scorefield.samplers import Project
 
+__all__ = ["Posterior", "Restorer"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior:
     """What a sampler needs to draw from p(x0 | y).
 
     Args:
-        denoiser: to be sampled in the model's place.
-        project: to be applied after every update, where the method has one.
+        denoiser: E[x0 | x, y], in the place of the model's E[x0 | x].
+        project: applied after every update, for methods that have such a step.
     """
 
     denoiser: Denoiser
@@ -24,8 +26,8 @@ class Posterior:
 
 
 class Restorer(Protocol):
-    """A method of restoration, learned or training-free."""
+    """A method of restoration, trained or training-free."""
 
     def posterior(self, observation: Observation, *, generator: Generator) -> Posterior:
-        """The posterior of what was observed; `generator` is the source of the method's own noise."""
+        """The posterior given the observation; `generator` is the source of the method's own noise."""
         ...

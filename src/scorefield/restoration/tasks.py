@@ -1,198 +1,451 @@
-"""From a task to what an image went through.
+"""Restoration tasks: what happened to a photo, as one class each.
 
-| task | what comes in | what it went through |
-| --- | --- | --- |
-| `inpaint` | an image with a mask | `Mask` |
-| `colorize` | a grey image; color is taken off first | `Grey` |
-| `uncrop` | an image, and how much is to be drawn at which sides | `Crop` |
-| `dejpeg` | a JPEG file, whose tables tell how it was made | `JPEG` |
-| `upscale` | a small image | `Downscale` |
-| `deblur` | a blurred image | `Blur` |
-| `denoise` | a noisy image | noise alone |
-| `descratch` | a print with scratches and dust, not told where | only a trained model knows |
-| `paired` | an image like those before which a model was trained | only such a model knows |
+A task turns a photo into an observation (`observe`) and says what must be in view when it is sampled (`draft`): tiles
+of the image as it is, a reduced image for color and for wide masks, or one part after the other for a panorama.
+
+Masks are 1 (white) where an image is to be filled. Noise is given as a standard deviation in steps of 8 bits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Protocol
 
-from PIL import Image, JpegImagePlugin
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+from scorefield.data.image import Levels
+from scorefield.data.photo import Photo
 from scorefield.degradations import (
+    JPEG,
+    Blur,
+    Degradation,
     DegradationSpec,
+    Downscale,
+    Grey,
+    Identity,
     Mask,
-    crop_margins,
-    fixed_degradation,
+    jpeg_operator,
     named_mask,
+    nearest_quality,
     parse_degradation,
-    read_jpeg,
 )
-from scorefield.degradations.jpeg import standard_tables
-from scorefield.errors import UserError, did_you_mean
+from scorefield.errors import NothingToRestore, UserError, did_you_mean
 from scorefield.model import ScoreModel
+from scorefield.restoration import multiscale
+from scorefield.restoration.canvas import Canvas, Observed, masked_canvas, network_canvas
+from scorefield.restoration.multiscale import Draft
+from scorefield.restoration.pixels import grey_level, has_color, to_levels, to_values, with_channels
+from scorefield.restoration.tiled_sampling import TiledSampler
 
-ImageInput = str | Path | Image.Image | Tensor
-Size = tuple[int, int]  # (H, W)
+__all__ = [
+    "SIDES", "TASKS", "Colorize", "Custom", "Deblur", "Dejpeg", "Denoise", "Descratch", "Inpaint", "Paired", "Task",
+    "Uncrop", "Upscale", "named_task", "tasks_of",
+]  # fmt: skip
 
 SIDES = ("top", "right", "bottom", "left")
-"""In the order of `crop_margins`."""
 
-FINE = 95
-"""A JPEG file of this quality or a higher one has nothing to restore."""
+MAX_QUALITY = 95
+"""A JPEG file of this quality or a higher one differs from its original by rounding alone."""
+
+
+class Task(Protocol):
+    """A task of restoration."""
+
+    name: ClassVar[str]
+
+    @property
+    def steps(self) -> int | None:
+        """Steps that suit the task with a conditional model; None takes the method's.
+
+        What is nearly determined by the observation needs few, and with few a sample is near the mean of all samples.
+        """
+        ...
+
+    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
+        """The observation that the photo is, for this model.
+
+        Raises:
+            UserError: a photo that does not fit the task or the model, or that has nothing to restore.
+        """
+        ...
+
+    def draft(self, sampler: TiledSampler, canvas: Canvas) -> Draft:
+        """How the canvas is sampled."""
+        ...
+
+
+class _Tiled:
+    """A task whose observation is sampled tile by tile."""
+
+    def draft(self, sampler: TiledSampler, canvas: Canvas) -> Draft:
+        """By tiles of the image as it is; coarse to fine under wide masks."""
+        if canvas.mask is not None and canvas.source is None:
+            return multiscale.fill(sampler, canvas)
+        return multiscale.tiled(sampler, canvas)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a task may be told; each belongs to one task. See `restore`."""
-
-    mask: str | Path | Tensor = "center"
-    invert: bool = False
-    sides: Sequence[str] = ("left", "right")
-    amount: float = 0.5
-    quality: int | None = None
-    factor: int | None = None
-    std: float = 1.0
-    noise: float = 0.0
-    seed: int = 0
-
-
-Seen = Literal["itself", "around a hole", "by the operator"]
-"""What a model that restores is shown: the image as it came in, the same with a hole to fill, or what the
-operator says."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """A task by name.
+class Inpaint(_Tiled):
+    """Fill the pixels under a mask; the others come back byte for byte.
 
     Args:
-        degradation: what the image went through, from the request, the image, its size (H, W) and the model.
-        strips: whether a clean image may come in too, and is degraded first.
-        seen: what a model that was trained to restore is shown. Shown the image itself, it finds out alone
-            what happened, and `degradation` is asked only to simulate.
-        afar: whether the whole image must be in view: what is answered here hangs on what lies far off.
+        mask: white = fill: an image file, a PIL image, a name in `degradations.MASKS`, "alpha" (what is transparent),
+            or an array or tensor (H, W) of 0 and 1.
+        invert: fill the mask's black instead.
     """
 
-    degradation: Callable[[Request, ImageInput, Size, ScoreModel], DegradationSpec]
-    strips: bool = False
-    seen: Seen = "itself"
-    afar: bool = False
+    name: ClassVar[str] = "inpaint"
+    steps: ClassVar[int | None] = None
+    mask: str | Path | Image.Image | Tensor | NDArray[np.generic] = "center"
+    invert: bool = False
+
+    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
+        """The image without the pixels under the mask."""
+        levels = _channels(photo, model)
+        mask = self._mask(photo, levels.shape[:2]).fill[0, 0].numpy() > 0
+        return _masked(levels, mask, photo, model)
+
+    def _mask(self, photo: Photo, size: tuple[int, int]) -> Mask:
+        if isinstance(self.mask, str | Path):
+            return named_mask(self.mask, size, invert=self.invert, image=photo.path)
+        values = np.asarray(self.mask.convert("L")) / 255 if isinstance(self.mask, Image.Image) else self.mask
+        mask = torch.as_tensor(values)
+        if tuple(mask.shape[-2:]) != tuple(size) or mask.numel() != size[0] * size[1]:
+            raise UserError("mask", f"shape {tuple(mask.shape)} does not fit an image of {tuple(size)}.")
+        fill = (mask.reshape(1, 1, *size) > 0.5).float()
+        if bool((fill == fill[..., :1, :1]).all()):
+            state = "white: nothing would be kept" if bool(fill[0, 0, 0, 0]) else "black: nothing to fill"
+            raise UserError("mask", f"all {state}.", "1 = fill.")
+        return Mask(fill=1 - fill if self.invert else fill)
 
 
-def _inpaint(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
-    if not isinstance(request.mask, Tensor):
-        file = None if isinstance(image, Tensor) else image
-        return fixed_degradation("mask", named_mask(request.mask, size, invert=request.invert, image=file))
-    return fixed_degradation("mask", _mask(request.mask, size, invert=request.invert))
+@dataclass(frozen=True, kw_only=True)
+class Uncrop:
+    """Extend an image beyond its edges; its own pixels come back byte for byte.
+
+    Args:
+        sides: out of top, right, bottom, left.
+        amount: how much is added at each, as a part of the image's width or height.
+        times: how often, each time beyond the last: a panorama. More than once needs a conditional model.
+    """
+
+    name: ClassVar[str] = "uncrop"
+    steps: ClassVar[int | None] = None
+    sides: Sequence[str] = ("left", "right")
+    amount: float = 0.5
+    times: int = 1
+
+    def __post_init__(self) -> None:
+        unknown = [side for side in self.sides if side not in SIDES]
+        if unknown or not self.sides:
+            named = f"no such side {unknown[0]!r}." if unknown else "none is named."
+            raise UserError("sides", named, f"Known: {', '.join(SIDES)}.")
+        if not 0 < self.amount <= 10:
+            raise UserError("amount", f"need more than 0 and at most 10 of a side, got {self.amount:g}.")
+        if self.times < 1:
+            raise UserError("times", f"need at least one, got {self.times}.")
+
+    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
+        """The image amid pixels that are unknown."""
+        if self.times > 1 and not model.spec.tasks:
+            raise UserError("times", "needs a model that was trained on uncropping.", "Leave it out.")
+        levels = _channels(photo, model)
+        h, w = levels.shape[:2]
+        grown = {side: h if side in ("top", "bottom") else w for side in SIDES}
+        top, right, bottom, left = (
+            self.times * max(1, round(self.amount * grown[side])) if side in self.sides else 0 for side in SIDES
+        )
+        wide = np.zeros((top + h + bottom, left + w + right, levels.shape[2]), levels.dtype)
+        mask = np.ones(wide.shape[:2], np.bool_)
+        wide[top : top + h, left : left + w], mask[top : top + h, left : left + w] = levels, False
+
+        def lay(x: Tensor) -> Tensor:
+            whole = x.new_zeros(*x.shape[:2], *wide.shape[:2])
+            whole[..., top : top + h, left : left + w] = x
+            return whole
+
+        observed = _masked(wide, mask, photo, model)
+        return Observed(canvas=observed.canvas, degraded=observed.degraded, original=photo.levels, lay=lay)
+
+    def draft(self, sampler: TiledSampler, canvas: Canvas) -> Draft:
+        """Coarse to fine, or one part after the other."""
+        if self.times == 1:
+            return multiscale.fill(sampler, canvas)
+        assert canvas.mask is not None
+        rows, columns = (~canvas.mask).any(1).nonzero()[0], (~canvas.mask).any(0).nonzero()[0]
+        levels = canvas.levels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return multiscale.panorama(sampler, levels, canvas, sides=self.sides, amount=self.amount, times=self.times)
 
 
-def _mask(mask: Tensor, size: Size, *, invert: bool) -> Mask:
-    if tuple(mask.shape[-2:]) != size or mask.numel() != size[0] * size[1]:
-        raise UserError("mask", f"shape {tuple(mask.shape)} does not fit an image of {size}.")
-    fill = (mask.reshape(1, 1, *size) > 0.5).float()
-    if bool((fill == fill[..., :1, :1]).all()):
-        state = "white: nothing would be kept" if bool(fill[0, 0, 0, 0]) else "black: nothing to fill"
-        raise UserError("mask", f"all {state}.", "1 = fill.")
-    return Mask(fill=1 - fill if invert else fill)
+@dataclass(frozen=True, kw_only=True)
+class Colorize:
+    """Color a grey image; an image in color is made grey first.
+
+    Args:
+        keep_luminance: the result's luma is the image's, to rounding. Where the image is larger than the model
+            samples at once it is kept in any case.
+    """
+
+    name: ClassVar[str] = "colorize"
+    steps: ClassVar[int | None] = None
+    keep_luminance: bool = True
+
+    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
+        """The image's luma."""
+        if model.shape[0] != 3:
+            raise UserError("model", "samples grey images.", "Choose a model for color.")
+        clean = photo.levels if has_color(photo.levels) else None
+        if clean is None:
+            grey = photo.levels[..., :1]
+        else:
+            grey = to_levels(Grey()(to_values(clean, model.value_range)[None])[0], model.value_range, clean)
+        canvas = Canvas(
+            levels=np.broadcast_to(grey, (*grey.shape[:2], 3)), mask=None, value_range=model.value_range,
+            hole_fill=model.spec.hole_fill, degradation=Grey(), left=grey,
+        )  # fmt: skip
+        return Observed(canvas=canvas, degraded=grey, original=clean)
+
+    def draft(self, sampler: TiledSampler, canvas: Canvas) -> Draft:
+        """On a reduced image."""
+        if not sampler.chosen.method.conditional:
+            return multiscale.tiled(sampler, canvas)
+        return multiscale.colorize(sampler, canvas, keep_luminance=self.keep_luminance)
 
 
-def _colorize(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
-    if model.shape[0] != 3:
-        raise UserError("model", "draws grey images.", "To colorize takes a model for color.")
-    return parse_degradation("grey")
+@dataclass(frozen=True, kw_only=True)
+class Dejpeg(_Tiled):
+    """Undo JPEG compression.
+
+    Args:
+        quality: of the JPEG file, 1 to 100, where it is not to be read from the file.
+    """
+
+    name: ClassVar[str] = "dejpeg"
+    steps: ClassVar[int | None] = 3
+    quality: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.quality is not None:
+            parse_degradation(f"jpeg:{self.quality}")
+
+    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
+        """The image as it is; its quantization tables make the operator, where they are known."""
+        operator: Degradation | None = None
+        if self.quality is not None:
+            operator = JPEG(quality=self.quality, value_range=model.value_range)
+        else:
+            self._refuse_good(photo, model)
+            if not model.spec.tasks:
+                operator = self._read(photo, model)
+        return _as_it_is(photo, model, operator)
+
+    def _refuse_good(self, photo: Photo, model: ScoreModel) -> None:
+        """Refuse what is no JPEG file, and a file that has lost less than the model can give back."""
+        if photo.jpeg is None:
+            if not photo.sha256:  # it was in memory: it may have been read from a JPEG file
+                if not model.spec.tasks:
+                    raise UserError("quality", "only a JPEG file says how it was made.", "Give the quality.")
+                return
+            raise NothingToRestore(
+                photo.path, "is no JPEG file: nothing of JPEG compression is known.",
+                "If it was one once, give the quality: 30, say.",
+            )  # fmt: skip
+        quality = nearest_quality(photo.jpeg)
+        limit = model.spec.restoration.max_jpeg_quality if model.spec.restoration is not None else None
+        mend = "Give the quality to restore it all the same."
+        if quality >= MAX_QUALITY:
+            raise NothingToRestore(photo.path, f"nothing to restore: saved at quality {quality}.", mend)
+        if limit is not None and quality > limit:
+            known = f"saved at quality {quality}; this model helps up to {limit}"
+            raise NothingToRestore(photo.path, f"nothing to restore: {known}.", mend)
+
+    def _read(self, photo: Photo, model: ScoreModel) -> Degradation:
+        assert photo.jpeg is not None
+        return jpeg_operator(photo.jpeg, photo.path, model.value_range)
 
 
-def _uncrop(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
-    unknown = [side for side in request.sides if side not in SIDES]
-    if unknown or not request.sides:
-        named = f"no such side {unknown[0]!r}." if unknown else "none is named."
-        raise UserError("sides", named, f"Known: {', '.join(SIDES)}.")
-    if not 0 < request.amount <= 10:
-        raise UserError("amount", f"need more than 0 and at most 10 of a side, got {request.amount:g}.")
-    grown = {side: size[0] if side in ("top", "bottom") else size[1] for side in SIDES}
-    top, right, bottom, left = (
-        max(1, round(request.amount * grown[side])) if side in request.sides else 0 for side in SIDES
-    )
-    return crop_margins((top, right, bottom, left), "uncrop")
+@dataclass(frozen=True, kw_only=True)
+class Upscale(_Tiled):
+    """Enlarge an image.
 
+    Args:
+        factor: how many times; by default the one that leads to the model's own size.
+    """
 
-def _dejpeg(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
-    if request.quality is not None:
-        return parse_degradation(f"jpeg:{request.quality}")
-    if not isinstance(image, str | Path):
-        raise UserError("quality", "only a file tells how it was made.", "Give the quality.")
-    jpeg = read_jpeg(image, model.value_range)
-    return fixed_degradation("jpeg", jpeg)
+    name: ClassVar[str] = "upscale"
+    steps: ClassVar[int | None] = 5
+    factor: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.factor is not None and self.factor < 2:
+            raise UserError("factor", f"need 2 or more, got {self.factor}.")
 
-def _upscale(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
-    factor = request.factor
-    if factor is None:
-        factor, rest = divmod(model.shape[-2], size[0])
-        if rest or factor < 2 or model.shape[-1] != factor * size[1]:
+    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
+        """The small image, of which each pixel is the mean of factor² pixels."""
+        operator = Downscale(factor=self.factor or self._factor(photo, model))
+        canvas = network_canvas(
+            operator, _channels(photo, model), value_range=model.value_range, hole_fill=model.spec.hole_fill, noise=0.0, seed=0
+        )
+        return Observed(canvas=canvas, degraded=photo.levels, lay=operator.pinv)
+
+    def _factor(self, photo: Photo, model: ScoreModel) -> int:
+        h, w = photo.levels.shape[:2]
+        factor, rest = divmod(model.shape[-2], h)
+        if rest or factor < 2 or model.shape[-1] != factor * w:
             raise UserError(
-                "factor",
-                f"{size[0]}×{size[1]} grows to the model's {model.shape[-2]}×{model.shape[-1]} by no factor.",
-                "Say which, e.g. 2.",
+                "factor", f"no factor leads from {h}×{w} to the model's {model.shape[-2]}×{model.shape[-1]}.",
+                "Give one, e.g. 2.",
+            )  # fmt: skip
+        return factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deblur(_Tiled):
+    """Sharpen an image that is out of focus.
+
+    Args:
+        std: standard deviation of the Gaussian blur, in pixels.
+    """
+
+    name: ClassVar[str] = "deblur"
+    steps: ClassVar[int | None] = 5
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        parse_degradation(f"blur:{self.std}")
+
+    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
+        """The image as it is."""
+        return _as_it_is(photo, model, Blur(std=self.std))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoise(_Tiled):
+    """Remove Gaussian noise.
+
+    Args:
+        noise_std: its standard deviation, in steps of 8 bits, e.g. 25. A conditional model estimates it by itself.
+    """
+
+    name: ClassVar[str] = "denoise"
+    steps: ClassVar[int | None] = 3
+    noise_std: float = 0.0
+
+    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
+        """The image as it is, of which no pixel is known for certain."""
+        if self.noise_std <= 0 and not model.spec.tasks:
+            raise UserError(
+                "noise_std", "the strength of the noise is unknown.", "Give it in steps of 8 bits, e.g. 25."
             )
-    if factor < 2:
-        raise UserError("factor", f"need 2 or more, got {factor}.")
-    return parse_degradation(f"downscale:{factor}")
+        return _as_it_is(photo, model, Identity(), noise=_in_range(self.noise_std, model))
 
 
-def _deblur(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
-    return parse_degradation(f"blur:{request.std}")
+@dataclass(frozen=True, kw_only=True)
+class Descratch(_Tiled):
+    """Remove scratches and dust wherever they are; for conditional models alone."""
+
+    name: ClassVar[str] = "descratch"
+    steps: ClassVar[int | None] = None
+
+    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
+        """The image as it is."""
+        return _trained_alone(self.name, photo, model)
 
 
-def _denoise(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
-    if request.noise <= 0:
-        raise UserError("noise", "how noisy it is must be told.", "Say it in steps of 8 bits, e.g. 25.")
-    return parse_degradation(f"noise:{request.noise}")
+@dataclass(frozen=True, kw_only=True)
+class Paired(_Tiled):
+    """What a model learned from pairs of images; for conditional models alone."""
+
+    name: ClassVar[str] = "paired"
+    steps: ClassVar[int | None] = 5
+
+    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
+        """The image as it is."""
+        return _trained_alone(self.name, photo, model)
 
 
-def _descratch(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
-    if not model.spec.tasks:
-        raise _only_trained("descratch")
-    return parse_degradation(f"scratches:{request.seed}")
+@dataclass(frozen=True, kw_only=True)
+class Custom(_Tiled):
+    """Any degradation, by name or as an operator of your own.
+
+    Args:
+        degradation: as `degradations.parse_degradation` reads it, one or several in their order, or an operator.
+        noise_std: standard deviation of Gaussian noise in the image, in steps of 8 bits.
+        simulate: the image is clean: apply the degradation first.
+        seed: of simulated noise.
+        stands_for: the name of a task in TASKS that this is one of: a conditional model must have been trained for
+            it, and takes its steps.
+    """
+
+    name: ClassVar[str] = "restore"
+    degradation: str | Sequence[str] | Degradation
+    noise_std: float = 0.0
+    simulate: bool = False
+    seed: int = 0
+    stands_for: str | None = None
+
+    @property
+    def steps(self) -> int | None:
+        """Those of the task that it stands for."""
+        return None if self.stands_for is None else TASKS[self.stands_for].steps
+
+    def __post_init__(self) -> None:
+        if isinstance(self.degradation, str | Sequence):
+            parse_degradation(self.degradation)
+
+    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
+        """What the operator leaves."""
+        operator, noise = self._operator(photo, model)
+        sigma, clean, levels = _in_range(noise, model), None, photo.levels
+        if self.simulate:
+            clean = _channels(photo, model)
+            y = operator(to_values(clean, model.value_range)[None])
+            z = torch.randn(y.shape, generator=torch.Generator().manual_seed(self.seed))
+            levels = to_levels((y + sigma * z)[0], model.value_range, clean)
+        levels = self._fitted(operator, levels, photo, model)
+        canvas = network_canvas(
+            operator, levels, value_range=model.value_range, hole_fill=model.spec.hole_fill, noise=sigma, seed=self.seed
+        )
+        degraded = levels
+        if canvas.mask is not None:
+            degraded = np.where(canvas.mask[..., None], grey_level(canvas.levels), canvas.levels)
+        return Observed(canvas=canvas, degraded=degraded, original=clean, lay=operator.pinv)
+
+    def draft(self, sampler: TiledSampler, canvas: Canvas) -> Draft:
+        """On a reduced image where nothing but color is missing, else by tiles."""
+        if tasks_of(self) == ("colorize",) and sampler.chosen.method.conditional:
+            return multiscale.colorize(sampler, canvas, keep_luminance=True)
+        return super().draft(sampler, canvas)
+
+    def _operator(self, photo: Photo, model: ScoreModel) -> tuple[Degradation, float]:
+        if not isinstance(self.degradation, str | Sequence):
+            return self.degradation, self.noise_std
+        spec: DegradationSpec = parse_degradation(self.degradation)
+        h, w = photo.levels.shape[:2]
+        size = (h, w) if self.simulate else spec.before((h, w))
+        return spec.operator((model.shape[0], *size), model.value_range), self.noise_std or spec.noise
+
+    def _fitted(self, operator: Degradation, levels: Levels, photo: Photo, model: ScoreModel) -> Levels:
+        """The levels with the channels that the operator leaves."""
+        whole = operator.pinv(to_values(levels, model.value_range)[None])
+        shape = operator(whole.expand(-1, max(whole.shape[1], model.shape[0]), -1, -1)).shape[1:]
+        if tuple(shape[1:]) != tuple(levels.shape[:2]):
+            raise UserError(
+                "degradation", f"it leaves {shape[1]}×{shape[2]} pixels, the image has "
+                f"{levels.shape[0]}×{levels.shape[1]}.",
+            )  # fmt: skip
+        return _with_channels(levels, shape[0], photo, "after the degradation it has")
 
 
-def _paired(request: Request, image: ImageInput, size: Size, model: ScoreModel) -> DegradationSpec:
-    raise _only_trained("paired")
-
-
-def _only_trained(task: str) -> UserError:
-    mend = "Only a model that was trained on it knows."
-    return UserError("task", f"what {task} is about cannot be told.", mend)
-
-
-TASKS: dict[str, Task] = {
-    "inpaint": Task(degradation=_inpaint, seen="around a hole"),
-    "colorize": Task(degradation=_colorize, strips=True, afar=True),
-    "uncrop": Task(degradation=_uncrop, seen="around a hole"),
-    "dejpeg": Task(degradation=_dejpeg),
-    "upscale": Task(degradation=_upscale, seen="by the operator"),
-    "deblur": Task(degradation=_deblur),
-    "denoise": Task(degradation=_denoise),
-    "descratch": Task(degradation=_descratch),
-    "paired": Task(degradation=_paired),
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (Inpaint, Colorize, Uncrop, Dejpeg, Upscale, Deblur, Denoise, Descratch, Paired)
 }
 
-
-def task_named(name: str) -> Task:
-    """The task of that name.
-
-    Raises:
-        UserError: there is none.
-    """
-    if name not in TASKS:
-        raise UserError("task", f"no such task {name!r}.", did_you_mean(name, TASKS))
-    return TASKS[name]
-
-
-_OF_DEGRADATION = {
+_TASK_OF = {
     "grey": "colorize",
     "downscale": "upscale",
     "blur": "deblur",
@@ -204,46 +457,63 @@ _OF_DEGRADATION = {
 }
 
 
-def tasks_named(degradation: Sequence[str]) -> list[str]:
-    """The tasks that a model must know for degradation by name."""
-    return [_OF_DEGRADATION[text.strip().partition(":")[0]] for text in degradation]
-
-
-def jpeg_quality(path: str | Path) -> int | None:
-    """The quality, 1 to 100, whose standard tables are nearest to a JPEG file's; None of any other file."""
-    try:
-        with Image.open(path) as image:
-            if not isinstance(image, JpegImagePlugin.JpegImageFile):
-                return None
-            tables = dict(image.quantization)
-    except (OSError, SyntaxError, Image.DecompressionBombError):
-        return None
-    if not tables:
-        return None
-    luma = tables[min(tables)]
-
-    def apart(quality: int) -> int:
-        return sum(abs(a - b) for a, b in zip(standard_tables(quality)[0], luma, strict=True))
-
-    return min(range(1, 101), key=apart)
-
-
-def check_worth(image: ImageInput, request: Request, model: ScoreModel) -> None:
-    """See that a JPEG file has lost something that the model can give back, unless its quality is told.
+def named_task(name: str) -> Task:
+    """The task of that name with its default settings.
 
     Raises:
-        UserError: it is as good as the image that it was made of, or better than those that the model
-            learned to restore, which then would take away more than it gives.
+        UserError: there is none.
     """
-    if request.quality is not None or not isinstance(image, str | Path):
-        return
-    quality = jpeg_quality(image)
-    if quality is None:
-        return
-    mend = "Give the quality to restore it all the same."
-    if quality >= FINE:
-        raise UserError(image, f"nothing to restore: saved at quality {quality}.", mend)
-    highest = None if model.spec.restoration is None else model.spec.restoration.max_jpeg_quality
-    if highest is not None and quality > highest:
-        known = f"saved at quality {quality}; this model helps up to {highest}"
-        raise UserError(image, f"nothing to restore: {known}.", mend)
+    if name not in TASKS:
+        raise UserError("task", f"no such task {name!r}.", did_you_mean(name, TASKS))
+    return TASKS[name]()
+
+
+def tasks_of(task: Task) -> tuple[str, ...]:
+    """What a conditional model must have been trained for; nothing where that cannot be told."""
+    if not isinstance(task, Custom):
+        return (task.name,) if task.name in TASKS else ()
+    if task.stands_for is not None:
+        return (task.stands_for,)
+    if not isinstance(task.degradation, str | Sequence):
+        return ()
+    texts = [task.degradation] if isinstance(task.degradation, str) else task.degradation
+    return tuple(_TASK_OF[text.strip().partition(":")[0]] for text in texts)
+
+
+def _channels(photo: Photo, model: ScoreModel) -> Levels:
+    return _with_channels(photo.levels, model.shape[0], photo, "the model samples")
+
+
+def _with_channels(levels: Levels, count: int, photo: Photo, wanted: str) -> Levels:
+    """With so many channels: grey is repeated, and color whose channels are equal is grey."""
+    made = with_channels(levels, count)
+    if made is None:
+        mend = "Choose a model for color, or make the image grey first." if count == 1 else ""
+        raise UserError(photo.path, f"the image has {levels.shape[2]} channels, {wanted} {count}.", mend)
+    return made
+
+
+def _in_range(noise_std: float, model: ScoreModel) -> float:
+    """From steps of 8 bits to the model's value range."""
+    low, high = model.value_range
+    return noise_std * (high - low) / 255
+
+
+def _masked(levels: Levels, mask: NDArray[np.bool_], photo: Photo, model: ScoreModel) -> Observed:
+    canvas = masked_canvas(levels, mask, value_range=model.value_range, hole_fill=model.spec.hole_fill)
+    degraded = np.where(mask[..., None], grey_level(levels), levels)
+    return Observed(canvas=canvas, degraded=degraded, original=photo.levels)
+
+
+def _as_it_is(photo: Photo, model: ScoreModel, operator: Degradation | None, *, noise: float = 0.0) -> Observed:
+    levels = _channels(photo, model)
+    canvas = Canvas(
+        levels=levels, mask=None, value_range=model.value_range, hole_fill=model.spec.hole_fill, degradation=operator, noise=noise
+    )
+    return Observed(canvas=canvas, degraded=photo.levels)
+
+
+def _trained_alone(name: str, photo: Photo, model: ScoreModel) -> Observed:
+    if not model.spec.tasks:
+        raise UserError("task", f"{name} needs a model that was trained on it.", "Choose another model.")
+    return _as_it_is(photo, model, None)

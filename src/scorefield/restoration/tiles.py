@@ -1,14 +1,19 @@
-"""A large image by tiles that overlap, blended by a smooth window.
+"""A large image in tiles that overlap, blended by a smooth window, with noise that does not depend on the tiles.
 
 Where two tiles overlap by v pixels, their weights are
 
     sin²(π/2 · (i + ½)/v)      and      cos²(π/2 · (i + ½)/v),      i = 0 … v − 1,
 
-which sum to 1 and are flat at both ends. At the image's own edges a tile keeps its full weight. Tiles are
-about of one size, begin at multiples of 16 pixels, so that the blocks of a JPEG file, 8 × 8 and with halved
-chroma 16 × 16, lie in a tile as they lie in an image, and are as many as it takes and no more.
+which sum to 1 and are flat at both ends. At the image's own edges a tile keeps its full weight. Tiles have about
+the same size. They begin at multiples of 16 pixels, so that the blocks of a JPEG file, 8 × 8 and with halved chroma
+16 × 16, lie in a tile as they lie in the image. There are no more of them than needed.
 
-An image is done in rows of tiles. Only the rows that a later tile may still change are kept in floats.
+Noise is a function of (seed, pixel position), so that overlapping tiles see identical noise. Each block of 64 × 64
+pixels has a stream of the counter-based generator Philox: the seed and the stream's number are its key, the block's
+row and column its counter. Any part can be drawn at any time, and it is the same on every device.
+
+References:
+    Salmon et al. (2011), Philox. https://doi.org/10.1145/2063384.2063405
 """
 
 import math
@@ -16,13 +21,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from scorefield.degradations import Box
 from scorefield.errors import UserError
-from scorefield.restoration.levels import Box
+
+__all__ = ["GRID", "BlendBuffer", "NoiseField", "Tiling", "cuts", "round_up"]
 
 GRID = 16
+_BLOCK = 64
 
 Cut = tuple[int, int]
 """Where a tile begins along a side, and how long it is."""
@@ -38,7 +47,7 @@ class Tiling:
         overlap: of neighbours, in pixels; both in multiples of 16.
 
     Raises:
-        UserError: sides that are no such multiples, or no room for a tile beside its overlaps.
+        UserError: sides that are no such multiples, or a tile shorter than its two overlaps.
     """
 
     size: tuple[int, int]
@@ -48,22 +57,22 @@ class Tiling:
     def __post_init__(self) -> None:
         if self.tile < 1 or self.tile % GRID or self.overlap < 0 or self.overlap % GRID:
             raise UserError(
-                "tile", f"sides are multiples of {GRID} pixels, got {self.tile} with {self.overlap} shared."
+                "tile", f"sides are multiples of {GRID} pixels, got {self.tile} with an overlap of {self.overlap}."
             )
         if self.tile < 2 * self.overlap:
             raise UserError(
-                "tile", f"{self.tile} pixels are too few to share {self.overlap} at each side.",
+                "tile", f"{self.tile} pixels are too few for an overlap of {self.overlap} at each side.",
                 f"Take {2 * self.overlap} or more.",
             )  # fmt: skip
 
     @cached_property
     def rows(self) -> list[Cut]:
-        """Of the tiles, from top to bottom."""
+        """Top and height of each row of tiles."""
         return cuts(self.size[0], self.tile, self.overlap)
 
     @cached_property
     def columns(self) -> list[Cut]:
-        """From left to right."""
+        """Left and width of each column of tiles."""
         return cuts(self.size[1], self.tile, self.overlap)
 
     def boxes(self, row: Cut) -> list[Box]:
@@ -77,17 +86,17 @@ class Tiling:
 
 
 def cuts(length: int, tile: int, overlap: int) -> list[Cut]:
-    """Where tiles lie along a side: as many as it takes, about equally long."""
+    """Where tiles lie along a side: as many as needed, about equally long."""
     if length <= tile:
         return [(0, length)]
     count = math.ceil((length - overlap) / (tile - overlap))
-    extent = up((length - overlap) / count + overlap)
+    extent = round_up((length - overlap) / count + overlap)
     starts = [index * (extent - overlap) for index in range(count)]
     starts[-1] = min(starts[-1], max((length - extent) // GRID * GRID, starts[-2] + GRID))
     return [(s, min(extent, length - s)) for s in starts[:-1]] + [(starts[-1], length - starts[-1])]
 
 
-def up(length: float) -> int:
+def round_up(length: float) -> int:
     """The next multiple of 16."""
     return math.ceil(length / GRID) * GRID
 
@@ -105,13 +114,13 @@ def _window(start: int, extent: int, length: int, overlap: int) -> Tensor:
 
 
 @dataclass
-class Strip:
-    """The rows of an image that are being blended, from `top` on, of several images at once.
+class BlendBuffer:
+    """The rows of several images that tiles may still change, from row `top` on.
 
     Args:
         sums: weighted values, (K, C, rows, W).
         weights: (rows, W).
-        top: the image's row that is the first.
+        top: the image's row that is the buffer's first.
     """
 
     sums: Tensor
@@ -119,25 +128,22 @@ class Strip:
     top: int = 0
 
     @classmethod
-    def of(cls, tiling: Tiling, images: int, channels: int) -> "Strip":
-        """An empty strip as high as the highest tile."""
+    def of(cls, tiling: Tiling, images: int, channels: int) -> "BlendBuffer":
+        """An empty buffer as high as the highest tile."""
         rows = max(height for _, height in tiling.rows)
         width = tiling.size[1]
         return cls(sums=torch.zeros(images, channels, rows, width), weights=torch.zeros(rows, width))
 
     def add(self, box: Box, weight: Tensor, images: Sequence[int], values: Tensor) -> None:
-        """Lay tiles, one for each of these images, (n, C, h, w), on their place.
-
-        Their weight is laid once: by the first image's.
-        """
+        """Add a tile of each of these images, (n, C, h, w); its weight is added once, with the first image."""
         rows, columns = Box(box.top - self.top, *box[1:]).slices
         for image, value in zip(images, values, strict=True):
             self.sums[image, :, rows, columns] += weight * value
             if image == 0:
                 self.weights[rows, columns] += weight
 
-    def until(self, row: int) -> tuple[Tensor, Tensor]:
-        """Take off all rows above `row`: their means (K, C, n, W), and where there are any, bool (n, W)."""
+    def pop_rows(self, row: int) -> tuple[Tensor, Tensor]:
+        """Remove all rows above `row`: their means (K, C, n, W), and where a tile lies, bool (n, W)."""
         count = row - self.top
         weights = self.weights[:count]
         means = self.sums[:, :, :count] / weights.clamp(min=1e-12)
@@ -146,3 +152,38 @@ class Strip:
         self.weights = torch.cat([self.weights[count:], torch.zeros_like(self.weights[:count])])
         self.top = row
         return means, there
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseField:
+    """N(0, I) over an unbounded plane, as a function of (seed, stream, position).
+
+    Args:
+        seed: any whole number.
+        stream: two numbers from 0, below 2³¹, and 0 or 1; streams of one seed are independent.
+        channels: of the images.
+    """
+
+    seed: int
+    stream: tuple[int, int, int]
+    channels: int
+
+    def window(self, box: Box) -> Tensor:
+        """The noise within a box, (C, h, w), float32, on the CPU."""
+        rows, columns = _blocks(box.top, box.height), _blocks(box.left, box.width)
+        lines = [np.concatenate([self._block(r, c) for c in columns], 2) for r in rows]
+        noise = np.concatenate(lines, 1)
+        top, left = box.top - rows[0] * _BLOCK, box.left - columns[0] * _BLOCK
+        part = noise[:, top : top + box.height, left : left + box.width]
+        return torch.from_numpy(np.ascontiguousarray(part))
+
+    def _block(self, row: int, column: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+        one, two, three = self.stream
+        key = np.array([self.seed % 2**64, one << 32 | two << 1 | three], np.uint64)
+        counter = np.array([0, 0, row, column], np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+        return generator.standard_normal((self.channels, _BLOCK, _BLOCK), np.float32)
+
+
+def _blocks(start: int, length: int) -> range:
+    return range(start // _BLOCK, (start + length - 1) // _BLOCK + 1)

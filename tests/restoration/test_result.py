@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from scorefield.data.bit_depth import in_8_bits
-from scorefield.data.photo import Original
+from scorefield.cli.page import ShownImage, write_page
+from scorefield.data.image import in_8_bits
+from scorefield.data.photo import Photo
 from scorefield.errors import UserError
-from scorefield.restoration.page import ShownImage, write_page
-from scorefield.restoration.restored import Restored
+from scorefield.restoration import Restoration
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 HOLE = (slice(2, 5), slice(3, 7))
@@ -32,13 +32,11 @@ def restored(source=None, count=2, size=(8, 10), depth=8, levels=None):
         for k, one in enumerate(levels):
             one[HOLE] = 40 * (k + 1)
     stack = torch.tensor(np.stack([in_8_bits(one) for one in levels])).float()
-    shown = Image.fromarray(in_8_bits(known).squeeze())
-    return Restored(
+    return Restoration(
         levels=levels,
-        degraded=shown,
-        original=shown,
-        uncertainty=stack.std(0, correction=0).mean(-1) / 255,
-        source=source,
+        degraded_levels=known,
+        std=stack.std(0, correction=0).mean(-1) / 255,
+        photo=source or Photo(path=Path("image"), levels=known),
     )
 
 
@@ -47,14 +45,14 @@ def read(path, suffix, *, depth=8, channels=3, alpha=False):
     exif = Image.Exif()
     exif[0x010F] = "A maker"
     levels = noise((8, 10, channels), depth)
-    first = Original(
+    first = Photo(
         path=Path("x"),
         levels=levels,
         alpha=noise((8, 10), depth, seed=1) if alpha else None,
         exif=exif.tobytes()[6:],
         icc=SRGB,
     )
-    return Original.read(first.save(levels, path / f"in{suffix}"))
+    return Photo.read(first.save(levels, path / f"in{suffix}"))
 
 
 # --- what is written -----------------------------------------------------------------------------
@@ -86,7 +84,7 @@ def test_known_pixels_are_the_sources_own_in_what_is_written_and_read_again(tmp_
     own = suffix if suffix in (".png", ".tif", ".tiff", ".webp") else ".png"
     assert [path.name for path in paths] == [f"a-1{own}", f"a-2{own}", "a-sheet.png"]
     for path, levels in zip(paths, answer.levels, strict=False):
-        back = Original.read(path)
+        back = Photo.read(path)
         assert back.levels.dtype == source.levels.dtype
         assert (back.levels == levels).all()
         known = np.ones(levels.shape, bool)
@@ -102,13 +100,13 @@ def test_known_pixels_are_the_sources_own_in_what_is_written_and_read_again(tmp_
 def test_without_a_source_answers_are_png_of_their_own_depth(tmp_path):
     deep = restored(depth=16, levels=[noise((8, 10, 1), 16)])
     (path, _) = deep.save(tmp_path, stem="deep")
-    assert (Original.read(path).levels == deep.levels[0]).all()
+    assert (Photo.read(path).levels == deep.levels[0]).all()
 
 
-@pytest.mark.parametrize("request", ["png", "tiff", "webp", "JPG", ".avif"])
-def test_the_format_asked_for_is_written(tmp_path, request):
-    paths = restored().save(tmp_path, stem="a", format=request)
-    suffix = f".{request.lower().lstrip('.')}"
+@pytest.mark.parametrize("wanted", ["png", "tiff", "webp", "JPG", ".avif"])
+def test_the_format_asked_for_is_written(tmp_path, wanted):
+    paths = restored().save(tmp_path, stem="a", format=wanted)
+    suffix = f".{wanted.lower().lstrip('.')}"
     assert [path.name for path in paths] == [f"a-1{suffix}", f"a-2{suffix}", "a-sheet.png"]
     kinds = {".png": "PNG", ".tiff": "TIFF", ".webp": "WEBP", ".jpg": "JPEG", ".avif": "AVIF"}
     with Image.open(paths[0]) as image:
@@ -163,12 +161,12 @@ def test_the_sheet_shows_small_pixels_as_they_are_and_reduces_large_images():
 
 
 def test_a_degraded_image_larger_than_the_answer_is_reduced_onto_its_tile():
-    answer = replace(restored(), degraded=Image.new("RGB", (40, 90), "red"))
+    answer = replace(restored(), degraded_levels=np.full((90, 40, 3), (255, 0, 0), np.uint8))
     assert answer.sheet().height < 200
 
 
 def test_heat_runs_from_black_to_white_and_ever_lighter_and_its_scale_is_told():
-    ramp = replace(restored(), uncertainty=torch.linspace(0, 0.2, 256)[None])
+    ramp = replace(restored(), std=torch.linspace(0, 0.2, 256)[None])
     colors = np.asarray(ramp.heat())[0]
     assert colors[0].tolist() == [0, 0, 0]
     assert colors[-1].tolist() == [255, 255, 255]

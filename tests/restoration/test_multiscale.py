@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restoration.learners import EachPixel, model_of, tiny_learner
-from restoration.test_painting import levels, nothing, painter
-from scorefield.restoration.canvas import Canvas, larger
-from scorefield.restoration.coarse import colored, filled, holds, stages, within
-from scorefield.restoration.levels import Box
-from scorefield.restoration.recolor import recolored
+from restoration.learners import EachPixel, levels, model_of, nothing, tiled, tiny_learner
+from scorefield.degradations import Box
+from scorefield.restoration.canvas import Canvas
+from scorefield.restoration.guided_upsample import recolored
+from scorefield.restoration.multiscale import colorize, contains_square, fill, fit_within, sizes_between
+from scorefield.restoration.pixels import enlarged
 
 RANGE = (-1.0, 1.0)
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -51,10 +51,10 @@ def test_color_goes_along_the_edges_of_the_luma():
     grey = np.full((128, 128, 1), 60, np.uint8)
     grey[:, 61:] = 180  # not where small pixels end
     true = np.where(grey > 100, [230, 170, 100], [20, 60, 165]).astype(np.uint8)
-    small = Canvas(levels=true, hole=None, value_range=RANGE).reduced((16, 16)).levels
-    small_grey = Canvas(levels=grey, hole=None, value_range=RANGE).reduced((16, 16)).levels
+    small = Canvas(levels=true, mask=None, value_range=RANGE).reduced((16, 16)).levels
+    small_grey = Canvas(levels=grey, mask=None, value_range=RANGE).reduced((16, 16)).levels
     out = recolored(small, small_grey, grey).astype(int)
-    plain = larger(torch.from_numpy(small).permute(2, 0, 1).float(), (128, 128), Box(0, 0, 128, 128))
+    plain = enlarged(torch.from_numpy(small).permute(2, 0, 1).float(), (128, 128), Box(0, 0, 128, 128))
     band = slice(58, 64)
     plainly = np.abs(plain.permute(1, 2, 0).numpy() - true)[:, band].mean()
     assert np.abs(out - true)[:, band].mean() < plainly / 4  # measured a tenth
@@ -64,23 +64,23 @@ def test_color_goes_along_the_edges_of_the_luma():
 def test_a_part_that_is_enlarged_is_the_part_of_the_enlarged(h, w, height, width, seed):
     small = torch.rand(2, h, w, generator=torch.Generator().manual_seed(seed))
     size = (max(h, height), max(w, width))
-    whole = larger(small, size, Box(0, 0, *size))
+    whole = enlarged(small, size, Box(0, 0, *size))
     expected = torch.nn.functional.interpolate(small[None], size, mode="bilinear")[0]
     torch.testing.assert_close(whole, expected, rtol=0, atol=1e-5)
     top, left = seed % size[0], seed % size[1]
-    part = larger(small, size, Box(top, left, size[0] - top, size[1] - left))
+    part = enlarged(small, size, Box(top, left, size[0] - top, size[1] - left))
     assert torch.equal(part, whole[:, top:, left:])
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([64, 128, 256]))
 def test_stages_go_from_small_to_whole_by_at_most_two(height, width, side):
-    sizes = stages((height, width), side)
+    sizes = sizes_between((height, width), side)
     assert sizes[-1] == (height, width)
     assert max(sizes[0]) == min(side, max(height, width))
     for small, large in pairwise(sizes):
         assert small != large
         assert max(large) <= 2.05 * max(small)
-    assert within((height, width), side) == sizes[0]
+    assert fit_within((height, width), side) == sizes[0]
 
 
 @pytest.mark.parametrize(("side", "expected"), [(1, True), (6, True), (7, False)])
@@ -88,17 +88,17 @@ def test_a_hole_holds_squares_up_to_its_depth(side, expected):
     hole = np.zeros((40, 50), np.bool_)
     hole[10:16, :] = True
     hole[:, 3:8] = True
-    assert holds(hole, side) is expected
+    assert contains_square(hole, side) is expected
 
 
 def test_colors_of_a_large_image_come_from_a_small_one_and_its_luma_from_itself():
     network = EachPixel()
     grey = np.broadcast_to(levels(150, 210, channels=1), (150, 210, 3))
-    canvas = Canvas(levels=grey, hole=None, value_range=RANGE)
+    canvas = Canvas(levels=grey, mask=None, value_range=RANGE)
     told = []
-    by = colored(painter(model_of(network), candidates=2, steps=4), canvas, side=70, keep=False)
-    answers = by.answers(told.append)
-    assert {shape[2:] for shape in network.shapes} == {(50, 70)}  # whole, though a tile has 64
+    by = colorize(tiled(model_of(network), candidates=2, steps=4), canvas, keep_luminance=False)
+    answers = by.samples(told.append)
+    assert {shape[2:] for shape in network.shapes} == {(23, 32)}  # whole, though a tile has 64
     assert sum(told) == by.evaluations == 8
     assert len(answers) == 2 and not np.array_equal(*answers)
     assert max(off_luma(answer, grey[..., :1]) for answer in answers) <= 0.5 + 1e-3
@@ -106,9 +106,9 @@ def test_colors_of_a_large_image_come_from_a_small_one_and_its_luma_from_itself(
 
 def test_a_small_image_keeps_its_luma_or_not_as_is_wished():
     grey = np.broadcast_to(levels(40, 50, channels=1), (40, 50, 3))
-    canvas = Canvas(levels=grey, hole=None, value_range=RANGE)
+    canvas = Canvas(levels=grey, mask=None, value_range=RANGE)
     kept, free = (
-        colored(painter(tiny_learner(), steps=3), canvas, side=64, keep=keep).answers(nothing)[0]
+        colorize(tiled(tiny_learner(size=32), steps=3), canvas, keep_luminance=keep).samples(nothing)[0]
         for keep in (True, False)
     )
     assert off_luma(kept, grey[..., :1]) <= 0.5 + 1e-3 < off_luma(free, grey[..., :1])
@@ -117,24 +117,24 @@ def test_a_small_image_keeps_its_luma_or_not_as_is_wished():
 def wide_hole(height=120, width=180):
     hole = np.zeros((height, width), np.bool_)
     hole[:, 60:] = True
-    return Canvas(levels=levels(height, width), hole=hole, value_range=RANGE)
+    return Canvas(levels=levels(height, width), mask=hole, value_range=RANGE)
 
 
 def test_a_wide_hole_is_filled_from_small_to_large():
     network, canvas, told = EachPixel(), wide_hole(), []
-    by = filled(painter(model_of(network), steps=10, tile=64), canvas, side=45, deep=16)
-    (answer,) = by.answers(told.append)
+    by = fill(tiled(model_of(network), steps=10, tile=64), canvas)
+    (answer,) = by.samples(told.append)
     assert sum(told) == by.evaluations == sum(shape[0] for shape in network.shapes)
-    assert network.shapes[0][2:] == (30, 45) and max(max(s[2:]) for s in network.shapes) < 64 + 16
-    assert np.array_equal(answer[~canvas.hole], canvas.levels[~canvas.hole])
+    assert network.shapes[0][2:] == (21, 32) and max(max(s[2:]) for s in network.shapes) < 64 + 16
+    assert np.array_equal(answer[~canvas.mask], canvas.levels[~canvas.mask])
 
 
 def test_what_is_drawn_small_is_what_is_drawn_large():
     # pixels that correlate with nothing: the small answer alone makes neighbours of the large one alike
     canvas = wide_hole(240, 360)
     model = model_of(EachPixel(0.3, 1e4))  # N(0, 0.3²), and nothing is shown
-    (plain,) = painter(model, steps=30).paint(canvas, tell=nothing)
-    (answer,) = filled(painter(model, steps=30), canvas, side=45, deep=16).answers(nothing)
+    (plain,) = tiled(model, steps=30).sample(canvas, report=nothing)
+    (answer,) = fill(tiled(model, steps=30), canvas).samples(nothing)
 
     def likeness(image):
         drawn = image[:, 64:] / 127.5 - 1
@@ -146,21 +146,21 @@ def test_what_is_drawn_small_is_what_is_drawn_large():
 
 def test_a_narrow_hole_is_filled_at_its_own_size():
     canvas = wide_hole()
-    canvas.hole[:] = False
-    canvas.hole[50:60, 10:170] = True
-    by = painter(tiny_learner(), steps=4)
-    (answer,) = filled(by, canvas, side=45, deep=16).answers(nothing)
-    assert np.array_equal(answer, by.paint(canvas, tell=nothing)[0])
+    canvas.mask[:] = False
+    canvas.mask[50:56, 10:170] = True
+    by = tiled(tiny_learner(), steps=4)
+    (answer,) = fill(by, canvas).samples(nothing)
+    assert np.array_equal(answer, by.sample(canvas, report=nothing)[0])
 
 
 @pytest.mark.parametrize(("regression", "evaluations"), [(True, 1), (False, 2)])
 def test_few_evaluations_fill_a_wide_hole_by_its_small_answer_enlarged(regression, evaluations):
-    paint = painter(tiny_learner(regression=regression), steps=evaluations)
+    sampler = tiled(tiny_learner(regression=regression), steps=evaluations)
     canvas = wide_hole()
-    by = filled(paint, canvas, side=45, deep=16)
-    (answer,) = by.answers(nothing)
+    by = fill(sampler, canvas)
+    (answer,) = by.samples(nothing)
     assert by.evaluations == evaluations
-    (small,) = paint.paint(canvas.reduced((30, 45)), tell=nothing)
-    large = larger(torch.from_numpy(small).permute(2, 0, 1).float(), (120, 180), Box(0, 0, 120, 180))
-    assert np.abs(answer - large.permute(1, 2, 0).numpy())[canvas.hole].max() <= 0.51
-    assert np.array_equal(answer[~canvas.hole], canvas.levels[~canvas.hole])
+    (small,) = sampler.sample(canvas.reduced((21, 32)), report=nothing)
+    large = enlarged(torch.from_numpy(small).permute(2, 0, 1).float(), (120, 180), Box(0, 0, 120, 180))
+    assert np.abs(answer - large.permute(1, 2, 0).numpy())[canvas.mask].max() <= 0.51
+    assert np.array_equal(answer[~canvas.mask], canvas.levels[~canvas.mask])

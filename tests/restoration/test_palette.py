@@ -7,7 +7,7 @@ from oracles import Counting, seeded
 from restoration.gaussians import DOWN, MASK, bayes, correlated, off
 from restoration.learners import Row, model_of, tiny_learner
 from scorefield.degradations import Downscale, Grey, Mask, Observation, shown
-from scorefield.restoration import Learned, approach
+from scorefield.restoration import Palette, resolve_method
 from scorefield.samplers import Heun
 
 KNOWN = MASK.sum(0) > 0
@@ -17,7 +17,7 @@ def row_answers(distribution, values, x, sigmas=DOWN):
     model = model_of(Row(distribution, KNOWN), shape=(1, 1, 6), sigma_range=(0.002, 400.0))
     whole = (values.float() @ MASK.float()).expand(len(x), 1, 1, 6)
     observation = Observation(y=whole, degradation=Mask(fill=(~KNOWN).float()[None, None, None]))
-    posterior = Learned(model=model).posterior(observation, generator=seeded())
+    posterior = Palette(model=model).posterior(observation, generator=seeded())
     for step in Heun().iterate(posterior.denoiser, x, sigmas, generator=seeded(1), project=posterior.project):
         x = step.x
     return x.flatten(1)
@@ -45,7 +45,7 @@ def test_the_model_is_given_what_the_degradation_shows(degradation):
     model, x0 = tiny_learner(), torch.rand(2, 3, 16, 16, generator=seeded()) * 2 - 1
     y = degradation(x0)
     seen = shown(degradation, y, generator=seeded())
-    denoiser = Learned(model=model).posterior(Observation(y=y, degradation=degradation), generator=seeded()).denoiser
+    denoiser = Palette(model=model).posterior(Observation(y=y, degradation=degradation), generator=seeded()).denoiser
     sigma = torch.full((2,), 0.7)
     assert denoiser.condition.source.equal(seen.source) and bool((denoiser.condition.mask == 1).all())
     assert torch.equal(denoiser(x0, sigma), model(x0, sigma, denoiser.condition))
@@ -54,7 +54,7 @@ def test_the_model_is_given_what_the_degradation_shows(degradation):
 def test_a_regression_is_asked_once_whatever_is_wished():
     model = tiny_learner(regression=True)
     for sampler, steps in (("heun", 30), ("ddpm", None), ("dpm++-2m", 5)):
-        chosen = approach(model, None, sampler, steps)
+        chosen = resolve_method(model, None, sampler, steps)
         counting = Counting(model.given(_condition()))
         x = torch.zeros(1, 3, 16, 16)
         for step in chosen.plan.sampler.iterate(counting, x, chosen.plan.sigmas, generator=seeded()):

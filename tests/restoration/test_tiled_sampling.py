@@ -6,38 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from restoration.learners import EachPixel, model_of, tiny_learner
-from scorefield.restoration import Learned, approach
-from scorefield.restoration.canvas import Canvas, larger
-from scorefield.restoration.painting import Painter
+from restoration.learners import EachPixel, levels, model_of, nothing, tiled, tiny_learner
+from scorefield.restoration import tiled_sampling as module
+from scorefield.restoration.canvas import Canvas
+from scorefield.restoration.pixels import enlarged
 
 RANGE = (-1.0, 1.0)
-
-
-def levels(height, width, dtype=np.uint8, channels=3, seed=0):
-    top = np.iinfo(dtype).max
-    return np.random.default_rng(seed).integers(0, top + 1, (height, width, channels), dtype)
-
-
-def painter(model, *, tile=64, overlap=16, candidates=1, steps=8, sampler="dpm++-2m", **settings):
-    plan = approach(model, None, sampler, steps).plan
-    return Painter(
-        learned=Learned(model=model), plan=plan, candidates=candidates, seed=3, tile=tile, overlap=overlap,
-        **settings,
-    )  # fmt: skip
-
-
-def nothing(count):
-    """Told, and told no further."""
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_tiles_put_together_are_the_image_drawn_whole(dtype):
     # pixels that hang on themselves alone: what tiles share, noise and all, they answer alike
-    canvas = Canvas(levels=levels(150, 203, dtype), hole=None, value_range=RANGE)
+    canvas = Canvas(levels=levels(150, 203, dtype), mask=None, value_range=RANGE)
     model = model_of(EachPixel())
-    whole = painter(model, tile=208, candidates=2).paint(canvas, tell=nothing)
-    tiles = painter(model, tile=64, candidates=2).paint(canvas, tell=nothing)
+    whole = tiled(model, tile=208, candidates=2).sample(canvas, report=nothing)
+    tiles = tiled(model, tile=64, candidates=2).sample(canvas, report=nothing)
     for a, b in zip(whole, tiles, strict=True):
         assert a.dtype == b.dtype == dtype
         apart = np.abs(a.astype(int) - b.astype(int))
@@ -48,8 +31,8 @@ def test_tiles_put_together_are_the_image_drawn_whole(dtype):
 
 def test_answers_are_draws_of_the_posterior():
     spread, seen = 0.3, 0.2
-    canvas = Canvas(levels=np.full((200, 200, 3), 200, np.uint8), hole=None, value_range=RANGE)
-    (answer,) = painter(model_of(EachPixel(spread, seen)), steps=40).paint(canvas, tell=nothing)
+    canvas = Canvas(levels=np.full((200, 200, 3), 200, np.uint8), mask=None, value_range=RANGE)
+    (answer,) = tiled(model_of(EachPixel(spread, seen)), steps=40).sample(canvas, report=nothing)
     drawn, y = answer / 127.5 - 1, 200 / 127.5 - 1
     variance = 1 / (spread**-2 + seen**-2)
     assert drawn.mean() == pytest.approx(y * variance / seen**2, abs=0.003)
@@ -60,49 +43,52 @@ def with_hole(dtype=np.uint8):
     hole = np.zeros((150, 203), np.bool_)
     hole[20:50, 100:130] = True
     hole[140:, 190:] = True
-    return Canvas(levels=levels(150, 203, dtype), hole=hole, value_range=RANGE)
+    return Canvas(levels=levels(150, 203, dtype), mask=hole, value_range=RANGE)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_known_pixels_come_back_byte_for_byte_and_the_hole_is_drawn(dtype):
     canvas = with_hole(dtype)
-    for answer in painter(tiny_learner(), candidates=2).paint(canvas, tell=nothing):
-        assert np.array_equal(answer[~canvas.hole], canvas.levels[~canvas.hole])
-        assert (answer[canvas.hole] != canvas.levels[canvas.hole]).mean() > 0.9
+    for answer in tiled(tiny_learner(), candidates=2).sample(canvas, report=nothing):
+        assert np.array_equal(answer[~canvas.mask], canvas.levels[~canvas.mask])
+        assert (answer[canvas.mask] != canvas.levels[canvas.mask]).mean() > 0.9
 
 
 def test_tiles_with_nothing_to_fill_are_left_out_and_all_evaluations_are_told():
     canvas, network = with_hole(), EachPixel()
-    by, told = painter(model_of(network), candidates=3, steps=5), []
-    by.paint(canvas, tell=told.append)
+    by, told = tiled(model_of(network), candidates=3, steps=5), []
+    by.sample(canvas, report=told.append)
     tiles = sum(shape[0] for shape in network.shapes)
     assert tiles == sum(told) == by.evaluations(canvas)
-    assert by.evaluations(canvas) < 0.6 * by.evaluations(replace(canvas, hole=None))
+    assert by.evaluations(canvas) < 0.6 * by.evaluations(replace(canvas, mask=None))
 
 
 def test_the_hole_is_shown_as_noise_of_the_models_strength():
-    canvas = replace(with_hole(), noise=0.25)
-    by = painter(tiny_learner())
-    seen = canvas.window(canvas.whole, by._noise(0, 1))
-    inside = seen.source[0][:, torch.from_numpy(canvas.hole)]
+    canvas = replace(with_hole(), hole_fill=0.25)
+    by = tiled(tiny_learner())
+    seen = canvas.network_input(canvas.whole, by._noise(0, 1).window)
+    inside = seen.source[0][:, torch.from_numpy(canvas.mask)]
     assert float(inside.std()) == pytest.approx(0.25, rel=0.05)
-    assert torch.equal(seen.fill[0, 0] > 0, torch.from_numpy(canvas.hole))
+    assert torch.equal(seen.fill[0, 0] > 0, torch.from_numpy(canvas.mask))
 
 
-def test_answers_do_not_depend_on_how_many_tiles_are_done_at_once():
-    canvas = Canvas(levels=levels(150, 203), hole=None, value_range=RANGE)
+def test_answers_do_not_depend_on_how_many_tiles_are_done_at_once(monkeypatch):
+    canvas = Canvas(levels=levels(150, 203), mask=None, value_range=RANGE)
     model = tiny_learner()
-    one, many = (
-        painter(model, candidates=2, steps=3, at_once=count).paint(canvas, tell=nothing) for count in (1, 1 << 20)
-    )
+    results = []
+    for count in (1, 1 << 20):
+        monkeypatch.setattr(module, "PIXELS_AT_ONCE", count)
+        results.append(tiled(model, candidates=2, steps=3).sample(canvas, report=nothing))
+    one, many = results
     for a, b in zip(one, many, strict=True):
         assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
 
 
-def test_no_batch_is_larger_than_is_allowed_and_no_tile_larger_than_a_tile():
+def test_no_batch_is_larger_than_is_allowed_and_no_tile_larger_than_a_tile(monkeypatch):
     network = EachPixel()
-    canvas = Canvas(levels=levels(200, 300), hole=None, value_range=RANGE)
-    painter(model_of(network), candidates=4, steps=2, at_once=3 * 64 * 64).paint(canvas, tell=nothing)
+    canvas = Canvas(levels=levels(200, 300), mask=None, value_range=RANGE)
+    monkeypatch.setattr(module, "PIXELS_AT_ONCE", 3 * 64 * 64)
+    tiled(model_of(network), candidates=4, steps=2).sample(canvas, report=nothing)
     assert max(b * h * w for b, _, h, w in network.shapes) <= 3 * 64 * 64
     assert max(max(shape[2:]) for shape in network.shapes) < 64 + 16
     assert max(shape[0] for shape in network.shapes) >= 3
@@ -112,10 +98,10 @@ def test_a_warm_start_keeps_of_the_start_what_the_ode_says():
     # SDEdit on N(0, s²) that is shown nothing (t → ∞): x0 from m ends at m k, k = s/√(s² + σ²)
     spread, sigma, m = 0.3, 0.4, 0.6
     model = model_of(EachPixel(spread, 1e4))
-    canvas = Canvas(levels=np.zeros((100, 120, 3), np.uint8), hole=None, value_range=RANGE)
-    by = painter(model, steps=60, sampler="heun").warm(sigma, 1)
+    canvas = Canvas(levels=np.zeros((100, 120, 3), np.uint8), mask=None, value_range=RANGE)
+    by = tiled(model, steps=60, sampler="heun").from_level(sigma, 1)
     start = torch.full((3, 25, 30), m)
-    (answer,) = by.paint(canvas, tell=nothing, start=[start])
+    (answer,) = by.sample(canvas, report=nothing, start=[start])
     drawn = answer / 127.5 - 1
     k = spread / (spread**2 + sigma**2) ** 0.5
     assert drawn.mean() == pytest.approx(m * k, abs=0.01)
@@ -123,14 +109,14 @@ def test_a_warm_start_keeps_of_the_start_what_the_ode_says():
 
 
 def test_seeds_stages_and_candidates_have_noise_of_their_own():
-    canvas = Canvas(levels=levels(40, 40), hole=None, value_range=RANGE)
-    by = painter(model_of(EachPixel()))
+    canvas = Canvas(levels=levels(40, 40), mask=None, value_range=RANGE)
+    by = tiled(model_of(EachPixel()))
     settings = ({}, {"seed": 4}, {"stage": 1}, {"first": 1})
-    answers = [replace(by, **each).paint(canvas, tell=nothing)[0] for each in settings]
-    again = by.paint(canvas, tell=nothing)[0]
+    answers = [replace(by, **each).sample(canvas, report=nothing)[0] for each in settings]
+    again = by.sample(canvas, report=nothing)[0]
     assert np.array_equal(answers[0], again)
     assert all(not np.array_equal(answers[0], other) for other in answers[1:])
-    second = replace(by, candidates=2).paint(canvas, tell=nothing)[1]
+    second = replace(by, candidates=2).sample(canvas, report=nothing)[1]
     assert np.array_equal(second, answers[3])
 
 
@@ -138,8 +124,8 @@ def test_a_reduced_canvas_is_the_mean_of_what_is_known_beneath():
     image = levels(8, 8)
     hole = np.zeros((8, 8), np.bool_)
     hole[:, :5] = True
-    small = Canvas(levels=image, hole=hole, value_range=RANGE).reduced((4, 4))
-    assert np.array_equal(small.hole, [[True, True, False, False]] * 4)
+    small = Canvas(levels=image, mask=hole, value_range=RANGE).reduced((4, 4))
+    assert np.array_equal(small.mask, [[True, True, False, False]] * 4)
     mean = image[:2, 6:].astype(float).mean((0, 1))
     assert np.abs(small.levels[0, 3] - mean).max() <= 0.5
     half = image[:2, 5:6].astype(float).mean((0, 1))  # one of two columns is known
@@ -150,10 +136,10 @@ def test_where_holes_are_shown_as_a_guess_a_warm_start_is_that_guess():
     # pixels all but known from what is shown: the answer in the hole is the start, enlarged
     hole = np.zeros((100, 120), np.bool_)
     hole[:, 40:] = True  # whole tiles of it, that see nothing known
-    canvas = Canvas(levels=levels(100, 120), hole=hole, value_range=RANGE, noise="smooth")
-    by = painter(model_of(EachPixel(10.0, 1e-3)), steps=10).warm(0.4, 1)
+    canvas = Canvas(levels=levels(100, 120), mask=hole, value_range=RANGE, hole_fill="smooth")
+    by = tiled(model_of(EachPixel(10.0, 1e-3)), steps=10).from_level(0.4, 1)
     start = torch.rand(3, 25, 30, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    (answer,) = by.paint(canvas, tell=nothing, start=[start])
-    guess = larger(start, (100, 120), canvas.whole).permute(1, 2, 0).numpy()
+    (answer,) = by.sample(canvas, report=nothing, start=[start])
+    guess = enlarged(start, (100, 120), canvas.whole).permute(1, 2, 0).numpy()
     assert np.abs(answer / 127.5 - 1 - guess)[hole].max() < 0.012  # half a level, and 4 spreads of 1e-3
     assert np.array_equal(answer[~hole], canvas.levels[~hole])

@@ -1,4 +1,4 @@
-"""Noise that hangs on the place alone."""
+"""Noise as a function of seed and position."""
 
 import math
 
@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scorefield.restoration.field import NoiseField
-from scorefield.restoration.levels import Box
+from scorefield.degradations import Box
+from scorefield.restoration.tiles import NoiseField
 
 WHOLE = NoiseField(seed=7, stream=(0, 0, 0), channels=3).window(Box(0, 0, 300, 200))
 

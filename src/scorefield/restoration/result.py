@@ -1,13 +1,14 @@
-"""What comes out of a restoration: candidates, where they disagree, and a sheet to see them by.
+"""The result of a restoration: candidates, their pixelwise standard deviation, and a sheet to compare them.
 
-Of candidates x₁ … xₙ, drawn from p(x | y), the map shows each pixel's standard deviation
+Of candidates x₁ … xₙ, samples of p(x | y), the map shows each pixel's standard deviation
 
-    u = √( (1/n) Σ (xᵢ − x̄)² ),   x̄ = (1/n) Σ xᵢ,
+    std = √( (1/n) Σ (xᵢ − x̄)² ),   x̄ = (1/n) Σ xᵢ,
 
-so it is black where y leaves no choice, and white where the candidates differ most.
+black where y leaves no choice, and white where the candidates differ most.
 """
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,37 +16,42 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield.data.bit_depth import Levels, image_of
+from scorefield.data.image import Levels, image_of
 from scorefield.data.encode import FORMATS, format_of
 from scorefield.data.grids import grid, save_image
 from scorefield.data.image import to_tensor
-from scorefield.data.photo import Original
+from scorefield.data.photo import Photo
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing
+from scorefield.restoration.pixels import white
 
 _OWN = frozenset({"PNG", "TIFF", "WEBP"})  # written losslessly, with all that such a file holds
 _WEBP_SIDE = 16383
 _PAD = 2
+_ROWS = 256  # at a time, to bound memory
 _RAMP = ((0, 0, 0), (75, 25, 115), (190, 55, 105), (250, 145, 50), (255, 255, 255))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restored:
+class Restoration:
     """Candidates for a restored image.
 
     Args:
         levels: the candidates, (H, W, C), uint8 or uint16, C of 1 or 3.
-        degraded: what there was to go by; missing pixels are grey.
-        original: the clean image where it is known, or the image as it was read.
-        uncertainty: where the candidates disagree, their standard deviation over the value range, (H, W).
-        source: the file that was restored, whose depth, alpha, EXIF and color profile the answers are to have.
+        std: their pixelwise standard deviation over the value range, mean of the channels, (H, W).
+        degraded_levels: what the restoration had to go by, (H', W', C'); masked pixels are grey.
+        original_levels: the clean image where it is known, or the image as it was read where that is not the
+            degraded one.
+        photo: the file that was restored, whose depth, alpha, EXIF and color profile the results keep.
+        evaluations: of the network, for one tile each.
     """
 
     levels: list[Levels]
-    degraded: Image.Image
-    original: Image.Image
-    uncertainty: Tensor
-    source: Original | None = None
+    std: Tensor
+    degraded_levels: Levels
+    photo: Photo
+    original_levels: Levels | None = None
+    evaluations: int = 0
 
     @property
     def images(self) -> list[Image.Image]:
@@ -53,16 +59,38 @@ class Restored:
         return [image_of(levels) for levels in self.levels]
 
     @property
+    def degraded(self) -> Image.Image:
+        """What the restoration had to go by, in 8 bits; masked pixels are grey."""
+        return image_of(self.degraded_levels)
+
+    @property
+    def original(self) -> Image.Image:
+        """The clean image where it is known, else the image as it was read, in 8 bits."""
+        return self.degraded if self.original_levels is None else image_of(self.original_levels)
+
+    @property
     def scale(self) -> str:
         """What the map's white stands for, in words."""
-        largest = 255 * float(self.uncertainty.max())
+        largest = 255 * float(self.std.max())
         if largest == 0:
             return "the candidates agree everywhere"
         return f"white: the candidates' standard deviation is {largest:.3g} of 255 levels; black: they agree"
 
+    def average(self) -> "Restoration":
+        """The mean of the candidates as the one result: nearer to the original than each, and less sharp."""
+        total = sum(levels.astype(np.uint32) for levels in self.levels)
+        mean = np.asarray((total + len(self.levels) // 2) // len(self.levels)).astype(self.levels[0].dtype)
+        return replace(self, levels=[mean])
+
+    def _repr_png_(self) -> bytes:
+        """The sheet, for notebooks."""
+        file = io.BytesIO()
+        self.sheet().save(file, "PNG")
+        return file.getvalue()
+
     def heat(self) -> Image.Image:
-        """The uncertainty in colors: black 0, then purple and orange, white the largest (see `scale`)."""
-        values = self.uncertainty.detach().cpu().numpy().astype(np.float64)
+        """`std` in colors: black 0, then purple and orange, white the largest (see `scale`)."""
+        values = self.std.detach().cpu().numpy().astype(np.float64)
         at = values / (values.max() or 1.0) * (len(_RAMP) - 1)
         knots = range(len(_RAMP))
         channels = [np.interp(at, knots, [color[c] for color in _RAMP]) for c in range(3)]
@@ -75,7 +103,7 @@ class Restored:
             max_width: large images are reduced until the row is no wider, in pixels.
         """
         shown = [self.degraded, *self.images]
-        if self.original is not self.degraded:
+        if self.original_levels is not None:
             shown.append(self.original)
         high, wide = self.levels[0].shape[:2]
         part = min(1.0, max(1, max_width // len(shown) - 2 * _PAD) / wide)
@@ -117,9 +145,8 @@ class Restored:
         names = [f"{stem}-{k + 1}{suffix}" for k in range(len(self.levels))]
         more = [f"{stem}-sheet.png"] + ([f"{stem}-map.png"] if with_map else [])
         paths = [refuse_existing(Path(out) / name, overwrite=overwrite) for name in (*names, *more)]
-        source = self.source or Original(path=Path(stem), levels=self.levels[0])
         for path, levels in zip(paths, self.levels, strict=False):
-            source.save(levels, path)
+            self.photo.save(levels, path)
         save_image(self.sheet(), paths[len(names)])
         if with_map:
             save_image(self.heat(), paths[-1])
@@ -132,14 +159,14 @@ class Restored:
                 known = ", ".join(known[1:] for known in FORMATS)
                 raise UserError("format", f"cannot write `{request}`.", f"Use one of {known}.")
             return suffix
-        if self.source is None or self.source.format not in _OWN:
+        if self.photo.format not in _OWN:
             return ".png"
-        if self.source.format == "WEBP" and max(self.levels[0].shape[:2]) > _WEBP_SIDE:
+        if self.photo.format == "WEBP" and max(self.levels[0].shape[:2]) > _WEBP_SIDE:
             return ".png"
-        own = self.source.path.suffix.lower()
-        if own in FORMATS and format_of(self.source.path) == self.source.format:
+        own = self.photo.path.suffix.lower()
+        if own in FORMATS and format_of(self.photo.path) == self.photo.format:
             return own
-        return next(suffix for suffix, kind in FORMATS.items() if kind == self.source.format)
+        return next(suffix for suffix, kind in FORMATS.items() if kind == self.photo.format)
 
 
 def _tile(image: Image.Image, size: tuple[int, int], reduced: tuple[int, int]) -> Image.Image:
@@ -153,3 +180,14 @@ def _tile(image: Image.Image, size: tuple[int, int], reduced: tuple[int, int]) -
         tile = Image.new(image.mode, size, "white")
         tile.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
     return tile if reduced == size else tile.resize(reduced, Image.Resampling.LANCZOS)
+
+
+def pixelwise_std(samples: list[Levels]) -> Tensor:
+    """The standard deviation over the samples, over the value range, mean of the channels: (H, W)."""
+    height, width = samples[0].shape[:2]
+    std = torch.zeros(height, width)
+    if len(samples) > 1:
+        for top in range(0, height, _ROWS):
+            rows = np.stack([sample[top : top + _ROWS] for sample in samples]).astype(np.float32)
+            std[top : top + _ROWS] = torch.from_numpy(rows).std(0, correction=0).mean(-1)
+    return std / white(samples[0])

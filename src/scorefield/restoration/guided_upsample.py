@@ -1,8 +1,8 @@
 """Color given to an image whose luma is known: the luma stays, to rounding.
 
-With Y the luma of BT.601 and c = x − Y the rest, the answer is Y + s c, with the largest s ≤ 1 at each pixel
+With Y the luma of BT.601 and c = x − Y the rest, the sample is Y + s c, with the largest s ≤ 1 at each pixel
 that leaves it within black and white. Since w · c = 0, its luma is Y whatever s. Where c comes from a smaller
-answer, it is enlarged along the edges of Y: around every pixel of the small image c ≈ a Y + b by least
+sample, it is enlarged along the edges of Y: around every pixel of the small image c ≈ a Y + b by least
 squares, and a and b, which are smooth, are enlarged in c's place (the guided filter).
 
 References:
@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from scorefield.data.bit_depth import Levels
-from scorefield.degradations import Grey
-from scorefield.restoration.canvas import larger
-from scorefield.restoration.levels import Box, to_levels, to_values
+from scorefield.data.image import Levels
+from scorefield.degradations import Box, Grey
+from scorefield.restoration.pixels import enlarged, to_levels, to_values
 
 _RADIUS = 2
 _SMOOTH = 1e-3
@@ -27,29 +26,29 @@ _ROWS = 256
 _UNIT = (0.0, 1.0)
 
 
-def recolored(answer: Levels, small: Levels, grey: Levels) -> Levels:
-    """The answer's color on the luma that is known.
+def recolored(sample: Levels, small: Levels, grey: Levels) -> Levels:
+    """The sample's color on the luma that is known.
 
     Args:
-        answer: (h, w, 3).
-        small: the luma that it was an answer to, (h, w, 1).
-        grey: the luma itself, (H, W, 1); of the answer's size or larger.
+        sample: (h, w, 3).
+        small: the luma that it was an sample to, (h, w, 1).
+        grey: the luma itself, (H, W, 1); of the sample's size or larger.
 
     Returns:
         (H, W, 3), whose luma is `grey` to rounding.
     """
-    color = _color(to_values(answer, _UNIT))
+    color = _color(to_values(sample, _UNIT))
     height, width = grey.shape[:2]
-    same = answer.shape[:2] == grey.shape[:2]
+    same = sample.shape[:2] == grey.shape[:2]
     slope, offset = (None, color) if same else _line(color, to_values(small, _UNIT))
-    out = np.empty((height, width, 3), answer.dtype)
+    out = np.empty((height, width, 3), sample.dtype)
     for top in range(0, height, _ROWS):
         box = Box(top, 0, min(_ROWS, height - top), width)
         y = to_values(grey[box.slices], _UNIT)
-        c = larger(offset, (height, width), box)
+        c = enlarged(offset, (height, width), box)
         if slope is not None:
-            c = torch.addcmul(c, larger(slope, (height, width), box), y)
-        out[box.slices] = to_levels(_within(c, y), _UNIT, answer)
+            c = torch.addcmul(c, enlarged(slope, (height, width), box), y)
+        out[box.slices] = to_levels(_within(c, y), _UNIT, sample)
     return out
 
 

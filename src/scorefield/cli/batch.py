@@ -1,0 +1,422 @@
+"""Many images: what is done is skipped, what fails is named, and the rest is restored.
+
+Results are written into a hidden folder first. Then the manifest's line is written, and then the files take their
+places. Whatever the moment of a kill, the same command restores what is not whole.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from scorefield.cli.console import Show, note, progress, require_free, tell, write_json
+from scorefield.cli.inputs import Found, find_images
+from scorefield.cli.manifest import DIGITS, MANIFEST, Manifest, Record, digest, stamped
+from scorefield.cli.restore_options import RestoreOptions
+from scorefield.errors import NothingToRestore, UserError
+from scorefield.files import disk_is_full, refuse_existing
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from scorefield.model import ScoreModel
+    from scorefield.restoration import MethodPlan, Restoration, Task
+
+PAGE = "index.html"
+SOME_FAILED = 3
+"""Exit code where some images failed and the rest are done."""
+
+_RESULT = re.compile(r"(.+)-(\d+(-page)?|sheet|map|before)\.[A-Za-z]+")
+_NUMBERED = re.compile(r"-\d+\.[A-Za-z]+$")
+_IN_BROWSERS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp"})
+_HIDDEN = ".restoring-"
+_PAGE_SIDE = 1600  # pixels; a page shows no more
+
+
+def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, kind: "type[Task]") -> None:
+    """Restore every image; one that fails is named, and the others go on.
+
+    Args:
+        options: of the command.
+        task_of: the task for an image; a UserError says what the image lacks.
+        kind: of task.
+
+    Raises:
+        UserError: before any work: a model that cannot be loaded or was not trained for the task, settings out of
+            range, a folder without images, or results that exist.
+    """
+    import scorefield as sf
+
+    require_free(options.json, overwrite=options.overwrite)
+    check_options(options)
+    found = find_images(options.inputs, options.out)
+    model = sf.load(options.model, device=options.device)
+    manifest = Manifest(out=options.out)
+    chosen = _chosen(options, model, task_of, found, kind)
+    sweep(options.out)
+    first = _first(options, chosen, kind)
+    jobs = [_job(one, first, task_of, manifest) for one in found]
+    batch = _Batch(options=options, manifest=manifest, model=model, chosen=chosen)
+    code = batch.run(jobs)
+    records = [batch.results[job.found.stem] for job in jobs]
+    write_json(options.json, [_reachable(record, options.out) for record in records])
+    if code:
+        raise typer.Exit(code)
+
+
+def check_options(options: RestoreOptions) -> None:
+    """See that the results can be written as they are asked for.
+
+    Raises:
+        UserError: they cannot.
+    """
+    from scorefield.data.encode import FORMATS
+
+    if options.out.exists() and not options.out.is_dir():
+        raise UserError(options.out, "is a file, not a folder.", "Name a folder for the results: --out.")
+    if options.format is not None and f".{options.format.lower().lstrip('.')}" not in FORMATS:
+        known = ", ".join(suffix[1:] for suffix in FORMATS)
+        raise UserError("--format", f"cannot write `{options.format}`.", f"Use one of {known}.")
+    if options.map and options.candidates < 2:
+        raise UserError("--map", "shows where candidates differ; one cannot.", "Ask for more: --candidates 4.")
+    if not (options.out / MANIFEST).exists():
+        mend = "Choose another --out or pass --overwrite."
+        refuse_existing(options.out / PAGE, overwrite=options.overwrite, mend=mend)
+
+
+def _chosen(
+    options: RestoreOptions,
+    model: "ScoreModel",
+    task_of: Callable[[Found], "Task"],
+    found: list[Found],
+    kind: "type[Task]",
+) -> "MethodPlan":
+    """The method with its sampler and noise schedule."""
+    from scorefield.restoration import METHODS, palette_plan, resolve_method, tasks_of
+    from scorefield.samplers import Plan, plan
+
+    tasks = tasks_of(task_of(found[0])) if kind.name == "restore" else (kind.name,)
+    chosen = resolve_method(model, options.method, options.sampler, options.steps, tasks=tasks, task_steps=kind.steps)
+    if options.schedule is None:
+        return chosen
+    sampler = options.sampler or METHODS[chosen.name].sampler
+    made: Plan = (
+        palette_plan(model, sampler, options.steps)
+        if options.schedule == "palette"
+        else plan(model, sampler, options.steps, schedule=options.schedule)
+    )
+    return replace(chosen, plan=made)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """An image to restore; `task` is None where it cannot be, and the record then has an error."""
+
+    found: Found
+    record: Record
+    task: "Task | None" = None
+
+
+def _first(options: RestoreOptions, chosen: "MethodPlan", kind: "type[Task]") -> Record:
+    """What the records of all images have in common."""
+    from scorefield.hub import find, is_pipeline
+
+    shared = ("candidates", "average", "steps", "schedule", "tile", "format", "map")
+    return Record(
+        input="",
+        stem="",
+        task=kind.name,
+        settings={name: getattr(options, name) for name in shared},
+        seed=options.seed,
+        model=options.model,
+        model_sha256=options.model if is_pipeline(options.model) else digest(find(options.model)),
+        method=chosen.name,
+        sampler=options.sampler or chosen.method.sampler,
+    )
+
+
+def _job(found: Found, first: Record, task_of: Callable[[Found], "Task"], manifest: Manifest) -> _Job:
+    record = replace(first, input=str(found.path.absolute()), stem=found.stem)
+    try:
+        record = stamped(record, found.path, manifest.restored.get(found.stem))
+        task = task_of(found)
+    except UserError as error:
+        return _Job(found=found, record=replace(record, error=str(error)))
+    own = {name: value for name, value in (asdict(task) if is_dataclass(task) else {}).items() if name != "seed"}
+    settings = json.loads(json.dumps({**own, **_digests(own), **record.settings}, default=str))
+    return _Job(found=found, record=replace(record, settings=settings), task=task)
+
+
+def _digests(settings: dict[str, Any]) -> dict[str, str]:
+    """Of the files that settings name: another mask under the same name is another setting."""
+    paths = {name: Path(value) for name, value in settings.items() if isinstance(value, str | Path)}
+    return {f"{name}_sha256": digest(path) for name, path in paths.items() if path.is_file()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """One command's images.
+
+    Args:
+        options: of the command.
+        manifest: of the folder for the results.
+        model: the score model.
+        chosen: the method with its sampler.
+        results: by stem, what became of each image.
+        waiting: records of images that failed before the first was restored; until then there is no folder.
+    """
+
+    options: RestoreOptions
+    manifest: Manifest
+    model: "ScoreModel"
+    chosen: "MethodPlan"
+    results: dict[str, Record] = field(default_factory=dict)
+    waiting: list[Record] = field(default_factory=list)
+
+    def run(self, jobs: list[_Job]) -> int:
+        """Restore what is left to do; the exit code."""
+        todo = self._left(jobs)
+        codes = [self._fail(job, job.record.error) for job in jobs if job.task is None]
+        total = sum(job.record.bytes for job in todo) or 1
+        done = 0
+        try:
+            with progress(f"Restoring {len(todo)} of {len(jobs)}") as show:
+                for k, job in enumerate(todo):
+                    words = f"{job.found.path.name} ({k + 1}/{len(todo)})"
+                    codes.append(self._one(job, _within(show, done / total, job.record.bytes / total, words)))
+                    done += job.record.bytes
+                    show(done / total, words)
+        finally:
+            if any(record.error is None for record in self.results.values()):
+                tell(f"see {_write_run_page(self.options.out, self.manifest)}")
+        return self._code(codes)
+
+    def _code(self, codes: list[int]) -> int:
+        failed = [code for code in codes if code]
+        restored = any(record.error is None for record in self.results.values())
+        skipped = sum(record.skipped for record in self.results.values())
+        if skipped:
+            tell(f"{skipped} of {len(self.results)} had nothing to restore: skipped")
+        if failed:
+            return SOME_FAILED if restored else min(failed)
+        return 0 if restored else 2
+
+    def _left(self, jobs: list[_Job]) -> list[_Job]:
+        """The jobs that can be done and are not, once it is seen that no result is in their way."""
+        good = [job for job in jobs if job.task is not None]
+        left = {job.found.stem: self.manifest.left(job.record) for job in good}
+        todo = [job for job in good if left[job.found.stem]]
+        for job in good:
+            if not left[job.found.stem]:
+                self.results[job.found.stem] = self.manifest.restored[job.found.stem]
+        if len(todo) < len(good):
+            tell(f"{len(good) - len(todo)} of {len(jobs)} are restored already, in this same way: skipped")
+        if not self.options.overwrite:
+            _refuse_results(self.options.out, [job.found for job in todo if left[job.found.stem] == ["all"]])
+        return todo
+
+    def _one(self, job: _Job, show: Callable[[int, int], None]) -> int:
+        """Restore one image, whatever comes; 0, or an exit code."""
+        import scorefield as sf
+        from scorefield.data.photo import Photo
+        from scorefield.degradations import nearest_quality
+
+        begun = time.perf_counter()
+        options, task = self.options, job.task
+        assert task is not None
+        try:
+            photo = Photo.read(job.found.path)
+            quality = None if photo.jpeg is None else nearest_quality(photo.jpeg)
+            job = replace(job, record=replace(job.record, sha256=photo.sha256[:DIGITS], jpeg_quality=quality))
+            restored = sf.restore(
+                self.model, photo, task, method=self.chosen.name, candidates=options.candidates,
+                sampler=self.chosen.plan, tile=options.tile, seed=options.seed, progress=show,
+            )  # fmt: skip
+            if options.average:
+                restored = restored.average()
+            spent = round(time.perf_counter() - begun, 2)
+            self._keep(job, restored, replace(job.record, seconds=spent, evaluations=restored.evaluations))
+        except Exception as error:  # the images after this one are not to suffer from it
+            ours = not isinstance(error, UserError)
+            if disk_is_full(error) or (ours and "--debug" in sys.argv):
+                raise
+            spent = round(time.perf_counter() - begun, 2)
+            return self._fail(replace(job, record=replace(job.record, seconds=spent)), error, ours=ours)
+        return 0
+
+    def _fail(self, job: _Job, error: object, *, ours: bool = False) -> int:
+        """Name an image that cannot be restored, or that has nothing to restore; the exit code."""
+        line = " ".join(str(error).split()) or type(error).__name__
+        path = str(job.found.path)
+        line = line if path in line else f"{path}: {line}"
+        line += " (scorefield --debug VERB … shows where)" if ours else ""
+        note(f"scorefield: {line}")
+        skipped = isinstance(error, NothingToRestore)
+        record = replace(job.record, error=line, skipped=skipped)
+        self.results[job.found.stem] = record
+        if (self.options.out / MANIFEST).exists():
+            self.manifest.append(record)
+        else:
+            self.waiting.append(record)
+        return 0 if skipped else 1 if ours else 2
+
+    def _keep(self, job: _Job, restored: "Restoration", record: Record) -> None:
+        """Write the results and their record."""
+        record = _write(restored, record, self.options, self.manifest, self.waiting)
+        self.waiting.clear()
+        self.results[record.stem] = record
+        notes = f" ({'; '.join(record.notes)})" if record.notes else ""
+        tell(f"{job.found.path} -> {self.options.out / record.outputs[0]}{notes}")
+
+
+def _within(show: Show, begin: float, share: float, words: str) -> Callable[[int, int], None]:
+    """The progress of the whole batch, from the progress of one image."""
+    return lambda done, total: show(begin + share * done / max(total, 1), words)
+
+
+def _reachable(record: Record, out: Path) -> dict[str, Any]:
+    """A record for --json: its outputs as paths from here."""
+    return asdict(record) | {"outputs": [str(out / name) for name in record.outputs]}
+
+
+# --- results on the disk ---------------------------------------------------------------------------
+
+
+def _refuse_results(out: Path, images: list[Found]) -> None:
+    """See that no image has results in `out` already.
+
+    Raises:
+        UserError: names the first that is in the way.
+    """
+    folders = {(out / one.stem).parent for one in images}
+    there = {
+        found.parent / match[1]: found
+        for folder in folders
+        if folder.is_dir()
+        for found in sorted(folder.iterdir(), reverse=True)
+        if (match := _RESULT.fullmatch(found.name))
+    }
+    taken = [there[out / one.stem] for one in images if out / one.stem in there]
+    if taken:
+        others = f", and {len(taken) - 1} like it" if len(taken) > 1 else ""
+        raise UserError(
+            taken[0],
+            f"already exists, of other settings or another image{others}.",
+            "Choose another --out or pass --overwrite.",
+        )
+
+
+def _write(
+    restored: "Restoration", record: Record, options: RestoreOptions, manifest: Manifest, waiting: list[Record]
+) -> Record:
+    """Write the results and, after the records that are waiting, theirs; the record, with the files' names."""
+    out = options.out
+    hidden = out / f"{_HIDDEN}{os.getpid()}"
+    path = hidden / record.stem
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written = restored.save(path.parent, stem=path.name, format=options.format, with_map=options.map)
+        before = _write_small(restored.degraded, path.with_name(f"{path.name}-before.png"))
+        seen = _write_for_page(restored, written)
+        names = [part.relative_to(hidden).as_posix() for part in (*written, before, *seen)]
+        n = len(written)
+        notes = _left_behind(restored, written[0])
+        record = replace(record, outputs=names[:n], before=names[n], page=names[n + 1 :], notes=notes)
+        if options.overwrite:
+            for name in names:
+                (out / name).unlink(missing_ok=True)
+        manifest.append(*waiting, record)
+        for name in names:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            if not (out / name).exists():
+                (hidden / name).replace(out / name)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    return record
+
+
+def sweep(out: Path) -> None:
+    """Remove what killed runs left half-written."""
+    for folder in out.glob(f"{_HIDDEN}*"):
+        number = folder.name.removeprefix(_HIDDEN)
+        if number.isdecimal() and not _runs(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return process != os.getpid()
+
+
+def _write_small(image: "Image.Image", path: Path) -> Path:
+    """The image, reduced to what a page shows."""
+    from scorefield.data.grids import save_image
+
+    small = image.copy()
+    small.thumbnail((_PAGE_SIDE, _PAGE_SIDE))
+    save_image(small, path)
+    return path
+
+
+def _write_for_page(restored: "Restoration", written: list[Path]) -> list[Path]:
+    """PNGs of the results, reduced to what a page shows, where browsers do not show the files themselves."""
+    if written[0].suffix.lower() in _IN_BROWSERS:
+        return []
+    paths = [path.with_name(f"{path.stem}-page.png") for path in written[: len(restored.levels)]]
+    for path, image in zip(paths, restored.images, strict=True):
+        _write_small(image, path)
+    return paths
+
+
+def _left_behind(restored: "Restoration", result: Path) -> list[str]:
+    """What of the image's file its result lacks, beside what any JPEG loses."""
+    lost = [words for words in restored.photo.lost(result) if words != "each pixel exactly"]
+    return [*restored.photo.notes, *(f"without {words}" for words in lost)]
+
+
+def _write_run_page(out: Path, manifest: Manifest) -> Path:
+    """The page of all images in the manifest whose files are there."""
+    from scorefield.cli.page import ShownImage, write_page
+
+    shown: list[ShownImage] = []
+    for record in sorted(manifest.restored.values(), key=lambda record: record.stem):
+        results = [name for name in record.outputs if _NUMBERED.search(name)]
+        seen = record.page or results
+        if record.before is None or not all((out / name).is_file() for name in (record.before, *seen)):
+            continue
+        shown.append(
+            ShownImage(
+                title=record.stem,
+                before=record.before,
+                after=seen,
+                map=next((name for name in record.outputs if name.endswith("-map.png")), None),
+                facts=_facts(record),
+                files=results if record.page else (),
+            )
+        )
+    return write_page(out, shown)
+
+
+def _facts(record: Record) -> dict[str, str]:
+    facts = {
+        "task": record.task,
+        "input": record.input,
+        "model": record.model,
+        "method": f"{record.method}, {record.sampler}, {record.evaluations} evaluations",
+        "seed": str(record.seed),
+        "time": f"{record.seconds:.3g} s",
+    }
+    return facts if record.jpeg_quality is None else facts | {"JPEG quality": str(record.jpeg_quality)}
