@@ -215,7 +215,9 @@ def our_sampling(images: Tensor, precision: torch.dtype) -> Callable[[], None]:
 
     def update() -> None:
         with torch.no_grad():
-            for _ in AnnealedLangevin(step_size=STEP_SIZE, steps_each=1).iterate(model, images, sigma, generator=generator):
+            for _ in AnnealedLangevin(step_size=STEP_SIZE, steps_each=1).iterate(
+                model, images, sigma, generator=generator
+            ):
                 pass
 
     return update

@@ -1,8 +1,8 @@
 """`scorefield compare`, as a user calls it."""
 
 import json
-from dataclasses import replace
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest

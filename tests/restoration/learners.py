@@ -76,9 +76,7 @@ class Row(nn.Module):
 
 def model_of(network, *, shape=(3, 16, 16), tasks=TASKS, hole=1.0, sigma_range=(0.002, 20.0)):
     restoration = RestorationSpec(tasks=tasks, hole_fill=hole)
-    return ScoreModel(
-        network, EDM_1, ModelSpec(shape=shape, sigma_range=sigma_range, restoration=restoration)
-    ).eval()
+    return ScoreModel(network, EDM_1, ModelSpec(shape=shape, sigma_range=sigma_range, restoration=restoration)).eval()
 
 
 def tiny_learner(channels=3, *, size=16, tasks=TASKS, regression=False):

@@ -17,6 +17,7 @@ from scorefield.data.image import to_tensor
 from scorefield.data.photo import Photo
 from scorefield.degradations import Downscale, Grey, Mask, nearest_quality
 from scorefield.errors import NothingToRestore, UserError
+from scorefield.model import ScoreModel
 from scorefield.restoration import METHODS, TASKS, palette_plan, resolve_method
 
 MODEL = tiny_learner()
@@ -343,13 +344,13 @@ def test_the_grey_of_color_that_is_simulated_is_the_degradations():
 
 
 def test_a_file_better_than_a_model_helps_is_refused_unless_its_quality_is_told(tmp_path):
-    model = tiny_learner()
+    plain = tiny_learner()
     for quality in (20, 21):
         Image.fromarray(levels(40, 70)).save(tmp_path / f"{quality}.jpg", quality=quality)
-    model.spec = replace(model.spec, restoration=replace(model.spec.restoration, max_jpeg_quality=20))
+    limited = replace(plain.spec.restoration, max_jpeg_quality=20)
+    model = ScoreModel(plain.network, plain.parameterization, replace(plain.spec, restoration=limited)).eval()
     restore(model, tmp_path / "20.jpg", "dejpeg", steps=1)
     with pytest.raises(UserError, match="saved at quality 21; this model helps up to 20"):
         restore(model, tmp_path / "21.jpg", "dejpeg", steps=1)
     restore(model, tmp_path / "21.jpg", "dejpeg", quality=21, steps=1)
-    model.spec = replace(model.spec, restoration=replace(model.spec.restoration, max_jpeg_quality=None))
-    restore(model, tmp_path / "21.jpg", "dejpeg", steps=1)
+    restore(plain, tmp_path / "21.jpg", "dejpeg", steps=1)

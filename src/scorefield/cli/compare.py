@@ -95,9 +95,7 @@ def compare(
         with progress("Preparing") as show:
             reference = prepare(train, test, n=drawn, features=features, device=device, progress=show)
     with progress("Comparing") as show:
-        comparison, images = compare_models(
-            loaded, test, settings, sigmas=sigmas, reference=reference, progress=show
-        )
+        comparison, images = compare_models(loaded, test, settings, sigmas=sigmas, reference=reference, progress=show)
     _print(comparison)
     if out is not None:
         _write(comparison, images, files)

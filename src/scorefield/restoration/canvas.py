@@ -19,8 +19,8 @@ from scorefield.degradations import (
     HoleFill,
     Local,
     Mask,
-    Observation,
     NetworkInput,
+    Observation,
     network_input,
 )
 from scorefield.degradations.smooth import smooth_fill
@@ -84,8 +84,8 @@ class Canvas:
         if self.source is not None:
             return NetworkInput(source=source, mask=fill)
         if self.hole_fill == "smooth":
-            return NetworkInput(source=smooth_fill(source, fill), fill=fill)
-        return NetworkInput(source=torch.where(fill > 0, self.hole_fill * noise(box)[None], source), fill=fill)
+            return NetworkInput(source=smooth_fill(source, fill), mask=fill)
+        return NetworkInput(source=torch.where(fill > 0, self.hole_fill * noise(box)[None], source), mask=fill)
 
     def measured(self, boxes: Sequence[Box]) -> Observation:
         """What is known of tiles of one size, for methods that use the operator; a batch with one for each box.

@@ -16,10 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield.data.image import Levels, image_of
 from scorefield.data.encode import FORMATS, format_of
 from scorefield.data.grids import grid, save_image
-from scorefield.data.image import to_tensor
+from scorefield.data.image import Levels, image_of, to_tensor
 from scorefield.data.photo import Photo
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing

@@ -288,7 +288,12 @@ class Upscale(_Tiled):
         """The small image, of which each pixel is the mean of factor² pixels."""
         operator = Downscale(factor=self.factor or self._factor(photo, model))
         canvas = network_canvas(
-            operator, _channels(photo, model), value_range=model.value_range, hole_fill=model.spec.hole_fill, noise=0.0, seed=0
+            operator,
+            _channels(photo, model),
+            value_range=model.value_range,
+            hole_fill=model.spec.hole_fill,
+            noise=0.0,
+            seed=0,
         )
         return Observed(canvas=canvas, degraded=photo.levels, lay=operator.pinv)
 
@@ -508,7 +513,12 @@ def _masked(levels: Levels, mask: NDArray[np.bool_], photo: Photo, model: ScoreM
 def _as_it_is(photo: Photo, model: ScoreModel, operator: Degradation | None, *, noise: float = 0.0) -> Observed:
     levels = _channels(photo, model)
     canvas = Canvas(
-        levels=levels, mask=None, value_range=model.value_range, hole_fill=model.spec.hole_fill, degradation=operator, noise=noise
+        levels=levels,
+        mask=None,
+        value_range=model.value_range,
+        hole_fill=model.spec.hole_fill,
+        degradation=operator,
+        noise=noise,
     )
     return Observed(canvas=canvas, degraded=photo.levels)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.data.image import Levels
-from scorefield.degradations import Box, Identity, Observation, NetworkInput
+from scorefield.degradations import Box, Identity, NetworkInput, Observation
 from scorefield.model import ScoreModel
 from scorefield.restoration.canvas import Canvas
 from scorefield.restoration.methods import MethodPlan

@@ -128,31 +128,3 @@ def check_levels(sigmas: Tensor, *, rises: bool = False) -> list[float]:
 def randn_like(x: Tensor, generator: Generator) -> Tensor:
     """Draw z ~ N(0, I) of x's shape, device and type."""
     return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-
-
-def run(
-    sampler: Sampler,
-    denoiser: Denoiser,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    generator: Generator,
-    project: Project | None = None,
-    progress: Callable[[Step], None] | None = None,
-) -> Tensor:
-    """The result of a sampler: the x of its last step.
-
-    Args:
-        sampler: the settings.
-        denoiser: E[x0 | x].
-        x: the start, noisy at sigmas[0].
-        sigmas: the noise schedule.
-        generator: source of the noise.
-        project: applied after every update.
-        progress: called after every step.
-    """
-    for step in sampler.iterate(denoiser, x, sigmas, generator=generator, project=project):
-        x = step.x
-        if progress is not None:
-            progress(step)
-    return x
