@@ -42,7 +42,9 @@ def draw(options: Completions, inputs: FigureInputs) -> Drawing:
             sampler=options.sampler,
             steps=options.steps,
             seed=inputs.seed + k,
-            progress=lambda done, total, k=k: inputs.progress((k + done / total) / len(jobs), f"{k + 1} of {len(jobs)}"),
+            progress=lambda done, total, k=k: inputs.progress(
+                (k + done / total) / len(jobs), f"{k + 1} of {len(jobs)}"
+            ),
         )
         rows += _rows(restored, index, mask)
         shown.append(_row(restored))
