@@ -7,7 +7,7 @@ from a clone (`--peer`), as it stands, and in bfloat16 under autocast, in which 
 does not train; it never becomes part of this repository. Sampling is theirs by its 1,000 evaluations, ours by
 ten.
 
-**DegradationSpec.** Seconds that it takes to degradation an image, by each distribution and by the recipe `palette-small` with what
+**Degradation.** Seconds to degrade an image, by each family and by the recipe `palette-small` with what
 it shows in holes, over those of a training step of that recipe on images of the same size. In training a
 thread of its own makes it meanwhile; the share is what that costs where no processor is free.
 

@@ -91,9 +91,9 @@ def compare(
     sigmas = choose_levels(loaded, count=levels, schedule_of=_called(schedule_of, models, names))
     reference = None
     if drawn:
-        device = next(iter(loaded.values())).device
+        where = str(next(iter(loaded.values())).device)
         with progress("Preparing") as show:
-            reference = prepare(train, test, n=drawn, features=features, device=device, progress=show)
+            reference = prepare(train, test, n=drawn, features=features, device=where, progress=show)
     with progress("Comparing") as show:
         comparison, images = compare_models(loaded, test, settings, sigmas=sigmas, reference=reference, progress=show)
     _print(comparison)

@@ -191,7 +191,7 @@ def compare_models(
             parameters=sum(p.numel() for p in model.network.parameters()),
             gflops=costs[name],
             denoising=Curve.of(measured[name].denoising),
-            sliced=None if measured[name].sliced is None else Curve.of(measured[name].sliced),
+            sliced=_curve(measured[name].sliced),
             denoising_difference=_difference(measured[name].denoising, first.denoising),
             sliced_difference=_difference(measured[name].sliced, first.sliced),
             report=reports.get(name),
@@ -272,6 +272,10 @@ def _check_levels(models: Mapping[str, ScoreModel], sigmas: tuple[float, ...]) -
                 f"σ = {outside[0]:g} of pixels in [0, 1] is outside {low:g} … {high:g}, the range of {name}.",
                 "Choose levels in the range of every model.",
             )
+
+
+def _curve(values: Tensor | None) -> Curve | None:
+    return None if values is None else Curve.of(values)
 
 
 def _difference(values: Tensor | None, first: Tensor | None) -> Curve | None:

@@ -239,7 +239,7 @@ def _shifted(images: Tensor, generator: Generator, *, reach: int = 1) -> Tensor:
     return picked.permute(0, 3, 1, 2).contiguous()
 
 
-def _has_bfloat16(device: str) -> bool:
+def _has_bfloat16(device: str | torch.device) -> bool:
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -15,7 +15,7 @@ import hashlib
 import re
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -328,7 +328,7 @@ class ScriptFeatures:
         for part in parts:
             if not isinstance(part, Tensor) or part.ndim != 2 or len(part) != len(images):
                 raise UserError(self.name, "must return features (N, D), or (features, probabilities).")
-        rows = cast("tuple[Tensor, ...]", parts)
+        rows = list(cast("Sequence[Tensor]", parts))
         if not all(bool(part.isfinite().all()) for part in rows):
             raise UserError(self.name, "returns NaN or infinity.")
         if len(rows) > 1 and (bool((rows[1] < 0).any()) or float((rows[1].sum(1) - 1).abs().max()) > 1e-3):

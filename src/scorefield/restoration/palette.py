@@ -5,8 +5,8 @@ A network trained on pairs is itself the denoiser of p(x0 | y),
     D(x; σ, y) = E[x0 | x0 + σ n = x, A(x0) = y],
 
 with y as a condition beside x (Saharia et al. 2022, §3). The condition is the network's source and mask
-(`degradations.network_input`). Where the mask is 0 the source is the image: the network sees it there without noise, and
-the result equals it. The network does not know the operator A.
+(`degradations.network_input`). Where the mask is 0 the source is the image: the network sees it there without
+noise, and the result equals it. The network does not know the operator A.
 
 References:
     Saharia et al. (2022), §3–4. https://arxiv.org/abs/2111.05826

@@ -20,7 +20,7 @@ from scorefield.model import ScoreModel
 from scorefield.restoration.methods import resolve_method
 from scorefield.restoration.pixels import as_grey, is_grey
 from scorefield.restoration.result import Restoration, pixelwise_std
-from scorefield.restoration.tasks import Task, named_task, tasks_of
+from scorefield.restoration.tasks import Task, named_task, steps_of, tasks_of
 from scorefield.restoration.tiled_sampling import TiledSampler
 from scorefield.restoration.tiles import round_up
 from scorefield.samplers import Plan, Sampler
@@ -76,7 +76,7 @@ def restore(
         raise UserError("candidates", f"need at least one, got {candidates}.")
     task = named_task(task) if isinstance(task, str) else task
     model = model if isinstance(model, ScoreModel) else load(model)
-    chosen = resolve_method(model, method, sampler, steps, tasks=tasks_of(task), task_steps=task.steps)
+    chosen = resolve_method(model, method, sampler, steps, tasks=tasks_of(task), task_steps=steps_of(task))
     photo = as_photo(image)
     observed = task.observe(photo, model)
     tiles = TiledSampler(

@@ -43,7 +43,7 @@ from scorefield.restoration.tiled_sampling import TiledSampler
 
 __all__ = [
     "SIDES", "TASKS", "Colorize", "Custom", "Deblur", "Dejpeg", "Denoise", "Descratch", "Inpaint", "Paired", "Task",
-    "Uncrop", "Upscale", "named_task", "tasks_of",
+    "Uncrop", "Upscale", "named_task", "steps_of", "tasks_of",
 ]  # fmt: skip
 
 SIDES = ("top", "right", "bottom", "left")
@@ -57,13 +57,9 @@ class Task(Protocol):
 
     name: ClassVar[str]
 
-    @property
-    def steps(self) -> int | None:
-        """Steps that suit the task with a conditional model; None takes the method's.
-
-        What is nearly determined by the observation needs few, and with few a sample is near the mean of all samples.
-        """
-        ...
+    steps: ClassVar[int | None]
+    """Steps that suit the task with a conditional model; None takes the method's. What is nearly determined by the
+    observation needs few, and with few a sample is near the mean of all samples."""
 
     def observe(self, photo: Photo, model: ScoreModel) -> Observed:
         """The observation that the photo is, for this model.
@@ -176,7 +172,7 @@ class Uncrop:
         if self.times == 1:
             return multiscale.fill(sampler, canvas)
         assert canvas.mask is not None
-        rows, columns = (~canvas.mask).any(1).nonzero()[0], (~canvas.mask).any(0).nonzero()[0]
+        rows, columns = np.flatnonzero((~canvas.mask).any(1)), np.flatnonzero((~canvas.mask).any(0))
         levels = canvas.levels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         return multiscale.panorama(sampler, levels, canvas, sides=self.sides, amount=self.amount, times=self.times)
 
@@ -387,16 +383,12 @@ class Custom(_Tiled):
     """
 
     name: ClassVar[str] = "restore"
+    steps: ClassVar[int | None] = None
     degradation: str | Sequence[str] | Degradation
     noise_std: float = 0.0
     simulate: bool = False
     seed: int = 0
     stands_for: str | None = None
-
-    @property
-    def steps(self) -> int | None:
-        """Those of the task that it stands for."""
-        return None if self.stands_for is None else TASKS[self.stands_for].steps
 
     def __post_init__(self) -> None:
         if isinstance(self.degradation, str | Sequence):
@@ -432,7 +424,7 @@ class Custom(_Tiled):
         spec: DegradationSpec = parse_degradation(self.degradation)
         h, w = photo.levels.shape[:2]
         size = (h, w) if self.simulate else spec.before((h, w))
-        return spec.operator((model.shape[0], *size), model.value_range), self.noise_std or spec.noise
+        return spec.operator((model.shape[0], size[0], size[1]), model.value_range), self.noise_std or spec.noise
 
     def _fitted(self, operator: Degradation, levels: Levels, photo: Photo, model: ScoreModel) -> Levels:
         """The levels with the channels that the operator leaves."""
@@ -446,9 +438,11 @@ class Custom(_Tiled):
         return _with_channels(levels, shape[0], photo, "after the degradation it has")
 
 
-TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Inpaint, Colorize, Uncrop, Dejpeg, Upscale, Deblur, Denoise, Descratch, Paired)
-}
+_KINDS: tuple[type[Task], ...] = (
+    Inpaint, Colorize, Uncrop, Dejpeg, Upscale, Deblur, Denoise, Descratch, Paired,
+)  # fmt: skip
+
+TASKS: dict[str, type[Task]] = {kind.name: kind for kind in _KINDS}
 
 _TASK_OF = {
     "grey": "colorize",
@@ -471,6 +465,13 @@ def named_task(name: str) -> Task:
     if name not in TASKS:
         raise UserError("task", f"no such task {name!r}.", did_you_mean(name, TASKS))
     return TASKS[name]()
+
+
+def steps_of(task: Task) -> int | None:
+    """The steps that suit the task, or the task that it stands for, with a conditional model."""
+    if isinstance(task, Custom) and task.stands_for is not None:
+        return TASKS[task.stands_for].steps
+    return task.steps
 
 
 def tasks_of(task: Task) -> tuple[str, ...]:
