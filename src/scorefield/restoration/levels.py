@@ -7,12 +7,21 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield.data import image as images
 from scorefield.data.bit_depth import Levels
+from scorefield.degradations import Grey
 
 Range = tuple[float, float]
+
+NEAR = 3
+"""How far the channels of a grey pixel may lie apart, in levels of the image's own bits. Where rounding leaves
+Cb and Cr of a grey pixel one step off 128, to opposite sides, B moves by 1.772 levels and R by 1.402 the other
+way: 3.2 in all, or 3 as whole levels."""
+_LUMA = np.array(Grey().weights)
+_ROWS = 256
 
 
 class Box(NamedTuple):
@@ -61,6 +70,31 @@ def in_color(levels: Levels) -> bool:
     """Whether any pixel's channels differ."""
     first = levels[..., 0]
     return any(not np.array_equal(first, levels[..., channel]) for channel in range(1, levels.shape[2]))
+
+
+def is_grey(levels: Levels) -> bool:
+    """Whether there is one channel, or all channels are equal at every pixel up to `NEAR`."""
+    blocks = (levels[top : top + _ROWS] for top in range(0, levels.shape[0], _ROWS))
+    return levels.shape[2] == 1 or all(int(np.ptp(block, axis=2).max()) <= NEAR for block in blocks)
+
+
+def as_grey(levels: Levels, channels: int, known: NDArray[np.bool_] | None) -> Levels:
+    """The luma in so many equal channels; equal channels keep their level.
+
+    Args:
+        levels: (H, W, C).
+        channels: 1 or C.
+        known: pixels that stay byte for byte, (H, W), or None.
+    """
+    if levels.shape[2] == 1:
+        return levels
+    out = np.empty((*levels.shape[:2], channels), levels.dtype)
+    for top in range(0, len(levels), _ROWS):
+        rows = slice(top, top + _ROWS)
+        out[rows] = np.rint(levels[rows] @ _LUMA)[..., None]
+        if known is not None and channels == levels.shape[2]:
+            out[rows] = np.where(known[rows, :, None], levels[rows], out[rows])
+    return out
 
 
 def with_channels(levels: Levels, channels: int) -> Levels | None:

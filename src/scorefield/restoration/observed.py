@@ -130,7 +130,7 @@ def left_of(
         shape = (channels, *(size if simulate else spec.before(size)))
         degradation = spec.operator(shape, model.value_range)
     else:
-        degradation, shape = spec, _shape_before(spec, given, channels, simulate=simulate)
+        degradation, shape = spec, shape_before(spec, given, channels, simulate=simulate)
     sigma = noise * (high - low) / 255
     left = degradation(torch.zeros(1, *shape)).shape[1:]
     clean = given.channels(channels) if simulate else None
@@ -145,7 +145,7 @@ def left_of(
     return Left(levels=levels, degradation=degradation, shape=shape, noise=sigma, clean=clean)
 
 
-def _shape_before(degradation: Degradation, given: Given, channels: int, *, simulate: bool) -> tuple[int, int, int]:
+def shape_before(degradation: Degradation, given: Given, channels: int, *, simulate: bool) -> tuple[int, int, int]:
     """(C, H, W) of the whole image, for an operator that was made beforehand."""
     if simulate:
         return channels, *given.size

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from scorefield.data.bit_depth import image_of
+from scorefield.data.bit_depth import Levels, image_of
 from scorefield.degradations import MASKS, Degradation, DegradationSpec, parse_degradation
 from scorefield.errors import UserError
 from scorefield.hub import load
@@ -23,9 +24,9 @@ from scorefield.restoration.candidates import Beside, drawn, gathered, observed
 from scorefield.restoration.canvas import Canvas
 from scorefield.restoration.coarse import Answering, colored, filled, tiled
 from scorefield.restoration.learned import Learned
-from scorefield.restoration.levels import in_color
+from scorefield.restoration.levels import as_grey, in_color, is_grey
 from scorefield.restoration.methods import METHODS, Approach, approach
-from scorefield.restoration.observed import Given, Job, grey_of, left_of, prepared
+from scorefield.restoration.observed import Given, Job, grey_of, left_of, prepared, shape_before
 from scorefield.restoration.painting import Painter
 from scorefield.restoration.panorama import panorama, route
 from scorefield.restoration.restored import Restored
@@ -70,7 +71,8 @@ def restore(
     """Restore an image, several times over.
 
     Where a degradation leaves pixels as they are (a mask, a crop), they come back byte for byte. Answers have the
-    bits of the image, 8 or 16.
+    bits of the image, 8 or 16. A grey image (`levels.is_grey`) comes back grey, from a model for color by the
+    luma of its answers, unless color was asked for or the task is "paired".
 
     Args:
         model: a score model, or what `load` takes: one that was trained to restore, or an unconditional one.
@@ -130,7 +132,7 @@ def restore(
         answers = observed(model, job, chosen, candidates, seed, track)
         source = given.grown(job.degradation.pinv, job.shape[1:])
         beside = Beside(degraded=job.degraded, original=job.original, source=source)
-        return gathered(answers, beside, average=average)
+        return gathered(asked.kept_grey(model, given, answers, job.known.all(2)), beside, average=average)
     painter = Painter(
         learned=Learned(model=model),
         plan=chosen.plan,
@@ -142,7 +144,9 @@ def restore(
     sight, answering = asked.seen(painter, given)
     source = given.grown(sight.lay, sight.canvas.size)
     beside = Beside(degraded=sight.degraded, original=sight.original, source=source)
-    return gathered(drawn(answering, track), beside, average=average)
+    known = None if sight.canvas.hole is None else ~sight.canvas.hole
+    answers = asked.kept_grey(model, given, drawn(answering, track), known)
+    return gathered(answers, beside, average=average)
 
 
 def _task(task: str | None, degradation: Sequence[str] | Degradation | None) -> str | None:
@@ -196,6 +200,21 @@ class _Asked:
         if self.times != 1 and not (self.task == "uncrop" and chosen.method.learned):
             raise UserError("times", "is for uncrop alone, by a model that was trained on it.", "Leave it out.")
 
+    def kept_grey(
+        self, model: ScoreModel, given: Given, answers: list[Levels], known: NDArray[np.bool_] | None
+    ) -> list[Levels]:
+        """The answers, grey if the image is and no color was asked for; `known` pixels byte for byte."""
+        if not is_grey(given.levels) or self._gives_color(model, given):
+            return answers
+        return [as_grey(each, given.levels.shape[2], known) for each in answers]
+
+    def _gives_color(self, model: ScoreModel, given: Given) -> bool:
+        """Whether the answer may have color where the image has none: pairs can be grey and color."""
+        if self.degradation is None or isinstance(self.degradation, Sequence):
+            return not {"colorize", "paired"}.isdisjoint(self.needed)
+        shape = shape_before(self.degradation, given, model.shape[0], simulate=self.simulate)
+        return self.degradation(torch.zeros(1, *shape)).shape[1] < shape[0]
+
     def job(self, model: ScoreModel, given: Given) -> Job:
         """An observation, for methods that are told the operator."""
         simulate = self.simulate
@@ -232,7 +251,9 @@ class _Asked:
         levels = given.channels(model.shape[0])
         grey = np.full((*way.size, levels.shape[2]), grey_of(levels))
         grey[way.image.slices] = levels
-        canvas = Canvas(levels=grey, hole=None, value_range=model.value_range)
+        hole = np.ones(way.size, np.bool_)
+        hole[way.image.slices] = False
+        canvas = Canvas(levels=grey, hole=hole, value_range=model.value_range)
 
         def lay(x: Tensor) -> Tensor:
             whole = x.new_zeros(*x.shape[:2], *way.size)
