@@ -93,7 +93,7 @@ def start(sigmas, channels=1):
 
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
 @pytest.mark.parametrize(("variance", "ours"), [("fixed_small", "posterior"), ("fixed_large", "forward")])
-@pytest.mark.parametrize("steps", [STEPS, 40])
+@pytest.mark.parametrize("steps", [STEPS, 20])
 @torch.no_grad()
 def test_ancestral_steps_are_those_of_the_ddpm_scheduler(prediction, variance, ours, steps):
     settings = FREE | {"prediction_type": prediction, "variance_type": variance}
