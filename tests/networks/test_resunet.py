@@ -72,7 +72,9 @@ def test_little_that_is_lacking_is_answered_by_little():
             if name.endswith("bias") or ".tell." in name:
                 weight.zero_()
     x, label = image(1, 3, 8, 8), torch.zeros(1)
-    torch.testing.assert_close(network(0.01 * x, label, 0.01 * x), 0.01 * network(x, label, x), rtol=1e-4, atol=0.01 * 1e-5)
+    torch.testing.assert_close(
+        network(0.01 * x, label, 0.01 * x), 0.01 * network(x, label, x), rtol=1e-4, atol=0.01 * 1e-5
+    )
 
 
 def test_weights_that_are_kept_give_the_same():

@@ -146,7 +146,7 @@ def test_16_bits_come_back_in_16_bits(tmp_path):
         assert np.array_equal(answer[known], deep[known])
         between = answer[~known & ((answer > 0) & (answer < 65535)).any(2)] % 65535
         assert (between[between > 0] % 257 != 0).mean() > 0.9  # not 8 bits, widened
-    assert restore(MODEL, path, "dejpeg", steps=1).levels[0].dtype == np.uint16
+    assert restore(MODEL, path, "dejpeg", quality=20, steps=1).levels[0].dtype == np.uint16
 
 
 def test_a_transparent_part_may_be_what_is_to_be_filled(tmp_path):
@@ -195,13 +195,24 @@ def test_quality_is_read_from_a_files_tables(tmp_path):
     assert jpeg_quality(tmp_path / "broken.jpg") is None
 
 
-def test_unusual_jpeg_files_and_none_at_all_are_restored_blindly(tmp_path):
+def test_unusual_jpeg_files_are_restored_blindly(tmp_path):
     odd = [17] * 64
     odd[5] = 41
     path = jpeg(tmp_path / "odd.jpg", qtables=[odd, odd], subsampling="4:1:1")
     assert restore(MODEL, path, "dejpeg", steps=1).images[0].size == (70, 40)
-    Image.fromarray(levels(40, 70)).save(tmp_path / "p.png")
-    assert restore(MODEL, tmp_path / "p.png", "dejpeg", steps=1).images[0].size == (70, 40)
+
+
+@pytest.mark.parametrize("model", [MODEL, tiny_model(3, size=16)], ids=["learned", "pictures"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_what_is_no_jpeg_file_has_nothing_to_restore_unless_its_quality_is_told(tmp_path, kind, model):
+    path = tmp_path / f"p.{kind.lower()}"
+    Image.fromarray(levels(40, 70)).save(path)
+    with pytest.raises(UserError, match=rf"is no JPEG file but {kind}: nothing to restore.*quality"):
+        restore(model, path, "dejpeg", steps=1)
+    assert restore(model, path, "dejpeg", quality=20, steps=1).images[0].size == (70, 40)
+    path.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=str(path)):
+        restore(model, path, "dejpeg", steps=1)
 
 
 @pytest.mark.parametrize("model", [MODEL, tiny_model(3, size=16)], ids=["learned", "images"])

@@ -20,7 +20,7 @@ from scorefield.degradations import Degradation, DegradationSpec, known_pixels
 from scorefield.errors import UserError
 from scorefield.model import ScoreModel
 from scorefield.restoration.levels import levels_of, to_levels, to_values, with_channels
-from scorefield.restoration.tasks import ImageInput
+from scorefield.restoration.tasks import ImageInput, Request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,20 @@ class Given:
             mend = "Choose a model for color, or make the image grey first." if count == 1 else ""
             raise UserError(self.where, f"the image has {self.levels.shape[2]} channels, {wanted} {count}.", mend)
         return levels
+
+
+def check_jpeg(given: Given, request: Request) -> None:
+    """See that a file to be freed of JPEG's traces is a JPEG file, unless the quality is told.
+
+    Raises:
+        UserError: it is of another kind, which lost nothing that `dejpeg` could give back.
+    """
+    if request.quality is None and given.source is not None and given.source.format != "JPEG":
+        raise UserError(
+            given.where,
+            f"is no JPEG file but {given.source.format}: nothing to restore.",
+            "If it once was a JPEG, give the quality of that: --quality 10.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from scorefield.restoration.coarse import Answering, colored, filled, tiled
 from scorefield.restoration.learned import Learned
 from scorefield.restoration.levels import as_grey, in_color, is_grey
 from scorefield.restoration.methods import METHODS, Approach, approach
-from scorefield.restoration.observed import Given, Job, grey_of, left_of, prepared, shape_before
+from scorefield.restoration.observed import Given, Job, check_jpeg, grey_of, left_of, prepared, shape_before
 from scorefield.restoration.painting import Painter
 from scorefield.restoration.panorama import panorama, route
 from scorefield.restoration.restored import Restored
@@ -127,6 +127,8 @@ def restore(
     chosen = approach(model, method, sampler, steps, schedule=schedule, task=asked.needed[0])
     asked.check(model, chosen)
     given = Given.of(image)
+    if asked.task == "dejpeg" and not simulate:
+        check_jpeg(given, asked.request)
     if not chosen.method.learned:
         job = asked.job(model, given)
         answers = observed(model, job, chosen, candidates, seed, track)
