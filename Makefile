@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-all lint types docs bench clean
+.PHONY: demo test test-all test-reduced lint types docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/scorefield demo --out demo
@@ -13,6 +13,14 @@ test: $(VENV)/.dev
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+# The numerical tests once more with the kernels of a processor without AVX: no tolerance may hang on one kind.
+# Left out are memory, the program's start, and what is statistics, which take long.
+NUMERICAL := $(filter-out tests/test_package.py tests/test_memory.py tests/test_likelihood.py,$(wildcard tests/test_*.py)) \
+	$(addprefix tests/,samplers noise networks hub degradations) --ignore tests/samplers/test_sample.py
+
+test-reduced: $(VENV)/.dev
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest $(NUMERICAL)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

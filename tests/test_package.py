@@ -2,7 +2,6 @@
 
 import ast
 import os
-import resource
 import subprocess
 import sys
 from importlib.metadata import entry_points, version
@@ -36,17 +35,6 @@ def test_neither_help_nor_a_wrong_verb_loads_torch(arguments):
 
 def test_the_import_alone_loads_nothing_heavy():
     assert script(f"import sys, scorefield; print([n for n in {HEAVY} if n in sys.modules])").strip() == "[]"
-
-
-def test_help_takes_little_of_the_processor():
-    """Wall time depends on who else works here; processor time does not. 0.2 s when this was written."""
-    taken = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "scorefield", "--help"], check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(taken) < 0.6
 
 
 def test_every_public_name_is_there():

@@ -101,7 +101,7 @@ def test_noise_at_the_smallest_sigma_is_better_than_the_naive_difference(family)
     naive = (x.float() - model(x.float(), level)) / level[:, None]
     assert error(naive) > 1e-3  # measured 1.4e-2 to 3.8e-2: the bound below has teeth
     if getattr(family, "predicts", "") != "x0":
-        assert error(model.noise(x.float(), level)) < 1e-6  # measured 2e-8 to 2e-7
+        assert error(model.noise(x.float(), level)) < 8 * EPS  # eight operations on each number
         scored = score(model, x.float(), level)
         torch.testing.assert_close(scored.double(), -noise / sigma[:, None], rtol=1e-6, atol=1e-6 / SCHEDULE[-1])
 
@@ -360,7 +360,7 @@ def test_a_network_seen_as_vp_and_as_ve_is_one_denoiser(which):
     papers = (gamma.sqrt() * x - (1 - gamma).sqrt() * epsilon) / gamma.sqrt()
     for ours in denoised:
         error = (ours.double() - papers) / (1 + sigma[:, None, None, None])
-        assert error.abs().max() < 1e-5  # measured 5e-7 to 9e-7
+        assert error.abs().max() < 100 * EPS  # labels to 1000 are rounded, frequencies to 1; √(16 layers) eps
 
 
 @pytest.mark.parametrize("which", range(3), ids=["index", "time", "gamma"])

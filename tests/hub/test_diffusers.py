@@ -22,6 +22,7 @@ from scorefield.parameterization import Score, VariancePreserving
 from scorefield.schedules import cosine, linear_beta
 
 diffusers = pytest.importorskip("diffusers")
+EPS = torch.finfo(torch.float32).eps
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -64,7 +65,8 @@ def test_a_ddpm_pipeline_denoises_by_its_network_and_its_schedule(tmp_path, pred
         }[prediction]
         sigma = ((1 - signal) / signal).sqrt().float()
         denoised = model(x_vp / signal.sqrt().float(), sigma.expand(2))
-        torch.testing.assert_close(denoised, x0.float(), rtol=1e-5, atol=2e-5)  # measured 4e-6
+        # √(16 layers) eps of the network, which σ ≤ 40 multiplies
+        torch.testing.assert_close(denoised, x0.float(), rtol=1e-5, atol=2e-5)
 
 
 @torch.no_grad()
@@ -75,8 +77,9 @@ def test_a_ve_pipeline_gives_the_score_of_pixels_from_0_to_1(tmp_path):
     model = import_diffusers(tmp_path)
     assert (model.shape, model.value_range, model.sigma_range) == ((3, 8, 8), (0.0, 1.0), (0.02, 50.0))
     assert model.parameterization == Score()
+    network, model = network.double(), model.double()  # so that no processor's kernels show
     for sigma in (0.02, 1.3, 50.0):
-        x, levels = 3 * images(channels=3), torch.tensor([sigma, sigma])
+        x, levels = 3 * images(channels=3).double(), torch.tensor([sigma, sigma])
         score = network(x, levels).sample
         torch.testing.assert_close(sf.score(model, x, levels), score, rtol=1e-5, atol=1e-6 / sigma)
         torch.testing.assert_close(model(x, levels), x + sigma**2 * score, rtol=1e-5, atol=1e-5)
@@ -182,7 +185,8 @@ def test_the_second_half_of_a_network_with_a_variance_is_left_out(tmp_path):
     x, sigma = images(), torch.full((2,), model.sigma_range[1])
     given = network(x / (1 + sigma[0] ** 2).sqrt(), 49).sample[:, :1]
     error = model(x, sigma) - (x - sigma[0] * given)
-    assert float(error.abs().max()) < 4e-6 * float(sigma[0])  # of the network, which σ multiplies
+    # √(16 layers) eps of two networks, of values to 4; σ multiplies it
+    assert float(error.abs().max()) < 32 * EPS * float(sigma[0])
 
 
 @torch.no_grad()

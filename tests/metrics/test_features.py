@@ -1,6 +1,5 @@
 """Features carry a name, are trained once, and tell good images from bad ones."""
 
-import time
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -46,11 +45,10 @@ def test_a_classifier_is_trained_once_and_kept(quick, tmp_path):
     )
     (path,) = tmp_path.iterdir()
     assert path.name.startswith("my-stripes-") and path.suffix == ".safetensors"
-    trained, begun = len(calls), time.perf_counter()
+    trained = len(calls)
     second = classifier_features(
         images, labels, name="My Stripes", cache=tmp_path, progress=lambda share, _: calls.append(share)
     )
-    assert time.perf_counter() - begun < 1
     assert len(calls) == trained > 0
     assert second.name == first.name == f"my-stripes-classifier-{first.classifier.digest()[:4]}"
     assert torch.equal(second(images[:9]).features, first(images[:9]).features)

@@ -29,6 +29,7 @@ def network(**settings):
 
 
 LABEL = torch.tensor([0.0, 2.0])
+EPS = torch.finfo(torch.float32).eps
 
 
 # --- counts, shapes, refusals --------------------------------------------------------------------
@@ -177,7 +178,8 @@ def test_a_convolution_along_rows_is_the_convolution(height, dilation):
     exact = [value.detach().double().requires_grad_() for value in given]
     want = conv2d(*exact, padding=dilation, dilation=dilation)
     error = float((ours - want).detach().abs().max())
-    assert error < 3e-6 * float(want.detach().abs().max())
+    # 27 products and a bias, 28 eps at most; √ of it is usual. The gradient sums over all pixels.
+    assert error < 28 * EPS * float(want.detach().abs().max())
     g = noise(*want.shape, seed=3)
     for got, true in zip(
         torch.autograd.grad(ours, given, g), torch.autograd.grad(want, exact, g.double()), strict=True

@@ -45,7 +45,7 @@ def test_it_is_the_network_of_its_description():
     network = lively(ResUNet(**FORM, attention=False))
     x, source, label = (image(*s) for s in ((2, 3, 8, 12), (2, 3, 8, 12), (2,)))
     expected = described(dict(network.named_parameters()), x, source, label, widths=(8, 16), blocks=(2, 1))
-    torch.testing.assert_close(network(x, label, source), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(network(x, label, source), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_it_starts_at_zero_and_its_card_builds_it_again():
@@ -72,7 +72,9 @@ def test_little_that_is_lacking_is_answered_by_little():
             if name.endswith("bias") or ".tell." in name:
                 weight.zero_()
     x, label = image(1, 3, 8, 8), torch.zeros(1)
-    torch.testing.assert_close(network(0.01 * x, label, 0.01 * x), 0.01 * network(x, label, x), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(
+        network(0.01 * x, label, 0.01 * x), 0.01 * network(x, label, x), rtol=1e-4, atol=0.01 * 1e-5
+    )
 
 
 def test_weights_that_are_kept_give_the_same():

@@ -80,8 +80,8 @@ def available(sampler):
     )
 
 
-every = pytest.mark.parametrize("sampler", map(available, ALL))
-to_zero = pytest.mark.parametrize("sampler", map(available, STEPPING))
+every = pytest.mark.parametrize("sampler", [available(s) for s in ALL])
+to_zero = pytest.mark.parametrize("sampler", [available(s) for s in STEPPING])
 
 
 class CountingDensity:
@@ -176,11 +176,11 @@ def test_the_last_step_to_zero_lands_on_the_denoised_image(sampler):
         torch.testing.assert_close(end, float32_mixture()(x, torch.ones(3)), rtol=0, atol=1e-5)
 
 
-@every
-def test_the_last_denoised_image_is_of_the_models_value_range(sampler):
+@to_zero
+def test_every_sampler_reaches_the_data(sampler):
     end, steps = run(sampler, CountingDensity(), start(), ABOVE)
     assert bool(end.isfinite().all())
-    assert float(steps[-1].denoised.abs().max()) < 5  # the mixture lies within
+    assert float(steps[-1].denoised.abs().max()) < 5  # the components are within 2.1 of 0, with std up to 0.7
 
 
 @every
