@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scorefield.restoration.levels import is_grey
 
 from oracles import tiny_model
 from restoration.learners import TASKS, tiny_learner
@@ -11,7 +12,6 @@ from restoration.test_painting import levels
 from scorefield.data.photo import Original
 from scorefield.degradations import Grey, Mask
 from scorefield.restoration import restore
-from scorefield.restoration.levels import is_grey
 
 MODEL = tiny_learner()
 HOLE = torch.zeros(40, 70)

@@ -13,8 +13,8 @@ from scorefield.data.image import Levels
 from scorefield.degradations import Box
 
 __all__ = [
-    "as_grey", "enlarged", "grey_level", "has_color", "is_grey", "levels_of", "pixels_of", "pooled", "to_levels", "to_values",
-    "white", "with_channels",
+    "as_grey", "enlarged", "grey_level", "has_color", "is_grey", "levels_of", "pixels_of", "pooled", "to_levels",
+    "to_values", "white", "with_channels",
 ]  # fmt: skip
 
 Range = tuple[float, float]
