@@ -11,5 +11,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 nitpicky = False
-suppress_warnings = ["myst.xref_missing"]
+
 exclude_patterns = ["_build"]
+
+suppress_warnings = ["ref.python"]
