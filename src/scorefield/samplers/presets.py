@@ -10,11 +10,9 @@ model with few noise levels whose σ_max does not drown the data (NCSN), a burn-
 Annealed Langevin dynamics depends on the model:
 
 * Few noise levels, as NCSN's ten: the model's levels with the paper's numbers (Song & Ermon 2019, §5). These
-are
-  T = 100 and ε = 2e-5 at σ_L = 0.01, written ε = 0.2 σ_L² to be free of units, and no last denoising step.
+  are T = 100 and ε = 2e-5 at σ_L = 0.01, written ε = 0.2 σ_L² to be free of units, and no last denoising step.
 * Many noise levels: the model's levels with T = 5, ε by the variance rule of Song & Ermon (2020), Technique
-4, and
-  a last denoising step.
+  4, and a last denoising step.
 * A continuous range of σ: a geometric schedule over that range, then as for many noise levels.
 """
 
