@@ -168,7 +168,7 @@ def test_exact_and_estimated_traces_of_a_network_agree():
         ({"dequantize": "normal"}, "dequantize: no such way"),
         ({"repeats": 0}, "repeats: need at least one"),
         ({"projections": 0}, "projections: at least one"),
-        ({"rtol": -1.0}, "rtol: tolerances are positive"),
+        ({"rtol": -1.0}, "rtol: tolerances must be positive"),
         ({"sigma_range": (1.0, 0.1)}, "sigma_range: need 0 < σ_min < σ_max"),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_crop_that_no_image_fills_is_told(call, tiny, photos, tmp_path, verb):
 def test_a_size_beyond_the_crop_is_told(call, tiny, photos, tmp_path):
     assert "less than the size 12×12" in call("data", "inspect", photos, "--crop", 8, "--size", 12).complaint()
     line = call("train", tiny, "--data", photos, "--crop", 8, "--size", 12, "--out", tmp_path / "run").complaint()
-    assert "size = 12 is more than crop = 8 leaves" in line
+    assert "size = 12 is larger than crop = 8" in line
 
 
 def test_inspect_notes_classes_without_images(call, photos, tmp_path):
