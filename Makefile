@@ -16,8 +16,8 @@ test-all: $(VENV)/.dev
 
 # The numerical tests once more with the kernels of a processor without AVX: no tolerance may hang on one kind.
 # Left out are memory, the program's start, and what is statistics, which take long.
-NUMERICAL := $(filter-out tests/test_package.py tests/test_memory.py tests/test_likelihood.py,$(wildcard tests/test_*.py)) \
-	$(addprefix tests/,samplers noise networks hub degradations) --ignore tests/samplers/test_sample.py
+NUMERICAL := $(filter-out tests/test_docs.py tests/test_package.py tests/test_memory.py tests/test_likelihood.py,$(wildcard tests/test_*.py)) \
+	$(addprefix tests/,samplers schedules networks hub degradations) --ignore tests/samplers/test_sample.py
 
 test-reduced: $(VENV)/.dev
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest $(NUMERICAL)
