@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from scorefield import networks, parameterization
 from scorefield.errors import UserError
-from scorefield.files import atomic
+from scorefield.files import write_atomic
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 
 __all__ = ["fit_weights", "load", "read_card", "read_weights", "save"]
@@ -47,9 +48,9 @@ def save(
     }
     values = model.network.state_dict()
     weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in values.items()}
-    with atomic(path) as part:
-        save_file(weights, part, metadata={_HEADER: json.dumps(card)})
-    return path
+    # safetensors' own writer makes a temporary file of a random name beside this one, which a kill would leave there
+    content = to_bytes(weights, metadata={_HEADER: json.dumps(card)})
+    return write_atomic(path, content)
 
 
 def read_card(path: Path) -> dict[str, Any]:
