@@ -3,6 +3,7 @@
 import errno
 import json
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -172,12 +173,14 @@ def test_a_network_of_no_known_kind_is_not_saved(tmp_path):
 def test_a_full_disk_leaves_the_old_checkpoint_and_no_litter(saved, monkeypatch):
     before = saved.read_bytes()
 
-    def half(weights, path, metadata):
-        path.write_bytes(before[:100])
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(content[:100])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", half)
-    with pytest.raises(OSError, match="No space"):
-        checkpoint.save(tiny_model(), saved)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", half)
+        with pytest.raises(OSError, match="No space"):
+            checkpoint.save(tiny_model(), saved)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as to_bytes
 
 import scorefield as sf
 from scorefield import checkpoint
@@ -182,7 +183,7 @@ def test_weights_of_another_shape_are_told_by_name(call, run, tmp_path, monkeypa
     path = tmp_path / "other.safetensors"
     model = checkpoint.load(run / "model.safetensors")
     wrong = {**weights, name: torch.zeros(*weights[name].shape, 2)}
-    monkeypatch.setattr(checkpoint, "save_file", lambda _, part, metadata: save_file(wrong, part, metadata))
+    monkeypatch.setattr(checkpoint, "to_bytes", lambda _, metadata: to_bytes(wrong, metadata))
     checkpoint.save(model, path)
     line = call("sample", path, "--out", tmp_path / "x.png").complaint()
     assert f"made for another network: `{name}`" in line
@@ -216,7 +217,7 @@ def rust_has_no_room(*arguments, **settings):
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "fails"), [(torch, "save", no_room), (checkpoint, "save_file", rust_has_no_room)]
+    ("module", "name", "fails"), [(torch, "save", no_room), (checkpoint, "to_bytes", rust_has_no_room)]
 )
 def test_a_disk_that_fills_in_training_ends_with_1_and_leaves_the_last_checkpoint(
     call, tiny, tmp_path, monkeypatch, module, name, fails

@@ -1,16 +1,17 @@
 """The loop: what it computes, what it keeps, and where it stops."""
 
 import csv
+import errno
 import gc
 import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -374,13 +375,16 @@ def test_a_disk_that_fills_while_the_model_is_written_leaves_the_last_one(tmp_pa
     trainer(tmp_path / "run", "training.steps=2").fit()
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
 
-    def full(weights, path, metadata):
-        path.write_bytes(b"half")
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    def full(path, content):
+        with path.open("wb") as file:
+            file.write(content[:4])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(SafetensorError):
-        trainer(tmp_path / "run", resume=True).fit()
+    again = trainer(tmp_path / "run", resume=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space"):
+            again.fit()
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
     assert load_state(tmp_path / "run")["step"] == 20
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
