@@ -6,7 +6,8 @@ python -m benchmarks --fashion --minutes 3 10 30 --peer-minutes 3
 python -m benchmarks --ncsn --peer CLONE   RefineNet beside its authors' program, three minutes
 python -m benchmarks --samplers            every sampler, quality against evaluations; hours, resumed likewise
 python -m benchmarks --palette --peer CLONE    models that restore: the community's network, degradation, megapixels
-python -m benchmarks --restoration --n 100 --out DIR   every restorer on every degradation, resumed likewise
+python -m benchmarks --restoration --n 100 --out DIR   every method on every degradation, resumed likewise
+python -m benchmarks --tools --model RUN --data PHOTOS --task dejpeg:10 --out DIR   a model beside classical tools
 """
 
 import argparse
@@ -56,7 +57,7 @@ def compare_samplers(model: str, data: Path, out: Path | None, n: int) -> None:
     print(samplers.plot(results, path.with_suffix(".png") if out else IMAGES / "samplers.png"))
 
 
-def mend(args: argparse.Namespace) -> None:
+def restore(args: argparse.Namespace) -> None:
     """Run or resume the comparison of restorers; table and sheets go to `out` or a folder of results."""
     results = restoration.run(
         args.model,
@@ -84,6 +85,8 @@ def main() -> None:
     option("--model", help="by default fashion, of --palette photos: a name, a run folder or a file")
     option("--n", type=int, default=1000, help="of --samplers: images of each cell")
     option("--restoration", action="store_true", help="every restorer on every degradation")
+    option("--tools", action="store_true", help="a model of restoration beside classical tools")
+    option("--task", action="append", default=[], help="of --tools, repeatable: dejpeg:10, inpaint:brush …")
     option("--candidates", type=int, default=2, help="of --restoration: answers for each image")
     option("--evaluations", type=int, default=100, help="of --restoration: for each answer")
     option("--samples", type=int, default=2000)
@@ -102,8 +105,14 @@ def main() -> None:
     if args.samplers:
         compare_samplers(args.model, args.data, args.out, args.n)
         return
+    if args.tools:
+        out = args.out or RESULTS / "tools"
+        restoration.compare_with_tools(
+            args.model, str(args.data), out, tasks=args.task, n=args.n, candidates=args.candidates
+        )
+        return
     if args.restoration:
-        mend(args)
+        restore(args)
         return
     if not args.fashion:
         keep("small", small.run())

@@ -1,20 +1,21 @@
 """Classical tools on images whose answer is known."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-
-from oracles import seeded
-from scorefield.errors import UserError
-from scorefield.evaluation import classical
-from scorefield.evaluation.classical import (
+from benchmarks.restoration import classical
+from benchmarks.restoration.classical import (
     CLASSICAL,
-    Degraded,
     mean_chroma,
     non_local,
     opencv_inpaint,
     replicated,
     total_variation,
 )
+
+from oracles import seeded
+from scorefield.errors import UserError
 
 
 def step(n=1, channels=3, side=16, low=60, high=160):
@@ -30,7 +31,7 @@ def box(side=16, n=1):
 
 
 def degraded(seen, originals):
-    return Degraded(seen=seen, hole=torch.zeros(len(seen), 1, *seen.shape[2:]).bool(), originals=originals)
+    return SimpleNamespace(shown=seen, mask=torch.zeros(len(seen), 1, *seen.shape[2:]).bool(), originals=originals)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -62,7 +63,7 @@ def test_total_variation_is_as_little_as_that_of_scikit_image():
 def test_the_strength_is_the_best_on_training_images():
     clean = step(n=4, side=24)
     noisy = (clean + 5 * torch.randn(clean.shape, generator=seeded(1))).clamp(0, 255).to(torch.uint8)
-    mend, words = CLASSICAL["tv"].fitted(degraded(noisy, clean))
+    mend, words = CLASSICAL["tv"].fit(degraded(noisy, clean))
     strengths = {s: classical.psnr(total_variation(noisy, s), clean).mean() for s in classical.STRENGTHS}
     best = max(strengths, key=lambda s: strengths[s])
     assert f"strength {best:g}, the best of 10 on 4 training images" in words
@@ -89,7 +90,7 @@ def test_mean_chroma_keeps_luma():
     luma = originals.float().mean((0, 2, 3)) @ torch.tensor([0.299, 0.587, 0.114])
     torch.testing.assert_close(chroma, originals.float().mean((0, 2, 3)) - luma)
     grey = torch.full((1, 3, 9, 9), 100, dtype=torch.uint8)
-    restored = CLASSICAL["mean-chroma"].fitted(degraded(grey, originals))[0](grey, grey[:, :1] > 300)
+    restored = CLASSICAL["mean-chroma"].fit(degraded(grey, originals))[0](grey, grey[:, :1] > 300)
     torch.testing.assert_close(restored[0, :, 0, 0].float(), 100 + chroma, atol=0.51, rtol=0)
 
 
@@ -122,4 +123,4 @@ def test_without_opencv_one_line_says_how_to_get_it(monkeypatch):
 
     monkeypatch.setattr(classical, "import_module", missing)
     with pytest.raises(UserError, match=r"opencv: is not installed\. pip install 'scorefield\[photos\]'"):
-        CLASSICAL["opencv-ns"].fitted(degraded(step(), step()))
+        CLASSICAL["opencv-ns"].fit(degraded(step(), step()))

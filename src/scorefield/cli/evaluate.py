@@ -7,7 +7,7 @@ import typer
 
 from scorefield.cli.class_options import Guidance, GuidanceInterval, guidance_interval
 from scorefield.cli.console import note, progress, require_free, table, tell, write_json
-from scorefield.cli.evaluate_restoration import Request, evaluate_restoring
+from scorefield.cli.evaluate_restoration import EvaluationRequest, evaluate_restorations
 from scorefield.cli.options import (
     SAMPLERS,
     Crop,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scorefield.evaluation.bits import Bits
     from scorefield.model import ScoreModel
 
-RESTORES = "Models that restore"
+RESTORES = "Conditional models"
 
 
 def evaluate(
@@ -39,8 +39,8 @@ def evaluate(
         typer.Option(
             "-n",
             min=0,
-            show_default="2000; 200 windows",
-            help="Samples to draw; distances need many, 0 leaves them out. Of a model that restores: windows.",
+            show_default="2000; 200 crops",
+            help="Samples to draw; distances need many, 0 leaves them out. For a conditional model: crops to restore.",
         ),
     ] = None,
     sampler: Annotated[
@@ -54,7 +54,7 @@ def evaluate(
             "--features",
             help="Other features: inception (the standard network, fetched once), inception:FILE (its "
             "weights), mobilenet:FILE, random, a classifier kept in the cache, a TorchScript module (.pt). "
-            "Of a model that restores: several, and lpips:ALEXNET,LIN (two files).",
+            "For a conditional model: repeatable, and lpips:ALEXNET,LIN (two files).",
         ),
     ] = None,
     guidance: Guidance = 1.0,
@@ -68,47 +68,46 @@ def evaluate(
         typer.Option(
             "--task",
             rich_help_panel=RESTORES,
-            help="What to restore, once for each: colorize, inpaint, inpaint:brush,20-30, inpaint:boxes, "
+            help="Task, repeatable: colorize, inpaint, inpaint:brush,20-30, inpaint:boxes, "
             "inpaint:center, uncrop, uncrop:left, dejpeg, dejpeg:10, upscale:2, deblur:2, denoise:25, "
-            "descratch; by default all that the model learned.",
+            "descratch; by default all tasks of the model.",
         ),
     ] = None,
     quality: Annotated[
         list[int] | None,
-        typer.Option("--quality", rich_help_panel=RESTORES, help="Of dejpeg, once for each; else 5 to 30."),
+        typer.Option("--quality", rich_help_panel=RESTORES, help="Of dejpeg, repeatable; by default 5 to 30."),
     ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
             "--against",
             rich_help_panel=RESTORES,
-            help="Another system, once for each: MODEL that restores; pigdm:MODEL or pigdm@50:MODEL, a method "
-            "(with steps) and a model of images alone; tv, non-local, opencv-telea, opencv-ns, replicate, "
-            "mean-chroma (all that serve the task, if none is named).",
+            help="Another method, repeatable: a conditional MODEL; pigdm:MODEL or pigdm@50:MODEL, a method (with "
+            "steps) and an unconditional model; @5:, the model itself with other steps.",
         ),
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option("--size", min=8, rich_help_panel=RESTORES, help="Side of the windows; the training's by default."),
+        typer.Option("--size", min=8, rich_help_panel=RESTORES, help="Side of the crops; by default the training's."),
     ] = None,
     zoom: Annotated[
         str | None,
         typer.Option(
             "--zoom",
             rich_help_panel=RESTORES,
-            help="How far windows are reduced: whole, 1, or two ends, 0.2,1; the training's by default.",
+            help="Reduction of the images before cropping: whole, 1, or two ends, 0.2,1; by default the training's.",
         ),
     ] = None,
     candidates: Annotated[
         int,
-        typer.Option("--candidates", min=1, rich_help_panel=RESTORES, help="Answers to each image, for diversity."),
+        typer.Option("--candidates", min=1, rich_help_panel=RESTORES, help="Candidates for each image, for diversity."),
     ] = 1,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="Write samples over their nearest training images (.png); of a model that restores a folder "
-            "for its tables and sheets.",
+            help="Write samples over their nearest training images (.png); for a conditional model, "
+            "a folder for tables and sheets.",
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -123,15 +122,15 @@ def evaluate(
 
     Example: scorefield evaluate fashion --data fashion
 
-    A model that restores is given degraded images: PSNR, SSIM, perceptual distance, Fréchet distance,
-    agreement and diversity, beside other models and classical tools, with intervals.
+    A conditional model restores degraded images: PSNR, SSIM, perceptual distance, Fréchet distance,
+    agreement and diversity, beside other methods, with confidence intervals.
 
     Example: scorefield evaluate runs/mine --data photographs/ --task dejpeg --quality 10 --out measured
     """
     import scorefield as sf
 
     score_model = sf.load(model, device=device)
-    asked = Request(
+    request = EvaluationRequest(
         model=model, data=data, n=n, tasks=task or [], quality=quality or [], against=against or [],
         size=size, zoom=zoom, candidates=candidates, sampler=sampler, steps=steps, seed=seed,
         features=features or [], out=out, overwrite=overwrite, json=json, device=device,
@@ -139,35 +138,35 @@ def evaluate(
     if score_model.spec.tasks:
         other = {"--crop": crop, "--interval": interval, "--likelihood": likelihood}
         _refuse(f"{model} restores images", other | {"--guidance": guidance != 1})
-        evaluate_restoring(asked, score_model)
+        evaluate_restorations(request, score_model)
         return
     restores = {"--task": task, "--quality": quality, "--against": against, "--size": size, "--zoom": zoom}
-    _refuse(f"{model} restores nothing, it draws images of its own", restores | {"--candidates": candidates > 1})
-    _evaluate_samples(asked, score_model, crop, guidance, interval, likelihood)
+    _refuse(f"{model} is an unconditional model", restores | {"--candidates": candidates > 1})
+    _evaluate_samples(request, score_model, crop, guidance, interval, likelihood)
 
 
 def _evaluate_samples(
-    asked: Request,
+    request: EvaluationRequest,
     model: "ScoreModel",
     crop: int | None,
     guidance: float,
     interval: str | None,
     likelihood: int | None,
 ) -> None:
-    """Measure a model of images alone."""
+    """Measure an unconditional model by its samples and its likelihood."""
     from scorefield.data.grids import check_image_name, save_image
     from scorefield.evaluation.report import SampleSettings, sheet_of_neighbours
     from scorefield.evaluation.report import evaluate as measure
 
-    n, out = 2000 if asked.n is None else asked.n, asked.out
-    require_free(out, asked.json, overwrite=asked.overwrite)
+    n, out = 2000 if request.n is None else request.n, request.out
+    require_free(out, request.json, overwrite=request.overwrite)
     _check(n, likelihood, out)
-    features = _one(asked.features)
+    features = _one(request.features)
     if out is not None:
         check_image_name(out)
-    if crop is None and (crop := trained_crop(asked.model)) is not None:
-        note(f"images are first cut to {crop}×{crop}, as in training")
-    train, test = _images(model, asked.data, crop)
+    if crop is None and (crop := trained_crop(request.model)) is not None:
+        note(f"images are first cropped to {crop}×{crop}, as in training")
+    train, test = _images(model, request.data, crop)
     results: dict[str, Any] = {}
     if n:
         with progress("Measuring") as show:
@@ -177,9 +176,9 @@ def _evaluate_samples(
                 test,
                 SampleSettings(
                     n=n,
-                    sampler=asked.sampler or "heun",
-                    steps=asked.steps,
-                    seed=asked.seed,
+                    sampler=request.sampler or "heun",
+                    steps=request.steps,
+                    seed=request.seed,
                     guidance=guidance,
                     interval=guidance_interval(interval),
                 ),
@@ -192,36 +191,36 @@ def _evaluate_samples(
             save_image(sheet_of_neighbours(pairs), out)
             tell(f"sheet {out}")
     if likelihood is not None:
-        bits = _bits(model, test, likelihood, asked.seed)
+        bits = _bits(model, test, likelihood, request.seed)
         table(bits.rows())
         results["likelihood"] = bits.to_dict()
-    write_json(asked.json, results)
+    write_json(request.json, results)
 
 
 def _refuse(why: str, given: dict[str, Any]) -> None:
-    """See that no option is given that means nothing for this model.
+    """Check that every option applies to this model.
 
     Raises:
-        UserError: one is.
+        UserError: one does not.
     """
     for option, value in given.items():
         if value:
-            raise UserError(option, f"means nothing here: {why}.", "Leave it out.")
+            raise UserError(option, f"does not apply: {why}.", "Leave it out.")
 
 
 def _one(features: list[str]) -> str | None:
-    """The features named, at most one.
+    """The named features, at most one.
 
     Raises:
-        UserError: several, or a distance of pairs, which samples have none of.
+        UserError: several, or a distance of pairs, which does not apply to samples.
     """
     if len(features) > 1 or any(name.startswith("lpips:") for name in features):
-        raise UserError("--features", f"{', '.join(features)}: samples are judged by one network.", "Name one.")
+        raise UserError("--features", f"{', '.join(features)}: samples are measured on one network.", "Name one.")
     return features[0] if features else None
 
 
 def _check(n: int, likelihood: int | None, out: Path | None) -> None:
-    """See before any work that what is asked for can be had."""
+    """See before any work that what is request for can be had."""
     if n == 1:
         raise UserError("-n", "a distance needs at least two samples, got 1.")
     if n == 0 and likelihood is None:
@@ -235,7 +234,7 @@ def _check(n: int, likelihood: int | None, out: Path | None) -> None:
 
 
 def _images(model: "ScoreModel", data: str, crop: int | None) -> "tuple[ImageSet, ImageSet]":
-    """What the model learned from, and what is held out."""
+    """The training images and the held-out images."""
     from scorefield.data.datasets import held_out, open_images
 
     channels, height, width = model.shape
@@ -263,7 +262,7 @@ def _bits(model: "ScoreModel", test: "ImageSet", n: int, seed: int) -> "Bits":
 
 
 def trained_crop(model: str) -> int | None:
-    """The crop that the model's recipe cut its images with."""
+    """The crop of the model's recipe."""
     from scorefield import hub
 
     recipe = hub.notes(model).get("recipe", {})

@@ -1,4 +1,4 @@
-"""What `scorefield evaluate` does for models that restore."""
+"""`scorefield evaluate` for conditional models: their restorations, measured beside other methods."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,21 +11,20 @@ from scorefield.errors import UserError
 if TYPE_CHECKING:
     from scorefield.data.crops import Zoom
     from scorefield.evaluation.cases import Case
-    from scorefield.evaluation.systems import Restoring
-    from scorefield.evaluation.tables import Restored
-    from scorefield.evaluation.trial import Windows
+    from scorefield.evaluation.degraded import CropSet
+    from scorefield.evaluation.restoration import ModelMethod
+    from scorefield.evaluation.tables import RestorationReport
     from scorefield.metrics.features import Features
     from scorefield.metrics.lpips import LPIPS
     from scorefield.model import ScoreModel
 
-_SETTING = 32  # training images that classical tools are set by
-_WINDOWS = 200
-_WEIGHTS = "lpips"
+_CROPS = 200
+_LPIPS = "lpips"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What `scorefield evaluate` was asked for; see there."""
+class EvaluationRequest:
+    """The options of `scorefield evaluate`; see there."""
 
     model: str
     data: str
@@ -46,33 +45,31 @@ class Request:
     device: str
 
 
-def evaluate_restoring(request: Request, model: "ScoreModel") -> None:
-    """Measure a model that restores, and what it is to be compared with; write tables and sheets."""
+def evaluate_restorations(request: EvaluationRequest, model: "ScoreModel") -> None:
+    """Measure a conditional model beside other methods; write tables and sheets."""
     from scorefield.data.grids import save_image
-    from scorefield.evaluation.side_by_side import check_systems, compare_restoring
+    from scorefield.evaluation.restoration import check_methods, compare_restorations
     from scorefield.evaluation.tables import markdown
     from scorefield.files import write_atomic
 
     cases = _cases(request, model)
     files = _files(request.out, [case.slug for case in cases])
     require_free(request.json, *files.values(), overwrite=request.overwrite)
-    systems, tools = _systems(request, model)
-    check_systems(systems, cases, tools)
+    methods = _methods(request, model)
+    check_methods(methods, cases)
     with progress("Reading images") as show:
-        windows, training = _images(request, model, lambda done, total: show(done / max(total, 1), ""))
-    features, lpips = _judges(request, windows, str(model.device))
+        crops = _crops(request, model, lambda done, total: show(done / max(total, 1), ""))
+    features, lpips = _features(request, crops, str(model.device))
     with progress("Measuring") as show:
-        report, sheets = compare_restoring(
-            systems,
+        report, sheets = compare_restorations(
+            methods,
             cases,
-            windows,
-            training=training,
-            tools=tools,
+            crops,
             features=features,
             lpips=lpips,
             candidates=request.candidates,
             seed=request.seed,
-            track=lambda words, share: show(share, words),
+            progress=show,
         )
     _print(report)
     if request.out is not None:
@@ -84,13 +81,13 @@ def evaluate_restoring(request: Request, model: "ScoreModel") -> None:
     write_json(request.json, report.to_dict())
 
 
-def _cases(request: Request, model: "ScoreModel") -> "list[Case]":
-    """Those asked for, or all that the model was trained for."""
+def _cases(request: EvaluationRequest, model: "ScoreModel") -> "list[Case]":
+    """The cases of --task, or of all tasks that the model was trained for."""
     from scorefield.evaluation.cases import CASES, jpeg_cases
 
     texts = request.tasks or [task for task in model.spec.tasks if task in CASES]
     if not texts:
-        raise UserError(request.model, f"restores by {', '.join(model.spec.tasks)}, which no degradation is made for.")
+        raise UserError(request.model, f"restores by {', '.join(model.spec.tasks)}, for which there is no degradation.")
     cases = [case for text in texts for case in jpeg_cases(text, request.quality)]
     if request.quality and not any(case.task == "dejpeg" for case in cases):
         raise UserError("--quality", "belongs to dejpeg.", "Add --task dejpeg.")
@@ -106,78 +103,69 @@ def _files(out: Path | None, slugs: list[str]) -> dict[str, Path]:
     return tables | {slug: out / f"sheet-{slug}.png" for slug in slugs}
 
 
-def _systems(request: Request, model: "ScoreModel") -> "tuple[list[Restoring], list[str] | None]":
-    """The model, the other networks, and the classical tools if any is named."""
+def _methods(request: EvaluationRequest, model: "ScoreModel") -> "list[ModelMethod]":
+    """The model, then the methods of --against."""
     import scorefield as sf
-    from scorefield.evaluation.classical import CLASSICAL
-    from scorefield.evaluation.systems import read_name, restoring
-    from scorefield.restoration.methods import CONDITIONAL_METHOD as LEARNED
+    from scorefield.evaluation.restoration import model_method, parse_method
+    from scorefield.restoration.methods import CONDITIONAL_METHOD
 
-    systems = [restoring(_short(request.model), model, sampler=request.sampler, steps=request.steps)]
-    tools = [name for name in request.against if name in CLASSICAL]
+    methods = [model_method(_short(request.model), model, sampler=request.sampler, steps=request.steps)]
     for text in request.against:
-        if text in CLASSICAL or text == "input":
-            continue
-        named = read_name(text)
+        named = parse_method(text)
         other = model if named.model in ("", request.model) else sf.load(named.model, device=request.device)
         if other.shape[0] != model.shape[0]:
             raise UserError(text, f"has {other.shape[0]} channels, {request.model} has {model.shape[0]}.")
-        learned = named.method == LEARNED
-        steps = named.steps or (request.steps if learned else None)
-        prefix = text.removesuffix(named.model)
-        name = f"{prefix}{_short(named.model or request.model)}"
-        if any(name == one.name for one in systems):
+        conditional = named.method == CONDITIONAL_METHOD
+        name = f"{text.removesuffix(named.model)}{_short(named.model or request.model)}"
+        if any(name == one.name for one in methods):
             name = text
-        systems.append(
-            restoring(name, other, method=named.method, sampler=request.sampler if learned else None, steps=steps)
+        methods.append(
+            model_method(
+                name,
+                other,
+                method=named.method,
+                sampler=request.sampler if conditional else None,
+                steps=named.steps or (request.steps if conditional else None),
+            )
         )
-    return systems, tools or None
+    return methods
 
 
 def _short(model: str) -> str:
-    """A name for tables: of a run its folder's, of a file its own."""
+    """A name for tables: a run's folder, or a file's stem."""
     path = Path(model)
     if path.name == "model.safetensors" and path.parent.name:
         return path.parent.name
     return path.stem if model.endswith(".safetensors") else path.name or model
 
 
-def _images(
-    request: Request, model: "ScoreModel", track: Callable[[int, int], None]
-) -> "tuple[Windows, Callable[[], Windows]]":
-    """Windows that nothing was trained on, and a way to those that were."""
-    from scorefield.data.datasets import held_out, splits
-    from scorefield.evaluation.trial import open_test_windows
+def _crops(request: EvaluationRequest, model: "ScoreModel", track: Callable[[int, int], None]) -> "CropSet":
+    """Held-out crops of the model's size, or of --size."""
+    from scorefield.data.datasets import held_out
+    from scorefield.evaluation.degraded import open_crop_set
 
     channels, height, width = model.shape
     if request.size is None and height != width:
-        raise UserError("--size", f"the model draws {width}×{height}; windows are square.", "Name their side.")
-    side = request.size or height
-    zoom, limit = _cut(request)
+        raise UserError("--size", f"the model samples {width}×{height}; crops are square.", "Give their side.")
+    zoom, limit = _zoom(request)
     split = held_out(request.data)
     if split == "train":
-        note("these images are of the split `train`: not held out, if the models learned from it")
-
-    def opened(split: str, n: int, seed: int) -> "Windows":
-        return open_test_windows(
-            request.data,
-            side,
-            n=n,
-            split=split,
-            channels=channels,
-            zoom=zoom,
-            limit=limit,
-            seed=seed,
-            track=track,
-        )
-
-    trained = "train" if "train" in splits(request.data) else split
-    n = _WINDOWS if request.n is None else request.n
-    return opened(split, n, request.seed), lambda: opened(trained, _SETTING, request.seed + 1)
+        note("these images are the split `train`: they are not held out if the models were trained on it")
+    return open_crop_set(
+        request.data,
+        request.size or height,
+        n=_CROPS if request.n is None else request.n,
+        split=split,
+        channels=channels,
+        zoom=zoom,
+        limit=limit,
+        seed=request.seed,
+        track=track,
+    )
 
 
-def _cut(request: Request) -> "tuple[Zoom, int | None]":
-    """How windows are cut: as asked for, or else as in training."""
+def _zoom(request: EvaluationRequest) -> "tuple[Zoom, int | None]":
+    """The reduction of crops and the limit of their size: from --zoom, else from the training."""
     from scorefield import hub
 
     data: dict[str, Any] = hub.notes(request.model).get("recipe", {}).get("data", {})
@@ -196,24 +184,24 @@ def _cut(request: Request) -> "tuple[Zoom, int | None]":
     return (ends[0], ends[-1]), limit
 
 
-def _judges(request: Request, windows: "Windows", device: str) -> "tuple[list[Features], list[LPIPS]]":
-    """Named features, and perceptual distances."""
+def _features(request: EvaluationRequest, crops: "CropSet", device: str) -> "tuple[list[Features], list[LPIPS]]":
+    """The named features and perceptual distances."""
     from scorefield.data.datasets import open_images
     from scorefield.evaluation.reference import choose_features
     from scorefield.metrics.lpips import read_lpips
 
     features: list[Features] = []
     lpips: list[LPIPS] = []
-    names: list[str | None] = [*request.features] or [None if windows.set.labels is not None else "random"]
+    names: list[str | None] = [*request.features] or [None if crops.set.labels is not None else "random"]
     with progress("Preparing") as show:
         for name in names:
-            if (name or "").partition(":")[0] == _WEIGHTS:
+            if (name or "").partition(":")[0] == _LPIPS:
                 network, comma, heads = (name or "").partition(":")[2].partition(",")
                 if not comma:
                     raise UserError("--features", "LPIPS takes two files.", "Write lpips:ALEXNET_FILE,LIN_FILE.")
                 lpips.append(read_lpips(Path(network), Path(heads), device=device))
                 continue
-            train = windows.set
+            train = crops.set
             if name is None:
                 channels, *size = train.shape
                 train = open_images(request.data, size=(size[0], size[1]), channels=channels)
@@ -221,14 +209,14 @@ def _judges(request: Request, windows: "Windows", device: str) -> "tuple[list[Fe
     return features, lpips
 
 
-def _print(report: "Restored") -> None:
-    from scorefield.evaluation.tables import above, heads, numbers
+def _print(report: "RestorationReport") -> None:
+    from scorefield.evaluation.tables import differences, heads, numbers
 
     tell(f"{report.images}; 95 % intervals over images")
     for table in report.tables:
         columns(table.case, ["", *heads(table)], numbers(table))
-        columns(f"{table.case}: {table.rows[0].name} above the others", ["", *heads(table)], above(table))
+        columns(f"{table.case}: {table.rows[0].name} minus the others", ["", *heads(table)], differences(table))
         for row in table.rows:
             if row.words:
-                timed = f"; {row.seconds * 1000:.3g} ms an image" if row.seconds else ""
+                timed = f"; {row.seconds * 1000:.3g} ms per candidate" if row.seconds else ""
                 tell(f"{row.name}: {row.words}{timed}")

@@ -1,10 +1,10 @@
-"""Degradation to measure by, in words: `dejpeg:10`, `inpaint:brush`, `uncrop:left`.
+"""Restoration tasks with their degradations by name: `dejpeg:10`, `inpaint:brush`, `uncrop:left`.
 
-| case | distribution of the degradation |
+| case | random degradation |
 | --- | --- |
 | `colorize` | `Grey` |
 | `inpaint`, `inpaint:NAME` | `FreeForm`, as in training; brush, boxes, center, left, right, top, bottom |
-| `inpaint:brush,20-30`, `inpaint:boxes,2-8` | the same that cover 20 to 30 or 2 to 8 % of the image |
+| `inpaint:brush,20-30`, `inpaint:boxes,2-8` | masks that cover 20 to 30 or 2 to 8 % of the image |
 | `uncrop`, `uncrop:SIDE` | `Uncropping`: a side or all four; left, right, top or bottom |
 | `dejpeg:Q` | `EncodedJPEG` of quality Q; without Q as in training, 5 to 30, p(Q) ∝ e^(−Q/10) |
 | `upscale:F`, `deblur:S`, `denoise:S` | `Downscale`, `Blur` in pixels, `AdditiveNoise` of 255; 2, 2, 25 |
@@ -32,29 +32,31 @@ from scorefield.degradations import (
 from scorefield.degradations.mask import Side
 from scorefield.errors import UserError, did_you_mean
 
+__all__ = ["CASES", "Case", "ValueRange", "jpeg_cases", "parse_case"]
+
 ValueRange = tuple[float, float]
 Distribution = Callable[[ValueRange], DegradationFamily]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fixed:
-    """The distribution of one operator."""
+class OneOperator:
+    """The family of one fixed operator."""
 
     operator: EncodedJPEG
 
     def draw(self, shape: tuple[int, ...], *, generator: object) -> EncodedJPEG:
-        """Always the same."""
+        """Always the same operator."""
         return self.operator
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A task with the distribution of its degradation.
+    """A task with its random degradation.
 
     Args:
-        task: a model's name of it.
-        text: as it was written.
-        distribution: the distribution, for images whose black and white are the range's ends.
+        task: name in `restoration.TASKS`.
+        text: as the user wrote it.
+        distribution: maps a value range, from black to white, to the random degradation.
     """
 
     task: str
@@ -68,10 +70,10 @@ class Case:
 
 
 def parse_case(text: str) -> Case:
-    """The case that these words mean.
+    """The case of this text.
 
     Raises:
-        UserError: no such task, or nothing that it can be told.
+        UserError: no such task, or an argument that does not fit it.
     """
     task, _, argument = text.strip().partition(":")
     if task not in CASES:
@@ -88,7 +90,7 @@ def jpeg_cases(text: str, qualities: list[int]) -> list[Case]:
 
 def _grey(argument: str, text: str) -> Distribution:
     if argument:
-        raise UserError(text, "colorize has nothing to set.", "Write colorize.")
+        raise UserError(text, "colorize takes no argument.", "Write colorize.")
     return lambda _: Grey()
 
 
@@ -100,7 +102,11 @@ def _mask(argument: str, text: str) -> Distribution:
     if share:
         low, dash, high = share.partition("-")
         if not isinstance(family, Brush | Boxes) or not dash:
-            raise UserError(text, "cannot be meant.", "Write e.g. inpaint:brush,20-30 or inpaint:boxes,2-8.")
+            raise UserError(
+                text,
+                "only brush and boxes take a range of cover.",
+                "Write e.g. inpaint:brush,20-30 or inpaint:boxes,2-8.",
+            )
         cover = (_number(low, text) / 100, _number(high, text) / 100)
         family = replace(family, cover=cover)
     return lambda _: family
@@ -119,8 +125,8 @@ def _jpeg(argument: str, text: str) -> Distribution:
     if not argument:
         return lambda value_range: RandomJPEG(value_range=value_range)
     quality = int(_number(argument, text))
-    EncodedJPEG(quality=quality)  # or a clear word at once
-    return lambda value_range: Fixed(operator=EncodedJPEG(quality=quality, value_range=value_range))
+    EncodedJPEG(quality=quality)  # raises at once where the quality is out of range
+    return lambda value_range: OneOperator(operator=EncodedJPEG(quality=quality, value_range=value_range))
 
 
 def _downscale(argument: str, text: str) -> Distribution:
@@ -141,7 +147,7 @@ def _noise(argument: str, text: str) -> Distribution:
 
 def _scratches(argument: str, text: str) -> Distribution:
     if argument:
-        raise UserError(text, "descratch has nothing to set.", "Write descratch.")
+        raise UserError(text, "descratch takes no argument.", "Write descratch.")
     return lambda value_range: Scratches(value_range=value_range)
 
 
@@ -155,7 +161,7 @@ CASES: dict[str, Callable[[str, str], Distribution]] = {
     "denoise": _noise,
     "descratch": _scratches,
 }
-"""Task → the distribution of the words after the colon."""
+"""Task → parser of the text after the colon."""
 
 
 def _number(words: str, text: str) -> float:

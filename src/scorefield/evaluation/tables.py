@@ -1,4 +1,4 @@
-"""What was measured of restored images: numbers, tables in Markdown, and a sheet of the images."""
+"""Reports of restoration methods: numbers, tables in Markdown, and a sheet of the images."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +13,11 @@ from scorefield.data.grids import grid
 from scorefield.data.image import to_tensor
 from scorefield.metrics.confidence import ConfidenceInterval
 
+__all__ = [
+    "ORIGINAL", "CaseTable", "MethodRow", "RestorationReport", "differences", "heads", "image_sheet",
+    "is_lower_better", "markdown", "numbers", "shown",
+]  # fmt: skip
+
 ORIGINAL = "original"
 
 _LOWER = ("PD", "LPIPS", "FD", "FID", "KD", "KID")
@@ -21,16 +26,16 @@ _TILE = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """What was measured of a system.
+class MethodRow:
+    """The measurements of one method.
 
     Args:
-        name: of the system.
-        words: how it was set.
-        evaluations: of a network for an answer.
-        seconds: for an answer, several at once.
-        numbers: by name; only the inception-type score has no interval, and there all three are the same.
-        above: what the first system has above this one; empty for itself.
+        name: of the method.
+        words: its settings.
+        evaluations: of the network for one candidate.
+        seconds: for one candidate.
+        numbers: by name; the inception-type score has no interval, and its ends equal its value.
+        above: paired differences of the first method minus this one; empty for the first.
     """
 
     name: str
@@ -42,40 +47,38 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
-    """The systems on one case.
+class CaseTable:
+    """All methods on one case.
 
     Args:
-        case: as it was written.
-        rows: the systems; last the originals.
+        case: as the user wrote it.
+        rows: the methods, and last the originals.
     """
 
     case: str
-    rows: tuple[Row, ...]
+    rows: tuple[MethodRow, ...]
 
     @property
     def columns(self) -> list[str]:
-        """Names of the numbers, in order."""
+        """Names of all numbers, in order."""
         return list(dict.fromkeys(name for row in self.rows for name in row.numbers))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restored:
+class RestorationReport:
     """All cases.
 
     Args:
         images: what was measured on, with its number and digest.
-        training: what classical tools were set by; empty if none had to be.
-        candidates: answers to each image, for diversity.
-        seed: of windows, degradation and answers.
+        candidates: restored to each image, for diversity.
+        seed: of windows, degradation and restored.
         tables: one for each case.
     """
 
     images: str
-    training: str
     candidates: int
     seed: int
-    tables: tuple[Table, ...]
+    tables: tuple[CaseTable, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain data."""
@@ -83,12 +86,12 @@ class Restored:
 
 
 def is_lower_better(column: str) -> bool:
-    """Which way a number is good: distances are good when small."""
+    """Whether lower is better, as for distances."""
     return column.partition("[")[0] in _LOWER
 
 
 def shown(column: str, number: ConfidenceInterval | None, *, signed: bool = False) -> str:
-    """A number with its interval, to as many digits as tell something."""
+    """A number with its interval, to as many digits as are significant."""
     if number is None:
         return ""
     size = max(abs(number.value), abs(number.high - number.low), 1e-9)
@@ -100,58 +103,56 @@ def shown(column: str, number: ConfidenceInterval | None, *, signed: bool = Fals
     return number.text(digits, signed=signed)
 
 
-def heads(table: Table) -> list[str]:
-    """The columns' names, each with an arrow to where it is good."""
+def heads(table: CaseTable) -> list[str]:
+    """The names of the columns, each with an arrow in the direction of better."""
     return [
         column if column.startswith("diversity") else f"{column} {'↓' if is_lower_better(column) else '↑'}"
         for column in table.columns
     ]
 
 
-def numbers(table: Table) -> list[list[str]]:
-    """A row for each system, its name first."""
+def numbers(table: CaseTable) -> list[list[str]]:
+    """One row for each method, its name first."""
     return [[row.name, *(shown(c, row.numbers.get(c)) for c in table.columns)] for row in table.rows]
 
 
-def above(table: Table) -> list[list[str]]:
-    """What the first system has above each other, a row each; bold where the interval excludes 0."""
+def differences(table: CaseTable) -> list[list[str]]:
+    """Paired differences to the first method, one row per other method; bold where the 95 % interval excludes 0."""
     compared = [row for row in table.rows if row.above]
-    return [[f"above {row.name}", *(_difference(c, row) for c in table.columns)] for row in compared]
+    return [[f"minus {row.name}", *(_difference(c, row) for c in table.columns)] for row in compared]
 
 
-def markdown(report: Restored) -> str:
-    """The whole report: what was measured, and two tables for each case."""
+def markdown(report: RestorationReport) -> str:
+    """The whole report: the data, and two tables for each case."""
     lines = [f"{report.images}; seed {report.seed}. In brackets: 95 % intervals over images."]
     for table in report.tables:
         first = table.rows[0].name
         lines += ["", f"## {table.case}", "", *_markdown(["", *heads(table)], numbers(table))]
-        lines += ["", f"What {first} has above the others, on the same images:"]
-        lines += ["", *_markdown(["", *heads(table)], above(table)), ""]
-        lines += [f"- {row.name}: {_told(row)}" for row in table.rows if row.words]
-    if report.training:
-        lines += ["", f"Strengths and colors were chosen on {report.training}."]
+        lines += ["", f"Paired differences: {first} minus the others, on the same images:"]
+        lines += ["", *_markdown(["", *heads(table)], differences(table)), ""]
+        lines += [f"- {row.name}: {_settings(row)}" for row in table.rows if row.words]
     return "\n".join(lines) + "\n"
 
 
 def image_sheet(
     degraded: Tensor,
-    answers: Sequence[Tensor],
+    restored: Sequence[Tensor],
     originals: Tensor,
     names: Sequence[str],
     *,
     rows: Sequence[int],
 ) -> Image.Image:
-    """Rows of images: degraded, each system's answer, original; names above.
+    """Rows of images: degraded, each method's first candidate, original; names above.
 
     Args:
         degraded: uint8, (N, C, H, W).
-        answers: the same of each system.
+        restored: the first candidates of each method.
         originals: the same.
-        names: of the systems.
-        rows: which images.
+        names: of the methods.
+        rows: indices of the images.
     """
     chosen = torch.tensor(rows)
-    across = [degraded[chosen], *(one[chosen] for one in answers), originals[chosen]]
+    across = [degraded[chosen], *(one[chosen] for one in restored), originals[chosen]]
     tiles = torch.stack(across, 1).flatten(0, 1)
     if tiles.shape[1] == 1:
         tiles = tiles.expand(-1, 3, -1, -1)
@@ -169,7 +170,7 @@ def image_sheet(
 
 
 def _wrapped(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> list[str]:
-    """The text in lines that fit a column, broken anywhere."""
+    """The text in lines that fit the column, broken at any letter."""
     lines = [""]
     for letter in text:
         if lines[-1] and font.getlength(lines[-1] + letter) > width:
@@ -178,14 +179,14 @@ def _wrapped(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTy
     return lines
 
 
-def _difference(column: str, row: Row) -> str:
+def _difference(column: str, row: MethodRow) -> str:
     number = row.above.get(column)
     text = shown(column, number, signed=True)
     return f"**{text}**" if number is not None and number.excludes_zero else text
 
 
-def _told(row: Row) -> str:
-    return row.words + (f"; {row.seconds * 1000:.3g} ms an image" if row.seconds else "")
+def _settings(row: MethodRow) -> str:
+    return row.words + (f"; {row.seconds * 1000:.3g} ms per candidate" if row.seconds else "")
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -2,16 +2,23 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from oracles import seeded
 from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.evaluation.cases import parse_case
-from scorefield.evaluation.restored import MOST_PSNR, Judges, measure
-from scorefield.evaluation.side_by_side import compare_restoring
-from scorefield.evaluation.systems import Input, read_name, restoring
-from scorefield.evaluation.tables import Restored, image_sheet, is_lower_better, markdown
-from scorefield.evaluation.trial import Windows, make_trial
+from scorefield.evaluation.degraded import CropSet, degrade
+from scorefield.evaluation.restoration import (
+    MAX_PSNR,
+    FeatureSet,
+    Unrestored,
+    compare_restorations,
+    measure_restorations,
+    model_method,
+    parse_method,
+)
+from scorefield.evaluation.tables import RestorationReport, image_sheet, is_lower_better, markdown
 from scorefield.metrics.confidence import ConfidenceInterval
 from scorefield.metrics.distances import kernel_distance
 from scorefield.metrics.features import random_features
@@ -20,52 +27,61 @@ from scorefield.metrics.perceptual import accuracy, agreement, consecutive, feat
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM
+from scorefield.restoration import restore
 
 
 def some_windows(n=12, side=16):
     noise = torch.rand(n, 3, side // 4, side // 4, generator=seeded(0))
     values = torch.nn.functional.interpolate(noise, (side, side), mode="bilinear").mul(255).to(torch.uint8)
     images = ImageSet(images=values, labels=None, name="blobs", source="made here")
-    return Windows(set=images, groups=torch.arange(n) // 2, words=f"{n} blobs")
+    return CropSet(set=images, groups=torch.arange(n) // 2, words=f"{n} blobs")
 
 
-class Fixed:
-    """A system that answers with the original and an error, of another size for each seed if asked to."""
-
-    words, evaluations, cost = "made up", 1, 1.0
+class OriginalWithError:
+    """A method that returns the original plus an error, of another size for each seed if it is random."""
 
     def __init__(self, name, error=0, *, random=False):
-        self.name, self.error, self.random = name, error, random
+        self.name, self.error, self.is_random = name, error, random
 
-    def at_once(self, trial):
-        return 5
+    def serves(self, task):
+        return True
 
-    def mend(self, trial, rows, *, seed):
-        error = self.error + seed % 20 * self.random
-        return (trial.originals[rows].int() + error).clamp(0, 255).to(torch.uint8)
+    def describe(self, task):
+        return "made up"
+
+    def evaluations(self, task):
+        return 1
+
+    def cost(self, task):
+        return 1.0
+
+    def candidates(self, images, rows, *, count, seed):
+        originals = images.originals[rows.start : rows.stop].int()
+        errors = [self.error + (seed + 7 * k) % 20 * self.is_random for k in range(count)]
+        return [(originals + error).clamp(0, 255).to(torch.uint8) for error in errors]
 
 
 @pytest.fixture(scope="module")
 def trial():
-    return make_trial(parse_case("dejpeg:10"), some_windows())
+    return degrade(some_windows(), parse_case("dejpeg:10"))
 
 
 @pytest.fixture(scope="module")
 def judges(trial):
-    return Judges.of([random_features(3)], [], trial.originals)
+    return FeatureSet.of([random_features(3)], [], trial.originals)
 
 
 @pytest.fixture(scope="module")
 def table(trial, judges):
-    systems = [Fixed("off", 4), Fixed("perfect"), Input()]
-    made, answers = measure(trial, systems, judges)
+    systems = [OriginalWithError("off", 4), OriginalWithError("perfect"), Unrestored()]
+    made, answers = measure_restorations(trial, systems, judges)
     assert torch.equal(answers[1], trial.originals)
     return {row.name: row for row in made.rows}
 
 
 def test_a_perfect_answer_has_perfect_numbers(table):
     numbers = {name: number.value for name, number in table["perfect"].numbers.items()}
-    assert numbers["PSNR"] == pytest.approx(MOST_PSNR)
+    assert numbers["PSNR"] == pytest.approx(MAX_PSNR)
     assert numbers["SSIM"] == pytest.approx(1, abs=1e-5)
     assert numbers["MS-SSIM[1]"] == pytest.approx(1, abs=1e-5)
     assert numbers["PD[random-conv]"] == 0
@@ -93,14 +109,16 @@ def test_every_interval_holds_its_number(table):
 
 
 def test_diversity_is_measured_over_candidates_of_what_draws(trial, judges):
-    systems = [Fixed("drawn", random=True), Fixed("fixed", 3)]
-    drawn, fixed, _ = measure(trial, systems, judges, candidates=3)[0].rows
-    assert measure(trial, systems, judges)[0].rows[0].numbers["PSNR"] == drawn.numbers["PSNR"]  # of the first
+    systems = [OriginalWithError("drawn", random=True), OriginalWithError("fixed", 3)]
+    drawn, fixed, _ = measure_restorations(trial, systems, judges, candidates=3)[0].rows
+    assert (
+        measure_restorations(trial, systems, judges)[0].rows[0].numbers["PSNR"] == drawn.numbers["PSNR"]
+    )  # of the first
     assert 0.8 < drawn.numbers["diversity MS-SSIM[1]"].value < 1
     assert drawn.numbers["diversity PD[random-conv]"].value > 0
     assert not any(name.startswith("diversity") for name in fixed.numbers)
     with pytest.raises(UserError, match="candidates"):
-        measure(trial, systems, judges, candidates=0)
+        measure_restorations(trial, systems, judges, candidates=0)
 
 
 def test_diversity_takes_the_pairs_of_the_paper():
@@ -144,85 +162,84 @@ def conditional(tasks=("dejpeg", "inpaint"), side=16):
     return ScoreModel(network, EDM(), ModelSpec(shape=(3, side, side), restoration=RestorationSpec(tasks=tasks))).eval()
 
 
-def test_a_network_answers_alike_for_one_seed_and_keeps_what_is_known():
-    trial = make_trial(parse_case("inpaint:center"), some_windows())
-    system = restoring("tiny", conditional(), steps=2)
-    one, again, other = (system.mend(trial, slice(2, 5), seed=seed) for seed in (1, 1, 2))
+CASES = ["inpaint:center", "dejpeg:10", "colorize", "uncrop:left", "deblur:1", "upscale:2", "denoise:20", "descratch"]
+
+
+@pytest.mark.parametrize("side", [16, 32])
+@pytest.mark.parametrize("text", CASES)
+def test_candidates_hang_on_the_seed_and_keep_what_is_known(text, side):
+    images = degrade(some_windows(6, side=side), parse_case(text))
+    method = model_method("tiny", conditional((images.case.task,)), steps=2)
+    one, again, other = (method.candidates(images, range(2, 4), count=1, seed=seed)[0] for seed in (1, 1, 2))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
-    known = ~trial.fill[2:5].expand_as(one)
-    assert torch.equal(one[known], trial.originals[2:5][known])
-    assert system.words.startswith("dpm++-2m, 2 evaluations, 0.0")
+    known = ~images.unknown[2:4].expand_as(one)
+    assert torch.equal(one[known], images.originals[2:4][known])
 
 
-@pytest.mark.parametrize("text", ["inpaint:center", "dejpeg:10", "colorize"])
-def test_images_larger_than_the_model_are_restored_as_a_users_are(text):
-    trial = make_trial(parse_case(text), some_windows(2, side=32))
-    system = restoring("tiny", conditional(("dejpeg", "inpaint", "colorize")), steps=1)
-    one, again, other = (system.mend(trial, slice(0, 2), seed=seed) for seed in (1, 1, 2))
-    assert one.shape == trial.originals.shape
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-    known = ~trial.fill.expand_as(one)
-    assert torch.equal(one[known], trial.originals[known])
+def test_evaluate_and_dejpeg_give_the_same_bytes(tmp_path):
+    """The image that `dejpeg` restores from its file is the one that is measured, with the same steps."""
+    crops, model = some_windows(2, side=64), conditional(("dejpeg",), side=64)
+    for row, pixels in enumerate(crops.set.images):
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / f"{row}.jpg", quality=10)
+    images = degrade(crops, parse_case("dejpeg:10"))
+    method = model_method("tiny", model)
+    measured = method.candidates(images, range(2), count=2, seed=5)
+    assert method.evaluations("dejpeg") == 3
+    for row in range(2):
+        made = restore(model, tmp_path / f"{row}.jpg", "dejpeg", candidates=2, seed=5 + row)
+        for k in range(2):
+            assert torch.equal(torch.from_numpy(made.levels[k]).permute(2, 0, 1), measured[k][row])
 
 
-def test_several_cases_in_one_call_with_the_tools_of_each(tmp_path):
-    windows = some_windows(8)
+def test_several_cases_in_one_call():
     told = []
-    report, sheets = compare_restoring(
-        [restoring("tiny", conditional(), steps=2), restoring("other", conditional(("inpaint",)), steps=3)],
+    report, sheets = compare_restorations(
+        [model_method("tiny", conditional(), steps=2), model_method("other", conditional(("inpaint",)), steps=3)],
         [parse_case("inpaint:center"), parse_case("dejpeg:10")],
-        windows,
-        training=lambda: some_windows(4),
-        tools=["tv"],
+        some_windows(8),
         features=[random_features(3)],
         candidates=2,
-        track=lambda words, share: told.append(share),
+        progress=lambda share, words: told.append(share),
     )
     inpaint, dejpeg = report.tables
     assert [row.name for row in inpaint.rows] == ["tiny", "other", "input", "original"]
-    assert [row.name for row in dejpeg.rows] == ["tiny", "tv", "input", "original"]
+    assert [row.name for row in dejpeg.rows] == ["tiny", "input", "original"]
+    assert [row.evaluations for row in inpaint.rows] == [2, 3, 0, 0]
     assert set(sheets) == {"inpaint-center", "dejpeg-10"}
     assert told == sorted(told)
     assert told[-1] == pytest.approx(1)
     text = markdown(report)
     assert "## inpaint:center" in text
-    assert "What tiny has above the others" in text
-    assert "- tv: strength" in text
+    assert "Paired differences: tiny minus the others" in text
 
 
-def test_a_system_that_serves_nothing_is_told():
-    def compared(*systems, tools=None):
-        compare_restoring(
-            systems, [parse_case("dejpeg:10")], some_windows(4), training=lambda: some_windows(4), tools=tools
-        )
+def test_a_method_that_serves_nothing_is_refused():
+    def compared(*methods):
+        compare_restorations(methods, [parse_case("dejpeg:10")], some_windows(4))
 
-    able, unable = restoring("able", conditional()), restoring("unable", conditional(("colorize",)))
-    with pytest.raises(UserError, match=r"unable: was not trained to dejpeg\. It knows: colorize"):
-        compared(unable)
-    with pytest.raises(UserError, match="unable: was trained for none of dejpeg"):
-        compared(able, unable)
-    with pytest.raises(UserError, match="opencv-ns: serves inpaint, uncrop"):
-        compared(able, tools=["opencv-ns"])
+    able, unable = model_method("able", conditional()), model_method("unable", conditional(("colorize",)))
+    for methods in ([unable], [able, unable]):
+        with pytest.raises(UserError, match=r"unable: does not dejpeg\. It knows: colorize"):
+            compared(*methods)
     with pytest.raises(UserError, match="named twice"):
         compared(able, able)
 
 
-def test_names_of_systems_are_read():
-    named = [read_name(text) for text in ("runs/a", "pigdm:runs/b", "dps@50:c", "@3:d", "@3:")]
+def test_names_of_methods_are_read():
+    named = [parse_method(text) for text in ("runs/a", "pigdm:runs/b", "dps@50:c", "@3:d", "@3:")]
     assert [(n.method, n.steps, n.model) for n in named] == [
         ("palette", None, "runs/a"), ("pigdm", None, "runs/b"), ("dps", 50, "c"), ("palette", 3, "d"),
         ("palette", 3, ""),
     ]  # fmt: skip
     with pytest.raises(UserError, match="pigd"):
-        read_name("pigd@5:x")
+        parse_method("pigd@5:x")
     with pytest.raises(UserError, match="no number of steps"):
-        read_name("pigdm@few:x")
+        parse_method("pigdm@few:x")
     with pytest.raises(UserError, match=r"Write e\.g\. pigdm:alone"):
-        restoring("alone", conditional(()))
-    with pytest.raises(UserError, match="pigdm takes a model of images alone"):
-        restoring("tiny", conditional(), method="pigdm")
+        model_method("alone", conditional(()))
+    with pytest.raises(UserError, match="pigdm takes an unconditional one"):
+        model_method("tiny", conditional(), method="pigdm")
 
 
 def test_arrows_point_to_the_good():
@@ -232,13 +249,13 @@ def test_arrows_point_to_the_good():
 
 
 def test_a_report_is_plain_data(table):
-    report = Restored(images="p", training="", candidates=1, seed=0, tables=())
+    report = RestorationReport(images="p", candidates=1, seed=0, tables=())
     assert report.to_dict()["tables"] == ()
     assert ConfidenceInterval(value=1.0, low=-1.0, high=2.0).excludes_zero is False
 
 
 def test_the_sheet_has_a_column_for_each_system_under_its_name(trial):
     names = ["a", "a very long name that is broken into lines"]
-    sheet = image_sheet(trial.seen, [trial.seen, trial.originals], trial.originals, names, rows=[0, 3])
+    sheet = image_sheet(trial.shown, [trial.shown, trial.originals], trial.originals, names, rows=[0, 3])
     assert sheet.width == 4 * (8 * 16 + 4) + 4
     assert sheet.height > 2 * (8 * 16 + 4) + 4 + 18

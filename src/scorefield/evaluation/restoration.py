@@ -1,0 +1,591 @@
+"""Methods of restoration side by side on the same degraded images: fidelity, naturalness, diversity.
+
+Every image is restored by `scorefield.restoration.restore`, the call that the command line's verbs make, so a method
+is measured as it is used. For each method the mean over images of
+
+    PSNR, SSIM, MS-SSIM     fidelity in pixels and structure (`metrics.fidelity`)
+    PD, LPIPS               distance of features to the original's (`metrics.perceptual`, `metrics.lpips`)
+    agreement, accuracy     whether a classifier finds the class that it finds in the original, or the label
+
+and of all images together FD and KD between the features of restorations and of originals, with the inception-type
+score; on the standard Inception network these are FID, KID and IS. The first candidate of each image counts; several
+candidates give their diversity. Every number has its 95 % interval over photographs, and so have the paired
+differences between the first method and every other one (`metrics.confidence`).
+
+The mean of all candidates wins in PSNR and loses in distance, a single candidate the other way round (Saharia et al.
+2022, §5.4; Blau & Michaeli 2018): no single number ranks methods.
+
+| method | meaning |
+| --- | --- |
+| `MODEL` | a conditional model |
+| `METHOD:MODEL` | a method of `restoration.METHODS` with an unconditional model, as `pigdm:photos` |
+| `METHOD@STEPS:MODEL`, `@STEPS:MODEL` | the same with this number of steps |
+
+References:
+    Saharia et al. (2022), §4. https://arxiv.org/abs/2111.05826
+    Blau & Michaeli (2018). https://arxiv.org/abs/1711.06077
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from scorefield.degradations import AdditiveNoise, Blur, Degradation, Downscale, EncodedJPEG, Mask
+from scorefield.errors import UserError, did_you_mean
+from scorefield.evaluation.cases import Case
+from scorefield.evaluation.degraded import CropSet, DegradedSet, degrade
+from scorefield.evaluation.tables import ORIGINAL, CaseTable, MethodRow, RestorationReport, image_sheet
+from scorefield.metrics.confidence import ConfidenceInterval, bootstrap, jackknife
+from scorefield.metrics.distances import IS_SPLITS, frechet_distance, inception_score, kernel_distance
+from scorefield.metrics.features import ClassifierFeatures, Extracted, Features, metric_names
+from scorefield.metrics.fidelity import WINDOW, ms_ssim, ms_ssim_name, psnr, ssim
+from scorefield.metrics.lpips import LPIPS
+from scorefield.metrics.perceptual import accuracy, agreement, consecutive, feature_distance, first_with_rest
+from scorefield.model import ScoreModel
+from scorefield.progress import ProgressCallback, ignore_progress, portion, portions
+from scorefield.restoration import (
+    METHODS,
+    TASKS,
+    Deblur,
+    Dejpeg,
+    Denoise,
+    Inpaint,
+    MethodPlan,
+    Task,
+    Upscale,
+    named_task,
+    resolve_method,
+    restore,
+)
+from scorefield.restoration.methods import CONDITIONAL_METHOD
+
+__all__ = [
+    "MAX_PSNR",
+    "FeatureSet",
+    "MethodName",
+    "ModelMethod",
+    "RestorationMethod",
+    "Unrestored",
+    "check_methods",
+    "compare_restorations",
+    "measure_restorations",
+    "model_method",
+    "parse_method",
+    "task_for",
+]
+
+MAX_PSNR = 58.9
+"""PSNR of equal images: that of values known to half a level, 10 log₁₀(12 · 255²) dB."""
+
+_BATCH = 25  # images whose metrics are computed together
+_SHEET_ROWS = 8
+_METRICS_COST = 3.0  # of one image, in evaluations of a network, for the progress
+_GRADIENT_COST = 3.0  # of an evaluation with its gradient, in evaluations
+
+
+class RestorationMethod(Protocol):
+    """A way to restore degraded images."""
+
+    @property
+    def name(self) -> str:
+        """Its name in tables."""
+        ...
+
+    @property
+    def is_random(self) -> bool:
+        """Whether another seed gives another result."""
+        ...
+
+    def serves(self, task: str) -> bool:
+        """Whether it restores this task."""
+        ...
+
+    def describe(self, task: str) -> str:
+        """Settings for the task, in one line."""
+        ...
+
+    def evaluations(self, task: str) -> int:
+        """Network evaluations for one candidate; 0 without a network."""
+        ...
+
+    def cost(self, task: str) -> float:
+        """Of one candidate, in evaluations without gradient, for the progress."""
+        ...
+
+    def candidates(self, images: DegradedSet, rows: range, *, count: int, seed: int) -> list[Tensor]:
+        """So many candidates for each of these images, each uint8 (n, C, H, W)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelMethod:
+    """A model with a method, called through `restore`.
+
+    Args:
+        name: in tables.
+        model: conditional for the method "palette", unconditional for any other.
+        method: a name in `restoration.METHODS`.
+        sampler: a name in `samplers.PRESETS`; None takes the method's.
+        steps: of the sampler; None takes the task's or the method's.
+    """
+
+    name: str
+    model: ScoreModel
+    method: str
+    sampler: str | None = None
+    steps: int | None = None
+
+    @property
+    def is_random(self) -> bool:
+        """A regression, whose schedule has one level, gives one result."""
+        schedule = self.model.schedule
+        return schedule is None or len(schedule) > 1
+
+    def serves(self, task: str) -> bool:
+        """A conditional model its own tasks, any other method every task."""
+        return self.method != CONDITIONAL_METHOD or task in self.model.spec.tasks
+
+    def describe(self, task: str) -> str:
+        """Method, sampler, evaluations and parameters."""
+        parameters = sum(p.numel() for p in self.model.network.parameters()) / 1e6
+        method = "" if self.method == CONDITIONAL_METHOD else f"{self.method}, "
+        sampler = self.sampler or METHODS[self.method].sampler
+        return f"{method}{sampler}, {self.evaluations(task)} evaluations, {parameters:.2f} M parameters"
+
+    def evaluations(self, task: str) -> int:
+        """As `restore` plans them for the task."""
+        return self._plan(task).plan.evaluations
+
+    def cost(self, task: str) -> float:
+        """More where the method differentiates the network."""
+        gradient = METHODS[self.method].memory > 1
+        return self.evaluations(task) * (_GRADIENT_COST if gradient else 1.0)
+
+    def candidates(self, images: DegradedSet, rows: range, *, count: int, seed: int) -> list[Tensor]:
+        """By `restore`, image by image; image i has the seed `seed + i`."""
+        operators = images.operators(rows, self.model.value_range)
+        results: list[list[Tensor]] = []
+        for row, operator in zip(rows, operators, strict=True):
+            made = restore(
+                self.model,
+                images.degraded[row],
+                task_for(images.case.task, operator, self.model),
+                method=self.method,
+                candidates=count,
+                sampler=self.sampler,
+                steps=self.steps,
+                seed=seed + row,
+            )
+            results.append([_pixels(levels, images.originals.shape[1]) for levels in made.levels])
+        known = slice(rows.start, rows.stop)
+        return [
+            torch.where(images.unknown[known], torch.stack(one), images.shown[known])
+            for one in zip(*results, strict=True)
+        ]
+
+    def _plan(self, task: str) -> MethodPlan:
+        return resolve_method(
+            self.model, self.method, self.sampler, self.steps, tasks=(task,), task_steps=TASKS[task].steps
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unrestored:
+    """The degraded images themselves, grey under masks."""
+
+    name: ClassVar[str] = "input"
+    is_random: ClassVar[bool] = False
+
+    def serves(self, task: str) -> bool:
+        """Every task."""
+        return True
+
+    def describe(self, task: str) -> str:
+        """In one line."""
+        return "the degraded image itself, middle grey under masks"
+
+    def evaluations(self, task: str) -> int:
+        """None."""
+        return 0
+
+    def cost(self, task: str) -> float:
+        """None."""
+        return 0.0
+
+    def candidates(self, images: DegradedSet, rows: range, *, count: int, seed: int) -> list[Tensor]:
+        """The images as they are."""
+        return [images.shown[rows.start : rows.stop]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MaskedSides(Inpaint):
+    """Uncropping of crops whose sides are masked."""
+
+    name: ClassVar[str] = "uncrop"
+
+
+def task_for(name: str, operator: Degradation, model: ScoreModel) -> Task:
+    """The task of the verb `name` for an image that this operator degraded."""
+    low, high = model.value_range
+    match operator:
+        case Mask():
+            mask = operator.fill[0, 0]
+            return _MaskedSides(mask=mask) if name == "uncrop" else Inpaint(mask=mask)
+        case EncodedJPEG():
+            return Dejpeg(quality=operator.quality)
+        case AdditiveNoise():
+            return Denoise(noise_std=operator.std * 255 / (high - low))
+        case Blur():
+            return Deblur(std=operator.std)
+        case Downscale():
+            return Upscale(factor=operator.factor)
+        case _:
+            return named_task(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSet:
+    """What restorations are judged by beside their pixels.
+
+    Args:
+        features: named extractors.
+        lpips: perceptual distances.
+        real: features of the originals, by the extractors' names.
+    """
+
+    features: tuple[Features, ...]
+    lpips: tuple[LPIPS, ...]
+    real: Mapping[str, Extracted]
+
+    @classmethod
+    def of(cls, features: Sequence[Features], lpips: Sequence[LPIPS], originals: Tensor) -> "FeatureSet":
+        """With the features of the originals."""
+        real = {extractor.name: extractor(originals) for extractor in features}
+        return cls(features=tuple(features), lpips=tuple(lpips), real=real)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodName:
+    """What the name of a method says: METHOD@STEPS:MODEL.
+
+    Args:
+        method: a name in `restoration.METHODS`.
+        steps: of its sampler, or None.
+        model: the model's name; empty for the evaluated model itself.
+    """
+
+    method: str
+    steps: int | None
+    model: str
+
+
+def parse_method(text: str) -> MethodName:
+    """METHOD@STEPS:MODEL, where METHOD and @STEPS may be left out.
+
+    Raises:
+        UserError: no such method, or steps that are no number.
+    """
+    head, colon, model = text.partition(":")
+    method, at, steps = head.partition("@")
+    if not colon or (method and method not in METHODS and not at):
+        return MethodName(method=CONDITIONAL_METHOD, steps=None, model=text)
+    if method and method not in METHODS:
+        raise UserError("method", f"no such method {method!r}.", did_you_mean(method, METHODS))
+    if at and not (steps.isdecimal() and int(steps)):
+        raise UserError(text, f"{steps!r} is no number of steps.", "Write e.g. pigdm@50:MODEL.")
+    return MethodName(method=method or CONDITIONAL_METHOD, steps=int(steps) if at else None, model=model)
+
+
+def model_method(
+    name: str,
+    model: ScoreModel,
+    *,
+    method: str = CONDITIONAL_METHOD,
+    sampler: str | None = None,
+    steps: int | None = None,
+) -> ModelMethod:
+    """A model with a method, checked to fit each other.
+
+    Raises:
+        UserError: the model does not fit the method, or there is no such method, sampler or number of steps.
+    """
+    if method == CONDITIONAL_METHOD and not model.spec.tasks:
+        raise UserError(name, "is an unconditional model and restores by a method.", f"Write e.g. pigdm:{name}.")
+    if method != CONDITIONAL_METHOD and model.spec.tasks:
+        raise UserError(name, f"is a conditional model; {method} takes an unconditional one.")
+    resolve_method(model, method, sampler, steps)
+    return ModelMethod(name=name, model=model, method=method, sampler=sampler, steps=steps)
+
+
+def check_methods(methods: Sequence[RestorationMethod], cases: Sequence[Case]) -> None:
+    """Check before any work that the first method serves every case, and each other one at least one.
+
+    Raises:
+        UserError: one does not, or two have the same name.
+    """
+    tasks = sorted({case.task for case in cases})
+    for index, method in enumerate(methods):
+        unserved = [task for task in tasks if not method.serves(task)]
+        if unserved and (index == 0 or len(unserved) == len(tasks)):
+            known = f"It knows: {', '.join(task for task in TASKS if method.serves(task))}."
+            raise UserError(method.name, f"does not {unserved[0] if index == 0 else ' or '.join(tasks)}.", known)
+    names = [method.name for method in methods]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(twice, "is named twice.", "Name each method once.")
+
+
+def compare_restorations(
+    methods: Sequence[RestorationMethod],
+    cases: Sequence[Case],
+    crops: CropSet,
+    *,
+    features: Sequence[Features] = (),
+    lpips: Sequence[LPIPS] = (),
+    candidates: int = 1,
+    seed: int = 0,
+    progress: ProgressCallback = ignore_progress,
+) -> tuple[RestorationReport, dict[str, Image.Image]]:
+    """Measure all methods on every case that they serve, beside the degraded images.
+
+    Args:
+        methods: differences are taken to the first, which must serve every case.
+        cases: tasks with their degradations.
+        crops: clean held-out images.
+        features: extractors.
+        lpips: perceptual distances.
+        candidates: for each image, for diversity.
+        seed: of degradations and candidates.
+        progress: called on the way.
+
+    Returns:
+        The report, and for each case a sheet of images.
+
+    Raises:
+        UserError: a method that serves no case, or a case that does not fit the images.
+    """
+    check_methods(methods, cases)
+    judged = FeatureSet.of(features, lpips, crops.set.images)
+    served = [[*(one for one in methods if one.serves(case.task)), Unrestored()] for case in cases]
+    work = [sum(_cost(one, case.task, candidates) for one in ones) for case, ones in zip(cases, served, strict=True)]
+    tables: list[CaseTable] = []
+    sheets: dict[str, Image.Image] = {}
+    for case, ones, part in zip(cases, served, portions(progress, work), strict=True):
+        images = degrade(crops, case, seed=seed)
+        words = portion(part, 0, 1, case.text)
+        words(0.0, "")
+        table, first = measure_restorations(images, ones, judged, candidates=candidates, seed=seed, progress=words)
+        tables.append(table)
+        names = [one.name for one in ones[:-1]]
+        sheets[case.slug] = image_sheet(
+            images.shown, first[:-1], images.originals, names, rows=_one_per_photograph(crops)
+        )
+    report = RestorationReport(images=crops.words, candidates=candidates, seed=seed, tables=tuple(tables))
+    return report, sheets
+
+
+def measure_restorations(
+    images: DegradedSet,
+    methods: Sequence[RestorationMethod],
+    judged: FeatureSet,
+    *,
+    candidates: int = 1,
+    seed: int = 0,
+    progress: ProgressCallback = ignore_progress,
+) -> tuple[CaseTable, list[Tensor]]:
+    """Every method on the same degraded images.
+
+    Args:
+        images: the degraded images.
+        methods: differences are taken to the first.
+        judged: features and distances.
+        candidates: for each image, of methods that are random; the first counts, all give the diversity.
+        seed: of the candidates.
+        progress: called on the way.
+
+    Returns:
+        The table, and each method's first candidates, uint8 (N, C, H, W).
+
+    Raises:
+        UserError: candidates < 1.
+    """
+    if candidates < 1:
+        raise UserError("candidates", f"need at least one, got {candidates}.")
+    parts = portions(progress, [_cost(one, images.case.task, candidates) for one in methods])
+    results = [
+        _restored(images, method, judged, candidates if method.is_random else 1, seed, part)
+        for method, part in zip(methods, parts, strict=True)
+    ]
+    return _table(images, methods, results, judged), [one.first for one in results]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Results:
+    """Of a method: first candidates, numbers of each image, features, and seconds for a candidate."""
+
+    first: Tensor
+    numbers: dict[str, Tensor]
+    features: dict[str, Extracted]
+    seconds: float
+
+
+def _cost(method: RestorationMethod, task: str, candidates: int) -> float:
+    return (method.cost(task) + _METRICS_COST) * (candidates if method.is_random else 1)
+
+
+def _restored(
+    images: DegradedSet,
+    method: RestorationMethod,
+    judged: FeatureSet,
+    count: int,
+    seed: int,
+    progress: ProgressCallback,
+) -> _Results:
+    """A batch at a time, so that only first candidates and numbers are kept."""
+    first, numbers, seconds = list[Tensor](), list[dict[str, Tensor]](), 0.0
+    extracted: dict[str, list[Extracted]] = {one.name: [] for one in judged.features}
+    for start in range(0, len(images), _BATCH):
+        rows = range(start, min(start + _BATCH, len(images)))
+        begun = time.perf_counter()
+        drawn = method.candidates(images, rows, count=count, seed=seed)
+        seconds += time.perf_counter() - begun
+        features = {one.name: [one(candidate) for candidate in drawn] for one in judged.features}
+        numbers.append(_numbers(images, rows, drawn, features, judged))
+        first.append(drawn[0])
+        for name, several in features.items():
+            extracted[name].append(several[0])
+        progress(rows.stop / len(images), "")
+    return _Results(
+        first=torch.cat(first),
+        numbers={name: torch.cat([part[name] for part in numbers]) for name in numbers[0]},
+        features={name: Extracted.cat(parts) for name, parts in extracted.items()},
+        seconds=seconds / (count * len(images)),
+    )
+
+
+def _numbers(
+    images: DegradedSet,
+    rows: range,
+    drawn: list[Tensor],
+    features: Mapping[str, list[Extracted]],
+    judged: FeatureSet,
+) -> dict[str, Tensor]:
+    """The numbers of each image, by name."""
+    part = slice(rows.start, rows.stop)
+    first, originals = drawn[0], images.originals[part]
+    size = tuple(originals.shape[-2:])
+    numbers = {"PSNR": psnr(first, originals).clamp_max(MAX_PSNR)}
+    if min(size) >= WINDOW:
+        numbers |= {"SSIM": ssim(first, originals), ms_ssim_name(size): ms_ssim(first, originals)}
+    for distance in judged.lpips:
+        numbers[distance.name] = distance(first, originals)
+    labels = images.crops.set.labels
+    for one in judged.features:
+        ours, real = features[one.name][0], judged.real[one.name]
+        numbers[f"PD[{one.name}]"] = feature_distance(ours.features, real.features[part])
+        if ours.probabilities is not None and real.probabilities is not None:
+            if labels is not None and isinstance(one, ClassifierFeatures):
+                numbers[f"accuracy[{one.name}]"] = accuracy(ours.probabilities, labels[part])
+            else:
+                numbers[f"agreement[{one.name}]"] = agreement(ours.probabilities, real.probabilities[part])
+    if len(drawn) > 1:
+        if min(size) >= WINDOW:
+            numbers[f"diversity {ms_ssim_name(size)}"] = first_with_rest(drawn, ms_ssim)
+        for distance in judged.lpips:
+            numbers[f"diversity {distance.name}"] = consecutive(drawn, distance)
+        for one in judged.features:
+            several = [extracted.features for extracted in features[one.name]]
+            numbers[f"diversity PD[{one.name}]"] = consecutive(several, feature_distance)
+    return numbers
+
+
+def _table(
+    images: DegradedSet, methods: Sequence[RestorationMethod], results: Sequence[_Results], judged: FeatureSet
+) -> CaseTable:
+    groups, task = images.crops.groups, images.case.task
+    distances, distance_differences = _distances(results, judged, groups)
+    first = results[0].numbers
+    rows: list[MethodRow] = []
+    for index, (method, one) in enumerate(zip(methods, results, strict=True)):
+        numbers = {name: bootstrap(values, groups) for name, values in one.numbers.items()}
+        differences = {n: bootstrap(first[n] - v, groups) for n, v in one.numbers.items() if n in first}
+        rows.append(
+            MethodRow(
+                name=method.name,
+                words=method.describe(task),
+                evaluations=method.evaluations(task),
+                seconds=one.seconds,
+                numbers=numbers | distances[index] | _scores(one.features),
+                above=differences | distance_differences[index] if index else {},
+            )
+        )
+    clean = MethodRow(name=ORIGINAL, words="", evaluations=0, seconds=0.0, numbers=_scores(judged.real), above={})
+    return CaseTable(case=images.case.text, rows=(*rows, clean))
+
+
+_Intervals = dict[str, ConfidenceInterval]
+
+
+def _distances(
+    results: Sequence[_Results], judged: FeatureSet, groups: Tensor
+) -> tuple[list[_Intervals], list[_Intervals]]:
+    """Of each method the distances to the originals, and the paired differences to the first method."""
+    own: list[_Intervals] = [{} for _ in results]
+    differences: list[_Intervals] = [{} for _ in results]
+    for name, real in judged.real.items():
+        frechet, kernel, _ = metric_names(name)
+        ours = [one.features[name].features for one in results]
+        for title, distance in ((frechet, frechet_distance), (kernel, _paired_kernel_distance)):
+            intervals = jackknife(_compared(distance, ours, real.features), groups)
+            for index in range(len(results)):
+                own[index][title] = intervals[index]
+                differences[index][title] = intervals[len(results) + index]
+    return own, differences
+
+
+def _compared(
+    distance: Callable[[Tensor, Tensor], float], ours: Sequence[Tensor], real: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """Of some rows: each method's distance, and the first's minus each, (2 S,)."""
+
+    def compared(rows: Tensor) -> Tensor:
+        found = torch.tensor([distance(x[rows], real[rows]) for x in ours], dtype=torch.float64)
+        return torch.cat([found, found[0] - found])
+
+    return compared
+
+
+def _paired_kernel_distance(a: Tensor, b: Tensor) -> float:
+    """Of restorations to their own originals: over pairs of different images."""
+    return kernel_distance(a, b, paired=True)[0]
+
+
+def _scores(features: Mapping[str, Extracted]) -> _Intervals:
+    """The inception-type score on all features with classes, without an interval."""
+    scores: _Intervals = {}
+    for name, found in features.items():
+        if found.probabilities is not None:
+            p = found.probabilities
+            value, _ = inception_score(p, splits=min(IS_SPLITS, max(1, len(p) // 100)))
+            scores[metric_names(name)[2]] = ConfidenceInterval(value=value, low=value, high=value)
+    return scores
+
+
+def _pixels(levels: object, channels: int) -> Tensor:
+    """uint8 (C, H, W) of (H, W, C) levels; grey repeated where the originals have color."""
+    pixels = torch.as_tensor(levels).permute(2, 0, 1)
+    return pixels.expand(channels, -1, -1) if len(pixels) == 1 else pixels
+
+
+def _one_per_photograph(crops: CropSet) -> list[int]:
+    """Rows of a few crops, each of another photograph."""
+    first: dict[int, int] = {}
+    for row, group in enumerate(crops.groups.tolist()):
+        first.setdefault(group, row)
+    rows = list(first.values())
+    return rows[:: max(1, len(rows) // _SHEET_ROWS)][:_SHEET_ROWS]
