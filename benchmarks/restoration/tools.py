@@ -9,7 +9,8 @@ from scorefield.data.datasets import held_out, splits
 from scorefield.data.grids import save_image
 from scorefield.evaluation.cases import parse_case
 from scorefield.evaluation.degraded import degrade, open_crop_set
-from scorefield.evaluation.restoration import compare_restorations, model_method
+from scorefield.evaluation.restoration import compare_restorations
+from scorefield.evaluation.restoration_methods import model_method
 from scorefield.evaluation.tables import RestorationReport, markdown
 from scorefield.files import write_atomic
 from scorefield.hub import load

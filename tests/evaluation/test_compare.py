@@ -36,11 +36,9 @@ def gaussian_set(n=600):
 def gaussian_model(mean=MEAN, std=STD, *, value_range=(0.0, 1.0)):
     low, high = value_range
     width = high - low
-    return ScoreModel(
-        GaussianNetwork(low + width * mean, width * std),
-        VariancePreserving(predicts="x0"),
-        ModelSpec(shape=(1, SIDE, SIDE), value_range=value_range, sigma_range=(0.01 * width, 2 * width)),
-    ).eval()
+    network = GaussianNetwork(low + width * mean, width * std)
+    spec = ModelSpec(shape=(1, SIDE, SIDE), value_range=value_range, sigma_range=(0.01 * width, 2 * width))
+    return ScoreModel(network, VariancePreserving(predicts="x0"), spec).eval()
 
 
 @pytest.fixture(scope="module")

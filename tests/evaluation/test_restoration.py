@@ -12,12 +12,10 @@ from scorefield.evaluation.degraded import CropSet, degrade
 from scorefield.evaluation.restoration import (
     MAX_PSNR,
     FeatureSet,
-    Unrestored,
     compare_restorations,
     measure_restorations,
-    model_method,
-    parse_method,
 )
+from scorefield.evaluation.restoration_methods import Unrestored, model_method, parse_method
 from scorefield.evaluation.tables import RestorationReport, image_sheet, is_lower_better, markdown
 from scorefield.metrics.confidence import ConfidenceInterval
 from scorefield.metrics.distances import kernel_distance

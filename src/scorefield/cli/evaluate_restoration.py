@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from scorefield.data.crops import Zoom
     from scorefield.evaluation.cases import Case
     from scorefield.evaluation.degraded import CropSet
-    from scorefield.evaluation.restoration import ModelMethod
+    from scorefield.evaluation.restoration_methods import ModelMethod
     from scorefield.evaluation.tables import RestorationReport
     from scorefield.metrics.features import Features
     from scorefield.metrics.lpips import LPIPS
@@ -48,7 +48,8 @@ class EvaluationRequest:
 def evaluate_restorations(request: EvaluationRequest, model: "ScoreModel") -> None:
     """Measure a conditional model beside other methods; write tables and sheets."""
     from scorefield.data.grids import save_image
-    from scorefield.evaluation.restoration import check_methods, compare_restorations
+    from scorefield.evaluation.restoration import compare_restorations
+    from scorefield.evaluation.restoration_methods import check_methods
     from scorefield.evaluation.tables import markdown
     from scorefield.files import write_atomic
 
@@ -106,7 +107,7 @@ def _files(out: Path | None, slugs: list[str]) -> dict[str, Path]:
 def _methods(request: EvaluationRequest, model: "ScoreModel") -> "list[ModelMethod]":
     """The model, then the methods of --against."""
     import scorefield as sf
-    from scorefield.evaluation.restoration import model_method, parse_method
+    from scorefield.evaluation.restoration_methods import model_method, parse_method
     from scorefield.restoration.methods import CONDITIONAL_METHOD
 
     methods = [model_method(_short(request.model), model, sampler=request.sampler, steps=request.steps)]

@@ -5,6 +5,9 @@ from scorefield.evaluation.compare import Comparison, ComparisonSettings, choose
 from scorefield.evaluation.losses import Estimate, LossSettings, level_losses
 from scorefield.evaluation.reference import Reference, choose_features, prepare
 from scorefield.evaluation.report import Report, SampleSettings, evaluate, measure_samples
+from scorefield.evaluation.restoration import compare_restorations
+from scorefield.evaluation.restoration_methods import ModelMethod, model_method
+from scorefield.evaluation.tables import RestorationReport
 
 __all__ = [
     "Bits",
@@ -12,15 +15,19 @@ __all__ = [
     "ComparisonSettings",
     "Estimate",
     "LossSettings",
+    "ModelMethod",
     "Reference",
     "Report",
+    "RestorationReport",
     "SampleSettings",
     "bits_per_dimension",
     "choose_features",
     "choose_levels",
     "compare_models",
+    "compare_restorations",
     "evaluate",
     "level_losses",
     "measure_samples",
+    "model_method",
     "prepare",
 ]
