@@ -25,7 +25,7 @@ References:
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +70,7 @@ class ClassicalMethod:
     tasks: tuple[str, ...]
     settings: str
     restore: Restore
-    is_random: ClassVar[bool] = False
+    is_random: bool = False
 
     def serves(self, task: str) -> bool:
         """Whether it restores this task."""

@@ -91,7 +91,7 @@ def compare(
     sigmas = choose_levels(loaded, count=levels, schedule_of=_called(schedule_of, models, names))
     reference = None
     if drawn:
-        where = str(next(iter(loaded.values())).device)
+        where = next(iter(loaded.values())).device
         with progress("Preparing") as show:
             reference = prepare(train, test, n=drawn, features=features, device=where, progress=show)
     with progress("Comparing") as show:

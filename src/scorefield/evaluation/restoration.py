@@ -103,7 +103,9 @@ def compare_restorations(
     """
     check_methods(methods, cases)
     judged = FeatureSet.of(features, lpips, crops.set.images)
-    served = [[*(one for one in methods if one.serves(case.task)), Unrestored()] for case in cases]
+    served: list[list[RestorationMethod]] = [
+        [*(one for one in methods if one.serves(case.task)), Unrestored()] for case in cases
+    ]
     work = [sum(_cost(one, case.task, candidates) for one in ones) for case, ones in zip(cases, served, strict=True)]
     tables: list[CaseTable] = []
     sheets: dict[str, Image.Image] = {}

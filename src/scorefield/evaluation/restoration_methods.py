@@ -153,7 +153,7 @@ class ModelMethod:
 
     def _plan(self, task: str) -> MethodPlan:
         return resolve_method(
-            self.model, self.method, self.sampler, self.steps, tasks=(task,), task_steps=TASKS[task].steps
+            self.model, self.method, self.sampler, self.steps, tasks=(task,), task_steps=named_task(task).steps
         )
 
 
@@ -161,8 +161,8 @@ class ModelMethod:
 class Unrestored:
     """The degraded images themselves, grey under masks."""
 
-    name: ClassVar[str] = "input"
-    is_random: ClassVar[bool] = False
+    name: str = "input"
+    is_random: bool = False
 
     def serves(self, task: str) -> bool:
         """Every task."""

@@ -44,8 +44,8 @@ def draw(options: Interpolation, inputs: FigureInputs) -> Drawing:
         progress=lambda done, total: inputs.progress(done / total, f"{done} of {total}"),
     )
     low, high = model.value_range
-    units = [(x.cpu() - low) / (high - low) for x in (made, a, b)]
-    rows = _rows(units[0], units[1], units[2], chosen)
+    a_u, b_u = ((x.cpu() - low) / (high - low) for x in (a, b))
+    rows = _rows((made.cpu() - low) / (high - low), a_u, b_u, chosen)
     shown = [a, *made, b]
     pixels = torch.stack([to_uint8(x, model.value_range).cpu() for x in shown], 1)
     names = ["image", "encoded,\ndecoded", *[""] * (options.parts - 1), "encoded,\ndecoded", "image"]

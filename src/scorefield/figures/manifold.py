@@ -59,10 +59,10 @@ class Autoencoder(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         w = width
-        down = [_Block(w, w), _Block(w, 2 * w, "halve"), _Block(2 * w, 2 * w), _Block(2 * w, 4 * w, "halve"),
-                _Block(4 * w, 4 * w)]  # fmt: skip
-        up = [_Block(4 * w, 4 * w), _Block(4 * w, 2 * w, "double"), _Block(2 * w, 2 * w),
-              _Block(2 * w, w, "double"), _Block(w, w)]  # fmt: skip
+        down = [_PreActivation(w, w), _PreActivation(w, 2 * w, "halve"), _PreActivation(2 * w, 2 * w), _PreActivation(2 * w, 4 * w, "halve"),
+                _PreActivation(4 * w, 4 * w)]  # fmt: skip
+        up = [_PreActivation(4 * w, 4 * w), _PreActivation(4 * w, 2 * w, "double"), _PreActivation(2 * w, 2 * w),
+              _PreActivation(2 * w, w, "double"), _PreActivation(w, w)]  # fmt: skip
         self.first, self.last = nn.Conv2d(channels, w, 3, padding=1), nn.Conv2d(w, channels, 3, padding=1)
         self.blocks = nn.Sequential(*down, *up)
 
@@ -73,7 +73,7 @@ class Autoencoder(nn.Module):
         return self.last(self.blocks(self.first(whole)))[..., :height, :width]
 
 
-class _Block(nn.Module):
+class _PreActivation(nn.Module):
     """x + conv(elu(norm(conv(elu(norm(x)))))), optionally at half or twice the side."""
 
     def __init__(self, into: int, out: int, size: str = "same") -> None:

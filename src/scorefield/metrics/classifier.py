@@ -64,7 +64,7 @@ class Classifier(nn.Module):
             nn.MaxPool2d(2),
             *_layer(16, 48),
             nn.MaxPool2d(2),
-            _Residual(48),
+            _ResidualLayer(48),
             *_layer(48, WIDTH),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
@@ -202,7 +202,7 @@ def check_images(images: Tensor, *, channels: int | None = None) -> None:
         raise UserError("images", f"{c} channels, but these features take {channels}.", "Convert the images.")
 
 
-class _Residual(nn.Module):
+class _ResidualLayer(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layer = nn.Sequential(*_layer(width, width))

@@ -15,7 +15,7 @@ import hashlib
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -324,11 +324,11 @@ class ScriptFeatures:
                 f"fails on uint8 images {tuple(images.shape)} ({str(error).strip().splitlines()[-1]}).",
                 "The module must take uint8 (N, C, H, W) and scale inside.",
             ) from error
-        parts = cast("tuple[object, ...]", result) if isinstance(result, tuple) else (result,)
+        parts: tuple[object, ...] = cast("tuple[object, ...]", result) if isinstance(result, tuple) else (result,)
         for part in parts:
             if not isinstance(part, Tensor) or part.ndim != 2 or len(part) != len(images):
                 raise UserError(self.name, "must return features (N, D), or (features, probabilities).")
-        rows = list(cast("Sequence[Tensor]", parts))
+        rows = cast("list[Tensor]", list(parts))
         if not all(bool(part.isfinite().all()) for part in rows):
             raise UserError(self.name, "returns NaN or infinity.")
         if len(rows) > 1 and (bool((rows[1] < 0).any()) or float((rows[1].sum(1) - 1).abs().max()) > 1e-3):

@@ -58,7 +58,7 @@ class MobileNetV2(nn.Module):
         width = 32
         for expansion, channels, count, stride in _BLOCKS:
             for i in range(count):
-                layers.append(_Block(width, channels, stride if i == 0 else 1, expansion))
+                layers.append(_InvertedResidual(width, channels, stride if i == 0 else 1, expansion))
                 width = channels
         layers.append(_layer(width, 1280, kernel=1))
         self.features = nn.Sequential(*layers)
@@ -93,7 +93,7 @@ def mobilenet_features(path: Path, *, device: str | torch.device = "cpu") -> Net
     )
 
 
-class _Block(nn.Module):
+class _InvertedResidual(nn.Module):
     """Inverted residual block: wide in the middle (Sandler et al. 2018, Table 1)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
