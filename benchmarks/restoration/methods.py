@@ -1,8 +1,8 @@
-"""Restoration without training: every method on every degradation, with one model, on images it has not seen.
+"""Training-free restoration: every method on every degradation, with one model, on held-out images.
 
-Each method has the sampler that it was published with, or the nearest here, and as many evaluations of the
-network as all the others, but for Langevin dynamics, which makes nothing of so few and has five times as
-many. What a pass backwards costs shows in the seconds. Of each image several candidates are drawn.
+Each method has the sampler that it was published with, or the nearest here, and the same number of network
+evaluations, except Langevin dynamics, which fails with so few and gets five times as many. The cost of gradients
+shows in the seconds. Several candidates are drawn for each image.
 
     psnr            10 log₁₀ 1/MSE, values from 0 to 1, in dB, mean over images and candidates
     psnr_unknown    the same over what the degradation does not show, x − A⁺A x; of a mask, the hole
@@ -12,8 +12,7 @@ many. What a pass backwards costs shows in the seconds. Of each image several ca
     diversity       root mean square between two candidates of one image, and the distance of their features
     seconds         for a candidate
 
-`A⁺y`, what the degradation leaves, and real images in place of candidates are the rows to compare with. What
-is done is kept after every row, so that a run that was stopped goes on where it was.
+The row `A⁺y` is the degraded image. Results are saved after every row, and an interrupted run resumes.
 """
 
 import json
@@ -40,6 +39,7 @@ from scorefield.model import ScoreModel
 from scorefield.restoration import DPS, MomentMatching, NullSpace, Projection, Restorer
 from scorefield.restoration import METHODS as NAMED
 from scorefield.samplers import Ancestral, Plan, plan
+from scorefield.samplers import run as run_sampler
 
 DEGRADATIONS: dict[str, tuple[str, ...]] = {
     "center": ("mask:center",),
@@ -66,7 +66,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A restorer, and the way down that it is run with.
+    """A restorer, and the plan that it is run with.
 
     Args:
         restorer: of a model.
@@ -78,7 +78,7 @@ class Method:
 
 
 def ddim(eta: float) -> Callable[[ScoreModel, int], Plan]:
-    """DDIM with so much noise of its own."""
+    """DDIM with this η."""
     return lambda model, evaluations: plan(model, "ddim", evaluations, settings={"eta": eta})
 
 
@@ -87,8 +87,8 @@ def langevin(model: ScoreModel, evaluations: int) -> Plan:
     return plan(model, "annealed-langevin", 5 * evaluations)
 
 
-def climbing(model: ScoreModel, evaluations: int) -> Plan:
-    """Each fifth of the schedule four times."""
+def repaint(model: ScoreModel, evaluations: int) -> Plan:
+    """RePaint's schedule: each fifth of it four times."""
     low, high = model.sigma_range
     levels = max(10, evaluations // 4 + evaluations // 25)
     sigmas = schedules.repaint(schedules.karras(high, low, levels), jump=levels // 5, times=4)
@@ -97,7 +97,7 @@ def climbing(model: ScoreModel, evaluations: int) -> Plan:
 
 METHODS: dict[str, Method] = {
     "projection": Method(restorer=lambda m: Projection(denoiser=m), plan=langevin),
-    "repaint": Method(restorer=lambda m: Projection(denoiser=m), plan=climbing),
+    "repaint": Method(restorer=lambda m: Projection(denoiser=m), plan=repaint),
     "null-space": Method(restorer=lambda m: NullSpace(denoiser=m), plan=ddim(0.85)),
     "pigdm": Method(restorer=NAMED["pigdm"].restorer, plan=ddim(1.0)),
     "dps": Method(restorer=lambda m: DPS(denoiser=m), plan=ddim(1.0)),
@@ -128,7 +128,7 @@ def run(
         candidates: of each.
         evaluations: of the network for a candidate.
         batch: candidates at once.
-        features: see `evaluation.reference.choose_features`.
+        features: see `evaluation.choose_features`.
         degradations: some of DEGRADATIONS.
         methods: some of METHODS.
     """
@@ -227,11 +227,9 @@ class _Bench:
         observation = Observation(y=degradation(clean), degradation=degradation)
         posterior = METHODS[method].restorer(self.model).posterior(observation, generator=generator)
         x = float(way.sigmas[0]) * torch.randn(clean.shape, generator=generator)
-        for step in way.sampler.iterate(
-            posterior.denoiser, x, way.sigmas, generator=generator, project=posterior.project
-        ):
-            x = step.x
-        return x
+        return run_sampler(
+            way.sampler, posterior.denoiser, x, way.sigmas, generator=generator, project=posterior.project
+        )
 
     def _judged(self, degradation: Degradation, drawn: Tensor) -> dict[str, float | None]:
         low, high = self.model.value_range
