@@ -35,7 +35,7 @@ def test_inspect_and_train_crop_and_evaluate_does_as_the_training_did(call, tiny
     assert "crop = 8" in (tmp_path / "run" / "recipe.toml").read_text()
     told = call("evaluate", tmp_path / "run", "--data", photos, "-n", 2, "--steps", 2)
     assert told.code == 0, told.err
-    assert "first cut to 8×8, as in training" in told.err
+    assert "first cropped to 8×8, as in training" in told.err
 
 
 @pytest.mark.parametrize("verb", ["inspect", "train"])

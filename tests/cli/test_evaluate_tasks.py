@@ -97,7 +97,8 @@ def test_labelled_images_are_judged_by_their_classes(call, data, tmp_path):
         network = lively(UNet(channels=1, widths=(8, 8), source_channels=1))
     model = ScoreModel(network, EDM(), ModelSpec(shape=(1, 8, 8), restoration=RestorationSpec(tasks=("denoise",))))
     checkpoint.save(model, tmp_path / "grey.safetensors")
-    told = call("evaluate", tmp_path / "grey.safetensors", "--data", data, "--steps", 1, "--json", tmp_path / "e.json")  # fmt: skip
+    out = tmp_path / "e.json"
+    told = call("evaluate", tmp_path / "grey.safetensors", "--data", data, "--steps", 1, "--json", out)
     assert told.code == 0, told.err
     facts = json.loads((tmp_path / "e.json").read_text())
     assert facts["images"].startswith("24 images of 8×8 of ramps, test")

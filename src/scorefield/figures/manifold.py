@@ -59,12 +59,12 @@ class Autoencoder(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         w = width
-        down = [_PreActivation(w, w), _PreActivation(w, 2 * w, "halve"), _PreActivation(2 * w, 2 * w), _PreActivation(2 * w, 4 * w, "halve"),
-                _PreActivation(4 * w, 4 * w)]  # fmt: skip
-        up = [_PreActivation(4 * w, 4 * w), _PreActivation(4 * w, 2 * w, "double"), _PreActivation(2 * w, 2 * w),
-              _PreActivation(2 * w, w, "double"), _PreActivation(w, w)]  # fmt: skip
+        block = _PreActivation
+        down = [block(w, w), block(w, 2 * w, "halve"), block(2 * w, 2 * w), block(2 * w, 4 * w, "halve")]
+        middle = [block(4 * w, 4 * w), block(4 * w, 4 * w)]
+        up = [block(4 * w, 2 * w, "double"), block(2 * w, 2 * w), block(2 * w, w, "double"), block(w, w)]
         self.first, self.last = nn.Conv2d(channels, w, 3, padding=1), nn.Conv2d(w, channels, 3, padding=1)
-        self.blocks = nn.Sequential(*down, *up)
+        self.blocks = nn.Sequential(*down, *middle, *up)
 
     def forward(self, x: Tensor, label: Tensor, source: Tensor | None = None) -> Tensor:
         """s(x), x in [0, 1]; a side that 4 does not divide is padded inside."""
