@@ -2,7 +2,7 @@
 
 Both are NCSN's network for MNIST (28×28, width 64, ten noise levels, 7,638,657 parameters, 3.8 GFLOP forward)
 with the same threads and batch, and take turns, so that a busy machine hurts both. Each has a process of its
-own, as it has in use, where only its own settings hold: ours those of our commands (`memory.keep_freed`).
+own, as it has in use, where only its own settings hold: ours those of our commands (`kernels.malloc.tune_malloc`).
 Training is a step of Adam on denoising score matching; sampling is an update of annealed Langevin dynamics.
 Theirs is run from a clone (`--peer`), as it stands, and in bfloat16 under autocast; it never becomes part of
 this repository.
@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scorefield import schedules
 from scorefield.hub.load import preferred_precision
-from scorefield.kernels.malloc import keep_freed
+from scorefield.kernels.malloc import tune_malloc
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks import RefineNet
 from scorefield.objectives import denoising_score_matching
@@ -105,7 +105,7 @@ class _Program:
 def _serve(line: Connection, whose: str, peer: Path, images: Tensor) -> None:
     turns: dict[str, Callable[[], None]] = {}
     if whose == "ours":
-        keep_freed()
+        tune_malloc()
         for name, precision in PRECISIONS.items():
             turns[f"ours {name} training"] = our_training(images, precision)
             turns[f"ours {name} sampling"] = our_sampling(images, precision)

@@ -34,8 +34,8 @@ from torch import Tensor, nn
 
 from scorefield import degradations, noise_distributions
 from scorefield.degradations import DegradationFamily, network_input
-from scorefield.kernels.malloc import keep_freed
-from scorefield.kernels.prepacked import ready
+from scorefield.kernels.malloc import tune_malloc
+from scorefield.kernels.prepacked import prepacked
 from scorefield.model import Condition
 from scorefield.networks import UNet
 from scorefield.objectives import denoising_score_matching
@@ -150,7 +150,7 @@ def _timed(network: nn.Module, call: Any, precision: torch.dtype, *, training: b
     network.train(training)
     half = precision != torch.float32
     times: list[float] = []
-    held = ready(network) if isinstance(network, UNet) and not training else nullcontext()
+    held = nullcontext() if training else prepacked()
     with held:
         for _ in range(4):
             start = time.perf_counter()
@@ -167,7 +167,7 @@ def _timed(network: nn.Module, call: Any, precision: torch.dtype, *, training: b
 
 
 def _ours() -> nn.Module:
-    keep_freed()
+    tune_malloc()
     return UNet(
         channels=3, source_channels=3, widths=(64, 128, 256, 512), blocks=2, head_width=32, groups=32,
         resample="residual", middle="attention", dropout=0.2,
@@ -235,7 +235,7 @@ def _as_in_training(side: int, batch: int, times: int = 20) -> float:
 
 def _step_seconds(side: int, batch: int, steps: int = 6) -> float:
     """Of training, for one image."""
-    keep_freed()
+    tune_malloc()
     recipe = read_recipe("palette-small")
     precision = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
     model = build_model(recipe, (3, side, side)).with_precision(precision)
@@ -259,8 +259,8 @@ def _step_seconds(side: int, batch: int, steps: int = 6) -> float:
 
 _RESTORING = """
 import json, resource, sys, time
-from scorefield.kernels.malloc import keep_freed
-keep_freed()
+from scorefield.kernels.malloc import tune_malloc
+tune_malloc()
 import scorefield as sf
 start = time.perf_counter()
 out = sf.restore(sys.argv[1], sys.argv[2], "dejpeg")

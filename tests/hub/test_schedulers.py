@@ -18,7 +18,7 @@ from oracles import seeded
 from scorefield.guidance import ClippedDenoiser
 from scorefield.hub.schedules import read_schedule
 from scorefield.model import ModelSpec, ScoreModel
-from scorefield.networks.foreign import Diffusers
+from scorefield.networks.diffusers_unet import Diffusers
 from scorefield.samplers.ancestral import DDIM, Ancestral
 from scorefield.samplers.multistep import DPMSolver2M
 from scorefield.samplers.ode import Euler, Heun

@@ -7,16 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.nn.functional import avg_pool2d, conv2d, elu, interpolate
 
 from oracles import lively, seeded
-from scorefield import score
+from scorefield import kernels, score
 from scorefield.errors import UserError
 from scorefield.hub import import_ncsn
-from scorefield.kernels import winograd as rows
-from scorefield.kernels.instance_norm import InstanceNorm, normalize
+from scorefield.kernels import rows
 from scorefield.networks import RefineNet, from_card, to_card
-from scorefield.networks.refine_layers import HalvingConv, max5x5, mean5x5, resize
 
 
 def noise(*shape, seed=0, dtype=torch.float32):
@@ -29,7 +26,6 @@ def network(**settings):
 
 
 LABEL = torch.tensor([0.0, 2.0])
-EPS = torch.finfo(torch.float32).eps
 
 
 # --- counts, shapes, refusals --------------------------------------------------------------------
@@ -123,88 +119,6 @@ def test_images_do_not_hear_each_other_however_many_go_through_at_once(monkeypat
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
 
 
-# --- the parts against their equations -----------------------------------------------------------
-
-
-def plain_norm(x, gamma, alpha, beta):
-    """Song & Ermon (2019), App. A.1, one channel of one image after the other."""
-    y = torch.empty_like(x)
-    for b in range(len(x)):
-        means = torch.stack([channel.mean() for channel in x[b]])
-        for c, channel in enumerate(x[b]):
-            own = (channel - means[c]) / (channel.var(correction=0) + 1e-5).sqrt()
-            among = (means[c] - means.mean()) / (means.var() + 1e-5).sqrt()
-            y[b, c] = gamma[b, c] * (own + alpha[b, c] * among) + beta[b, c]
-    return y
-
-
-@pytest.mark.parametrize("active", [False, True])
-@pytest.mark.parametrize("laid", [False, True])
-def test_instance_norm_is_its_equation_and_so_are_its_gradients(laid, active):
-    dtype = torch.float32 if laid else torch.float64
-    x = (noise(2, 5, 6, 4) + 0.3 * noise(2, 5, 1, 1, seed=9)).to(dtype)
-    given = [x, *(1 + noise(2, 5, seed=s).to(dtype) for s in (1, 2, 3))]
-    for value in given:
-        value.requires_grad_()
-    g = noise(2, 5, 6, 4, seed=4).to(dtype)
-
-    ours = normalize(rows.lay(x) if laid else x, *given[1:], active=active)
-    exact = [value.detach().double().requires_grad_() for value in given]
-    plain = plain_norm(*exact)
-    plain = elu(plain) if active else plain
-
-    tolerance = {"rtol": 1e-4, "atol": 1e-5} if laid else {"rtol": 1e-9, "atol": 1e-9}
-    torch.testing.assert_close(ours.double(), plain, **tolerance)
-    grads = torch.autograd.grad(ours, given, g)
-    for got, want in zip(grads, torch.autograd.grad(plain, exact, g.double()), strict=True):
-        torch.testing.assert_close(got.double(), want, **tolerance)
-
-
-def test_without_means_the_norm_is_instance_norm_scaled_and_shifted():
-    norm = InstanceNorm(5, 3, means=False)
-    x, level = noise(2, 5, 6, 4), torch.tensor([2, 0])
-    gamma, beta = (part[..., None, None] for part in norm.table[level].split(5, 1))
-    want = gamma * torch.nn.functional.instance_norm(x) + beta
-    for given in (x, rows.lay(x)):
-        torch.testing.assert_close(norm(given, level), want, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("dilation", [1, 2, 4])
-@pytest.mark.parametrize("height", [1, 2, 3, 5, 7, 14, 28, 32])
-def test_a_convolution_along_rows_is_the_convolution(height, dilation):
-    x, weight, bias = noise(2, 3, height, 6), noise(4, 3, 3, 3, seed=1), noise(4, seed=2)
-    given = [value.requires_grad_() for value in (x, weight, bias)]
-    ours = rows.conv3x3(rows.lay(x), rows.kernels(weight), bias, dilation=dilation)
-    exact = [value.detach().double().requires_grad_() for value in given]
-    want = conv2d(*exact, padding=dilation, dilation=dilation)
-    error = float((ours - want).detach().abs().max())
-    # 27 products and a bias, 28 eps at most; √ of it is usual. The gradient sums over all pixels.
-    assert error < 28 * EPS * float(want.detach().abs().max())
-    g = noise(*want.shape, seed=3)
-    for got, true in zip(
-        torch.autograd.grad(ours, given, g), torch.autograd.grad(want, exact, g.double()), strict=True
-    ):
-        assert float((got - true).abs().max()) < 1e-5 * float(true.abs().max())
-
-
-@pytest.mark.parametrize("size", [1, 3])
-def test_a_halving_convolution_is_a_convolution_and_the_mean_of_squares(size):
-    layer, x = HalvingConv(3, 5, size), noise(2, 3, 6, 8)
-    want = avg_pool2d(conv2d(x, layer.weight, layer.bias, padding=size // 2), 2)
-    for given in (x, rows.lay(x)):
-        torch.testing.assert_close(layer(given), want, rtol=1e-4, atol=1e-5)
-
-
-def test_pooling_and_resizing_are_what_they_are_called_in_both_layouts():
-    x = noise(2, 3, 7, 9)
-    for given in (x, rows.lay(x)):
-        torch.testing.assert_close(mean5x5(given), avg_pool2d(x, 5, 1, 2), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(max5x5(given), torch.nn.functional.max_pool2d(x, 5, 1, 2))
-        want = interpolate(x, size=(14, 20), mode="bilinear", align_corners=True)
-        torch.testing.assert_close(resize(given, 14, 20), want, rtol=1e-4, atol=1e-5)
-        assert resize(given, 7, 9) is given
-
-
 # --- the whole, differentiated -------------------------------------------------------------------
 
 
@@ -223,8 +137,8 @@ def test_the_fast_way_is_the_plain_way(levels, monkeypatch):
     with torch.no_grad():
         kept = net(x, label)
     assert float((kept - fast).abs().max()) < 1e-5 * float(fast.abs().max())
-    monkeypatch.setattr(rows, "pays", lambda x: False)
-    plain, plain_grads = both()
+    with kernels.use(False):
+        plain, plain_grads = both()
     assert float((fast - plain).abs().max()) < 1e-5 * float(plain.abs().max())
     for a, b in zip(fast_grads, plain_grads, strict=True):
         assert float((a - b).norm()) <= 1e-3 * float(b.norm()) + 1e-5
@@ -253,8 +167,9 @@ def test_twice_differentiated_the_fast_way_is_the_plain_way(monkeypatch):
     monkeypatch.setattr(rows, "_NARROWEST", 16)
     monkeypatch.setattr(rows, "_FEWEST", 1)
     fast = sliced()
-    monkeypatch.setattr(rows, "pays", lambda x: False)
-    for a, b in zip(fast, sliced(), strict=True):
+    with kernels.use(False):
+        plain = sliced()
+    for a, b in zip(fast, plain, strict=True):
         assert (a is None) == (b is None)
         if a is not None:
             assert float((a - b).norm()) <= 2e-3 * float(b.norm()) + 1e-4

@@ -6,7 +6,7 @@ from torch.nn.functional import conv2d, linear, pixel_shuffle, pixel_unshuffle, 
 
 from oracles import lively, seeded
 from scorefield.errors import UserError
-from scorefield.kernels.prepacked import ready
+from scorefield.kernels.prepacked import prepacked
 from scorefield.networks import ResUNet, from_card, to_card
 
 FORM = {"channels": 3, "source_channels": 3, "widths": (8, 16), "blocks": (2, 1)}
@@ -77,10 +77,10 @@ def test_little_that_is_lacking_is_answered_by_little():
     )
 
 
-def test_weights_that_are_kept_give_the_same():
+def test_packed_weights_give_the_same():
     network = lively(ResUNet(**FORM))
     x, label = image(1, 3, 16, 16), torch.zeros(1)
-    with torch.no_grad(), ready(network):
+    with torch.no_grad(), prepacked():
         kept = network(x, label, x)
     torch.testing.assert_close(kept, network(x, label, x), rtol=1e-4, atol=1e-5)
 

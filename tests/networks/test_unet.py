@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oracles import lively, seeded
 from scorefield.errors import UserError
 from scorefield.networks import UNet, from_card, to_card
-from scorefield.networks.unet_layers import Attention
+from scorefield.networks.layers import Attention
 
 
 def unet(**settings):

@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d, conv2d, group_norm, linear, silu
 from oracles import lively, seeded
 from scorefield.errors import UserError
 from scorefield.networks import UNet, from_card, to_card
-from scorefield.networks.unet_layers import Attention
+from scorefield.networks.layers import Attention
 from scorefield.training import read_recipe
 
 FORM = {

@@ -26,7 +26,7 @@ from scorefield.cli import (
 )
 from scorefield.errors import UserError
 from scorefield.files import disk_is_full
-from scorefield.kernels.malloc import keep_freed
+from scorefield.kernels.malloc import tune_malloc
 
 _CTRL_C = 130
 
@@ -76,7 +76,7 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Options of the program as a whole."""
-    keep_freed()
+    tune_malloc()
     if not debug:
         warnings.filterwarnings("ignore", module=r"(?!scorefield)")
 

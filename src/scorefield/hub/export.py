@@ -23,7 +23,7 @@ from scorefield.files import atomic_folder
 from scorefield.hub.pipelines import CONFIG, INDEX, SCHEDULER, WEIGHTS
 from scorefield.hub.schedules import Settings, write_schedule
 from scorefield.model import ScoreModel
-from scorefield.networks.foreign import Diffusers
+from scorefield.networks.diffusers_unet import Diffusers
 from scorefield.networks.layers import groups_of, heads_of
 from scorefield.networks.unet import UNet
 

@@ -21,7 +21,7 @@ from scorefield.checkpoint import fit_weights
 from scorefield.errors import UserError
 from scorefield.hub.schedules import Settings, read_schedule
 from scorefield.model import ModelSpec, ScoreModel
-from scorefield.networks.foreign import Diffusers
+from scorefield.networks.diffusers_unet import Diffusers
 
 __all__ = ["import_diffusers", "is_pipeline"]
 

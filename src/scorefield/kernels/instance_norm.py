@@ -1,12 +1,12 @@
 """Conditional instance normalization with the means put back ("InstanceNorm++"), and ELU after it.
 
-With μ, s the mean and spread of each channel over the image, and m, v those of the μ over the channels
-(Song & Ermon 2019, App. A.1),
+With μ, s the mean and standard deviation of each channel over the image, and m, v those of the μ over the
+channels (Song & Ermon 2019, App. A.1),
 
     y = γ ((x − μ)/s + α (μ − m)/v) + β.
 
-Noise level i has γ, α, β of its own, row i of a table. (The paper has γ in the first term alone; the authors'
-programs are as above, and so are the published weights.)
+The paper has γ in the first term alone. The authors' programs, and so the published weights, have the equation
+above.
 
 References:
     Song & Ermon (2019), App. A.1. https://arxiv.org/abs/1907.05600
@@ -15,51 +15,30 @@ References:
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import elu, elu_, embedding, group_norm
+from torch import Tensor
+from torch.nn.functional import elu_, group_norm
 
-from scorefield.kernels import winograd as rows
+from scorefield.kernels.prepacked import in_transform
+from scorefield.kernels.rows import in_rows
+
+__all__ = ["instance_norm"]
 
 _EPSILON = 1e-5
 
 
-class InstanceNorm(nn.Module):
-    """The module's equation; without α, conditional instance normalization alone.
-
-    Args:
-        features: channels C.
-        levels: rows of the table; None where the noise level is not told, which makes one row for all.
-        means: whether the means are put back, the α of the equation.
-    """
-
-    def __init__(self, features: int, levels: int | None, *, means: bool = True) -> None:
-        super().__init__()
-        self.features, self.told = features, levels is not None
-        scale, shift = torch.empty(levels or 1, features), torch.zeros(levels or 1, features)
-        parts = [torch.empty_like(scale).normal_(1, 0.02) for _ in range(2)] if means else [scale.uniform_()]
-        self.table = nn.Parameter(torch.cat([*parts, shift], 1))
-
-    def forward(self, x: Tensor, level: Tensor, *, active: bool = False) -> Tensor:
-        """The normalized x, (N, C, H, W), at noise levels `noise level`, (N,) int64; ELU of it if `active`."""
-        row = embedding(level, self.table) if self.told else self.table.expand(len(x), -1)
-        gamma, *alpha, beta = row.split(self.features, 1)
-        return normalize(x, gamma, alpha[0] if alpha else None, beta, active=active)
-
-
-class NoNorm(nn.Module):
-    """Stands where NCSNv2 has no normalization."""
-
-    def forward(self, x: Tensor, level: Tensor, *, active: bool = False) -> Tensor:
-        """X, or ELU of it if `active`."""
-        return elu(x) if active else x
-
-
-def normalize(x: Tensor, gamma: Tensor, alpha: Tensor | None, beta: Tensor, *, active: bool = False) -> Tensor:
-    """The module's equation for x (N, C, H, W) and γ, α, β (N, C); ELU of it if `active`.
+def instance_norm(x: Tensor, gamma: Tensor, alpha: Tensor | None, beta: Tensor, *, active: bool = False) -> Tensor:
+    """The module's equation, followed by ELU if `active`; in the layout of x.
 
     Statistics are float32 whatever the precision of x.
+
+    Args:
+        x: images, (N, C, H, W).
+        gamma: (N, C).
+        alpha: (N, C); None leaves the term of the means out.
+        beta: (N, C).
+        active: whether ELU follows.
     """
-    if rows.laid(x):
+    if in_rows(x):
         return cast(Tensor, _NormalizeRows.apply(x, gamma, alpha, beta, active))
     return _normalize(x, gamma, alpha, beta, active)
 
@@ -82,7 +61,7 @@ def _standardized(mean: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _NormalizeRows(torch.autograd.Function):
-    """`_normalize` for images laid in rows, in few passes over them.
+    """`_normalize` for images in rows, in few passes over them.
 
     With N pixels, x̂ = (x − μ)/s, μ̂ = (μ − m)/v and the gradient g at y, sums over pixels,
 
@@ -93,10 +72,10 @@ class _NormalizeRows(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gamma: Tensor, alpha: Tensor | None, beta: Tensor, active: bool) -> Tensor:
         pixels = x.shape[-2] * x.shape[-1]
         mean = _sum(x) / pixels
-        y = x - _over(mean)
+        y = x - _expand(mean)
         inverse = (_sum(y * y) / pixels + _EPSILON).rsqrt()
         shift = beta if alpha is None else torch.addcmul(beta, gamma * alpha, _standardized(mean)[0])
-        torch.addcmul(_over(shift), y, _over(gamma * inverse), out=y)
+        torch.addcmul(_expand(shift), y, _expand(gamma * inverse), out=y)
         if active:  # ELU(y) = max(y, exp(min(y, 0)) − 1), a quarter less time than `elu`
             torch.maximum(y, y.clamp(max=0).exp_().sub_(1), out=y)
         ctx.active = active
@@ -106,7 +85,7 @@ class _NormalizeRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, gamma, alpha, beta, y, mean, inverse = ctx.saved_tensors
-        if torch.is_grad_enabled() or rows.transformed():
+        if torch.is_grad_enabled() or in_transform():
             return (*_gradients(x, gamma, alpha, beta, ctx.active, grads[0]), None)
         g = torch.ops.aten.elu_backward(grads[0], 1, 1, 1, True, y) if ctx.active else grads[0]
         pixels = x.shape[-2] * x.shape[-1]
@@ -122,27 +101,27 @@ class _NormalizeRows(torch.autograd.Function):
             q = gamma * alpha * total
             inner = (q * standard).sum(1, keepdim=True) / (q.shape[1] - 1)
             level = level + (q - q.mean(1, keepdim=True) - standard * inner) * unit / pixels
-        d_x = torch.addcmul(_over(level), x, _over(bend)).addcmul_(g, _over(slope))
+        d_x = torch.addcmul(_expand(level), x, _expand(bend)).addcmul_(g, _expand(slope))
         return d_x, d_gamma, d_alpha, total, None
 
 
 def _gradients(
     x: Tensor, gamma: Tensor, alpha: Tensor | None, beta: Tensor, active: bool, g: Tensor
 ) -> list[Tensor | None]:
-    """The gradients at y carried back through `_normalize`, in a way that can be differentiated again."""
+    """The gradient g at y pulled back through `_normalize`; the result can be differentiated again."""
     with torch.enable_grad():
-        given = (x, gamma, alpha, beta)
-        wanted = [value for value in given if value is not None and value.requires_grad]
-        found = torch.autograd.grad(_normalize(*given, active), wanted, g, create_graph=True)
+        inputs = (x, gamma, alpha, beta)
+        wanted = [value for value in inputs if value is not None and value.requires_grad]
+        found = torch.autograd.grad(_normalize(*inputs, active), wanted, g, create_graph=True)
     each = iter(found)
-    return [next(each) if value is not None and value.requires_grad else None for value in given]
+    return [next(each) if value is not None and value.requires_grad else None for value in inputs]
 
 
 def _sum(x: Tensor) -> Tensor:
-    """Over the pixels of x, (N, C, H, W) laid in rows: by whole rows first, which lie one after the other."""
+    """Sum over the pixels of x, (N, C, H, W) in rows; over H first, along contiguous memory."""
     return x.permute(2, 0, 3, 1).sum(0).sum(1)
 
 
-def _over(values: Tensor) -> Tensor:
-    """(N, C) over every pixel."""
+def _expand(values: Tensor) -> Tensor:
+    """(N, C) as (N, C, 1, 1)."""
     return values[..., None, None]

@@ -1,24 +1,50 @@
-"""Networks: tensors in, tensors out. What the output means is parameterization's matter.
+"""Networks: tensors in, tensors out. What the output means is the parameterization's matter.
 
-Every network is called as `network(x, label, source)` and gives a tensor of x's shape; one that may be told
-classes (`unet.HasClasses`) takes them as a fourth argument. Its constructor's arguments are kept in
-`settings`, so that a checkpoint's card can build it again.
+Every network is called as `network(x, label, source)` and returns a tensor of x's shape. A network with classes
+(`unet.HasClasses`) takes them as a fourth argument. The arguments of its constructor are kept in `settings`, so
+that a checkpoint's card can build it again.
+
+A network of your own is registered under a name:
+
+    @networks.register("my-network")
+    class MyNetwork(nn.Module):
+        def __init__(self, *, channels: int, width: int = 64) -> None:
+            super().__init__()
+            self.settings = {"channels": channels, "width": width}
+            ...
+
+Checkpoints then hold it like any other. A card never imports code: the program that loads the checkpoint imports
+the module that registers the network first, on the command line by `scorefield --import my_module VERB …`.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
 
 from scorefield.errors import UserError, did_you_mean
+from scorefield.networks.diffusers_unet import Diffusers
 from scorefield.networks.energy import Energy
-from scorefield.networks.foreign import Diffusers
 from scorefield.networks.mlp import MLP
 from scorefield.networks.refinenet import RefineNet
 from scorefield.networks.resunet import ResUNet
 from scorefield.networks.unet import UNet
 
-_KINDS: dict[str, Callable[..., nn.Module]] = {
+__all__ = [
+    "MLP",
+    "Diffusers",
+    "Energy",
+    "Network",
+    "RefineNet",
+    "ResUNet",
+    "UNet",
+    "from_card",
+    "kinds",
+    "register",
+    "to_card",
+]
+
+_KINDS: dict[str, type[nn.Module]] = {
     "diffusers": Diffusers,
     "energy": Energy,
     "mlp": MLP,
@@ -27,27 +53,69 @@ _KINDS: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet,
 }
 
+_Class = TypeVar("_Class", bound=type[nn.Module])
+
 
 class Network(Protocol):
     """What a ScoreModel calls."""
 
     settings: dict[str, Any]
+    """The keyword arguments that build it again: plain data, or networks."""
 
     def __call__(self, x: Tensor, label: Tensor, source: Tensor | None = None) -> Tensor:
         """A tensor of x's shape, from x (B, ...), label (B,) and further channels."""
         ...
 
 
+def register(name: str) -> Callable[[_Class], _Class]:
+    """Class decorator that makes a network of your own a kind of network, see the module's example.
+
+    A network whose attention must be differentiated twice, within `Energy` or for score matching by derivatives,
+    may call `scaled_dot_product_attention` as usual.
+
+    Args:
+        name: of the kind, in checkpoints and cards.
+
+    Raises:
+        ValueError: the name belongs to another class.
+    """
+
+    def add(network: _Class) -> _Class:
+        known = _KINDS.get(name)
+        if known is not None and _identity(known) != _identity(network):
+            raise ValueError(f"the network kind {name!r} is taken by {'.'.join(_identity(known))}")
+        _KINDS[name] = network
+        return network
+
+    return add
+
+
+def kinds() -> dict[str, type[nn.Module]]:
+    """The classes of networks by name, the registered ones included."""
+    return dict(_KINDS)
+
+
 def to_card(network: nn.Module) -> dict[str, Any]:
     """The network as plain data: its kind and its settings.
 
     Raises:
-        UserError: a network of none of our kinds, which no card could build again.
+        UserError: a network of no known kind, or without settings.
     """
     kind = next((name for name, cls in _KINDS.items() if type(network) is cls), None)
     if kind is None:
-        raise UserError("network", f"a {type(network).__name__} has no card.", f"Known: {', '.join(_KINDS)}.")
-    settings = cast(dict[str, Any], network.settings)
+        raise UserError(
+            "network",
+            f"a {type(network).__name__} has no card.",
+            f"Known: {', '.join(_KINDS)}. Register a class of your own with @scorefield.networks.register.",
+        )
+    settings = getattr(network, "settings", None)
+    if not isinstance(settings, dict):
+        raise UserError(
+            f"network {kind}",
+            f"a {type(network).__name__} has no `settings`.",
+            "Keep the constructor's arguments there, as a dictionary.",
+        )
+    settings = cast(dict[str, Any], settings)
     inner = {key: to_card(value) for key, value in settings.items() if isinstance(value, nn.Module)}
     return {"kind": kind, **settings, **inner}
 
@@ -61,7 +129,8 @@ def from_card(card: dict[str, Any]) -> nn.Module:
     settings = dict(card)
     kind = settings.pop("kind", "")
     if kind not in _KINDS:
-        raise UserError("network", f"no such kind {kind!r}.", did_you_mean(kind, _KINDS))
+        own = "For a network of your own, name the module that registers it: scorefield --import MODULE …"
+        raise UserError("network", f"no such kind {kind!r}.", f"{did_you_mean(kind, _KINDS)} {own}")
     for key, value in settings.items():
         if isinstance(value, dict) and "kind" in value:  # the card of a network inside this one
             settings[key] = from_card(cast(dict[str, Any], value))
@@ -69,3 +138,8 @@ def from_card(card: dict[str, Any]) -> nn.Module:
         return _KINDS[kind](**settings)
     except TypeError as error:
         raise UserError(f"network {kind}", str(error)) from error
+
+
+def _identity(cls: type) -> tuple[str, str]:
+    """Module and name of a class: a module that is imported twice registers the same class again."""
+    return cls.__module__, cls.__qualname__

@@ -1,16 +1,15 @@
-"""A network made the gradient field of a scalar, so that its density is known up to a constant.
+"""A network that is the gradient of a scalar, so that its density is known up to a constant.
 
-A score network need not be the gradient of anything. Here the inner network f gives a scalar, and the
-field is its slope,
+A score network need not be the gradient of anything. Here a network f defines a scalar E, and the output is its
+negative gradient,
 
     E(x) = ⟨x, f(x)⟩        or        E(x) = ½ ‖x − f(x)‖²,        F(x) = −∇ₓ E(x).
 
-The first, the default, takes either sign, so that it serves every parameterization; F = 0 where f = 0, as
-our networks start; and it leaves nothing out: a smooth E with E(0) = 0 is ⟨x, f(x)⟩ with
-f(x) = ∫₀¹ ∇E(tx) dt, and a constant is free. The second is an auto-encoder's error: f may look like a
-denoiser, but E never falls below 0, which suits F = score alone (the ncsn, ncsnv2 and edm
-parameterizations). A scalar read off a U-Net's output keeps its skip connections, which a network with one
-number at its end lacks.
+The first is the default. It takes either sign, so it serves every parameterization. F = 0 where f = 0, which is
+how our networks start. It is general: every smooth E with E(0) = 0 is ⟨x, f(x)⟩ with f(x) = ∫₀¹ ∇E(tx) dt, and a
+constant is free. The second is an auto-encoder's error, in which f resembles a denoiser. Its E is never negative,
+which suits F = score alone (the ncsn, ncsnv2 and edm parameterizations). A scalar computed from a U-Net's output
+keeps the skip connections, which a network with a single output number lacks.
 
 References:
     Salimans & Ho (2021), "Should EBMs model the energy or the score?" https://openreview.net/forum?id=9AS-TF2jRNb
@@ -21,14 +20,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scorefield.errors import UserError, did_you_mean
+from scorefield.kernels.attention import twice_differentiable
+
+__all__ = ["Energy", "HasEnergy"]
 
 
 @runtime_checkable
 class HasEnergy(Protocol):
-    """A network that is the field −∇E of a scalar it can tell."""
+    """A network that is −∇E of a scalar E, which it also computes."""
 
     def energy(self, x: Tensor, label: Tensor, source: Tensor | None = None) -> Tensor:
         """E, (B,)."""
@@ -47,13 +48,13 @@ _FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"inner": _inner, "dista
 
 
 class Energy(nn.Module):
-    """F = −∇ₓE of the module's equations, from a network f; shapes are f's own.
+    """F = −∇ₓE of the module's equations, from a network f; shapes are those of f.
 
-    Each image's energy must depend on it alone, as it does without batch normalization. One evaluation
-    costs about three of f; training costs a second derivative, which every network of ours has.
+    The energy of an image must depend on that image alone, as it does without batch normalization. One
+    evaluation costs about three of f. Training takes a second derivative, which every network of this library has.
 
     Args:
-        network: f, any network of this library.
+        network: f.
         form: "inner", E = ⟨x, f(x)⟩, or "distance", E = ½‖x − f(x)‖².
 
     Raises:
@@ -76,12 +77,11 @@ class Energy(nn.Module):
     def forward(self, x: Tensor, label: Tensor, source: Tensor | None = None) -> Tensor:
         """F(x, label, source) = −∇ₓE; the shape of x.
 
-        Under `torch.no_grad` the result carries no graph, like any network's. Otherwise it can be
-        differentiated again, in the weights and in x.
+        Under `torch.no_grad` the result has no graph, as with any network. Otherwise it can be differentiated
+        again, in the weights and in x.
         """
         keep = torch.is_grad_enabled()
-        # The fused attention kernels have no second derivative.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with torch.enable_grad(), twice_differentiable(self.network):
             if not (keep and x.requires_grad):
                 x = x.detach().requires_grad_()
             energy = self.energy(x, label, source).sum()

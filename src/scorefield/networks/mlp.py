@@ -1,4 +1,4 @@
-"""A network for points: residual fully connected layers, told the noise level."""
+"""A network for points: residual fully connected layers that take the noise level."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,8 @@ from torch.nn.functional import silu, softplus
 from scorefield.errors import UserError, did_you_mean
 from scorefield.networks.layers import SinusoidalEmbedding, zeroed
 
+__all__ = ["MLP"]
+
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": silu, "softplus": softplus}
 
 
@@ -20,7 +22,7 @@ class MLP(nn.Module):
         features: D, the dimension of a point.
         width: of the hidden layers.
         depth: number of residual layers.
-        activation: "silu" or "softplus"; both have all derivatives.
+        activation: "silu" or "softplus"; both are smooth.
 
     Raises:
         UserError: an unknown activation.
@@ -45,21 +47,23 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor, source: Tensor | None = None) -> Tensor:
         """F(x, label); a point has no `source`."""
-        assert source is None, "an MLP takes no further channels"
-        told = self.embed(label)
+        assert source is None, "an MLP takes no source"
+        temb = self.embed(label)
         hidden = self.first(x)
         for block in self.blocks:
-            hidden = block(hidden, told)
+            hidden = block(hidden, temb)
         return self.last(_ACTIVATIONS[self.activation](hidden))
 
 
 class _Residual(nn.Module):
+    """x + W φ(V [φ(x), temb]), φ the activation."""
+
     def __init__(self, width: int, activation: str) -> None:
         super().__init__()
         self.activation = activation
         self.into = nn.Linear(2 * width, width)
         self.out = zeroed(nn.Linear(width, width))
 
-    def forward(self, hidden: Tensor, told: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, temb: Tensor) -> Tensor:
         activate = _ACTIVATIONS[self.activation]
-        return hidden + self.out(activate(self.into(torch.cat([activate(hidden), told], 1))))
+        return hidden + self.out(activate(self.into(torch.cat([activate(hidden), temb], 1))))

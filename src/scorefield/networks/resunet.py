@@ -1,17 +1,17 @@
-"""A U-Net without normalization, for what is to be restored.
+"""A U-Net without normalization, for restoration.
 
-What a degraded image lacks is often little, a few levels of 255, and how little is itself what matters: a
-normalization would bring it to the size of all else. So residual blocks of two 3×3 convolutions with a ReLU
-between them add a share of what they find to what comes in,
+A degraded image often differs from the clean one by a few levels of 255, and the size of the difference matters.
+A normalization would scale it to the size of everything else. The residual blocks of two 3×3 convolutions with a
+ReLU between them have none:
 
-    x ← x + 0.3 · conv(relu((1 + a) · conv(x) + b)),   a, b told by the noise level,
+    x ← x + 0.3 · conv(relu((1 + a) · conv(x) + b)),   a, b linear in the embedding of the noise level.
 
-half as many on the way down as in all, and what was left on the way down is added on the way up. Most of the
-work is done where the image is large; the smaller sizes see far. The last convolution starts at 0.
+There are as many on the way up as on the way down, and skip connections add. Most of the work is done at the
+largest size; the smaller sizes give a large field of view. The last convolution starts at 0.
 
 References:
     Zhang et al. (2021), §III-B (DRUNet: blocks without normalization, skips that add). https://arxiv.org/abs/2008.13751
-    Lim et al. (2017), §3.1 (no normalization), §3.3 (a share). https://arxiv.org/abs/1707.02921
+    Lim et al. (2017), §3.1 (no normalization), §3.3 (residual scaling). https://arxiv.org/abs/1707.02921
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, relu
 
 from scorefield.errors import UserError
-from scorefield.kernels.prepacked import Conv3x3, lay
-from scorefield.networks.layers import full, pad_to, telling, zeroed
-from scorefield.networks.unet_layers import Attention
+from scorefield.kernels.prepacked import channels_last
+from scorefield.networks.layers import Attention, Conv3x3, pad_to, time_embedding, upcast, zeroed
 
-_SHARE = 0.3
+__all__ = ["ResUNet"]
+
+_RESIDUAL_SCALE = 0.3
 
 
 class ResUNet(nn.Module):
@@ -35,7 +36,7 @@ class ResUNet(nn.Module):
 
     Args:
         channels: C of the image, 1 to 4.
-        source_channels: further input channels that a condition lays beside it.
+        source_channels: further input channels, of a condition.
         widths: channels at each size, the first even; the size halves from one to the next.
         blocks: residual blocks at each size, on the way down and again on the way up.
         attention: whether there is self-attention over all places at the smallest size.
@@ -43,7 +44,7 @@ class ResUNet(nn.Module):
         head_width: channels of one attention head, or the least above that divides the width.
 
     Raises:
-        UserError: a setting that makes no network.
+        UserError: a setting out of its range.
     """
 
     def __init__(
@@ -69,11 +70,11 @@ class ResUNet(nn.Module):
             "head_width": head_width,
         }
         self.patch, self.multiple = patch, patch * 2 ** (len(widths) - 1)
-        told = 4 * widths[0]
-        self.embed = telling(widths[0])
+        features = 4 * widths[0]
+        self.embed = time_embedding(widths[0])
 
         def stage(width: int, count: int) -> nn.ModuleList:
-            return nn.ModuleList(_Block(width, told) for _ in range(count))
+            return nn.ModuleList(_Block(width, features) for _ in range(count))
 
         self.first = nn.Conv2d((channels + source_channels) * patch**2, widths[0], 3, padding=1)
         self.down = nn.ModuleList(map(stage, widths, blocks))
@@ -92,41 +93,41 @@ class ResUNet(nn.Module):
             source: (B, source_channels, H, W), where the network has any.
         """
         height, width = x.shape[-2:]
-        told = self.embed(label)
-        taken = x if source is None else torch.cat([x, source], 1)
-        hidden = self.first(lay(pixel_unshuffle(pad_to(taken, self.multiple), self.patch)))
-        left: list[Tensor] = []
+        temb = self.embed(label)
+        given = x if source is None else torch.cat([x, source], 1)
+        hidden = self.first(channels_last(pixel_unshuffle(pad_to(given, self.multiple), self.patch)))
+        skips: list[Tensor] = []
         for size, stage in enumerate(self.down):
             if size > 0:
-                left.append(hidden)
+                skips.append(hidden)
                 hidden = self.smaller[size - 1](hidden)
-            hidden = _through(stage, hidden, told)
+            hidden = _through(stage, hidden, temb)
         hidden = self.attend(hidden)
         for size in reversed(range(len(self.up))):
-            hidden = _through(self.up[size], hidden, told)
+            hidden = _through(self.up[size], hidden, temb)
             if size > 0:
-                hidden = left.pop() + lay(pixel_shuffle(self.larger[size - 1](hidden), 2))
+                hidden = skips.pop() + channels_last(pixel_shuffle(self.larger[size - 1](hidden), 2))
         return pixel_shuffle(self.last(hidden), self.patch)[..., :height, :width]
 
 
 class _Block(nn.Module):
     """The module's equation."""
 
-    def __init__(self, width: int, told: int) -> None:
+    def __init__(self, width: int, features: int) -> None:
         super().__init__()
         self.conv1, self.conv2 = Conv3x3(width, width), Conv3x3(width, width)
-        self.tell = zeroed(nn.Linear(told, 2 * width))
+        self.tell = zeroed(nn.Linear(features, 2 * width))  # a and b; checkpoints know it by this name
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
         """(B, width, H, W) to the same."""
-        scale, shift = full(self.tell(told))[..., None, None].chunk(2, 1)
-        hidden = relu(torch.addcmul(shift, full(self.conv1(x)), 1 + scale))
-        return torch.add(full(x), full(self.conv2(hidden)), alpha=_SHARE)
+        scale, shift = upcast(self.tell(temb))[..., None, None].chunk(2, 1)
+        hidden = relu(torch.addcmul(shift, upcast(self.conv1(x)), 1 + scale))
+        return torch.add(upcast(x), upcast(self.conv2(hidden)), alpha=_RESIDUAL_SCALE)
 
 
-def _through(stage: nn.Module, hidden: Tensor, told: Tensor) -> Tensor:
+def _through(stage: nn.Module, hidden: Tensor, temb: Tensor) -> Tensor:
     for block in stage.children():
-        hidden = block(hidden, told)
+        hidden = block(hidden, temb)
     return hidden
 
 

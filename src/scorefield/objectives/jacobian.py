@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from scorefield.kernels.attention import twice_differentiable
 from scorefield.model import Denoiser, score
 from scorefield.objectives.directions import check_levels
 
@@ -16,8 +16,7 @@ __all__ = ["exact_trace", "pulled_back", "score_and_leaf"]
 def score_and_leaf(model: Denoiser, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
     """s(x; σ), and the leaf x of its graph."""
     check_levels(model, sigma)
-    # The fused attention kernels have no second derivative.
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.enable_grad(), twice_differentiable(model):
         x = x.detach().requires_grad_()
         return score(model, x, sigma), x
 

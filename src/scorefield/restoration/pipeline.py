@@ -15,7 +15,7 @@ from torch import Tensor
 from scorefield.data.photo import Photo, as_photo
 from scorefield.errors import UserError
 from scorefield.hub import load
-from scorefield.kernels.prepacked import ready
+from scorefield.kernels.prepacked import prepacked
 from scorefield.model import ScoreModel
 from scorefield.restoration.methods import resolve_method
 from scorefield.restoration.pixels import as_grey, is_grey
@@ -90,7 +90,7 @@ def restore(
         if progress is not None and count:
             progress(done, draft.evaluations)
 
-    with ready(model.network):
+    with prepacked():
         levels = draft.samples(report)
     if not observed.canvas.lacks_color and is_grey(photo.levels):
         channels = photo.levels.shape[2]

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.guidance import NO_LIMITS, ClippedDenoiser, SigmaInterval, bind_classes, expand_labels
-from scorefield.kernels.prepacked import ready
+from scorefield.kernels.prepacked import prepacked
 from scorefield.model import ScoreModel
 from scorefield.samplers.base import Sampler, Step, run
 from scorefield.samplers.presets import Plan, plan
@@ -110,7 +110,7 @@ def sample(
     parts: list[Tensor] = []
     per_batch = chosen.evaluations
     total = per_batch * -(-n // batch)
-    with ready(model.network):
+    with prepacked():
         for part, x in enumerate(first.split(batch)):
             rows = None if labels is None else labels[part * batch : part * batch + len(x)]
             denoiser = bind_classes(model, rows, guidance=guidance, interval=interval)

@@ -8,8 +8,8 @@ import pytest
 
 PROGRAM = """
 import resource, torch
-from scorefield.kernels.malloc import keep_freed
-print(keep_freed() if {kept} else False)
+from scorefield.kernels.malloc import tune_malloc
+print(tune_malloc() if {kept} else False)
 def step():
     a = torch.ones(10 << 20); b = a + 1; c = b * 2
 for _ in range(10):
