@@ -7,6 +7,8 @@ import errno
 import os
 import sys
 import warnings
+from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -74,11 +76,38 @@ def options(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="Import a module of your own first, one that registers networks, say; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Options of the program as a whole."""
     tune_malloc()
     if not debug:
         warnings.filterwarnings("ignore", module=r"(?!scorefield)")
+    for name in modules or ():
+        _import(name)
+
+
+def _import(name: str) -> None:
+    """Import a module by its name; the working directory is searched last.
+
+    Raises:
+        UserError: no such module, or it fails.
+    """
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        import_module(name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            mend = "Give a module's name, without .py, from the working directory or installed."
+            raise UserError(f"--import {name}", "no such module.", mend) from error
+        raise UserError(f"--import {name}", f"{type(error).__name__}: {error}") from error
 
 
 def main() -> None:

@@ -13,11 +13,13 @@ A network of your own is registered under a name:
             self.settings = {"channels": channels, "width": width}
             ...
 
-Checkpoints then hold it like any other. A card never imports code: the program that loads the checkpoint imports
+Checkpoints then hold it like any other, and a recipe takes it, `network.kind = "my-network"`, with the keywords of
+its constructor as settings: `channels` is that of the images, `source_channels`, where the constructor has it, that
+of a condition. A card never imports code: the program that loads the checkpoint imports
 the module that registers the network first, on the command line by `scorefield --import my_module VERB …`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
@@ -39,8 +41,9 @@ __all__ = [
     "ResUNet",
     "UNet",
     "from_card",
-    "kinds",
+    "kind_hint",
     "register",
+    "registered",
     "to_card",
 ]
 
@@ -52,6 +55,8 @@ _KINDS: dict[str, type[nn.Module]] = {
     "resunet": ResUNet,
     "unet": UNet,
 }
+
+_BUILT_IN = frozenset(_KINDS)
 
 _Class = TypeVar("_Class", bound=type[nn.Module])
 
@@ -90,9 +95,9 @@ def register(name: str) -> Callable[[_Class], _Class]:
     return add
 
 
-def kinds() -> dict[str, type[nn.Module]]:
-    """The classes of networks by name, the registered ones included."""
-    return dict(_KINDS)
+def registered() -> dict[str, type[nn.Module]]:
+    """The classes that `register` added, by name."""
+    return {name: cls for name, cls in _KINDS.items() if name not in _BUILT_IN}
 
 
 def to_card(network: nn.Module) -> dict[str, Any]:
@@ -129,8 +134,7 @@ def from_card(card: dict[str, Any]) -> nn.Module:
     settings = dict(card)
     kind = settings.pop("kind", "")
     if kind not in _KINDS:
-        own = "For a network of your own, name the module that registers it: scorefield --import MODULE …"
-        raise UserError("network", f"no such kind {kind!r}.", f"{did_you_mean(kind, _KINDS)} {own}")
+        raise UserError("network", f"no such kind {kind!r}.", kind_hint(kind, _KINDS))
     for key, value in settings.items():
         if isinstance(value, dict) and "kind" in value:  # the card of a network inside this one
             settings[key] = from_card(cast(dict[str, Any], value))
@@ -138,6 +142,12 @@ def from_card(card: dict[str, Any]) -> nn.Module:
         return _KINDS[kind](**settings)
     except TypeError as error:
         raise UserError(f"network {kind}", str(error)) from error
+
+
+def kind_hint(kind: str, known: Iterable[str]) -> str:
+    """What to do about an unknown kind of network."""
+    own = "For a network of your own, import the module that registers it: scorefield --import MODULE …"
+    return f"{did_you_mean(kind, known)} {own}"
 
 
 def _identity(cls: type) -> tuple[str, str]:

@@ -15,15 +15,16 @@ from typing import Any, TypeVar, cast, get_args, get_type_hints
 from pydantic import ValidationError
 
 from scorefield.errors import UserError, did_you_mean
+from scorefield.networks import kind_hint
 from scorefield.training.recipe import (
     DEGRADATIONS,
     DISTRIBUTIONS,
-    NETWORKS,
     OBJECTIVES,
     PARAMETERIZATIONS,
     Recipe,
     adapter,
     bundled_recipes,
+    network_kinds,
 )
 from scorefield.training.settings import Average, Data, Noise, Optimizer, Task, Training
 
@@ -116,7 +117,7 @@ class _Reader:
                 self._task(task, data, ("degradation", str(number)))
                 for number, task in enumerate(cast(list[Any], tasks))
             ),
-            "network": self._choice(NETWORKS, settings.get("network", {}), ("network",), usual="unet"),
+            "network": self._choice(network_kinds(), settings.get("network", {}), ("network",), usual="unet"),
             "parameterization": self._choice(
                 PARAMETERIZATIONS,
                 settings.get("parameterization", {"kind": "edm"}),
@@ -183,7 +184,8 @@ class _Reader:
         if kind is None:
             raise self._error((*keys, "kind"), "lacks `kind`.", 'Write kind = "…" first, see the default recipe.', keys)
         if kind not in kinds:
-            raise self._error((*keys, "kind"), f"no such kind {kind!r}.", did_you_mean(str(kind), kinds), keys)
+            hint = kind_hint(str(kind), kinds) if keys == ("network",) else did_you_mean(str(kind), kinds)
+            raise self._error((*keys, "kind"), f"no such kind {kind!r}.", hint, keys)
         cls = kinds[kind]
         names = {f.name for f in fields(cls) if f.init} - {"kind", *derived}
         self._known(given, [*names, *beside, "kind"], keys)

@@ -9,6 +9,7 @@ objective of one's own.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -48,6 +49,15 @@ NETWORKS: dict[str, Any] = {
     "resunet": network_section("resunet", networks.ResUNet),
     "refinenet": network_section("refinenet", networks.RefineNet, conditional=True),
 }
+
+
+def network_kinds() -> dict[str, Any]:
+    """The settings of networks by kind: `NETWORKS`, and those that `networks.register` added."""
+    return {**NETWORKS, **{kind: _own_section(kind, cls) for kind, cls in networks.registered().items()}}
+
+
+_own_section = cache(network_section)  # one dataclass for each class, so that recipes can be compared
+
 PARAMETERIZATIONS: dict[str, Any] = {
     "edm": EDM,
     "variance-preserving": VariancePreserving,
@@ -133,7 +143,7 @@ class Recipe:
             raise ValueError('pairs are the only task: degradation = [{ kind = "paired" }]')
         if self.degradation and isinstance(self.objective, SlicedObjective | ExplicitObjective):
             raise ValueError('a restoration model learns by denoising: objective.kind = "denoising"')
-        if self.degradation and self.network.kind not in {"unet", "resunet"}:
+        if self.degradation and not _takes_source(self.network.kind):
             raise ValueError('only a U-Net takes a degraded image: network.kind = "unet" or "resunet"')
         if isinstance(self.parameterization, Regression) and not self.degradation:
             raise ValueError("a regression needs a degraded image: `degradation`")
@@ -172,7 +182,7 @@ class Recipe:
             name: _plain(getattr(self, name)) for name in ("data", "optimizer", "average", "training")
         }
         plain["degradation"] = [_plain_task(task) for task in self.degradation]
-        plain["network"] = _plain(self.network, NETWORKS)
+        plain["network"] = _plain(self.network, network_kinds())
         plain["parameterization"] = _plain(self.parameterization, PARAMETERIZATIONS)
         plain["noise"] = "auto" if self.noise == "auto" else plain_noise(self.noise)
         plain["objective"] = _plain(self.objective, OBJECTIVES)
@@ -270,6 +280,12 @@ def _with_schedule(parameterization: Parameterization, schedule: tuple[float, ..
     return parameterization
 
 
+def _takes_source(kind: str) -> bool:
+    """Whether a network of this kind takes a degraded image."""
+    own = networks.registered().get(kind)
+    return kind in {"unet", "resunet"} or (own is not None and "source_channels" in signature(own).parameters)
+
+
 def _build_network(recipe: Recipe, channels: int, classes: int, levels: int) -> nn.Module:
     section = recipe.network
     card: dict[str, Any] = {"kind": section.kind, **asdict(cast(Any, section)), "channels": channels}
@@ -315,5 +331,6 @@ __all__ = [
     "build_model",
     "bundled_recipes",
     "kind_of",
+    "network_kinds",
     "plain_noise",
 ]

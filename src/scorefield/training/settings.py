@@ -248,7 +248,7 @@ def network_section(kind: str, network: type[nn.Module], **extra: bool) -> Calla
     """
     hints = get_type_hints(network.__init__, include_extras=True)
     fields: list[Any] = [
-        (name, _tuples_only(hints[name]), field(default=parameter.default))
+        (name, _tuples_only(hints.get(name, Any)), field(default=parameter.default))
         for name, parameter in inspect.signature(network).parameters.items()
         if name not in FOLLOWED
     ]
