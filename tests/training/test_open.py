@@ -11,7 +11,7 @@ from scorefield import checkpoint
 from scorefield.errors import UserError
 from scorefield.noise_distributions import DiscreteLevels, LogNormal
 from scorefield.parameterization import EDM, NCSN
-from scorefield.training import Noise, Recipe, Task, Trainer, read_recipe
+from scorefield.training import Noise, Recipe, Trainer, TrainingTask, read_recipe
 from scorefield.training.losses import DenoisingObjective
 from scorefield.training.state import load_state
 
@@ -171,7 +171,9 @@ class Negative:
 
 
 def test_a_degradation_of_ones_own_is_learned(tmp_path):
-    made = replace(recipe(STEPS), degradation=(Task(family=Negative(), name="invert"), Task(family=Negative())))
+    made = replace(
+        recipe(STEPS), degradation=(TrainingTask(family=Negative(), name="invert"), TrainingTask(family=Negative()))
+    )
     run = trainer(tmp_path / "run", base=made)
     model = run.fit()
     assert model.spec.tasks == ("invert", "custom")

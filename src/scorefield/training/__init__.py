@@ -5,7 +5,7 @@ from scorefield.training.loop import Callback, Progress, Trainer
 from scorefield.training.losses import Objective
 from scorefield.training.reading import read_recipe
 from scorefield.training.recipe import Recipe, build_model, bundled_recipes
-from scorefield.training.settings import Noise, Task, parse_duration
+from scorefield.training.settings import Noise, TrainingTask, parse_duration
 from scorefield.training.signals import Interrupted
 
 __all__ = [
@@ -15,8 +15,8 @@ __all__ = [
     "Objective",
     "Progress",
     "Recipe",
-    "Task",
     "Trainer",
+    "TrainingTask",
     "build_model",
     "bundled_recipes",
     "open_data",

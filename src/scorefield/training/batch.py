@@ -21,7 +21,7 @@ from scorefield.degradations import DegradationFamily, HoleFill, NetworkInput, O
 from scorefield.model import Condition
 from scorefield.training.data import TrainingData
 from scorefield.training.recipe import Recipe
-from scorefield.training.settings import Pairs, Task
+from scorefield.training.settings import Pairs, TrainingTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class Loader:
 
 
 def degrade(
-    tasks: Sequence[Task],
+    tasks: Sequence[TrainingTask],
     x0: Tensor,
     *,
     classes: Tensor | None = None,

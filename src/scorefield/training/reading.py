@@ -26,7 +26,7 @@ from scorefield.training.recipe import (
     bundled_recipes,
     network_kinds,
 )
-from scorefield.training.settings import Average, Data, Noise, Optimizer, Task, Training
+from scorefield.training.settings import Average, Data, Noise, Optimizer, Training, TrainingTask
 
 T = TypeVar("T")
 Keys = tuple[str, ...]
@@ -41,7 +41,7 @@ def _part(cls: type, *names: str) -> type[Any]:
 
 
 _SigmaRange = _part(Noise, "sigma_min", "sigma_max")
-_Share = _part(Task, *_TASK)
+_Share = _part(TrainingTask, *_TASK)
 
 
 def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -150,12 +150,12 @@ class _Reader:
         except ValueError as error:
             raise self._error(("noise",), f"{error}.") from error
 
-    def _task(self, settings: Any, data: Data, keys: Keys) -> Task:
+    def _task(self, settings: Any, data: Data, keys: Keys) -> TrainingTask:
         given = self._table(settings, keys)
         shares = {key: given.pop(key) for key in _TASK if key in given}
         family = self._choice(DEGRADATIONS, given, keys, inherit={"value_range": data.value_range}, beside=_TASK)
         share = self._section(_Share, shares, keys)
-        return Task(family=family, weight=share.weight, loss=share.loss, name=share.name)
+        return TrainingTask(family=family, weight=share.weight, loss=share.loss, name=share.name)
 
     def _choice(
         self,

@@ -39,8 +39,8 @@ from scorefield.training.settings import (
     Noise,
     Optimizer,
     Pairs,
-    Task,
     Training,
+    TrainingTask,
     network_section,
 )
 
@@ -129,7 +129,7 @@ class Recipe:
     """
 
     data: Data = field(default_factory=Data)
-    degradation: tuple[Task, ...] = ()
+    degradation: tuple[TrainingTask, ...] = ()
     network: NetworkSettings = field(default_factory=NETWORKS["unet"])
     parameterization: Parameterization = field(default_factory=EDM)
     noise: Noise | Literal["auto"] = field(default_factory=Noise)
@@ -229,7 +229,7 @@ def plain_noise(noise: Noise) -> dict[str, Any]:
     return {"distribution": distribution, "sigma_min": noise.sigma_min, "sigma_max": noise.sigma_max}
 
 
-def _plain_task(task: Task) -> dict[str, Any]:
+def _plain_task(task: TrainingTask) -> dict[str, Any]:
     family = _plain(task.family, DEGRADATIONS)
     family.pop("value_range", None)  # that of data
     name = {"name": task.name} if task.name else {}

@@ -141,7 +141,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class TrainingTask:
     """One task of a restoration model.
 
     Args:
@@ -275,8 +275,8 @@ __all__ = [
     "Noise",
     "Optimizer",
     "Pairs",
-    "Task",
     "Training",
+    "TrainingTask",
     "network_section",
     "parse_duration",
 ]
