@@ -4,7 +4,7 @@ Every network is called as `network(x, label, source)` and returns a tensor of x
 (`unet.HasClasses`) takes them as a fourth argument. The arguments of its constructor are kept in `settings`, so
 that a checkpoint's card can build it again.
 
-A network of your own is registered under a name:
+A network of your own is registered under a name::
 
     @networks.register("my-network")
     class MyNetwork(nn.Module):
