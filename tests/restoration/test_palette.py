@@ -6,7 +6,7 @@ import torch
 from oracles import Counting, seeded
 from restoration.gaussians import DOWN, MASK, bayes, correlated, off
 from restoration.learners import Row, model_of, tiny_learner
-from scorefield.degradations import Downscale, Grey, Mask, Observation, shown
+from scorefield.degradations import Downscale, Grey, Mask, Observation, network_input
 from scorefield.restoration import Palette, resolve_method
 from scorefield.samplers import Heun
 
@@ -44,7 +44,7 @@ def test_known_pixels_end_as_they_are_to_the_last_bit():
 def test_the_model_is_given_what_the_degradation_shows(degradation):
     model, x0 = tiny_learner(), torch.rand(2, 3, 16, 16, generator=seeded()) * 2 - 1
     y = degradation(x0)
-    seen = shown(degradation, y, generator=seeded())
+    seen = network_input(degradation, y, generator=seeded())
     denoiser = Palette(model=model).posterior(Observation(y=y, degradation=degradation), generator=seeded()).denoiser
     sigma = torch.full((2,), 0.7)
     assert denoiser.condition.source.equal(seen.source) and bool((denoiser.condition.mask == 1).all())

@@ -69,7 +69,7 @@ def test_the_hole_is_shown_as_noise_of_the_models_strength():
     seen = canvas.network_input(canvas.whole, by._noise(0, 1).window)
     inside = seen.source[0][:, torch.from_numpy(canvas.mask)]
     assert float(inside.std()) == pytest.approx(0.25, rel=0.05)
-    assert torch.equal(seen.fill[0, 0] > 0, torch.from_numpy(canvas.mask))
+    assert torch.equal(seen.mask[0, 0] > 0, torch.from_numpy(canvas.mask))
 
 
 def test_answers_do_not_depend_on_how_many_tiles_are_done_at_once(monkeypatch):

@@ -357,6 +357,3 @@ def _upright(samples: Levels, orientation: int) -> Levels:
     if orientation in (3, 4, 7, 8):
         samples = samples[::-1]
     return samples
-
-
-Original = Photo  # former name, until every caller has the new one

@@ -5,17 +5,14 @@ from scorefield.degradations.base import (
     Degradation,
     DegradationFamily,
     HasNetworkInput,
-    Hole,
     HoleFill,
     Local,
     NetworkInput,
     Observation,
-    Shown,
     adjoint,
     known_pixels,
     network_input,
     predict_all,
-    shown,
     with_hole_fill,
 )
 from scorefield.degradations.blur import Blur, RandomBlur
@@ -24,7 +21,7 @@ from scorefield.degradations.composed import Composed
 from scorefield.degradations.crop import Crop
 from scorefield.degradations.encoded import EncodedJPEG, RandomJPEG
 from scorefield.degradations.freeform import Boxes, Brush, FreeForm
-from scorefield.degradations.jpeg import JPEG, jpeg_operator, nearest_quality, read_jpeg
+from scorefield.degradations.jpeg import JPEG, jpeg_operator, nearest_quality
 from scorefield.degradations.mask import CenterBox, Mask, Side, Uncropping
 from scorefield.degradations.mask_files import (
     ALPHA,
@@ -69,7 +66,6 @@ __all__ = [
     "FreeForm",
     "Grey",
     "HasNetworkInput",
-    "Hole",
     "HoleFill",
     "Identity",
     "Local",
@@ -84,7 +80,6 @@ __all__ = [
     "Rotated",
     "Scratched",
     "Scratches",
-    "Shown",
     "Side",
     "Uncropping",
     "adjoint",
@@ -100,10 +95,6 @@ __all__ = [
     "network_input",
     "parse_degradation",
     "predict_all",
-    "read_jpeg",
     "read_mask",
-    "shown",
     "with_hole_fill",
 ]
-
-Turned, Noisy = Rotated, AdditiveNoise  # former names, until every caller has the new ones

@@ -69,15 +69,6 @@ class NetworkInput(NamedTuple):
     source: Tensor
     mask: Tensor
 
-    @property
-    def fill(self) -> Tensor:
-        """The mask."""
-        return self.mask
-
-    def holed(self, hole_fill: HoleFill) -> "NetworkInput":
-        """As `with_hole_fill`."""
-        return with_hole_fill(self, hole_fill)
-
 
 @runtime_checkable
 class HasNetworkInput(Protocol):
@@ -234,13 +225,3 @@ def known_pixels(degradation: Degradation, shape: tuple[int, ...]) -> tuple[Tens
     back = [degradation.pinv(degradation(x)) for x in probes]
     known = [b == x for b, x in zip(back, probes, strict=True)]
     return known[0] & known[1], (back[0] == 0) & (back[1] == 0)
-
-
-# Former names, until every caller has the new ones.
-Hole = HoleFill
-shown = network_input
-
-
-def Shown(*, source: Tensor, fill: Tensor) -> NetworkInput:  # noqa: N802
-    """As `NetworkInput`."""
-    return NetworkInput(source, fill)

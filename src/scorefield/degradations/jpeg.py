@@ -27,14 +27,13 @@ References:
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from scorefield.data.photo import JPEGHeader, Photo
+from scorefield.data.photo import JPEGHeader
 from scorefield.degradations.base import SameSize
 from scorefield.degradations.dct import constant, cosines
 from scorefield.degradations.rotated import Rotated
@@ -182,18 +181,6 @@ def jpeg_operator(header: JPEGHeader, where: object, value_range: tuple[float, f
     )
     turned = header.orientation in range(2, 9)
     return Rotated(degradation=jpeg, orientation=header.orientation) if turned else jpeg
-
-
-def read_jpeg(path: str | Path, value_range: tuple[float, float] = (-1.0, 1.0)) -> JPEG | Rotated:
-    """As `jpeg_operator`, for a file.
-
-    Raises:
-        UserError: the file cannot be read or is no JPEG, or see `jpeg_operator`.
-    """
-    header = Photo.read(path).jpeg
-    if header is None:
-        raise UserError(path, "is no JPEG file.", "Give the quality: --quality 10.")
-    return jpeg_operator(header, path, value_range)
 
 
 def _tables_of(header: JPEGHeader) -> Tables:
