@@ -1,5 +1,7 @@
 """Training of restoration models: their batches, their loss, and what they keep."""
 
+import hashlib
+
 import pytest
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ from scorefield.objectives import denoising_score_matching
 from scorefield.parameterization import EDM, Regression
 from scorefield.samplers import plan
 from scorefield.training import Trainer, read_recipe
-from scorefield.training.batch import Loader
+from scorefield.training.batch import Loader, degrade
 
 from .toys import images, recipe
 
@@ -52,6 +54,19 @@ def test_a_batch_and_its_degradation_are_functions_of_seed_and_step():
             assert torch.equal(a.condition.source, b.condition.source)
             assert torch.equal(a.condition.mask, b.condition.mask)
         assert not torch.equal(one(7).condition.source, one(8).condition.source)
+
+
+def test_the_random_streams_of_training_keep_their_seeds():
+    """A stream's seed is a digest of its name: renaming one would silently give another training."""
+    with feed(FOUR) as loader:
+        batch, streams = loader.batch(3), loader.batches
+        generator = torch.Generator()
+        digest = hashlib.sha256(f"damage:{loader.recipe.training.seed}:3".encode()).digest()
+        generator.manual_seed(int.from_bytes(digest[:7], "big"))
+        fill = loader.recipe.data.hole_fill
+        same = degrade(loader.recipe.degradation, streams.batch(3), hole_fill=fill, generator=generator)
+    assert torch.equal(batch.condition.source, same.condition.source)
+    assert torch.equal(batch.condition.mask, same.condition.mask)
 
 
 def test_outside_the_hole_the_source_is_the_image_itself():

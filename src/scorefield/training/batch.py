@@ -52,6 +52,10 @@ class Batch:
         return Batch(x0=self.x0.to(device), condition=moved, weights=weights)
 
 
+_STREAM = "damage"
+"""Names the random stream of the degradations; under another name the same seed would give other batches."""
+
+
 class Loader:
     """The batches of a recipe, by number; a context, whose end stops the thread.
 
@@ -103,7 +107,7 @@ class Loader:
         if self.recipe.paired:
             return split_pairs(x0, classes).to(self.device)
         if self.restores:
-            generator = self.batches.generator("degradation", step)
+            generator = self.batches.generator(_STREAM, step)
             degraded = degrade(
                 self.recipe.degradation, x0, classes=classes, hole_fill=self.recipe.data.hole_fill, generator=generator
             )
