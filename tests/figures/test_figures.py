@@ -51,7 +51,7 @@ COLUMNS = {
         "small_mode_std large_mode_mean large_mode_std",
     ),
     "anneal": (6, "level sigma evaluations mean std denoised_to_result"),
-    "completions": (12, "image mask answer rms_difference spread_of_answers"),
+    "completions": (12, "image mask candidate rms_difference std_of_candidates"),
     "neighbours": (24, "space sample rank training_image distance held_out_distance"),
     "single-sigma": (
         3,

@@ -1,8 +1,8 @@
-"""From what a user names to images, each with a name of its own among the answers.
+"""The images that a user names, each with a name of its own for its results.
 
-A folder's tree comes again below the folder for the answers: `old/sea/a.jpg`, of the folder `old`, is
-answered as `sea/a-1.png`. Several folders each keep their own name before that. Images that differ by their
-suffix alone are told apart by it: `a.jpg` and `a.png` are answered as `a-jpg-1.png` and `a-png-1.png`.
+A folder's tree is repeated below the folder for the results: the first result of `old/sea/a.jpg`, in the folder `old`,
+is `sea/a-1.png`. With several folders, each result keeps its folder's name before that. Images that differ in their
+suffix alone keep it: `a.jpg` and `a.png` become `a-jpg-1.png` and `a-png-1.png`.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ class Found:
     Args:
         path: where it is.
         name: where it is below the folder that was named, as "sea/a.jpg"; of a single file its own name.
-        stem: what the names of its answers begin with, as "sea/a".
+        stem: what the names of its results begin with, as "sea/a".
     """
 
     path: Path
@@ -29,13 +29,13 @@ class Found:
 
 
 def find_images(inputs: Iterable[Path], out: Path) -> list[Found]:
-    """The images that these files and folders are, in order, none twice; those below `out` are answers.
+    """The images that these files and folders are, in order, none twice; those below `out` are results.
 
     A file that is not there is found too, so that it can be named and the others go on.
 
     Raises:
-        UserError: a folder without images or one that the answers would be mixed into, or two images
-            whose answers would have the same names.
+        UserError: a folder without images or one that the results would be mixed into, or two images
+            whose results would have the same names.
     """
     inputs = list(inputs)
     folders = [path for path in inputs if path.is_dir()]
@@ -62,7 +62,7 @@ def _below(folder: Path, out: Path) -> list[str]:
 
     inside, outside = out.resolve(), folder.resolve()
     if inside == outside:
-        raise UserError(out, "is the folder of the images themselves.", "Choose another for the answers: --out.")
+        raise UserError(out, "is the folder of the images themselves.", "Choose another for the results: --out.")
     try:
         listed = list_images(folder, suffixes=SUFFIXES | set(FORMATS))
     except UserError as error:
@@ -70,7 +70,7 @@ def _below(folder: Path, out: Path) -> list[str]:
     below = f"{inside.relative_to(outside).as_posix()}/" if inside.is_relative_to(outside) else None
     kept = [name for name in listed if below is None or not name.startswith(below)]
     if not kept:
-        raise UserError(folder, f"holds no images but the answers in {out}.", "Name one with others.")
+        raise UserError(folder, f"holds no images but the results in {out}.", "Name one with others.")
     return kept
 
 
@@ -86,7 +86,7 @@ def _tell_apart(found: list[Found], out: Path) -> None:
         if one.stem in taken:
             raise UserError(
                 one.path,
-                f"its answers would have the names of {taken[one.stem]}'s: {out / one.stem}-1.",
+                f"its results would have the names of {taken[one.stem]}'s: {out / one.stem}-1.",
                 "Name their common folder instead, or restore them one after another, each with its own --out.",
             )
         taken[one.stem] = one.path

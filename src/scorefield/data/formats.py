@@ -207,7 +207,7 @@ def _levels(array: Array, where: object) -> npt.NDArray[np.uint8]:
     low, high = float(array.min()), float(array.max())
     floats = array.dtype.kind == "f"
     if floats and not math.isfinite(low + high):
-        raise UserError(where, "has values that are NaN or infinite.", "Leave those images out, or mend them.")
+        raise UserError(where, "has values that are NaN or infinite.", "Leave those images out, or correct them.")
     if array.dtype == np.bool_ or (floats and low >= 0 and high <= 1):
         scale, shift = 255.0, 0.0
     elif floats and low >= -1 and high <= 1:

@@ -82,9 +82,9 @@ def _rows(restored: Restoration, index: int, mask: str) -> list[dict[str, object
         {
             "image": index,
             "mask": mask,
-            "answer": k + 1,
+            "candidate": k + 1,
             "rms_difference": float((candidate - original)[:, mask_pixels].square().mean().sqrt()),
-            "spread_of_answers": spread,
+            "std_of_candidates": spread,
         }
         for k, candidate in enumerate(candidates)
     ]
@@ -95,7 +95,7 @@ def _numbers(rows: list[dict[str, object]], masks: tuple[str, ...]) -> dict[str,
     for mask in masks:
         mine = [row for row in rows if row["mask"] == mask]
         far, wide = (
-            sum(cast(float, row[key]) for row in mine) / len(mine) for key in ("rms_difference", "spread_of_answers")
+            sum(cast(float, row[key]) for row in mine) / len(mine) for key in ("rms_difference", "std_of_candidates")
         )
         numbers[mask] = f"rms difference to the original {far:.3f}, spread of the candidates {wide:.3f}"
     return numbers

@@ -50,7 +50,7 @@ class Tour:
 
 
 def demo(out: Path, *, data: str = "fashion", train_seconds: float = 110, seed: int = 0, show: Show) -> Tour:
-    """Train on `data`, sample 64 images, restore 8 with four answers each, and write it all into `out`.
+    """Train on `data`, sample 64 images, restore 8 with four candidates each, and write it all into `out`.
 
     Args:
         out: a free folder.

@@ -153,7 +153,7 @@ class _Solver(Protocol):
 
 
 def _matched(denoiser: Denoiser, observation: Observation, solve: _Solver, scale: float) -> Posterior:
-    """D + scale × what the solver finds on the way to the Gaussian answer with V = σ² J."""
+    """D + scale × what the solver finds on the way to the Gaussian estimate with V = σ² J."""
     evidence = Evidence.of(observation)
 
     def guided(x: Tensor, sigma: Tensor) -> Tensor:

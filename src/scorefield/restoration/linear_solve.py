@@ -1,6 +1,6 @@
 """What an observation asks of an image: the least squares that restorers share.
 
-If an image D is thought to be off by errors of covariance V, the Gaussian answer to y = A x0 + σ_y n is
+If an image D is thought to be off by errors of covariance V, the Gaussian estimate given y = A x0 + σ_y n is
 
     D' = D + V Aᵀ (A V Aᵀ + σ_y² I)⁻¹ (y − A D).
 
@@ -86,7 +86,7 @@ class Evidence:
         return lifted(pull, push, self.share(variance), self.y - value, iterations)
 
     def ending(self) -> Project | None:
-        """Where y has no noise, x ← x + A⁺y − A⁺(A x) at σ = 0, so that the answer shows y; else None."""
+        """Where y has no noise, x ← x + A⁺y − A⁺(A x) at σ = 0, so that the result agrees with y; else None."""
         if self.noise > 0:
             return None
 

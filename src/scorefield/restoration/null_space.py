@@ -22,7 +22,7 @@ hangs on the *exact* y: D fills in from x, where what was seen is as noisy as th
     * in general only where the sampler forgets what it did at large σ: Langevin dynamics with many updates on
       the last noise levels.
 
-Along the ODE with correlated images the answers keep a part of the start's noise, and their mean stays
+Along the ODE with correlated images the samples keep a part of the start's noise, and their mean stays
 between the posterior's and the prior's: for neighbours that correlate by 0.9 see
 `docs/restoration-methods.md`.
 
