@@ -6,9 +6,11 @@ import re
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from unittest.mock import patch
 
 import pytest
+import typer.main
 
 from scorefield.cli import main
 from training.toys import SETTINGS, write_set
@@ -31,11 +33,15 @@ class Outcome:
         return last
 
 
+commands = cache(typer.main.get_command)  # the tree of verbs and options, built once, not at every call
+
+
 def call(*arguments):
     """Run `scorefield arguments…`."""
     out, err = io.StringIO(), io.StringIO()
     argv = ["scorefield", *map(str, arguments)]
-    with patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):
+    tree = patch.object(typer.main, "get_command", commands)
+    with patch.object(sys, "argv", argv), tree, redirect_stdout(out), redirect_stderr(err):
         try:
             main()
             code = 0
