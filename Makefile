@@ -15,7 +15,7 @@ demo: $(VENV)/.demo
 QUICK := $(addprefix tests/,schedules objectives degradations metrics/test_distances.py test_denoisers.py \
 	test_distributions.py test_model.py test_noise.py test_objectives.py test_parameterization.py) \
 	$(addprefix tests/samplers/test_,contract.py ode.py multistep.py ancestral.py consistent_annealed.py burn_in.py) \
-	$(addprefix tests/restoration/test_,contract.py null_space.py guidance.py projection.py repaint.py)
+	$(addprefix tests/restoration/test_,contract.py null_space.py guidance.py repaint.py)
 
 quick: $(VENV)/.dev
 	$(BIN)/python -m pytest $(QUICK)
