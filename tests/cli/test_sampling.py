@@ -112,7 +112,7 @@ def test_every_setting_reaches_the_sampler(call, ncsn, tmp_path):
         (["--from", "nowhere.png", "--sigma", "1"], "nowhere.png: no such file"),
         (["--from", "COLOR", "--sigma", "1"], "the image has 3 channels, the model draws 1"),
         (["--from", "GREY", "--sigma", "0"], "init_sigma: need a finite noise level above 0"),
-        (["--from", "GREY", "--sigma", "1", "--size", "9"], "(1, 9, 9)"),
+        (["--from", "GREY", "--sigma", "1", "--size", "9"], "is 8×8, --size asks for 9×9"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
