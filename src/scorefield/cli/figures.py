@@ -12,7 +12,7 @@ from scorefield.cli.options import DATA, Device, Overwrite, Seed
 from scorefield.figures.options import FIGURES, FigureSpec
 
 if TYPE_CHECKING:
-    from scorefield.figures.base import FigureInputs, Made
+    from scorefield.figures.base import FigureInputs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -80,16 +80,16 @@ def _run(spec: FigureSpec, given: dict[str, Any]) -> None:
     from scorefield.training import Interrupted
 
     try:
-        made = _make(spec, options, given)
+        files, numbers = _make(spec, options, given)
     except Interrupted as stop:
         tell(f"{stop}. The same command resumes.")
         raise typer.Exit(128 + stop.signum) from stop
-    table(made.numbers)
-    for path in made.files:
+    table(numbers)
+    for path in files:
         tell(str(path))
 
 
-def _make(spec: FigureSpec, options: Any, given: dict[str, Any]) -> "Made":
+def _make(spec: FigureSpec, options: Any, given: dict[str, Any]) -> tuple[tuple[Path, ...], dict[str, Any]]:
     from scorefield.figures.base import make
 
     inputs = _inputs(spec, options, given)
@@ -112,7 +112,7 @@ def _inputs(spec: FigureSpec, options: Any, given: dict[str, Any]) -> "FigureInp
     check_options(spec, options, inputs)  # before a classifier is trained for the features
     if "features" in spec.needs:
         with progress("Features") as show:
-            features = choose_features(inputs.the_train, given["features"], progress=show)
+            features = choose_features(inputs.train, given["features"], progress=show)
         inputs = replace(inputs, features=features)
     return inputs
 

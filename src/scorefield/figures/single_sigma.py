@@ -58,7 +58,7 @@ def draw(options: SingleSigma, inputs: FigureInputs) -> Drawing:
 
     An interrupted run resumes; a complete one is sampled again.
     """
-    train, held_out, features = inputs.the_train, inputs.the_held_out, inputs.the_features
+    train, held_out, features = inputs.train, inputs.held_out, inputs.features
     order = torch.randperm(len(train), generator=Generator().manual_seed(inputs.seed))
     clouds = [train.images[order[: options.samples]]]
     rows = [_row("training images", clouds[0], held_out, features)]
