@@ -46,8 +46,8 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import ConditionedModel, Denoiser, ScoreModel, in_float32, noise
-from scorefield.objectives.directions import draw_directions
-from scorefield.objectives.jacobian import exact_trace, pulled_back
+from scorefield.objectives.explicit import exact_trace, pulled_back
+from scorefield.objectives.sliced import draw_directions
 from scorefield.samplers.adaptive_ode import RungeKutta, State, coordinates
 from scorefield.samplers.inversion import check_images
 

@@ -23,7 +23,6 @@ __all__ = [
     "ConditionedModel",
     "Denoiser",
     "HasLogDensity",
-    "HasPrecision",
     "ModelSpec",
     "PredictsNoise",
     "PredictsScore",
@@ -383,22 +382,13 @@ class ConditionedModel:
         return replace(self, model=self.model.with_precision(precision))
 
 
-@runtime_checkable
-class HasPrecision(Protocol):
-    """A denoiser whose network can compute in another number format."""
-
-    def with_precision(self, precision: torch.dtype) -> Denoiser:
-        """The same denoiser, in that format inside; this one stays as it is."""
-        ...
-
-
 def in_float32(denoiser: Denoiser) -> Denoiser:
-    """The denoiser with its network in float32; one without a choice of precision as it is.
+    """The denoiser with its network in float32; one that is no ScoreModel as it is.
 
     The rounding of half precision distorts small losses and derivatives, and an adaptive solver takes it for
     curvature and shortens its steps.
     """
-    return denoiser.with_precision(torch.float32) if isinstance(denoiser, HasPrecision) else denoiser
+    return denoiser.with_precision(torch.float32) if isinstance(denoiser, ScoreModel | ConditionedModel) else denoiser
 
 
 class ScoreNetwork(nn.Module):

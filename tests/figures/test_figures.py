@@ -8,8 +8,7 @@ from PIL import Image
 
 from oracles import tiny_model
 from scorefield.errors import UserError
-from scorefield.figures.base import FigureInputs, make
-from scorefield.figures.options import (
+from scorefield.figures.catalog import (
     FIGURES,
     Anneal,
     Completions,
@@ -20,6 +19,7 @@ from scorefield.figures.options import (
     Neighbours,
     SingleSigma,
 )
+from scorefield.figures.driver import FigureInputs, make
 from scorefield.metrics import random_features
 from training.toys import images, write_set
 

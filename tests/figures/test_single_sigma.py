@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from scorefield.errors import UserError
-from scorefield.figures.base import FigureInputs, make
-from scorefield.figures.options import FIGURES, SingleSigma
-from scorefield.figures.options import SINGLE_SIGMA_PAPER as PAPER
+from scorefield.figures.catalog import FIGURES, SingleSigma
+from scorefield.figures.catalog import SINGLE_SIGMA_PAPER as PAPER
+from scorefield.figures.driver import FigureInputs, make
 from scorefield.metrics import random_features
 from scorefield.training import read_recipe
 from training.toys import images

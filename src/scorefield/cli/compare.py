@@ -109,7 +109,7 @@ def compare(options: CompareOptions) -> None:
 
 def _settings(options: CompareOptions) -> "ComparisonSettings":
     from scorefield.evaluation.compare import ComparisonSettings
-    from scorefield.evaluation.losses import LossSettings
+    from scorefield.evaluation.level_losses import LossSettings
     from scorefield.evaluation.report import SampleSettings
 
     drawn, seed = options.n if options.samples is None else options.samples, options.seed

@@ -1,4 +1,4 @@
-"""scorefield figures: one command for each entry of `figures.options.FIGURES`."""
+"""scorefield figures: one command for each entry of `figures.catalog.FIGURES`."""
 
 import inspect
 from dataclasses import fields, replace
@@ -9,10 +9,10 @@ import typer
 
 from scorefield.cli.console import progress, require_free, table, tell
 from scorefield.cli.options import DATA, Device, Overwrite, Seed
-from scorefield.figures.options import FIGURES, FigureSpec
+from scorefield.figures.catalog import FIGURES, FigureSpec
 
 if TYPE_CHECKING:
-    from scorefield.figures.base import FigureInputs
+    from scorefield.figures.driver import FigureInputs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -90,7 +90,7 @@ def _run(spec: FigureSpec, given: dict[str, Any]) -> None:
 
 
 def _make(spec: FigureSpec, options: Any, given: dict[str, Any]) -> tuple[tuple[Path, ...], dict[str, Any]]:
-    from scorefield.figures.base import make
+    from scorefield.figures.driver import make
 
     inputs = _inputs(spec, options, given)
     with progress(spec.name.replace("-", " ").capitalize()) as show:
@@ -100,7 +100,7 @@ def _make(spec: FigureSpec, options: Any, given: dict[str, Any]) -> tuple[tuple[
 def _inputs(spec: FigureSpec, options: Any, given: dict[str, Any]) -> "FigureInputs":
     import scorefield as sf
     from scorefield.evaluation.reference import choose_features
-    from scorefield.figures.base import FigureInputs, check_options, images_for
+    from scorefield.figures.driver import FigureInputs, check_options, images_for
 
     inputs = FigureInputs(out=given["out"], seed=given["seed"])
     if "model" in spec.needs:

@@ -14,9 +14,9 @@ import torch
 from torch import Generator
 
 from scorefield.data.image import to_uint8
-from scorefield.figures.base import Drawing, FigureInputs
+from scorefield.figures.catalog import Anneal
 from scorefield.figures.drawing import tiles
-from scorefield.figures.options import Anneal
+from scorefield.figures.driver import Drawing, FigureInputs
 from scorefield.model import ScoreModel
 from scorefield.progress import ProgressCallback, ignore_progress
 from scorefield.samplers import Step, plan, run

@@ -19,9 +19,9 @@ from torch import Generator, Tensor
 from scorefield.data.image import to_tensor
 from scorefield.degradations import MASKS
 from scorefield.errors import UserError, did_you_mean
-from scorefield.figures.base import Drawing, FigureInputs, check_count, mean_of
+from scorefield.figures.catalog import Completions
 from scorefield.figures.drawing import tiles
-from scorefield.figures.options import Completions
+from scorefield.figures.driver import Drawing, FigureInputs, check_count, mean_of
 from scorefield.restoration import Inpaint, Restoration, restore
 
 __all__ = ["check", "draw"]

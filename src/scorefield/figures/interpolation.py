@@ -18,9 +18,9 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.data.image import to_float, to_uint8
-from scorefield.figures.base import Drawing, FigureInputs, check_count, mean_of
+from scorefield.figures.catalog import Interpolation
 from scorefield.figures.drawing import tiles
-from scorefield.figures.options import Interpolation
+from scorefield.figures.driver import Drawing, FigureInputs, check_count, mean_of
 from scorefield.samplers.adaptive_ode import RungeKutta, torchdiffeq
 from scorefield.samplers.inversion import interpolation as between
 

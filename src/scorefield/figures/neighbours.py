@@ -18,9 +18,9 @@ from torch import Tensor
 from scorefield.data.image import to_uint8
 from scorefield.data.image_set import ImageSet
 from scorefield.evaluation.reference import MAX_QUERIES
-from scorefield.figures.base import Drawing, FigureInputs, check_count
+from scorefield.figures.catalog import Neighbours
 from scorefield.figures.drawing import tiles
-from scorefield.figures.options import Neighbours
+from scorefield.figures.driver import Drawing, FigureInputs, check_count
 from scorefield.metrics.features import Features
 from scorefield.metrics.neighbours import nearest
 from scorefield.samplers import plan, sample

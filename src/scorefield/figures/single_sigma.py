@@ -27,9 +27,9 @@ from torch import Generator, Tensor
 from scorefield import schedules
 from scorefield.data.image import to_uint8
 from scorefield.data.image_set import ImageSet
-from scorefield.figures.base import Drawing, FigureInputs
+from scorefield.figures.catalog import SingleSigma
 from scorefield.figures.drawing import tiles
-from scorefield.figures.options import SingleSigma
+from scorefield.figures.driver import Drawing, FigureInputs
 from scorefield.metrics.distances import frechet_distance, kernel_distance
 from scorefield.metrics.features import Features
 from scorefield.model import ScoreModel

@@ -1,7 +1,7 @@
 """One driver for all figures: options → draw → images, a table and a few numbers.
 
 The driver checks before any work that the files are free and the options fit, and writes what the figure's `draw`
-returns. `options.FIGURES` lists the figures.
+returns. `catalog.FIGURES` lists the figures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ import torch
 from scorefield.data.datasets import held_out, open_images, splits
 from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
+from scorefield.figures.catalog import FigureSpec
 from scorefield.figures.drawing import claim, save, write_csv
-from scorefield.figures.options import FigureSpec
 from scorefield.metrics.features import Features
 from scorefield.model import ScoreModel
 from scorefield.progress import ProgressCallback, ignore_progress
