@@ -36,4 +36,4 @@ def test_the_figure_is_drawn(call, run, data, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"interpolation.png", "interpolation.csv"}
     assert "interpolation" in call("figures", "--help").out
     line = call("figures", "interpolation", "--model", run, "--data", data, "--out", tmp_path / "o", "-n", 13)
-    assert "13 pairs of 24" in line.complaint()
+    assert "pairs: 2 times 13 of 24 images" in line.complaint()

@@ -82,7 +82,7 @@ MISTAKES = {  # by verb: arguments, exit code, words of the line
         ("RUN -n 1 --out OUT.png --from nowhere.png --sigma 1", 2, ["nowhere.png: no such file"]),
         ("RUN -n 1 --out OUT.png --from COLOR --sigma 1", 2, ["the image has 3 channels, the model draws 1"]),
         ("RUN -n 1 --out OUT.png --from GREY --sigma 0", 2, ["init_sigma: need a finite noise level above 0"]),
-        ("RUN -n 1 --out OUT.png --from GREY --sigma 1 --size 9", 2, ["(1, 9, 9)"]),
+        ("RUN -n 1 --out OUT.png --from GREY --sigma 1 --size 9", 2, ["is 8×8, --size asks for 9×9"]),
         ("RUN --out OUT.npy --steps 2 --class 1", 2, ["was trained without class labels"]),
         ("LABELLED --out OUT.npy --steps 2 --class 3", 2, ["no such class '3'"]),
         ("LABELLED --out OUT.npy --steps 2 --guidance 2", 2, ["guidance: needs a class to guide towards"]),
