@@ -57,7 +57,7 @@ def test_a_model_keeps_all_that_its_card_tells(tmp_path):
 
 
 def test_a_conditional_models_card_says_what_it_restores(tmp_path):
-    known = RestorationSpec(tasks=("dejpeg", "inpaint"), hole_fill="smooth", steps=2, max_jpeg_quality=50)
+    known = RestorationSpec(tasks=("dejpeg", "inpaint"), masked_input="smooth", steps=2, max_jpeg_quality=50)
     spec = ModelSpec(shape=(2,), restoration=known)
     model = ScoreModel(MLP(features=2, width=8), EDM(), spec)
     assert checkpoint.load(checkpoint.save(model, tmp_path / "m.safetensors")).spec == spec

@@ -105,9 +105,9 @@ def test_noise_and_score_of_a_model_take_no_detour():
 
 
 def condition(mask=True):
-    hole = torch.zeros(2, 1, 4, 4)
-    hole[..., 1:3, 2:] = 1
-    return Condition(source=torch.randn(2, 1, 4, 4, generator=seeded(7)), mask=hole if mask else None)
+    masked = torch.zeros(2, 1, 4, 4)
+    masked[..., 1:3, 2:] = 1
+    return Condition(source=torch.randn(2, 1, 4, 4, generator=seeded(7)), mask=masked if mask else None)
 
 
 def test_known_pixels_reach_the_network_clean_after_the_input_scaling():
@@ -115,9 +115,9 @@ def test_known_pixels_reach_the_network_clean_after_the_input_scaling():
     x, sigma = 50 * torch.randn(2, 1, 4, 4, generator=seeded()), torch.tensor([3.0, 80.0])
     ScoreModel(network, VariancePreserving(), ModelSpec(shape=(1, 4, 4)))(x, sigma, given)
     shown, _, source = network.shown
-    hole = given.mask.bool()
-    assert torch.equal(shown[~hole], given.source[~hole])
-    torch.testing.assert_close(shown[hole], (x / (1 + expand(sigma, x) ** 2).sqrt())[hole])
+    masked = given.mask.bool()
+    assert torch.equal(shown[~masked], given.source[~masked])
+    torch.testing.assert_close(shown[masked], (x / (1 + expand(sigma, x) ** 2).sqrt())[masked])
     assert torch.equal(source, given.source)
 
 

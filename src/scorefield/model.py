@@ -158,14 +158,14 @@ class RestorationSpec:
 
     Args:
         tasks: what it was trained to restore, such as "colorize".
-        hole_fill: how masked pixels are presented: Gaussian noise of this std, or "smooth" (interpolated
+        masked_input: how masked pixels enter the network: Gaussian noise of this std, or "smooth" (interpolated
             from the border).
         steps: the number of sampling steps that restores best, where it was measured.
         max_jpeg_quality: JPEG files above this quality, 1 to 100, are better left alone.
     """
 
     tasks: tuple[str, ...]
-    hole_fill: float | Literal["smooth"] = 1.0
+    masked_input: float | Literal["smooth"] = 1.0
     steps: int | None = None
     max_jpeg_quality: int | None = None
 
@@ -192,9 +192,9 @@ class ModelSpec:
         return () if self.restoration is None else self.restoration.tasks
 
     @property
-    def hole_fill(self) -> float | Literal["smooth"]:
+    def masked_input(self) -> float | Literal["smooth"]:
         """How masked pixels are presented; see `RestorationSpec`."""
-        return 1.0 if self.restoration is None else self.restoration.hole_fill
+        return 1.0 if self.restoration is None else self.restoration.masked_input
 
 
 class ScoreModel(nn.Module):

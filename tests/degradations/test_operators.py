@@ -27,7 +27,7 @@ from scorefield.errors import UserError
 
 
 def mask(h, w):
-    return Mask(fill=(torch.rand(1, 1, h, w, generator=seeded(1)) > 0.5).float())
+    return Mask(mask=(torch.rand(1, 1, h, w, generator=seeded(1)) > 0.5).float())
 
 
 def linear(h, w):
@@ -149,7 +149,7 @@ def test_a_turned_degradation_sees_the_image_as_it_was_stored(orientation):
     image.getexif()[0x0112] = orientation
     turned = ImageOps.exif_transpose(image)
     upright = torch.tensor(list(turned.get_flattened_data())).reshape(1, 1, turned.height, turned.width).float()
-    half = Mask(fill=torch.eye(5, 4).reshape(1, 1, 5, 4))
+    half = Mask(mask=torch.eye(5, 4).reshape(1, 1, 5, 4))
     left = Rotated(degradation=half, orientation=orientation)(upright)
     image = Image.fromarray((stored * (1 - torch.eye(5, 4).to(torch.uint8))).numpy())
     image.getexif()[0x0112] = orientation
@@ -162,7 +162,7 @@ def test_a_turned_degradation_sees_the_image_as_it_was_stored(orientation):
 
 def test_several_degradations_happen_in_their_order():
     x = torch.randn(2, 3, 8, 8, generator=seeded())
-    first, second = Blur(std=1.0), Mask(fill=torch.eye(8).reshape(1, 1, 8, 8))
+    first, second = Blur(std=1.0), Mask(mask=torch.eye(8).reshape(1, 1, 8, 8))
     assert torch.equal(Composed(parts=(first, second))(x), second(first(x)))
     assert not torch.allclose(Composed(parts=(second, first))(x), second(first(x)), atol=1e-3)
 
@@ -203,9 +203,9 @@ def test_jpeg_at_the_end_keeps_to_the_chain():
 
 def test_known_pixels_are_found_without_asking_what_the_operator_is():
     crop = Crop(top=0, left=2, height=4, width=2, size=(4, 4))
-    hole = torch.zeros(1, 1, 4, 2)
-    hole[..., 0, 0] = 1
-    known, gone = known_pixels(Composed(parts=(crop, Mask(fill=hole))), (1, 3, 4, 4))
+    masked = torch.zeros(1, 1, 4, 2)
+    masked[..., 0, 0] = 1
+    known, gone = known_pixels(Composed(parts=(crop, Mask(mask=masked))), (1, 3, 4, 4))
     expected = torch.zeros(4, 4, dtype=torch.bool)
     expected[:, 2:] = True
     expected[0, 2] = False

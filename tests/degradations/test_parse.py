@@ -51,7 +51,7 @@ def test_a_mask_is_named_or_a_file(tmp_path):
     left = Side(side="left").draw((1, 3, 16, 24), generator=seeded())
     for text in ("mask:left", f"mask:{tmp_path / 'm.png'}"):
         made = operator(text)
-        assert isinstance(made, Mask) and torch.equal(made.fill, left.fill)
+        assert isinstance(made, Mask) and torch.equal(made.mask, left.mask)
 
 
 def test_the_range_of_values_reaches_jpeg():
@@ -61,7 +61,7 @@ def test_the_range_of_values_reaches_jpeg():
 def test_each_of_several_is_made_for_what_the_one_before_leaves():
     made = operator(["crop:0,8,0,0", "mask:right", "downscale:2"])
     assert made(torch.zeros(1, 3, 16, 24)).shape == (1, 3, 8, 8)
-    assert made.parts[1].fill.shape == (1, 1, 16, 16)
+    assert made.parts[1].mask.shape == (1, 1, 16, 16)
 
 
 @pytest.mark.parametrize(

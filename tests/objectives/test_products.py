@@ -202,10 +202,10 @@ def test_finite_differences_of_densities_are_of_second_order():
 def test_a_model_given_a_condition_has_objectives_too(name):
     torch.manual_seed(0)
     model, (x, sigma) = image_model(source=1), images()
-    hole = torch.zeros(2, 1, 4, 4)
-    hole[..., :2] = 1
-    given = model.given(Condition(source=torch.randn(2, 1, 4, 4, generator=seeded(9)), mask=hole))
-    other = model.given(Condition(source=torch.zeros(2, 1, 4, 4), mask=hole))
+    masked = torch.zeros(2, 1, 4, 4)
+    masked[..., :2] = 1
+    given = model.given(Condition(source=torch.randn(2, 1, 4, 4, generator=seeded(9)), mask=masked))
+    other = model.given(Condition(source=torch.zeros(2, 1, 4, 4), mask=masked))
     losses = OF_SCORES[name](given, x, sigma)
     losses.sum().backward()
     assert losses.shape == (2,) and torch.isfinite(losses).all()

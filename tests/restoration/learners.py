@@ -74,8 +74,8 @@ class Row(nn.Module):
         return mean.float().reshape(noisy.shape)
 
 
-def model_of(network, *, shape=(3, 16, 16), tasks=TASKS, hole=1.0, sigma_range=(0.002, 20.0)):
-    restoration = RestorationSpec(tasks=tasks, hole_fill=hole)
+def model_of(network, *, shape=(3, 16, 16), tasks=TASKS, masked_input=1.0, sigma_range=(0.002, 20.0)):
+    restoration = RestorationSpec(tasks=tasks, masked_input=masked_input)
     return ScoreModel(network, EDM_1, ModelSpec(shape=shape, sigma_range=sigma_range, restoration=restoration)).eval()
 
 

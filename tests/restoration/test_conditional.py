@@ -32,7 +32,7 @@ def jpeg(path, quality=10, **settings):
     return path
 
 
-def hole(height=40, width=70):
+def box_mask(height=40, width=70):
     fill = torch.zeros(height, width)
     fill[10:18, 20:60] = 1
     return fill
@@ -43,7 +43,7 @@ def hole(height=40, width=70):
 
 @pytest.mark.parametrize("task", LEARNED_TASKS)
 def test_every_task_is_answered_by_the_models_own_method(task):
-    settings = {"inpaint": {"mask": hole()}, "upscale": {"factor": 2}}.get(task, {})
+    settings = {"inpaint": {"mask": box_mask()}, "upscale": {"factor": 2}}.get(task, {})
     told = []
     out = restore(MODEL, image(), task, steps=2, progress=lambda *done: told.append(done), **settings)
     size = {"uncrop": (140, 40), "upscale": (140, 80)}.get(task, (70, 40))
@@ -118,9 +118,9 @@ def test_degradation_by_name_or_operator_is_shown_as_in_training():
     assert np.array_equal(grey.levels[0], restore(MODEL, clean, "colorize", steps=3).levels[0])
     both = restore(MODEL, clean, degradation=["grey", "jpeg:20"], simulate=True, steps=2)
     assert both.images[0].size == (16, 16)
-    fill = hole(16, 16)[None, None]
+    fill = box_mask(16, 16)[None, None]
     fill[..., :4] = 1
-    masked = restore(MODEL, clean, degradation=Mask(fill=fill), steps=2)
+    masked = restore(MODEL, clean, degradation=Mask(mask=fill), steps=2)
     known = (fill[0] == 0).expand(3, -1, -1)
     assert torch.equal(to_tensor(masked.images[0])[known], clean[known])
 
@@ -138,8 +138,8 @@ def test_16_bits_come_back_in_16_bits(tmp_path):
     deep = levels(30, 40, np.uint16)
     path = Photo(path=tmp_path / "x.png", levels=deep).save(deep, tmp_path / "deep.png")
     for model in (MODEL, tiny_model(3, size=16)):
-        out = restore(model, path, "inpaint", mask=hole(30, 40), steps=2)
-        answer, known = out.levels[0], hole(30, 40).numpy() == 0
+        out = restore(model, path, "inpaint", mask=box_mask(30, 40), steps=2)
+        answer, known = out.levels[0], box_mask(30, 40).numpy() == 0
         assert answer.dtype == np.uint16 and out.photo.path == path
         assert np.array_equal(answer[known], deep[known])
         between = answer[~known & ((answer > 0) & (answer < 65535)).any(2)] % 65535
@@ -149,7 +149,7 @@ def test_16_bits_come_back_in_16_bits(tmp_path):
 
 def test_a_transparent_part_may_be_what_is_to_be_filled(tmp_path):
     clear = np.full((40, 70), 255, np.uint8)
-    clear[hole().numpy() == 1] = 0
+    clear[box_mask().numpy() == 1] = 0
     rgba = np.dstack([levels(40, 70), clear])
     Image.fromarray(rgba).save(tmp_path / "p.png")
     out = restore(MODEL, tmp_path / "p.png", "inpaint", mask="alpha", steps=2)

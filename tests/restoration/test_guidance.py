@@ -117,7 +117,7 @@ def test_a_published_step_is_this_one_seen_through_a_sampler():
 def test_it_works_without_gradients_in_the_caller_and_calls_the_model_once(kind):
     distribution = float32_mixture()
     spy = Counting(distribution)
-    degradation = Mask(fill=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
+    degradation = Mask(mask=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
     observation = Observation(y=torch.full((3, 1, 1, 2), 0.4), degradation=degradation)
     posterior = kind(denoiser=spy).posterior(observation, generator=seeded())
     x, sigma = torch.randn(3, 1, 1, 2, generator=seeded()), torch.tensor([0.2, 1.0, 5.0])
@@ -167,7 +167,7 @@ def test_nothing_of_the_pass_backwards_is_kept(kind):
 def test_half_precision_inside_the_network_changes_little(kind):
     model = tiny_model(3)
     x = torch.randn(2, 3, 8, 8, generator=seeded())
-    degradation = Mask(fill=(torch.rand(1, 1, 8, 8, generator=seeded(1)) > 0.5).float())
+    degradation = Mask(mask=(torch.rand(1, 1, 8, 8, generator=seeded(1)) > 0.5).float())
     observation = Observation(y=degradation(torch.rand(2, 3, 8, 8, generator=seeded(2))), degradation=degradation)
     found = {}
     for precision in (torch.float32, torch.bfloat16):
@@ -183,7 +183,7 @@ def test_half_precision_inside_the_network_changes_little(kind):
 @noises
 def test_an_answer_stays_finite_at_any_noise(kind, noise):
     distribution = float32_mixture()
-    degradation = Mask(fill=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
+    degradation = Mask(mask=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
     observation = Observation(y=torch.full((6, 1, 1, 2), 0.4), degradation=degradation, noise=noise)
     posterior = kind(denoiser=distribution).posterior(observation, generator=seeded())
     sigma = torch.tensor([0.0, 1e-8, 1e-3, 1.0, 1e4, 1e10])

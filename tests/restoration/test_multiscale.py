@@ -1,4 +1,4 @@
-"""From coarse to fine: color on the luma that is known, and wide holes by way of a small image."""
+"""From coarse to fine: color on the luma that is known, and wide masks by way of a small image."""
 
 from itertools import pairwise
 
@@ -85,10 +85,10 @@ def test_stages_go_from_small_to_whole_by_at_most_two(height, width, side):
 
 @pytest.mark.parametrize(("side", "expected"), [(1, True), (6, True), (7, False)])
 def test_a_hole_holds_squares_up_to_its_depth(side, expected):
-    hole = np.zeros((40, 50), np.bool_)
-    hole[10:16, :] = True
-    hole[:, 3:8] = True
-    assert contains_square(hole, side) is expected
+    masked = np.zeros((40, 50), np.bool_)
+    masked[10:16, :] = True
+    masked[:, 3:8] = True
+    assert contains_square(masked, side) is expected
 
 
 def test_colors_of_a_large_image_come_from_a_small_one_and_its_luma_from_itself():
@@ -115,9 +115,9 @@ def test_a_small_image_keeps_its_luma_or_not_as_is_wished():
 
 
 def wide_hole(height=120, width=180):
-    hole = np.zeros((height, width), np.bool_)
-    hole[:, 60:] = True
-    return Canvas(levels=levels(height, width), mask=hole, value_range=RANGE)
+    masked = np.zeros((height, width), np.bool_)
+    masked[:, 60:] = True
+    return Canvas(levels=levels(height, width), mask=masked, value_range=RANGE)
 
 
 def test_a_wide_hole_is_filled_from_small_to_large():

@@ -16,7 +16,7 @@ KNOWN = MASK.sum(0) > 0
 def row_answers(distribution, values, x, sigmas=DOWN):
     model = model_of(Row(distribution, KNOWN), shape=(1, 1, 6), sigma_range=(0.002, 400.0))
     whole = (values.float() @ MASK.float()).expand(len(x), 1, 1, 6)
-    observation = Observation(y=whole, degradation=Mask(fill=(~KNOWN).float()[None, None, None]))
+    observation = Observation(y=whole, degradation=Mask(mask=(~KNOWN).float()[None, None, None]))
     posterior = Palette(model=model).posterior(observation, generator=seeded())
     for step in Heun().iterate(posterior.denoiser, x, sigmas, generator=seeded(1), project=posterior.project):
         x = step.x

@@ -46,7 +46,7 @@ def test_each_time_sees_what_is_known_and_draws_what_is_not(height, width, sides
 
 def drafted(sampler, image, size, sides, amount, times):
     whole = np.zeros((*size, image.shape[2]), image.dtype)
-    canvas = masked_canvas(whole, np.ones(size, np.bool_), value_range=(-1.0, 1.0), hole_fill=1.0)
+    canvas = masked_canvas(whole, np.ones(size, np.bool_), value_range=(-1.0, 1.0), masked_input=1.0)
     return panorama(sampler, image, canvas, sides=sides, amount=amount, times=times)
 
 

@@ -16,7 +16,7 @@ def restored(distribution, known, values, *, sigmas, sampler, n=4000, pinned=Tru
     generator = seeded()
     y = torch.zeros(n, 1, 1, len(known))
     y[..., known] = values
-    observation = Observation(y=y, degradation=Mask(fill=(~known).float().reshape(1, 1, 1, -1)))
+    observation = Observation(y=y, degradation=Mask(mask=(~known).float().reshape(1, 1, 1, -1)))
     posterior = Projection(denoiser=distribution).posterior(observation, generator=generator)
     x = sigmas[0] * torch.randn(y.shape, generator=generator)
     for step in sampler.iterate(posterior.denoiser, x, sigmas, generator=generator, project=posterior.project):
@@ -106,7 +106,7 @@ def test_the_answers_for_a_mixture_have_the_weights_of_the_posterior():
 
 
 def projector(y, fill, seed=0):
-    observation = Observation(y=y, degradation=Mask(fill=fill))
+    observation = Observation(y=y, degradation=Mask(mask=fill))
     return Projection(denoiser=Gaussian()).posterior(observation, generator=seeded(seed))
 
 
@@ -142,12 +142,12 @@ def test_a_whole_walk_draws_once_for_each_level():
 def test_unknown_pixels_pass_bit_for_bit():
     fill = (torch.rand(1, 1, 9, 7, generator=seeded(2)) > 0.5).float()
     x = 1e3 * torch.randn(2, 3, 9, 7, generator=seeded())
-    hole = fill.bool().expand_as(x)
+    masked = fill.bool().expand_as(x)
     for sigma in (0.0, 1e-3, 80.0):
         kept = projector(torch.zeros_like(x), fill).project(x, sigma)
-        assert torch.equal(kept[hole], x[hole])
+        assert torch.equal(kept[masked], x[masked])
         if sigma == 0:
-            assert not bool(kept[~hole].any())
+            assert not bool(kept[~masked].any())
 
 
 class Grey:
@@ -188,7 +188,7 @@ def test_the_denoiser_is_handed_on_and_any_sampler_keeps_the_known():
 
 def test_a_noisy_observation_is_given_only_the_noise_that_it_lacks_and_below_its_own_none():
     y, x = torch.zeros(4, 1, 100, 100), torch.full((4, 1, 100, 100), 9.0)
-    observation = Observation(y=y, degradation=Mask(fill=torch.zeros(1, 1, 100, 100)), noise=0.3)
+    observation = Observation(y=y, degradation=Mask(mask=torch.zeros(1, 1, 100, 100)), noise=0.3)
     project = Projection(denoiser=Gaussian()).posterior(observation, generator=seeded()).project
     for sigma in (2.0, 0.5, 0.3):
         lacking = max(sigma**2 - 0.09, 0.0) ** 0.5

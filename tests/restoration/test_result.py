@@ -25,7 +25,7 @@ def noise(shape, depth=8, seed=0):
 
 
 def restored(source=None, count=2, size=(8, 10), depth=8, levels=None):
-    """Candidates that differ in the hole, of an image that is known around it."""
+    """Candidates that differ under the mask and agree around it."""
     known = source.levels if source is not None else noise((*size, 3), depth)
     if levels is None:
         levels = [known.copy() for _ in range(count)]

@@ -40,10 +40,10 @@ def test_answers_are_draws_of_the_posterior():
 
 
 def with_hole(dtype=np.uint8):
-    hole = np.zeros((150, 203), np.bool_)
-    hole[20:50, 100:130] = True
-    hole[140:, 190:] = True
-    return Canvas(levels=levels(150, 203, dtype), mask=hole, value_range=RANGE)
+    masked = np.zeros((150, 203), np.bool_)
+    masked[20:50, 100:130] = True
+    masked[140:, 190:] = True
+    return Canvas(levels=levels(150, 203, dtype), mask=masked, value_range=RANGE)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -64,7 +64,7 @@ def test_tiles_with_nothing_to_fill_are_left_out_and_all_evaluations_are_told():
 
 
 def test_the_hole_is_shown_as_noise_of_the_models_strength():
-    canvas = replace(with_hole(), hole_fill=0.25)
+    canvas = replace(with_hole(), masked_input=0.25)
     by = tiled(tiny_learner())
     seen = canvas.network_input(canvas.whole, by._noise(0, 1).window)
     inside = seen.source[0][:, torch.from_numpy(canvas.mask)]
@@ -122,9 +122,9 @@ def test_seeds_stages_and_candidates_have_noise_of_their_own():
 
 def test_a_reduced_canvas_is_the_mean_of_what_is_known_beneath():
     image = levels(8, 8)
-    hole = np.zeros((8, 8), np.bool_)
-    hole[:, :5] = True
-    small = Canvas(levels=image, mask=hole, value_range=RANGE).reduced((4, 4))
+    masked = np.zeros((8, 8), np.bool_)
+    masked[:, :5] = True
+    small = Canvas(levels=image, mask=masked, value_range=RANGE).reduced((4, 4))
     assert np.array_equal(small.mask, [[True, True, False, False]] * 4)
     mean = image[:2, 6:].astype(float).mean((0, 1))
     assert np.abs(small.levels[0, 3] - mean).max() <= 0.5
@@ -133,13 +133,13 @@ def test_a_reduced_canvas_is_the_mean_of_what_is_known_beneath():
 
 
 def test_where_holes_are_shown_as_a_guess_a_warm_start_is_that_guess():
-    # pixels all but known from what is shown: the answer in the hole is the start, enlarged
-    hole = np.zeros((100, 120), np.bool_)
-    hole[:, 40:] = True  # whole tiles of it, that see nothing known
-    canvas = Canvas(levels=levels(100, 120), mask=hole, value_range=RANGE, hole_fill="smooth")
+    # pixels all but known from what is shown: the result under the mask is the enlarged start
+    masked = np.zeros((100, 120), np.bool_)
+    masked[:, 40:] = True  # whole tiles of it, that see nothing known
+    canvas = Canvas(levels=levels(100, 120), mask=masked, value_range=RANGE, masked_input="smooth")
     by = tiled(model_of(EachPixel(10.0, 1e-3)), steps=10).from_level(0.4, 1)
     start = torch.rand(3, 25, 30, generator=torch.Generator().manual_seed(0)) * 2 - 1
     (answer,) = by.sample(canvas, report=nothing, start=[start])
     guess = enlarged(start, (100, 120), canvas.whole).permute(1, 2, 0).numpy()
-    assert np.abs(answer / 127.5 - 1 - guess)[hole].max() < 0.012  # half a level, and 4 spreads of 1e-3
-    assert np.array_equal(answer[~hole], canvas.levels[~hole])
+    assert np.abs(answer / 127.5 - 1 - guess)[masked].max() < 0.012  # half a level, and 4 spreads of 1e-3
+    assert np.array_equal(answer[~masked], canvas.levels[~masked])

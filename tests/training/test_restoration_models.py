@@ -63,8 +63,8 @@ def test_the_random_streams_of_training_keep_their_seeds():
         generator = torch.Generator()
         digest = hashlib.sha256(f"damage:{loader.recipe.training.seed}:3".encode()).digest()
         generator.manual_seed(int.from_bytes(digest[:7], "big"))
-        fill = loader.recipe.data.hole_fill
-        same = degrade(loader.recipe.degradation, streams.batch(3), hole_fill=fill, generator=generator)
+        fill = loader.recipe.data.masked_input
+        same = degrade(loader.recipe.degradation, streams.batch(3), masked_input=fill, generator=generator)
     assert torch.equal(batch.condition.source, same.condition.source)
     assert torch.equal(batch.condition.mask, same.condition.mask)
 
@@ -74,22 +74,22 @@ def test_outside_the_hole_the_source_is_the_image_itself():
         fed = batches(0)
     known = (fed.condition.mask == 0).expand_as(fed.x0)
     assert torch.equal(fed.condition.source[known], fed.x0[known])
-    hole = fed.condition.source[~known]
-    assert float(hole.std()) == pytest.approx(1, abs=0.1)  # N(0, 1), whatever lay there
+    masked = fed.condition.source[~known]
+    assert float(masked.std()) == pytest.approx(1, abs=0.1)  # N(0, 1), whatever lay there
 
 
 def test_a_hole_may_be_shown_grey():
-    with feed('degradation=[{kind="masks"}, {kind="grey"}]', "data.hole_fill=0.0") as batches:
+    with feed('degradation=[{kind="masks"}, {kind="grey"}]', "data.masked_input=0.0") as batches:
         fed = batches(0)
     mask, source = fed.condition.mask, fed.condition.source
     holed = (mask == 0).flatten(1).any(1)
     assert 0 < int(holed.sum()) < len(mask)
-    assert not (source * mask)[holed].any()  # nothing in the hole
+    assert not (source * mask)[holed].any()  # 0 under the mask
     assert source[~holed].abs().mean() > 0.1  # and what is degraded all over is shown as it is
 
 
 def test_the_loss_is_the_mean_over_the_hole_alone():
-    # D = 0 at every pixel: the loss is |x0/σ|^p over the hole, whatever is known beside it.
+    # D = 0 at every pixel: the loss is |x0/σ|^p over the masked pixels, whatever the known ones hold.
     model = ScoreModel(Told(), Regression(), ModelSpec(shape=(3, 8, 8)))
     x0 = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(2, 1, 8, 8)

@@ -216,4 +216,4 @@ def _box(axis: int, along: tuple[int, int], begins: list[int], across: int) -> B
 def _window(canvas: Canvas, wide: Levels, seen: Box, extended: Box) -> Canvas:
     mask = np.zeros((seen.height, seen.width), np.bool_)
     mask[extended._replace(top=extended.top - seen.top, left=extended.left - seen.left).slices] = True
-    return masked_canvas(wide[seen.slices], mask, value_range=canvas.value_range, hole_fill=canvas.hole_fill)
+    return masked_canvas(wide[seen.slices], mask, value_range=canvas.value_range, masked_input=canvas.masked_input)

@@ -17,7 +17,14 @@ from torch import Generator, Tensor
 
 from scorefield.data.batches import Batches
 from scorefield.data.image_set import ImageSet
-from scorefield.degradations import DegradationFamily, HoleFill, NetworkInput, OneOf, network_input, with_hole_fill
+from scorefield.degradations import (
+    DegradationFamily,
+    MaskedInput,
+    NetworkInput,
+    OneOf,
+    network_input,
+    with_masked_input,
+)
 from scorefield.model import Condition
 from scorefield.training.data import TrainingData
 from scorefield.training.recipe import Recipe
@@ -109,7 +116,11 @@ class Loader:
         if self.restores:
             generator = self.batches.generator(_STREAM, step)
             degraded = degrade(
-                self.recipe.degradation, x0, classes=classes, hole_fill=self.recipe.data.hole_fill, generator=generator
+                self.recipe.degradation,
+                x0,
+                classes=classes,
+                masked_input=self.recipe.data.masked_input,
+                generator=generator,
             )
             return degraded.to(self.device)
         return Batch(x0=x0, condition=None if classes is None else Condition(classes=classes))
@@ -120,7 +131,7 @@ def degrade(
     x0: Tensor,
     *,
     classes: Tensor | None = None,
-    hole_fill: HoleFill = 1.0,
+    masked_input: MaskedInput = 1.0,
     generator: Generator,
 ) -> Batch:
     """A batch of a multi-task model: each image is degraded by an operator of its own.
@@ -129,7 +140,7 @@ def degrade(
         tasks: chosen among by weight; not pairs.
         x0: clean images, (B, C, H, W), on the CPU.
         classes: (B,), where the model takes them.
-        hole_fill: how masked pixels are presented.
+        masked_input: how masked pixels enter the network.
         generator: of tasks, operators, and the noise in masked pixels.
     """
     families = [task.family for task in tasks if not isinstance(task.family, Pairs)]
@@ -144,7 +155,7 @@ def degrade(
         weights.append(tasks[chosen].loss)
     sources, masks = zip(*inputs, strict=True)
     whole = NetworkInput(torch.cat(sources), torch.cat(masks))
-    source, mask = with_hole_fill(whole, hole_fill)  # of the whole batch: interpolation takes many small steps
+    source, mask = with_masked_input(whole, masked_input)  # of the whole batch: interpolation takes many small steps
     return Batch(x0=x0, condition=Condition(source=source, mask=mask, classes=classes), weights=torch.tensor(weights))
 
 
