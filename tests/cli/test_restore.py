@@ -2,15 +2,19 @@
 
 import json
 import sys
+from dataclasses import MISSING, fields
+from inspect import Parameter, signature
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import scorefield as sf
 from oracles import tiny_model
 from scorefield import checkpoint
-from scorefield.cli.restore_options import METHOD_WORDS
-from scorefield.restoration import METHODS
+from scorefield.cli import restore as verbs
+from scorefield.cli.restore_options import METHOD_WORDS, RestoreOptions
+from scorefield.restoration import METHODS, Colorize, Custom, Deblur, Dejpeg, Inpaint, Uncrop, Upscale
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +45,36 @@ def run(call, verb, *arguments, model, out):
     return told
 
 
-def test_the_words_of_the_help_name_every_method():
-    assert list(METHOD_WORDS) == list(METHODS)
+def test_the_help_describes_every_method_as_python_does():
+    assert {name: method.about for name, method in METHODS.items()} == METHOD_WORDS
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind"),
+    [
+        (verbs.inpaint, Inpaint), (verbs.uncrop, Uncrop), (verbs.colorize, Colorize), (verbs.dejpeg, Dejpeg),
+        (verbs.upscale, Upscale), (verbs.deblur, Deblur), (verbs.restore, Custom),
+    ],
+)  # fmt: skip
+def test_the_options_of_a_task_have_the_defaults_of_its_class(verb, kind):
+    """The help must not load torch, so the command line repeats each default."""
+    shared = {field.name for field in fields(RestoreOptions)}
+    renamed = {"noise": "noise_std"}  # the option counts levels of 255, the field units of the value range
+    defaults = {field.name: field.default for field in fields(kind)}
+    own = {name: p.default for name, p in signature(verb).parameters.items() if name not in {*shared, "preview"}}
+    assert own
+    for name, default in own.items():
+        wanted = defaults[renamed.get(name, name)]
+        if wanted is MISSING:
+            assert default is Parameter.empty
+        else:
+            assert default == (",".join(wanted) if isinstance(wanted, tuple) else wanted)
+
+
+def test_the_options_of_every_verb_have_the_defaults_of_restore():
+    python, shared = signature(sf.restore).parameters, {field.name: field.default for field in fields(RestoreOptions)}
+    common = {"candidates", "method", "sampler", "steps", "tile", "seed"}
+    assert {name: shared[name] for name in common} == {name: python[name].default for name in common}
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.conditional])

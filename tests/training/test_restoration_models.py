@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from oracles import ramp
+from oracles import ramp, seeded
 from scorefield import checkpoint
 from scorefield.data.crops import open_crops
+from scorefield.degradations import CenterBox, Grey
 from scorefield.errors import UserError
 from scorefield.model import Condition, ModelSpec, ScoreModel
 from scorefield.objectives import denoising_score_matching
@@ -16,6 +17,7 @@ from scorefield.parameterization import EDM, Regression
 from scorefield.samplers import plan
 from scorefield.training import Trainer, read_recipe
 from scorefield.training.batch import Loader, degrade
+from scorefield.training.settings import Pairs, TrainingTask
 
 from .toys import images, recipe
 
@@ -67,6 +69,18 @@ def test_the_random_streams_of_training_keep_their_seeds():
         same = degrade(loader.recipe.degradation, streams.batch(3), masked_input=fill, generator=generator)
     assert torch.equal(batch.condition.source, same.condition.source)
     assert torch.equal(batch.condition.mask, same.condition.mask)
+
+
+def test_the_degradations_keep_their_weights_beside_pairs():
+    tasks = (
+        TrainingTask(family=Pairs(), weight=5.0, loss=7.0),
+        TrainingTask(family=Grey(), weight=1.0, loss=2.0),
+        TrainingTask(family=CenterBox(), weight=1e-9, loss=3.0),  # so rare that eight images never draw it
+    )
+    x0 = torch.rand(8, 3, 8, 8, generator=seeded())
+    batch = degrade(tasks, x0, generator=seeded())
+    assert batch.weights.tolist() == [2.0] * 8
+    assert torch.equal(batch.condition.source, Grey()(x0).expand(-1, 3, -1, -1))
 
 
 def test_outside_the_hole_the_source_is_the_image_itself():

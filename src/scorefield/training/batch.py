@@ -4,7 +4,7 @@ Batch number `step` is a pure function of the seed and the step, degradations in
 model the next one is made by a thread while the network works on the last.
 
 References:
-    Saharia et al. (2022), §5.6: a multi-task model is not told the task. https://arxiv.org/abs/2111.05826
+    Saharia et al. (2022), §5.6: a multi-task model is not given the task. https://arxiv.org/abs/2111.05826
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,6 @@ from torch import Generator, Tensor
 from scorefield.data.batches import Batches
 from scorefield.data.image_set import ImageSet
 from scorefield.degradations import (
-    DegradationFamily,
     MaskedInput,
     NetworkInput,
     OneOf,
@@ -137,22 +136,22 @@ def degrade(
     """A batch of a multi-task model: each image is degraded by an operator of its own.
 
     Args:
-        tasks: chosen among by weight; not pairs.
+        tasks: one is chosen for each image, by weight. Pairs are passed over: their images come degraded.
         x0: clean images, (B, C, H, W), on the CPU.
         classes: (B,), where the model takes them.
         masked_input: how masked pixels enter the network.
         generator: of tasks, operators, and the noise in masked pixels.
     """
-    families = [task.family for task in tasks if not isinstance(task.family, Pairs)]
-    choice = OneOf(families=tuple(families), weights=tuple(task.weight for task in tasks))
+    drawn = [(task.family, task.weight, task.loss) for task in tasks if not isinstance(task.family, Pairs)]
+    families, shares, factors = zip(*drawn, strict=True)
+    choice = OneOf(families=families, weights=shares)
     inputs: list[NetworkInput] = []
     weights: list[float] = []
     for image in x0.split(1):
         chosen = choice.choose(generator)
-        family: DegradationFamily = families[chosen]
-        degradation = family.draw(tuple(image.shape), generator=generator)
+        degradation = families[chosen].draw(tuple(image.shape), generator=generator)
         inputs.append(network_input(degradation, degradation(image), generator=generator))
-        weights.append(tasks[chosen].loss)
+        weights.append(factors[chosen])
     sources, masks = zip(*inputs, strict=True)
     whole = NetworkInput(torch.cat(sources), torch.cat(masks))
     source, mask = with_masked_input(whole, masked_input)  # of the whole batch: interpolation takes many small steps
