@@ -41,7 +41,7 @@ __all__ = [
 
 
 class Denoiser(Protocol):
-    """All that a sampler knows of a model."""
+    """The part of a model that samplers use."""
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """E[x0 | x] for x (B, C, H, W) and σ (B,)."""
@@ -105,7 +105,7 @@ def score(denoiser: Denoiser, x: Tensor, sigma: Tensor | float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What a network is given beside x and σ.
+    """The inputs of a network besides x and σ.
 
     Args:
         source: (B, K, H, W), concatenated to the network's input as further channels.
@@ -260,7 +260,7 @@ class ScoreModel(nn.Module):
         Args:
             x: noisy images x0 + σn, (B, C, H, W), float32. H and W may differ from `shape`.
             sigma: noise levels, (B,), float32, or one number for all images.
-            condition: what the network is given beside x.
+            condition: the network's inputs besides x and σ.
 
         Returns:
             (B, C, H, W), float32.

@@ -1,4 +1,4 @@
-"""`scorefield evaluate` for conditional models: their restorations, measured beside other methods."""
+"""`scorefield evaluate` for conditional models: their restorations, compared with other methods."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class EvaluationRequest:
 
 
 def evaluate_restorations(request: EvaluationRequest, model: "ScoreModel") -> None:
-    """Measure a conditional model beside other methods; write tables and sheets."""
+    """Measure a conditional model and other methods; write tables and sheets."""
     from scorefield.data.grids import save_image
     from scorefield.evaluation.restoration import compare_restorations
     from scorefield.evaluation.restoration_methods import check_methods

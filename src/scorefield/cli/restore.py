@@ -77,7 +77,7 @@ def colorize(
         bool,
         typer.Option(
             "--keep-luminance/--own-luminance",
-            help="Keep the image's own luma to the last level, and take the colors alone.",
+            help="Keep the image's own luma to the last level, and take only the colors.",
         ),
     ] = True,
 ) -> None:

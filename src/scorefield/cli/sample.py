@@ -116,11 +116,11 @@ def sample(
     if (init is None) != (sigma is None):
         raise UserError("--from", "an image to begin with and --sigma, its noise level, go together.")
     flags = {"steps_each": steps_each, "step_size": step_size, "convention": convention, "denoise": denoise}
-    asked = _settings(settings or [], flags)
+    options = _settings(settings or [], flags)
     name, sigmas = _schedule(schedule)
     score_model = sf.load(model, device=device)
-    chosen = plan(score_model, sampler, steps, sigmas=sigmas, schedule=name, settings=asked, init_sigma=sigma)
-    told, where = chosen_classes(classes, model, score_model.classes), guidance_interval(interval)
+    chosen = plan(score_model, sampler, steps, sigmas=sigmas, schedule=name, settings=options, init_sigma=sigma)
+    drawn_classes, where = chosen_classes(classes, model, score_model.classes), guidance_interval(interval)
     begun_with = None if init is None or sigma is None else WarmStart(images=_image(init, score_model), sigma=sigma)
     recorder = Trace(score_model.value_range) if trace else None
     begun = time.perf_counter()
@@ -137,7 +137,7 @@ def sample(
             sampler=chosen,
             start=cast(Start, start) if begun_with is None else begun_with,
             clamp=clamp,
-            classes=told,
+            classes=drawn_classes,
             guidance=guidance,
             interval=where,
             size=_size(size),
@@ -155,7 +155,7 @@ def sample(
         **_used(chosen),
         **({"start": start} if init is None else {"from": str(init), "sigma": sigma}),
         "clamp": clamp,
-        "classes": told,
+        "classes": drawn_classes,
         "guidance": guidance,
         "guidance_interval": [end if end < math.inf else None for end in where],
         "seed": seed,
@@ -207,11 +207,11 @@ def _told(results: dict[str, Any], chosen: "Plan") -> dict[str, Any]:
     )
     span = f"{chosen.schedule}, σ {results['sigma_max']:.4g} to {results['sigma_min']:.4g}"
     ends_at_0 = ", then 0" if float(chosen.sigmas[-1]) == 0 else ""
-    told = results | {"settings": settings, "schedule": span + ends_at_0}
+    row = results | {"settings": settings, "schedule": span + ends_at_0}
     left_out = {"sigma_max", "sigma_min", "max_mismatch"}
-    left_out |= {name for name in ("burn_in_updates", "clamp", "settings", "classes") if not told[name]}
-    left_out |= {name for name, usual in _UNGUIDED.items() if told[name] == usual}
-    return {name: value for name, value in told.items() if name not in left_out}
+    left_out |= {name for name in ("burn_in_updates", "clamp", "settings", "classes") if not row[name]}
+    left_out |= {name for name, usual in _UNGUIDED.items() if row[name] == usual}
+    return {name: value for name, value in row.items() if name not in left_out}
 
 
 def _settings(texts: list[str], flags: "dict[str, Setting | None]") -> "dict[str, Setting]":

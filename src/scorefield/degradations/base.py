@@ -59,7 +59,7 @@ class DegradationFamily(Protocol):
 
 
 class NetworkInput(NamedTuple):
-    """What a conditional network receives beside x.
+    """The inputs of a conditional network besides x and σ.
 
     Args:
         source: (B, C, H, W), of the whole image's size and channels.

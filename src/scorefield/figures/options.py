@@ -95,7 +95,7 @@ class Mixing:
     """Fig. 3's settings.
 
     Args:
-        samples: chains, and exact samples beside them.
+        samples: number of chains, and of exact samples.
         side: chains start uniform on [−side, side]².
         langevin_steps: T of plain Langevin dynamics.
         step_size: ε.
@@ -164,7 +164,7 @@ class Neighbours:
     """
 
     samples: int = option(8, "Samples, one row each.", "-n", min=1)
-    neighbours: int = option(9, "Training images beside each.", "-k", min=1)
+    neighbours: int = option(9, "Training images for each sample.", "-k", min=1)
     sampler: str = option("heun", "Sampler: see scorefield sample --help.")
     steps: int | None = option(None, "Updates of the sampler; by default the plan's.", min=1)
 
@@ -255,7 +255,7 @@ _ALL = (
     ),
     FigureSpec(
         name="neighbours",
-        help="Figs. 9-10: samples beside their nearest training images, in pixels and in features.",
+        help="Figs. 9-10: samples and their nearest training images, in pixels and in features.",
         default=Neighbours(),
         files=("neighbours-pixels.png", "neighbours-features.png", "neighbours.csv"),
         needs=("model", "train", "held_out", "features"),
@@ -271,7 +271,7 @@ _ALL = (
     ),
     FigureSpec(
         name="interpolation",
-        help="Held-out images encoded by the ODE and decoded, and what lies between two of them.",
+        help="Held-out images encoded by the ODE and decoded, and interpolations between two of them.",
         default=Interpolation(),
         files=("interpolation.png", "interpolation.csv"),
         needs=("model", "held_out"),

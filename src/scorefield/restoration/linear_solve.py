@@ -180,8 +180,8 @@ def lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iteratio
 def steadily_lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iterations: int) -> Tensor:
     """As `lifted`, by conjugate residuals: for matrices that are neither quite symmetric nor surely positive.
 
-    Each iteration makes the residual the least that is to be had along one more direction. Where the matrix
-    turns out to be no covariance, so that the least lies backwards, the image is left as it is.
+    Each iteration minimises the residual along one more direction. An image for which the matrix is not
+    positive along that direction is left as it is.
 
     Args and raises: as `lifted`.
     """

@@ -181,7 +181,7 @@ def panorama(
 def panorama_steps(
     size: tuple[int, int], sides: Sequence[str], amount: float, times: int
 ) -> tuple[Box, list[tuple[Box, Box]]]:
-    """Where the image lies in its panorama, and for each step the box that is seen and the box that is filled."""
+    """Where the image lies in its panorama, and for each step the visible box and the box to fill."""
     new = {side: max(1, round(amount * size[_axis(side)])) for side in sides}
     before = [times * new.get("top", 0), times * new.get("left", 0)]
     begins, ends = list(before), [b + length for b, length in zip(before, size, strict=True)]

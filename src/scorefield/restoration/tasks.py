@@ -480,7 +480,7 @@ def steps_of(task: Task) -> int | None:
 
 
 def tasks_of(task: Task) -> tuple[str, ...]:
-    """What a conditional model must have been trained for; nothing where that cannot be told."""
+    """The tasks that a conditional model must have been trained for; none where they are unknown."""
     if not isinstance(task, Custom):
         return (task.name,) if task.name in TASKS else ()
     if task.stands_for is not None:
