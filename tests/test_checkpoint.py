@@ -149,17 +149,17 @@ def test_weights_of_another_shape_are_named(saved):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda w: w.pop("last.bias"), "lacks weight `last.bias`"),
         (lambda w: w.update(stray=torch.zeros(1)), "has the unknown weight `stray`"),
     ],
 )
-def test_missing_and_left_over_weights_are_named(saved, change, told):
+def test_missing_and_left_over_weights_are_named(saved, change, message):
     card, weights = checkpoint.read_card(saved), load_file(saved)
     change(weights)
     save_file(weights, saved, metadata={"scorefield": json.dumps(card)})
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         checkpoint.load(saved)
 
 

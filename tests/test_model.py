@@ -188,7 +188,7 @@ def test_a_schedule_outside_or_none_at_all_is_refused(schedule):
         check_sigmas(tiny_model(), torch.tensor(schedule))
 
 
-class Told(nn.Module):
+class Recorder(nn.Module):
     """A smooth network of points in float64 that heeds its label."""
 
     def __init__(self):
@@ -212,7 +212,7 @@ FAMILIES = [
 @pytest.mark.parametrize("form", ["inner", "distance"])
 @pytest.mark.parametrize("family", FAMILIES, ids=[f.kind for f in FAMILIES])
 def test_the_score_is_the_slope_of_the_log_density(family, form):
-    model = ScoreModel(Energy(Told(), form=form), family, ModelSpec(shape=(3,)))
+    model = ScoreModel(Energy(Recorder(), form=form), family, ModelSpec(shape=(3,)))
     x = torch.randn(4, 3, generator=seeded(), dtype=torch.float64)
     sigma, h = torch.tensor([0.1, 0.5, 2.0, 6.0], dtype=torch.float64), 1e-5
     found = score(model, x, sigma).detach()
@@ -248,7 +248,7 @@ def test_a_score_field_is_its_network_whatever_the_level():
 
 
 def test_the_density_of_a_score_field_is_minus_its_energy():
-    field, x = ScoreNetwork(Energy(Told())), torch.randn(2, 3, generator=seeded(), dtype=torch.float64)
+    field, x = ScoreNetwork(Energy(Recorder())), torch.randn(2, 3, generator=seeded(), dtype=torch.float64)
     zero = torch.zeros(2, dtype=torch.float64)
     assert torch.equal(field.log_density(x, zero), -field.network.energy(x, zero))
 

@@ -93,11 +93,11 @@ def bomb(path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
-def test_a_mistake_is_told_in_one_line_and_nothing_is_written(call, run, data, tiny, shirt, arguments, words):
+def test_a_mistake_is_reported_in_one_line_and_nothing_is_written(call, run, data, tiny, shirt, arguments, words):
     places = {"RUN": run, "DATA": data, "TINY": tiny, "SHIRT": shirt, "NONE": "nowhere/none"}
     out = shirt.parent / "written"
-    told = call(*(places.get(a, a.replace("OUT", f"{out}/OUT")) for a in arguments))
-    line = told.complaint()
+    result = call(*(places.get(a, a.replace("OUT", f"{out}/OUT")) for a in arguments))
+    line = result.complaint()
     assert all(word in line for word in words), line
     assert not out.exists()
 
@@ -113,7 +113,7 @@ def test_a_debug_flag_shows_where_and_without_it_nothing_does(call, run, tmp_pat
 
 
 @pytest.mark.parametrize("verb", ["train", "inspect"])
-def test_folders_without_a_readable_image_are_told(call, tiny, tmp_path, verb):
+def test_folders_without_a_readable_image_are_reported(call, tiny, tmp_path, verb):
     empty = tmp_path / "empty"
     empty.mkdir()
     command = {
@@ -128,16 +128,16 @@ def test_folders_without_a_readable_image_are_told(call, tiny, tmp_path, verb):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_decompression_bomb_is_told_and_skipped_among_good_ones(call, run, shirt, tmp_path):
+def test_a_decompression_bomb_is_reported_and_skipped_among_good_ones(call, run, shirt, tmp_path):
     danger = bomb(tmp_path / "bomb.png")
     line = call("inpaint", danger, "--model", run, "--out", tmp_path / "out").complaint()
     assert "decompression bomb" in line
-    told = call("data", "inspect", tmp_path)
-    assert told.code == 0, told.err
-    assert "bomb.png" in told.out
+    result = call("data", "inspect", tmp_path)
+    assert result.code == 0, result.err
+    assert "bomb.png" in result.out
 
 
-def test_a_color_image_for_a_grey_model_is_told(call, run, tmp_path):
+def test_a_color_image_for_a_grey_model_is_reported(call, run, tmp_path):
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
     line = call("inpaint", tmp_path / "red.png", "--model", run, "--out", tmp_path / "out").complaint()
     assert "3 channels" in line
@@ -153,7 +153,7 @@ def test_a_color_image_for_a_grey_model_is_told(call, run, tmp_path):
         (".npy", b"\x93NUMPY"),
     ],
 )
-def test_degraded_arrays_are_told(call, tmp_path, suffix, content):
+def test_degraded_arrays_are_reported(call, tmp_path, suffix, content):
     path = tmp_path / f"set{suffix}"
     path.write_bytes(content)
     assert str(path) in call("data", "inspect", path).complaint()
@@ -163,7 +163,7 @@ def test_degraded_arrays_are_told(call, tmp_path, suffix, content):
 
 
 @pytest.mark.parametrize("kind", ["half", "empty", "text", "no card", "folder"])
-def test_checkpoints_that_are_none_are_told(call, run, tmp_path, kind):
+def test_checkpoints_that_are_none_are_reported(call, run, tmp_path, kind):
     path = tmp_path / "broken.safetensors"
     whole = (run / "model.safetensors").read_bytes()
     if kind == "folder":
@@ -177,7 +177,7 @@ def test_checkpoints_that_are_none_are_told(call, run, tmp_path, kind):
     assert not (tmp_path / "x.png").exists()
 
 
-def test_weights_of_another_shape_are_told_by_name(call, run, tmp_path, monkeypatch):
+def test_weights_of_another_shape_are_reported_by_name(call, run, tmp_path, monkeypatch):
     weights = load_file(run / "model.safetensors")
     name = next(iter(sorted(weights)))
     path = tmp_path / "other.safetensors"
@@ -189,14 +189,14 @@ def test_weights_of_another_shape_are_told_by_name(call, run, tmp_path, monkeypa
     assert f"made for another network: `{name}`" in line
 
 
-def test_data_smaller_than_the_model_is_told(call, run, tmp_path):
+def test_data_smaller_than_the_model_is_reported(call, run, tmp_path):
     small = write_set(tmp_path / "small.npz", side=6)
     line = call("evaluate", run, "--data", small, "-n", 4).complaint()
     assert "6×6" in line
     assert "8×8" in line
 
 
-def test_a_half_written_state_is_told(call, tiny, tmp_path):
+def test_a_half_written_state_is_reported(call, tiny, tmp_path):
     out = tmp_path / "run"
     assert call("train", tiny, "--out", out, "--set", "training.steps=2").code == 0
     (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:999])
@@ -239,8 +239,8 @@ def test_a_disk_that_fills_in_sampling_leaves_the_old_file(call, run, tmp_path, 
     old.write_bytes(b"mine")
     for owner, name in ((Image.Image, "save"), (np, "save"), (np, "savez_compressed")):
         monkeypatch.setattr(owner, name, no_room)
-    told = call("sample", run, "-n", 1, "--steps", 2, "--out", tmp_path / out, "--overwrite")
-    line = told.complaint(1)
+    result = call("sample", run, "-n", 1, "--steps", 2, "--out", tmp_path / out, "--overwrite")
+    line = result.complaint(1)
     assert "disk is full" in line
     assert str(tmp_path / out) in line
     assert old.read_bytes() == b"mine"

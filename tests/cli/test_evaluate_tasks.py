@@ -24,7 +24,7 @@ def photographs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """One that restores, its regression, one of colors alone, and one of images alone."""
+    """One that restores, its regression, one of colors only, and an unconditional one."""
     folder = tmp_path_factory.mktemp("models")
     made = {
         "restores": (("dejpeg", "inpaint"), EDM(), 3),
@@ -47,18 +47,18 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def evaluated(call, models, photographs, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluated") / "out"
-    told = call(
+    result = call(
         "evaluate", models / "restores", "--data", photographs, "--task", "dejpeg", "--quality", 10, "--task",
         "inpaint:center", "-n", 6, "--steps", 2, "--candidates", 2, "--against", models / "regression",
         "--against", f"pigdm@2:{models / 'alone'}", "--against", "@1:", "--zoom", "0.5,1",
         "--out", out, "--json", out.parent / "e.json",
     )  # fmt: skip
-    assert told.code == 0, told.err
-    return told, out
+    assert result.code == 0, result.err
+    return result, out
 
 
 def test_tables_and_sheets_are_written(evaluated):
-    told, out = evaluated
+    result, out = evaluated
     names = ["sheet-dejpeg-10.png", "sheet-inpaint-center.png", "table.json", "table.md"]
     assert sorted(p.name for p in out.iterdir()) == names
     facts = json.loads((out / "table.json").read_text(), parse_constant=pytest.fail)
@@ -75,17 +75,17 @@ def test_tables_and_sheets_are_written(evaluated):
     text = (out / "table.md").read_text()
     assert text.startswith("6 crops of 16×16 of 2 images of")
     assert "FD[random-conv] ↓" in text
-    assert "PD[random-conv] ↓" in told.out
+    assert "PD[random-conv] ↓" in result.out
 
 
 def test_the_same_call_gives_the_same_numbers(call, models, photographs, tmp_path):
     found = []
     for name in ("a.json", "b.json"):
-        told = call(
+        result = call(
             "evaluate", models / "restores", "--data", photographs, "--task", "dejpeg", "-n", 4, "--steps", 1,
             "--json", tmp_path / name,
         )  # fmt: skip
-        assert told.code == 0, told.err
+        assert result.code == 0, result.err
         facts = json.loads((tmp_path / name).read_text())
         found.append([row["numbers"] for row in facts["tables"][0]["rows"]])
     assert found[0] == found[1]
@@ -98,8 +98,8 @@ def test_labelled_images_are_judged_by_their_classes(call, data, tmp_path):
     model = ScoreModel(network, EDM(), ModelSpec(shape=(1, 8, 8), restoration=RestorationSpec(tasks=("denoise",))))
     checkpoint.save(model, tmp_path / "grey.safetensors")
     out = tmp_path / "e.json"
-    told = call("evaluate", tmp_path / "grey.safetensors", "--data", data, "--steps", 1, "--json", out)
-    assert told.code == 0, told.err
+    result = call("evaluate", tmp_path / "grey.safetensors", "--data", data, "--steps", 1, "--json", out)
+    assert result.code == 0, result.err
     facts = json.loads((tmp_path / "e.json").read_text())
     assert facts["images"].startswith("24 images of 8×8 of ramps, test")
     numbers = facts["tables"][0]["rows"][0]["numbers"]
@@ -109,7 +109,7 @@ def test_labelled_images_are_judged_by_their_classes(call, data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "told"),
+    ("model", "options", "message"),
     [
         ("restores", ["--task", "colorize"], "restores: does not colorize. It knows: inpaint, dejpeg."),
         ("restores", ["--task", "dejpg"], "Did you mean `dejpeg`?"),
@@ -130,14 +130,14 @@ def test_labelled_images_are_judged_by_their_classes(call, data, tmp_path):
         ("alone", ["--features", "random", "--features", "inception"], "--features: random, inception"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_one_line(call, models, photographs, model, options, told):
+def test_what_cannot_be_is_one_line(call, models, photographs, model, options, message):
     named = {"COLORS": models / "colors", "ALONE": models / "alone"}
     options = [named.get(option, option) for option in options]
     outcome = call("evaluate", models / model, "--data", photographs, *options)
-    assert told in outcome.complaint().removeprefix("scorefield: ")
+    assert message in outcome.complaint().removeprefix("scorefield: ")
 
 
-def test_nothing_is_overwritten_unasked(call, models, photographs, evaluated):
+def test_nothing_is_overwritten_by_default(call, models, photographs, evaluated):
     _, out = evaluated
     before = {path: path.read_bytes() for path in out.iterdir()}
     again = call("evaluate", models / "restores", "--data", photographs, "--task", "dejpeg:10", "--out", out)

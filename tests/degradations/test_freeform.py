@@ -111,7 +111,7 @@ def test_strokes_grow_with_the_image():
     assert small == pytest.approx(large, rel=0.15)  # measured 0.166 and 0.158
 
 
-def test_strokes_cover_as_much_as_asked():
+def test_strokes_cover_as_much_as_requested():
     cover = drawn(Brush(cover=(0.2, 0.3)), (64, 64), 50).mean((1, 2))
     assert float(cover.min()) >= 0.2 and float(cover.max()) <= 0.3
     with pytest.raises(UserError, match=r"brush: no mask of 1000 covers 99% to 100%"):
@@ -139,7 +139,7 @@ def test_a_frame_is_even_all_around():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: Brush(vertices=(5, 4)), "brush: vertices"),
         (lambda: Brush(cover=(0.2, 1.5)), "brush: cover"),
@@ -149,6 +149,6 @@ def test_a_frame_is_even_all_around():
         (lambda: Uncropping(share=1.0), "uncropping: a share"),
     ],
 )
-def test_a_distribution_that_cannot_be_is_told(make, told):
-    with pytest.raises(UserError, match=told):
+def test_a_distribution_that_cannot_be_is_reported(make, message):
+    with pytest.raises(UserError, match=message):
         make()

@@ -105,12 +105,12 @@ def test_a_mask_of_another_aspect_is_refused(tmp_path):
         read_mask(image(tmp_path / "m.png", 255 * np.eye(8)), (20, 30))
 
 
-@pytest.mark.parametrize(("level", "told"), [(255, "all white"), (0, "all black")])
-def test_a_mask_of_one_colour_is_refused(tmp_path, level, told):
+@pytest.mark.parametrize(("level", "message"), [(255, "all white"), (0, "all black")])
+def test_a_mask_of_one_colour_is_refused(tmp_path, level, message):
     path = image(tmp_path / "m.png", np.full((4, 4), level))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_mask(path, (4, 4))
-    with pytest.raises(UserError, match="all black" if told == "all white" else "all white"):
+    with pytest.raises(UserError, match="all black" if message == "all white" else "all white"):
         read_mask(path, (4, 4), invert=True)
 
 

@@ -53,7 +53,7 @@ def test_a_mask_file_that_is_transparent_all_over_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("given", ["file", "image"])
-def test_the_transparency_of_a_image_is_its_mask(tmp_path, given):
+def test_the_transparency_of_an_image_is_its_mask(tmp_path, given):
     alpha = np.array([[0, 128, 255], [255, 127, 3]])
     path = layered(tmp_path / "p.png", [[1, 50, 90], [200, 7, 30]], alpha)
     image = path if given == "file" else Image.open(path)
@@ -63,20 +63,20 @@ def test_the_transparency_of_a_image_is_its_mask(tmp_path, given):
     assert alpha_mask(image, invert=True).mask[0, 0].tolist() == [[0, 1, 1], [1, 0, 0]]
 
 
-def test_transparency_is_turned_upright_with_its_image(tmp_path):
+def test_transparency_is_rotated_upright_with_its_image(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter with the clock
     path = layered(tmp_path / "p.png", 0, 255 * (1 - HOLE), exif=exif)
     assert torch.equal(alpha_mask(path).mask[0, 0], torch.from_numpy(np.rot90(HOLE, -1).copy()).float())
 
 
-@pytest.mark.parametrize(("level", "told"), [(255, "all black"), (0, "all white")])
-def test_a_image_whose_transparency_says_nothing_is_told(tmp_path, level, told):
-    with pytest.raises(UserError, match=told):
+@pytest.mark.parametrize(("level", "message"), [(255, "all black"), (0, "all white")])
+def test_an_image_whose_transparency_says_nothing_is_reported(tmp_path, level, message):
+    with pytest.raises(UserError, match=message):
         alpha_mask(layered(tmp_path / "p.png", 90, np.full((2, 3), level)))
 
 
-def test_a_image_without_transparency_is_told(tmp_path):
+def test_an_image_without_transparency_is_reported(tmp_path):
     Image.new("RGB", (3, 2)).save(tmp_path / "p.png")
     with pytest.raises(UserError, match=r"p\.png: has no transparency.*mask file"):
         alpha_mask(tmp_path / "p.png")
@@ -117,7 +117,7 @@ def test_scratches_and_noise_have_names():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("noise", "no number.*noise:25"),
         ("noise:0", "above 0"),
@@ -127,12 +127,12 @@ def test_scratches_and_noise_have_names():
         ("mask:brush:x", "no such mask"),
     ],
 )
-def test_what_cannot_be_meant_is_told(text, told):
-    with pytest.raises(UserError, match=told):
+def test_what_cannot_be_meant_is_reported(text, message):
+    with pytest.raises(UserError, match=message):
         parse_degradation(text)
 
 
-def test_a_preview_is_red_over_the_hole_and_the_image_elsewhere():
+def test_a_preview_is_red_over_the_mask_and_the_image_elsewhere():
     image = Image.fromarray(np.full((2, 3), 100, np.uint8))
     seen = np.asarray(mask_preview(image, torch.from_numpy(HOLE).float()[None, None]))
     assert seen[0, 1].tolist() == [100, 100, 100]

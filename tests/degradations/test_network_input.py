@@ -54,7 +54,7 @@ def check_masked(seen, masked, x=X):
     check_noise(seen.source[where])
 
 
-def test_a_hole_is_filled_with_standard_noise_and_the_rest_is_untouched():
+def test_masked_pixels_are_standard_noise_and_the_rest_is_untouched():
     mask = CenterBox(share=0.7).draw((1, 3, 32, 48), generator=seeded())
     check_masked(see(mask), mask.mask.bool())
 
@@ -139,7 +139,7 @@ def test_of_several_degradations_known_is_what_all_of_them_know():
     check_masked(seen, masked)
 
 
-def test_a_hole_made_before_other_degradation_is_still_noise():
+def test_pixels_masked_before_another_degradation_are_still_noise():
     mask = CenterBox(share=0.5).draw((1, 3, 32, 48), generator=seeded())
     seen = see(Composed(parts=(mask, Downscale(factor=2), Grey())))
     assert torch.equal(seen.mask, ALL)
@@ -202,7 +202,7 @@ def test_a_users_own_operator_may_have_its_own_rule():
     assert torch.equal(seen.source[..., 0, :], X[..., 0, :])
 
 
-def test_a_hole_of_half_precision_stays_so():
+def test_masked_pixels_of_half_precision_stay_so():
     mask = Boxes().draw((1, 3, 32, 48), generator=seeded())
     seen = see(mask, X.half())
     assert seen.source.dtype == seen.mask.dtype == torch.float16

@@ -73,7 +73,7 @@ def test_the_adjoint_of_an_operator_is_its_transpose(size, name):
 
 
 @given(sizes, st.sampled_from(NAMES))
-def test_what_the_pseudo_inverse_gives_is_degraded_to_what_was_seen(size, name):
+def test_what_the_pseudo_inverse_gives_is_degraded_to_the_observation(size, name):
     degradation, x = linear(*size)[name], torch.randn(2, 3, *size, generator=seeded())
     y = degradation(x)
     back = degradation.pinv(y)
@@ -115,7 +115,7 @@ def test_smaller_is_the_mean_of_squares():
     assert Downscale(factor=2).pinv(torch.tensor([[[[4.0]]]])).flatten().tolist() == [4.0] * 4
 
 
-def test_blur_is_the_gaussian_mean_of_a_image_mirrored_at_its_edges():
+def test_blur_is_the_gaussian_mean_of_an_image_mirrored_at_its_edges():
     std, n = 0.6, 12  # little enough blur that no singular value is cut: the least is 0.17
     x = torch.randn(1, 1, n, n, generator=seeded(), dtype=torch.float64)
     j = torch.arange(-3, 4, dtype=torch.float64)
@@ -138,7 +138,7 @@ def test_what_a_blur_left_too_weak_is_not_in_it_at_all():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_degradation_sees_the_image_as_it_was_stored(orientation):
+def test_a_rotated_degradation_sees_the_image_as_it_was_stored(orientation):
     # Pillow's own rule for EXIF
     from PIL import Image, ImageOps
 
@@ -218,7 +218,7 @@ def test_known_pixels_are_found_without_asking_what_the_operator_is():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: Grey(weights=(1.0, 1.0, 1.0)), "must sum to 1"),
         (lambda: Grey()(torch.zeros(1, 1, 2, 2)), "made for 3 channels, the image has 1"),
@@ -238,8 +238,8 @@ def test_known_pixels_are_found_without_asking_what_the_operator_is():
         (lambda: Observation(y=torch.zeros(1), degradation=Grey(), noise=math.nan), "0 or more"),
     ],
 )
-def test_mistakes_are_told(make, told):
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_reported(make, message):
+    with pytest.raises(UserError, match=message):
         make()
 
 

@@ -75,7 +75,7 @@ def test_the_size_before_is_the_size_that_leads_there(texts):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("gery", r"no such degradation 'gery'\. Did you mean `grey`"),
         ("", "no such degradation"),
@@ -95,12 +95,12 @@ def test_the_size_before_is_the_size_that_leads_there(texts):
         ("crop:0", "cut nothing"),
     ],
 )
-def test_what_cannot_be_meant_is_told(text, told):
-    with pytest.raises(UserError, match=told):
+def test_what_cannot_be_meant_is_reported(text, message):
+    with pytest.raises(UserError, match=message):
         parse_degradation(text)
 
 
-def test_a_image_that_would_be_gone_is_told():
+def test_an_image_that_would_be_gone_is_reported():
     with pytest.raises(UserError, match="nothing of an image of 16×24 would be left"):
         operator("crop:8")
     with pytest.raises(UserError, match="does not divide by 5"):

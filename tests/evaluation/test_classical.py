@@ -1,4 +1,4 @@
-"""Classical tools on images whose answer is known."""
+"""Classical tools on images whose restoration is known."""
 
 from types import SimpleNamespace
 

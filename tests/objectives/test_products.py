@@ -53,7 +53,7 @@ def images(n=2):
 
 
 @pytest.mark.parametrize("wrap", [lambda network: network, Energy], ids=["score", "energy"])
-def test_the_trace_of_a_image_network_is_that_of_its_whole_jacobian(wrap):
+def test_the_trace_of_an_image_network_is_that_of_its_whole_jacobian(wrap):
     model, (x, sigma) = image_model(wrap), images()
     losses = explicit_score_matching(model, x, sigma)
     for i in range(len(x)):
@@ -240,7 +240,7 @@ def test_numbers_of_one_image_do_not_reach_another():
 
 
 class Silent(nn.Module):
-    """A network that is never asked."""
+    """A network that is never evaluated."""
 
     def __init__(self):
         super().__init__()

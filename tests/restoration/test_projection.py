@@ -89,9 +89,9 @@ def test_masked_annealed_langevin_follows_the_recursion_of_its_moments(known, ra
     assert (torch.cov(x.T) - covariance).abs().max() < 0.035 * scale  # standard error 0.007
 
 
-def test_the_answers_for_a_mixture_have_the_weights_of_the_posterior():
+def test_the_samples_for_a_mixture_have_the_weights_of_the_posterior():
     # The known coordinate turns the modes' 0.5 and 0.5 into 0.27 and 0.73. Which mode a chain ends in is
-    # settled at σ of about 1, where the observation has that much noise itself: its own spread, 4, hides it.
+    # burnt in at σ of about 1, where the observation has that much noise itself: its own spread, 4, hides it.
     distribution = GaussianMixture(
         torch.ones(2),
         torch.tensor([[-4.0, -1.5], [4.0, 1.5]]),
@@ -160,7 +160,7 @@ class Grey:
         return y.expand(-1, 3, -1, -1)
 
 
-def test_any_linear_degradation_keeps_what_was_seen_through_it():
+def test_any_linear_degradation_keeps_the_observation():
     y, x = torch.rand(2, 1, 4, 4, generator=seeded(1)), torch.randn(2, 3, 4, 4, generator=seeded())
     observation = Observation(y=y, degradation=Grey())
     project = Projection(denoiser=Gaussian()).posterior(observation, generator=seeded()).project
@@ -196,7 +196,7 @@ def test_a_noisy_observation_is_given_only_the_noise_that_it_lacks_and_below_its
     assert torch.equal(project(x, 0.29), x)
 
 
-def test_nothing_is_laid_over_a_image_that_has_just_been_made_noisy_again():
+def test_nothing_is_laid_over_an_image_that_has_just_been_made_noisy_again():
     y, x = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 9.0)
     project = projector(y, torch.zeros(1, 1, 1, 1)).project
     first = project(x, 1.0)

@@ -36,16 +36,16 @@ def feed(*settings, data=None):
     return Loader(recipe(*settings), data or images(channels=3), torch.device("cpu"))
 
 
-class Told(nn.Module):
-    """A network that keeps what it was given, and answers with a constant."""
+class Recorder(nn.Module):
+    """A network that keeps its inputs and returns a constant."""
 
-    def __init__(self, answer=0.0):
+    def __init__(self, output=0.0):
         super().__init__()
-        self.answer = nn.Parameter(torch.tensor(answer))
+        self.output = nn.Parameter(torch.tensor(output))
 
     def forward(self, x, label, source=None):
         self.x, self.source = x, source
-        return torch.zeros_like(x) + self.answer
+        return torch.zeros_like(x) + self.output
 
 
 def test_a_batch_and_its_degradation_are_functions_of_seed_and_step():
@@ -71,7 +71,7 @@ def test_the_random_streams_of_training_keep_their_seeds():
     assert torch.equal(batch.condition.mask, same.condition.mask)
 
 
-def test_the_degradations_keep_their_weights_beside_pairs():
+def test_the_degradations_keep_their_weights_next_to_pairs():
     tasks = (
         TrainingTask(family=Pairs(), weight=5.0, loss=7.0),
         TrainingTask(family=Grey(), weight=1.0, loss=2.0),
@@ -83,7 +83,7 @@ def test_the_degradations_keep_their_weights_beside_pairs():
     assert torch.equal(batch.condition.source, Grey()(x0).expand(-1, 3, -1, -1))
 
 
-def test_outside_the_hole_the_source_is_the_image_itself():
+def test_outside_the_mask_the_source_is_the_image_itself():
     with feed('degradation=[{kind="masks"}, {kind="uncrop"}]') as batches:
         fed = batches(0)
     known = (fed.condition.mask == 0).expand_as(fed.x0)
@@ -92,7 +92,7 @@ def test_outside_the_hole_the_source_is_the_image_itself():
     assert float(masked.std()) == pytest.approx(1, abs=0.1)  # N(0, 1), whatever lay there
 
 
-def test_a_hole_may_be_shown_grey():
+def test_masked_pixels_may_be_grey():
     with feed('degradation=[{kind="masks"}, {kind="grey"}]', "data.masked_input=0.0") as batches:
         fed = batches(0)
     mask, source = fed.condition.mask, fed.condition.source
@@ -102,9 +102,9 @@ def test_a_hole_may_be_shown_grey():
     assert source[~holed].abs().mean() > 0.1  # and what is degraded all over is shown as it is
 
 
-def test_the_loss_is_the_mean_over_the_hole_alone():
+def test_the_loss_is_the_mean_over_the_masked_pixels():
     # D = 0 at every pixel: the loss is |x0/σ|^p over the masked pixels, whatever the known ones hold.
-    model = ScoreModel(Told(), Regression(), ModelSpec(shape=(3, 8, 8)))
+    model = ScoreModel(Recorder(), Regression(), ModelSpec(shape=(3, 8, 8)))
     x0 = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(2, 1, 8, 8)
     mask[:, :, 2:4, 1:7] = 1
@@ -119,7 +119,7 @@ def test_the_loss_is_the_mean_over_the_hole_alone():
 
 
 def test_known_pixels_reach_the_network_clean_at_every_noise_level():
-    network = Told()
+    network = Recorder()
     model = ScoreModel(network, EDM(), ModelSpec(shape=(3, 8, 8)))
     x = torch.randn(1, 3, 8, 8) * 50
     source, mask = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
@@ -129,8 +129,8 @@ def test_known_pixels_reach_the_network_clean_at_every_noise_level():
     assert torch.equal(network.source, source)
 
 
-def test_a_regression_sees_nothing_of_x_and_is_answered_in_one_evaluation():
-    network = Told(0.25)
+def test_a_regression_sees_nothing_of_x_and_takes_one_evaluation():
+    network = Recorder(0.25)
     model = ScoreModel(network, Regression(), ModelSpec(shape=(3, 8, 8), sigma_range=(1.0, 1.0)))
     x, y = torch.randn(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
     given = model.given(Condition(source=y, mask=torch.ones(1, 1, 8, 8)))
@@ -176,7 +176,7 @@ def test_pairs_teach_the_second_of_the_first(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (['degradation=[{kind="gray"}]'], "degradation.*no such kind 'gray'.*grey"),
         (['degradation=[{kind="jpeg", quality=[5, 300]}]'], "degradation.*100"),
@@ -189,8 +189,8 @@ def test_pairs_teach_the_second_of_the_first(tmp_path):
         (["data.window=16", "data.zoom=[1.0, 0.5]"], "zoom must rise"),
     ],
 )
-def test_settings_that_cannot_be_are_told(settings, told):
-    with pytest.raises(UserError, match=told):
+def test_settings_that_cannot_be_are_reported(settings, message):
+    with pytest.raises(UserError, match=message):
         read_recipe("default", settings)
 
 

@@ -158,9 +158,7 @@ def _preserving(settings: Settings, ends: tuple[float, float], where: object) ->
     signal = (1 - betas).cumprod(0)
     if settings.get("rescale_betas_zero_snr"):
         if prediction == "epsilon":
-            raise UserError(
-                where, "without signal at the end (rescale_betas_zero_snr) the noise leaves x0 open."
-            )
+            raise UserError(where, "without signal at the end (rescale_betas_zero_snr) the noise leaves x0 open.")
         signal = _without_signal_at_the_end(signal)
     sigmas = tuple(_sigmas(signal).flip(0).tolist())
     return Schedule(
