@@ -41,6 +41,7 @@ SigmaInterval = tuple[float, float]
 """Noise levels low < σ ≤ high."""
 
 NO_LIMITS: SigmaInterval = (0.0, math.inf)
+"""Guidance at every noise level."""
 
 _Quantity = Callable[[Denoiser, Tensor, Tensor], Tensor]  # D(x; σ), or the predicted noise
 

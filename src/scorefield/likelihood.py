@@ -55,6 +55,7 @@ from scorefield.samplers.inversion import check_images
 __all__ = ["Likelihood", "Trace", "dequantized", "log_likelihood"]
 
 Trace = Literal["hutchinson", "exact"]
+"""The divergence along the ODE: estimated from random directions, or exact."""
 
 _PAIRS = 16  # of z and −z, for m and s² at σ_max
 _TRACES = ("hutchinson", "exact")

@@ -21,7 +21,7 @@ from scorefield.degradations.smooth import smooth_fill
 from scorefield.errors import UserError
 
 MaskedInput = float | Literal["smooth"]
-"""How masked pixels are presented: Gaussian noise of this std (0 is grey), or interpolated from the border."""
+"""How masked pixels enter a network: Gaussian noise of this std (0 is grey), or interpolated from the border."""
 
 
 class Box(NamedTuple):

@@ -12,6 +12,7 @@ from scorefield.model import Denoiser, PredictsScore
 __all__ = ["Distribution", "check_levels", "draw_directions", "half_square"]
 
 Distribution = Literal["rademacher", "gaussian", "sphere"]
+"""The distribution of the random directions v, E[v vᵀ] = I."""
 
 
 def check_levels(model: Denoiser, sigma: Tensor) -> None:

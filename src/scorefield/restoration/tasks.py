@@ -448,6 +448,7 @@ _KINDS: tuple[type[Task], ...] = (
 )  # fmt: skip
 
 TASKS: dict[str, type[Task]] = {kind.name: kind for kind in _KINDS}
+"""The tasks by name."""
 
 _TASK_OF = {
     "grey": "colorize",
