@@ -74,4 +74,4 @@ def _member(module: ModuleType, name: str, value: Any) -> tuple[str, str, str, s
 
 def _first_sentence(text: str) -> str:
     paragraph = " ".join(text.strip().split("\n\n")[0].split())
-    return re.split(r"(?<=[.:])\s+(?=[A-Z])", paragraph)[0].rstrip(":")
+    return re.split(r"(?<=[.:])(?<!App\.)(?<!Alg\.)(?<!eq\.)\s+(?=[A-Z])", paragraph)[0].rstrip(":")

@@ -20,6 +20,7 @@ myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+default_role = "code"
 nitpicky = False
 
 exclude_patterns = ["_build"]

@@ -123,7 +123,7 @@ class Boxes:
         return _within("boxes", lambda rng: _filled(h, w, self.boxes(h, w, n, rng)), self.cover, rng)
 
     def boxes(self, h: int, w: int, n: int, rng: Random) -> list[Box]:
-        """N rectangles within h × w; their union may be outside of `cover`."""
+        """n rectangles within h × w; their union may be outside of `cover`."""
         parts = [rng.uniform(0.5, 1.5) for _ in range(n)]
         share = rng.uniform(*self.cover) / sum(parts)
         return [_placed(h, w, share * part, rng) for part in parts]

@@ -32,7 +32,7 @@ class Mask(SameSize):
         return x * (1 - self.mask.to(x))
 
     def pinv(self, y: Tensor) -> Tensor:
-        """Y itself."""
+        """y itself."""
         return y
 
     def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:

@@ -62,7 +62,7 @@ class Evidence:
         return cls(degradation=degradation, inverse=inverse, y=degradation(inverse), noise=observation.noise)
 
     def share(self, variance: Tensor) -> Tensor:
-        """T = σ_y²/(v + σ_y²), (B,): 0 trusts the observation, 1 the image."""
+        """t = σ_y²/(v + σ_y²), (B,): 0 trusts the observation, 1 the image."""
         if self.noise == 0:
             return torch.zeros_like(variance)
         return self.noise**2 / (variance + self.noise**2)
