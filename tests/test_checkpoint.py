@@ -57,7 +57,7 @@ def test_a_model_keeps_all_that_its_card_tells(tmp_path):
 
 
 def test_a_conditional_models_card_says_what_it_restores(tmp_path):
-    known = RestorationSpec(tasks=("dejpeg", "inpaint"), hole_fill="smooth", steps=2, max_jpeg_quality=50)
+    known = RestorationSpec(tasks=("dejpeg", "inpaint"), masked_input="smooth", steps=2, max_jpeg_quality=50)
     spec = ModelSpec(shape=(2,), restoration=known)
     model = ScoreModel(MLP(features=2, width=8), EDM(), spec)
     assert checkpoint.load(checkpoint.save(model, tmp_path / "m.safetensors")).spec == spec
@@ -149,17 +149,17 @@ def test_weights_of_another_shape_are_named(saved):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda w: w.pop("last.bias"), "lacks weight `last.bias`"),
         (lambda w: w.update(stray=torch.zeros(1)), "has the unknown weight `stray`"),
     ],
 )
-def test_missing_and_left_over_weights_are_named(saved, change, told):
+def test_missing_and_left_over_weights_are_named(saved, change, message):
     card, weights = checkpoint.read_card(saved), load_file(saved)
     change(weights)
     save_file(weights, saved, metadata={"scorefield": json.dumps(card)})
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         checkpoint.load(saved)
 
 

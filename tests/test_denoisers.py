@@ -19,7 +19,7 @@ from scorefield.schedules import karras
 
 
 def component(mixture, k):
-    """The distribution of one class: the k-th component alone."""
+    """The distribution of one class: only the k-th component."""
     one = slice(k, k + 1)
     return GaussianMixture(mixture.weights[one], mixture.means[one], mixture.covariances[one])
 
@@ -48,30 +48,35 @@ def test_the_guided_score_is_the_plain_one_and_w_times_the_classs_pull(weight, k
 
 def test_a_weight_of_1_is_the_conditional_and_of_0_the_other_bit_for_bit():
     mixture = float64_mixture()
-    told, x = component(mixture, 1), points()
+    conditional, x = component(mixture, 1), points()
     for function in (lambda d: d(x, LEVELS), lambda d: noise(d, x, LEVELS)):
-        assert torch.equal(function(ClassifierFreeGuidance(told, mixture, 1.0)), function(told))
-        assert torch.equal(function(ClassifierFreeGuidance(told, mixture, 0.0)), function(mixture))
-        assert torch.equal(function(ClassifierFreeGuidance(told, mixture, 1.0, (0.3, 3.0))), function(told))
+        assert torch.equal(function(ClassifierFreeGuidance(conditional, mixture, 1.0)), function(conditional))
+        assert torch.equal(function(ClassifierFreeGuidance(conditional, mixture, 0.0)), function(mixture))
+        assert torch.equal(
+            function(ClassifierFreeGuidance(conditional, mixture, 1.0, (0.3, 3.0))), function(conditional)
+        )
 
 
 def test_outside_of_the_interval_the_conditional_stands_alone():
     mixture = float64_mixture()
-    told, x = component(mixture, 2), points()
-    bounded, always = ClassifierFreeGuidance(told, mixture, 3.0, (0.4, 2.0)), ClassifierFreeGuidance(told, mixture, 3.0)
+    conditional, x = component(mixture, 2), points()
+    bounded, always = (
+        ClassifierFreeGuidance(conditional, mixture, 3.0, (0.4, 2.0)),
+        ClassifierFreeGuidance(conditional, mixture, 3.0),
+    )
     inside = torch.tensor([False, False, True, True, False, False])  # (low, high]
     seen = bounded(x, LEVELS)
     torch.testing.assert_close(seen[inside], always(x, LEVELS)[inside], rtol=1e-14, atol=1e-14)
-    assert torch.equal(seen[~inside], told(x, LEVELS)[~inside])
-    assert not torch.allclose(seen[inside], told(x, LEVELS)[inside], atol=1e-3)
+    assert torch.equal(seen[~inside], conditional(x, LEVELS)[~inside])
+    assert not torch.allclose(seen[inside], conditional(x, LEVELS)[inside], atol=1e-3)
 
 
 @pytest.mark.parametrize(("sigma", "calls"), [(0.2, 0), (0.4, 0), (0.41, 1), (5.0, 1), (5.1, 0)])
-def test_outside_of_the_interval_the_unconditional_is_not_asked(sigma, calls):
-    told, untold = Counting(Gaussian(1.0)), Counting(Gaussian(0.0))
-    guided = ClassifierFreeGuidance(told, untold, 2.0, (0.4, 5.0))
+def test_outside_of_the_interval_the_unconditional_is_not_evaluated(sigma, calls):
+    conditional, unconditional = Counting(Gaussian(1.0)), Counting(Gaussian(0.0))
+    guided = ClassifierFreeGuidance(conditional, unconditional, 2.0, (0.4, 5.0))
     guided(torch.zeros(3, 1, 2, 2), torch.full((3,), sigma))
-    assert (told.calls, untold.calls) == (1, calls)
+    assert (conditional.calls, unconditional.calls) == (1, calls)
 
 
 class OnDevice(torch.Tensor):
@@ -98,7 +103,7 @@ def test_a_sigma_on_an_accelerator_is_never_read_and_gives_the_same():
 
 @pytest.mark.parametrize(("k", "weight"), [(0, 1.0), (1, 1.0), (2, 2.0)])
 def test_guided_samples_fall_into_their_class(k, weight):
-    """Classes that are far apart: the ODE's end lies in the component asked for, for every start."""
+    """Classes that are far apart: the ODE's end lies in the requested component, for every start."""
     means = torch.tensor([[-4.0, 0.0], [4.0, 0.0], [0.0, 6.0]])
     mixture = GaussianMixture(torch.tensor([0.6, 0.3, 0.1]), means, torch.full((3,), 0.25))
     guided = ClassifierFreeGuidance(component(mixture, k), mixture, weight)
@@ -161,8 +166,8 @@ def test_both_sides_of_one_model_go_through_its_network_at_once(what):
     guided = bind_classes(model, classes, guidance=2.0)
     seen = guided(x, sigma) if what == "denoised" else noise(guided, x, sigma)
     assert widths.seen == [8]
-    told, untold = model.given(Condition(classes=classes)), model
-    apart = [d(x, sigma) if what == "denoised" else noise(d, x, sigma) for d in (told, untold)]
+    conditional, unconditional = model.given(Condition(classes=classes)), model
+    apart = [d(x, sigma) if what == "denoised" else noise(d, x, sigma) for d in (conditional, unconditional)]
     torch.testing.assert_close(seen, apart[1] + 2 * (apart[0] - apart[1]), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(apart[0], apart[1], atol=1e-3)
 
@@ -173,16 +178,16 @@ def test_a_class_for_all_and_conditions_on_pixels_are_joined_too():
     x, sigma, _ = batch()
     source, mask = torch.randn(4, 1, 8, 8, generator=seeded(3)), torch.ones(4, 1, 8, 8)
     mask[..., :4] = 0
-    told = model.given(Condition(source=source, mask=mask, classes=2))
-    untold = model.given(Condition(source=source, mask=mask))
-    joint = ClassifierFreeGuidance(told, untold, 3.0)(x, sigma)
+    conditional = model.given(Condition(source=source, mask=mask, classes=2))
+    unconditional = model.given(Condition(source=source, mask=mask))
+    joint = ClassifierFreeGuidance(conditional, unconditional, 3.0)(x, sigma)
     assert widths.seen == [8]
-    c, u = told(x, sigma), untold(x, sigma)
+    c, u = conditional(x, sigma), unconditional(x, sigma)
     torch.testing.assert_close(joint, u + 3 * (c - u), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_sides_that_cannot_share_a_batch_are_asked_one_after_the_other():
+def test_sides_that_cannot_share_a_batch_are_evaluated_one_after_the_other():
     (one, seen_one), (other, seen_other) = class_model(), class_model()
     x, sigma, classes = batch()
     ClassifierFreeGuidance(one.given(Condition(classes=classes)), other, 2.0)(x, sigma)
@@ -192,8 +197,8 @@ def test_sides_that_cannot_share_a_batch_are_asked_one_after_the_other():
 def test_without_guidance_there_is_no_second_evaluation_and_without_classes_no_wrapper():
     model, widths = class_model()
     x, sigma, classes = batch()
-    told = bind_classes(model, classes)
-    assert torch.equal(told(x, sigma), model(x, sigma, Condition(classes=classes)))
+    conditional = bind_classes(model, classes)
+    assert torch.equal(conditional(x, sigma), model(x, sigma, Condition(classes=classes)))
     assert widths.seen == [4, 4]
     assert bind_classes(model, None) is model
 
@@ -263,7 +268,7 @@ class Plain(nn.Module):
         (3, "knows 0 to 2, got 3"),
     ],
 )
-def test_classes_of_another_number_or_out_of_range_are_told(classes, words):
+def test_classes_of_another_number_or_out_of_range_are_reported(classes, words):
     model, _ = class_model()
     x, sigma, _ = batch()
     with pytest.raises(UserError, match=words):
@@ -281,7 +286,7 @@ def test_a_network_without_classes_says_so():
             model(x, sigma, Condition(classes=classes))
         with pytest.raises(UserError, match="this model was trained without class labels"):
             model.given(Condition(classes=0))
-        model(x, sigma, Condition())  # nothing told is nothing asked
+        model(x, sigma, Condition())  # nothing conditional is nothing asked
 
 
 def test_a_mask_needs_a_source():

@@ -52,7 +52,7 @@ def test_who_reads_the_old_file_meanwhile_reads_all_of_it(tmp_path):
         assert reader.read() == b"old"
 
 
-def test_what_is_taken_is_refused_unless_asked_for(tmp_path):
+def test_what_is_taken_is_refused_unless_overwriting(tmp_path):
     taken, full, empty = tmp_path / "taken", tmp_path / "full", tmp_path / "empty"
     taken.touch()
     full.mkdir()
@@ -77,7 +77,7 @@ def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
     assert cache_dir() == tmp_path / ".cache" / "scorefield"
 
 
-def test_an_error_tells_where_what_and_the_mend():
+def test_an_error_names_where_what_and_the_remedy():
     error = UserError("recipe.toml", "no such setting.", "Remove it.")
     assert str(error) == "recipe.toml: no such setting. Remove it."
     assert (error.where, error.what, error.mend) == ("recipe.toml", "no such setting.", "Remove it.")

@@ -132,7 +132,7 @@ def test_coefficients_in_float32_are_good_to_a_few_roundings(family):
 
 
 @families
-def test_the_network_is_shown_the_scaled_image_and_the_label(family):
+def test_the_network_receives_the_scaled_image_and_the_label(family):
     network = Answers(torch.zeros(3, 2))
     x, sigma = torch.tensor([[1.0, -2.0]] * 3), torch.tensor([0.5, 1.0, 4.0])
     ScoreModel(network, family, ModelSpec(shape=(2,)))(x, sigma)
@@ -150,7 +150,7 @@ def test_variance_preserving_families_scale_by_the_root_of_gamma(family):
     assert float(family(sigma).label) == pytest.approx(0.1)
 
 
-def test_velocity_is_edm_at_unit_spread_with_the_sign_turned():
+def test_velocity_is_edm_at_unit_spread_with_the_sign_reversed():
     sigma = torch.logspace(-3, 3, 61, dtype=torch.float64)
     v, edm = VariancePreserving(predicts="velocity")(sigma), EDM(sigma_data=1.0)(sigma)
     for name in ("c_skip", "noise_skip", "c_in"):
@@ -190,7 +190,7 @@ def test_a_network_that_gives_what_its_paper_asks_for_gives_back_the_image(famil
         torch.testing.assert_close(model.noise(x0 + sigma * n, torch.tensor([sigma])), n)
 
 
-def test_ncsn_is_told_the_nearest_level():
+def test_ncsn_receives_the_nearest_level():
     c = NCSN(sigmas=(10.0, 1.0, 0.1))(torch.tensor([10.0, 1.0, 0.1, 0.9, 0.2]))
     assert c.label.tolist() == [0, 1, 2, 1, 2]
 
@@ -248,8 +248,10 @@ PREDICTS = pytest.mark.parametrize("predicts", ["noise", "x0", "velocity"])
 @PREDICTS
 def test_the_index_counts_from_the_least_noise(predicts):
     schedule = linear_beta()
-    told = VariancePreserving(predicts=predicts, conditioning="index", sigmas=tuple(schedule.tolist()))(schedule)
-    assert told.label.tolist() == list(range(999, -1, -1))
+    coefficients = VariancePreserving(predicts=predicts, conditioning="index", sigmas=tuple(schedule.tolist()))(
+        schedule
+    )
+    assert coefficients.label.tolist() == list(range(999, -1, -1))
 
 
 @PREDICTS
@@ -263,8 +265,8 @@ def test_between_levels_only_the_label_is_rounded(predicts):
 
 @PREDICTS
 def test_the_time_is_scaled_by_999(predicts):
-    told = VariancePreserving(predicts=predicts, conditioning="time")(vp(5, end=0.2))
-    torch.testing.assert_close(told.label, 999 * torch.tensor([1, 0.8, 0.6, 0.4, 0.2]), rtol=1e-5, atol=0)
+    coefficients = VariancePreserving(predicts=predicts, conditioning="time")(vp(5, end=0.2))
+    torch.testing.assert_close(coefficients.label, 999 * torch.tensor([1, 0.8, 0.6, 0.4, 0.2]), rtol=1e-5, atol=0)
 
 
 def test_the_label_of_a_score_network_is_sigma():
@@ -309,7 +311,7 @@ def test_a_variance_preserving_card_holds_its_schedule(predicts):
 class SeenAsVE(torch.nn.Module):
     """A network that predicts the noise of √γ x0 + √(1−γ) n at time t, in the coordinate x0 + σn: its score.
 
-    `sigma_of` turns the label that it is told into σ, `label_of` σ into the label that the network knows.
+    `sigma_of` turns the label into σ, `label_of` σ into the network's label.
     """
 
     def __init__(self, network, sigma_of, label_of):
@@ -323,17 +325,17 @@ class SeenAsVE(torch.nn.Module):
 
 
 def views():
-    """One network as a VP model and twice as a VE model: told σ, and told its place on the schedule."""
+    """One network as a VP model and twice as a VE model: conditioned on σ, and on the index in the schedule."""
     torch.manual_seed(0)
     network = lively(UNet(channels=1, widths=(8, 8))).eval()
     schedule = linear_beta()
     sigmas = tuple(schedule.tolist())
-    for told, label_of in {
+    for conditioning, label_of in {
         "index": lambda sigma: 999 - (sigma[:, None] / schedule).log().abs().argmin(1).float(),
         "time": lambda sigma: 999 * vp_time(sigma),
         "gamma": sigma_to_gamma,
     }.items():
-        vp_view = VariancePreserving(conditioning=told, sigmas=sigmas)
+        vp_view = VariancePreserving(conditioning=conditioning, sigmas=sigmas)
         by_sigma = SeenAsVE(network, lambda label: label, label_of)
         by_place = SeenAsVE(network, lambda label: schedule[label.long()], label_of)
         yield [
@@ -355,8 +357,8 @@ def test_a_network_seen_as_vp_and_as_ve_is_one_denoiser(which):
         denoised = [model(x, sigma) for model in models]
         # in the paper's own terms: x0 = (x_t − √(1−γ) ε)/√γ
         gamma = (1 / (1 + sigma.double() ** 2))[:, None, None, None]
-        told = models[0].parameterization(sigma).label
-        epsilon = models[0].network((gamma.sqrt() * x).float(), told).double()
+        label = models[0].parameterization(sigma).label
+        epsilon = models[0].network((gamma.sqrt() * x).float(), label).double()
     papers = (gamma.sqrt() * x - (1 - gamma).sqrt() * epsilon) / gamma.sqrt()
     for ours in denoised:
         error = (ours.double() - papers) / (1 + sigma[:, None, None, None])

@@ -1,4 +1,4 @@
-"""The error of wrong user input, one line: where, what, and how to mend it."""
+"""The error of wrong user input, one line: where, what, and how to correct it."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -43,6 +43,7 @@ SigmaInterval = tuple[float, float]
 """Noise levels low < σ ≤ high."""
 
 NO_LIMITS: SigmaInterval = (0.0, math.inf)
+"""Guidance at every noise level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,7 @@ class Guidance:
 
 
 NO_GUIDANCE = Guidance()
+"""The weight 1 at every level: the model as it is."""
 
 
 _Quantity = Callable[[Denoiser, Tensor, Tensor], Tensor]  # D(x; σ), or the predicted noise

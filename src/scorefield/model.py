@@ -40,7 +40,7 @@ __all__ = [
 
 
 class Denoiser(Protocol):
-    """All that a sampler knows of a model."""
+    """The part of a model that samplers use."""
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """E[x0 | x] for x (B, C, H, W) and σ (B,)."""
@@ -104,7 +104,7 @@ def score(denoiser: Denoiser, x: Tensor, sigma: Tensor | float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What a network is given beside x and σ.
+    """The inputs of a network besides x and σ.
 
     Args:
         source: (B, K, H, W), concatenated to the network's input as further channels.
@@ -157,14 +157,14 @@ class RestorationSpec:
 
     Args:
         tasks: what it was trained to restore, such as "colorize".
-        hole_fill: how masked pixels are presented: Gaussian noise of this std, or "smooth" (interpolated
+        masked_input: how masked pixels enter the network: Gaussian noise of this std, or "smooth" (interpolated
             from the border).
         steps: the number of sampling steps that restores best, where it was measured.
         max_jpeg_quality: JPEG files above this quality, 1 to 100, are better left alone.
     """
 
     tasks: tuple[str, ...]
-    hole_fill: float | Literal["smooth"] = 1.0
+    masked_input: float | Literal["smooth"] = 1.0
     steps: int | None = None
     max_jpeg_quality: int | None = None
 
@@ -191,9 +191,9 @@ class ModelSpec:
         return () if self.restoration is None else self.restoration.tasks
 
     @property
-    def hole_fill(self) -> float | Literal["smooth"]:
+    def masked_input(self) -> float | Literal["smooth"]:
         """How masked pixels are presented; see `RestorationSpec`."""
-        return 1.0 if self.restoration is None else self.restoration.hole_fill
+        return 1.0 if self.restoration is None else self.restoration.masked_input
 
 
 class ScoreModel(nn.Module):
@@ -259,7 +259,7 @@ class ScoreModel(nn.Module):
         Args:
             x: noisy images x0 + σn, (B, C, H, W), float32. H and W may differ from `shape`.
             sigma: noise levels, (B,), float32, or one number for all images.
-            condition: what the network is given beside x.
+            condition: the network's inputs besides x and σ.
 
         Returns:
             (B, C, H, W), float32.

@@ -17,6 +17,11 @@ from torch import Generator, Tensor
 
 from scorefield import schedules
 
+__all__ = [
+    "Cosine", "DiscreteLevels", "GeometricLevels", "LinearBeta", "LogNormal", "LogUniform", "NoiseDistribution",
+    "OnLevels", "PaletteTraining", "draw_sigma", "sigma_range",
+]  # fmt: skip
+
 
 class NoiseDistribution(Protocol):
     """A distribution of σ for training."""

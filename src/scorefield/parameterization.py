@@ -1,6 +1,6 @@
 """What a network's output means: the only file that knows families.
 
-A network F receives c_in·x and a label. Its output becomes a denoiser by four numbers that depend on σ alone,
+A network F receives c_in·x and a label. Its output becomes a denoiser by four numbers that depend only on σ,
 
     D(x; σ) = c_skip · x + c_out · F(c_in · x, label),
 

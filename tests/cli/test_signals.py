@@ -25,7 +25,7 @@ def once(condition, seconds=60.0):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_training_after_saving_and_tells_how_to_go_on(call, tiny, tmp_path, number, code):
+def test_a_signal_ends_training_after_saving_and_says_how_to_go_on(call, tiny, tmp_path, number, code):
     out = tmp_path / "run"
 
     def interrupt():
@@ -34,15 +34,15 @@ def test_a_signal_ends_training_after_saving_and_tells_how_to_go_on(call, tiny, 
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    told = call("train", tiny, "--out", out, "--set", "training.steps=1000000")
+    result = call("train", tiny, "--out", out, "--set", "training.steps=1000000")
     thread.join()
-    line = told.complaint(code)
+    line = result.complaint(code)
     assert "everything is saved" in line
     assert "the same command and --resume auto" in line
     stopped = load_state(out)["step"]
     assert f"step {stopped};" in line
-    told = call("train", tiny, "--out", out, "--resume", "auto", "--set", f"training.steps={stopped + 2}")
-    assert told.code == 0, told.err
+    result = call("train", tiny, "--out", out, "--resume", "auto", "--set", f"training.steps={stopped + 2}")
+    assert result.code == 0, result.err
     assert load_state(out)["step"] == stopped + 2
 
 
@@ -61,7 +61,7 @@ def test_a_kill_at_any_moment_leaves_whole_files_or_none(call, tiny, tmp_path, e
     step = state["step"] if state else 0
     if (out / "model.safetensors").exists():
         assert checkpoint.load(out / "model.safetensors").shape == (1, 8, 8)
-    told = call("train", tiny, "--out", out, "--resume", "auto", "--set", f"training.steps={step + 3}")
-    assert told.code == 0, told.err
+    result = call("train", tiny, "--out", out, "--resume", "auto", "--set", f"training.steps={step + 3}")
+    assert result.code == 0, result.err
     assert load_state(out)["step"] == step + 3
     assert not [path for path in out.iterdir() if path.name.startswith(".")]

@@ -74,20 +74,20 @@ def test_pairs_are_cut_at_one_place(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda root: None, "holds no images|empty"),
         (lambda root: ramp(root / "a.png", 9, 9), "none of its 1 images gives a window of 16"),
         (lambda root: (root / "a.png").write_bytes(b"no image"), "none of its 1 images"),
     ],
 )
-def test_a_folder_without_windows_is_told(tmp_path, make, told):
+def test_a_folder_without_windows_is_reported(tmp_path, make, message):
     make(tmp_path)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         open_crops(tmp_path, 16)
 
 
-def test_a_pair_without_its_partner_is_told(tmp_path):
+def test_a_pair_without_its_partner_is_reported(tmp_path):
     ramp(tmp_path / "after" / "a.png", 60, 50)
     with pytest.raises(UserError, match="no sub-folders before and after"):
         open_crops(tmp_path, 16, paired=True)

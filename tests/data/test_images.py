@@ -132,22 +132,22 @@ def test_a_jpeg_decoded_small_looks_as_one_decoded_whole(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp", "bmp", "tif"])
-def test_a_truncated_file_is_told_with_its_name(tmp_path, kind):
+def test_a_truncated_file_is_reported_with_its_name(tmp_path, kind):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     path = saved(tmp_path / f"half.{kind}", noise)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match=rf"half\.{kind}: is .*(truncated|degraded)") as told:
+    with pytest.raises(UserError, match=rf"half\.{kind}: is .*(truncated|degraded)") as raised:
         read_image(path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_a_file_that_is_no_image_is_told(tmp_path):
+def test_a_file_that_is_no_image_is_reported(tmp_path):
     (tmp_path / "notes.png").write_text("not an image")
     with pytest.raises(UserError, match=r"notes\.png: is not an image that can be read"):
         read_image(tmp_path / "notes.png")
 
 
-def test_a_missing_file_and_a_folder_are_told(tmp_path):
+def test_a_missing_file_and_a_folder_are_reported(tmp_path):
     with pytest.raises(UserError, match=r"none\.png: no such file\.$"):
         read_image(tmp_path / "none.png")
     with pytest.raises(UserError, match=r"is a folder, not an image\.$"):

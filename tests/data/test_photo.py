@@ -16,7 +16,7 @@ from scorefield.errors import UserError
 
 RNG = np.random.default_rng(0)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-GREY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]  # the header alone is looked at
+GREY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]  # only the header is read
 LOSSLESS = [".png", ".tif", ".tiff", ".webp", ".bmp"]
 LOSSY = [".jpg", ".avif", ".heic"]
 OF = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -274,10 +274,10 @@ def bad(tmp_path, name):
         ("long.tif", "integer pixels span 70000…70000; expected 16 bits"),
     ],
 )
-def test_what_cannot_be_read_is_told_in_one_line(tmp_path, name, words):
-    with pytest.raises(UserError, match=rf"{name}: {words}") as told:
+def test_what_cannot_be_read_is_reported_in_one_line(tmp_path, name, words):
+    with pytest.raises(UserError, match=rf"{name}: {words}") as raised:
         Photo.read(bad(tmp_path, name))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_too_many_pixels_are_refused_before_any_is_decoded(tmp_path, monkeypatch):
@@ -290,7 +290,7 @@ def test_too_many_pixels_are_refused_before_any_is_decoded(tmp_path, monkeypatch
 # --- what cannot be written ----------------------------------------------------------------------
 
 
-def test_what_a_format_cannot_keep_is_told_and_left_out(tmp_path):
+def test_what_a_format_cannot_keep_is_reported_and_left_out(tmp_path):
     array = levels(3, 16, (16, 16))
     clear = np.zeros((16, 16), np.uint16)
     source = original(array, clear, exif=bytes(70_000), icc=SRGB)
@@ -310,7 +310,7 @@ def test_what_a_format_cannot_keep_is_told_and_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".avif"])
-def test_degraded_exif_tags_never_keep_a_image_from_being_written(tmp_path, suffix):
+def test_degraded_exif_tags_never_keep_an_image_from_being_written(tmp_path, suffix):
     words, ratio = (b"\x01\x0f\x00\x02\x00\x00\x00\x08", b"\x01\x0f\x00\x05\x00\x00\x00\x01")
     assert words in exif().tobytes()
     block = exif().tobytes().replace(words, ratio)  # the maker's name said to be a number
@@ -330,7 +330,7 @@ def test_a_profile_of_grey_does_not_go_with_colors_nor_alpha_with_another_size(t
     assert larger.alpha is None
 
 
-def test_an_unknown_suffix_or_a_size_beyond_the_format_is_told_and_nothing_is_left(tmp_path):
+def test_an_unknown_suffix_or_a_size_beyond_the_format_is_reported_and_nothing_is_left(tmp_path):
     source = original(levels())
     with pytest.raises(UserError, match=r"a\.xyz: cannot write `\.xyz`\. Use one of \.png"):
         source.save(levels(), tmp_path / "a.xyz")

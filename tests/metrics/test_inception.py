@@ -250,10 +250,10 @@ def shelf(tmp_path, monkeypatch):
 
 
 def test_published_weights_are_fetched_once_and_kept(shelf):
-    told = []
-    path = module.fetch_inception(progress=lambda *now: told.append(now))
+    reports = []
+    path = module.fetch_inception(progress=lambda *now: reports.append(now))
     assert path.read_bytes() == b"weights" * 999
-    assert told[-1] == (1.0, "Fetching Inception's weights")
+    assert reports[-1] == (1.0, "Fetching Inception's weights")
     (shelf / "there.pth").unlink()
     assert module.fetch_inception() == path
     assert [p.name for p in path.parent.iterdir()] == ["pt_inception-2015-12-05-6726825d.pth"]
@@ -291,7 +291,7 @@ def test_only_the_published_weights_give_numbers_the_standard_names():
         assert metric_names(other) == (f"FD[{other}]", f"KD[{other}]", f"inception-type[{other}]")
 
 
-def test_the_settings_are_told():
+def test_the_settings_are_reported():
     assert kernel_subsets(500, 1000) == "all pairs of 500 and 1000"
     assert kernel_subsets(2000, 10_000) == "100 subsets of 1000"
     assert kernel_subsets(500, 10_000) == "100 subsets of 500 and 1000"

@@ -51,7 +51,7 @@ def weights(tmp_path_factory):
 
 
 def plain(state, x):
-    """The network written out, block by block, from torchvision's names alone."""
+    """The network written out, block by block, from torchvision's names."""
 
     def conv(x, name, stride=1, groups=1):
         w = state[f"{name}.weight"]
@@ -86,7 +86,7 @@ def test_features_are_those_of_the_network_written_out(weights):
     torch.testing.assert_close(found.probabilities, logits.softmax(1), atol=1e-4, rtol=1e-3)
 
 
-def test_a_image_of_224_goes_in_as_it_is_and_grey_as_three_channels():
+def test_an_image_of_224_goes_in_as_it_is_and_grey_as_three_channels():
     images = pixels(1, 224, channels=1)
     seen = normalized(images)
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -103,7 +103,7 @@ def test_the_name_holds_the_digest_and_a_distance_is_no_fid(weights):
     assert metric_names(features.name)[0] == f"FD[{features.name}]"
 
 
-def test_weights_of_something_else_are_told(tmp_path, weights):
+def test_weights_of_something_else_are_reported(tmp_path, weights):
     path, state = weights
     short = {name: value for name, value in state.items() if not name.startswith("features.7.")}
     torch.save(short, tmp_path / "short.pth")
@@ -176,7 +176,7 @@ def test_lpips_is_the_weighted_distance_of_unit_features(two_files):
     assert distance.name.startswith("LPIPS[alexnet-")
 
 
-def test_files_that_are_not_those_of_lpips_are_told(two_files, tmp_path):
+def test_files_that_are_not_those_of_lpips_are_reported(two_files, tmp_path):
     network, heads, *_ = two_files
     with pytest.raises(UserError, match="lacks 10 of AlexNet's weights"):
         read_lpips(heads, heads)

@@ -15,7 +15,7 @@ from .helpers import run
 
 
 class Stays:
-    """A predictor that leaves x where it is, so that the corrector is seen alone."""
+    """A predictor that leaves x where it is, which isolates the corrector."""
 
     def evaluations(self, sigmas):
         return 0
@@ -54,7 +54,7 @@ def test_the_corrector_leads_to_its_stationary_variance_from_both_sides(snr, sig
     assert float(end.mean()) == pytest.approx(0.7, abs=0.02 * level)  # 4
 
 
-def test_a_image_does_not_depend_on_its_neighbours():
+def test_an_image_does_not_depend_on_its_neighbours():
     x = torch.randn(3, 1, 4, 4, generator=seeded(1))
     others = x.clone()
     others[1:] *= 1e3

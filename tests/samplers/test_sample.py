@@ -295,16 +295,16 @@ def test_another_size_and_schedule_may_be_asked_for():
 
 
 def test_track_counts_up_to_the_whole():
-    told = []
-    sample(tiny_model(), 5, steps=3, batch=2, progress=lambda done, total, step: told.append((done, total)))
-    assert told == [(2, 15), (4, 15), (5, 15), (7, 15), (9, 15), (10, 15), (12, 15), (14, 15), (15, 15)]
+    reports = []
+    sample(tiny_model(), 5, steps=3, batch=2, progress=lambda done, total, step: reports.append((done, total)))
+    assert reports == [(2, 15), (4, 15), (5, 15), (7, 15), (9, 15), (10, 15), (12, 15), (14, 15), (15, 15)]
 
 
 def test_no_gradient_is_kept():
     assert not sample(tiny_model(), 1, steps=2).requires_grad
 
 
-def test_mistakes_are_told():
+def test_mistakes_are_reported():
     model = tiny_model()
     with pytest.raises(UserError, match=r"no such sampler 'huen'\. Did you mean `heun`"):
         sample(model, 1, sampler="huen")

@@ -167,7 +167,7 @@ def test_the_rate_in_the_log_is_the_schedules(tmp_path):
     assert rates == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_gradient_is_clipped_to_the_norm_asked_for(tmp_path, monkeypatch):
+def test_the_gradient_is_clipped_to_the_norm_requested(tmp_path, monkeypatch):
     made = trainer(tmp_path / "run", "optimizer.clip=0.001", "training.steps=3")
     applied = []
 
@@ -178,7 +178,7 @@ def test_the_gradient_is_clipped_to_the_norm_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(made.optimizer, "step", step)
     made.fit()
     assert applied == pytest.approx([0.001] * 3, rel=1e-3)
-    assert float(rows(tmp_path / "run")[3]["gradient_norm"]) > 0.01  # the log tells the norm before
+    assert float(rows(tmp_path / "run")[3]["gradient_norm"]) > 0.01  # the log has the norm before
 
 
 def test_a_clip_of_0_leaves_the_gradient_as_it_is(tmp_path):
@@ -275,19 +275,19 @@ def test_color_and_oblong_images_train_too(tmp_path):
 
 
 def test_reports_rise_to_the_whole_length(tmp_path):
-    told = []
-    trainer(tmp_path / "run", report=told.append).fit()
-    assert [now.step for now in told] == [5, 10, 15, 20]
-    assert [now.share for now in told] == pytest.approx([0.25, 0.5, 0.75, 1])
+    reports = []
+    trainer(tmp_path / "run", report=reports.append).fit()
+    assert [now.step for now in reports] == [5, 10, 15, 20]
+    assert [now.share for now in reports] == pytest.approx([0.25, 0.5, 0.75, 1])
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
-def test_a_session_without_length_is_told(tmp_path, seconds):
+def test_a_session_without_length_is_reported(tmp_path, seconds):
     with pytest.raises(UserError, match="needs a length"):
         trainer(tmp_path / "run", stop_after=seconds)
 
 
-def test_a_recipe_without_data_is_told(tmp_path):
+def test_a_recipe_without_data_is_reported(tmp_path):
     with pytest.raises(UserError, match="names no data"):
         Trainer(recipe(), out=tmp_path / "run")
 
@@ -360,7 +360,7 @@ def test_a_run_goes_on_longer_or_logging_otherwise_but_by_no_other_recipe(tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["cut", "empty", "other", "list", "text"])
-def test_a_state_that_is_none_is_told(tmp_path, kind):
+def test_a_state_that_is_none_is_reported(tmp_path, kind):
     trainer(tmp_path / "run", "training.steps=2").fit()
     path = tmp_path / "run" / "state.pt"
     if kind in {"other", "list"}:

@@ -73,7 +73,7 @@ def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, 
 
 
 def check_options(options: RestoreOptions) -> None:
-    """See that the results can be written as they are asked for.
+    """Check that the results can be written as requested.
 
     Raises:
         UserError: they cannot.
@@ -382,7 +382,7 @@ def _write_for_page(restored: "Restoration", written: list[Path]) -> list[Path]:
 
 
 def _left_behind(restored: "Restoration", result: Path) -> list[str]:
-    """What of the image's file its result lacks, beside what any JPEG loses."""
+    """The properties of the image's file that its result lacks, apart from the losses of any JPEG."""
     lost = [words for words in restored.photo.lost(result) if words != "each pixel exactly"]
     return [*restored.photo.notes, *(f"without {words}" for words in lost)]
 

@@ -38,13 +38,13 @@ def progress(title: str) -> Generator[Show]:
 
 
 def _plain(title: str) -> Show:
-    begun = told = time.monotonic()
+    begun = reported = time.monotonic()
 
     def show(share: float, words: str = "") -> None:
-        nonlocal told
+        nonlocal reported
         now = time.monotonic()
-        if share > 0 and now - told >= 5:
-            told = now
+        if share > 0 and now - reported >= 5:
+            reported = now
             left = (now - begun) * (1 / share - 1)
             note(f"{title} {share:.0%}, ETA {left:.0f} s {words}".rstrip())
 
@@ -89,7 +89,7 @@ def require_free(*paths: Path | None, overwrite: bool) -> None:
     """See, before any work, that what a command will write is not there yet.
 
     Raises:
-        UserError: something is, and overwriting was not asked for.
+        UserError: something is, and overwriting was not requested.
     """
     for path in paths:
         if path is not None:

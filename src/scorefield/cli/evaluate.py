@@ -28,7 +28,7 @@ def evaluate(options: EvaluationOptions) -> None:
     Example: scorefield evaluate fashion --data fashion
 
     A conditional model restores degraded images: PSNR, SSIM, perceptual distance, Fréchet distance,
-    agreement and diversity, beside other methods, with confidence intervals.
+    agreement and diversity, with confidence intervals and compared with other methods.
 
     Example: scorefield evaluate runs/mine --data photographs/ --task dejpeg --quality 10 --out measured
     """

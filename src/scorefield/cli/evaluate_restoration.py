@@ -1,4 +1,4 @@
-"""`scorefield evaluate` for conditional models: their restorations, measured beside other methods."""
+"""`scorefield evaluate` for conditional models: their restorations, compared with other methods."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -63,8 +63,8 @@ app.add_typer(figures.app, name="figures")
 app.add_typer(models.app, name="models")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"scorefield {__version__}")
         raise typer.Exit
 
@@ -126,16 +126,16 @@ def main() -> None:
 
 
 def _verdict(error: Exception) -> tuple[str, int]:
-    """One line and an exit code for whatever went wrong; no line where the help was shown already."""
+    """One line and an exit code for any error; no line where the help was printed already."""
     if disk_is_full(error):
         where = getattr(error, "where", None) or getattr(error, "filename", None) or "output"
         return f"{where}: the disk is full. Free some room; what was saved before is whole.", 1
     if isinstance(error, UserError):
         return _one_line(error), 2
     if isinstance(error, typer.TyperException):
-        told = _one_line(error.format_message())
-        ended = told if told.endswith("?") else f"{told.rstrip('.')}."
-        return (f"{ended} See --help." if told else ""), 2
+        line = _one_line(error.format_message())
+        ended = line if line.endswith("?") else f"{line.rstrip('.')}."
+        return (f"{ended} See --help." if line else ""), 2
     if isinstance(error, typer.Abort):
         return "stopped.", _CTRL_C
     if type(error).__name__ == "Interrupted":

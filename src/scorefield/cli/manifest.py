@@ -40,7 +40,7 @@ class Record:
         page: the results, for the page, where browsers do not show their files.
         evaluations: of the network, over all results.
         seconds: it took.
-        jpeg_quality: of the file, where its tables tell.
+        jpeg_quality: of the file, estimated from its quantisation tables.
         notes: what was left behind of the file, in words.
         error: why there are no results.
         skipped: whether that is because there was nothing to restore.
@@ -69,11 +69,9 @@ class Record:
     skipped: bool = False
 
     def same_request(self, other: "Record") -> bool:
-        """Whether the other was asked of the same image, in the same way, of the same model."""
-        asked, told = (
-            (e.task, e.settings, e.seed, e.model_sha256, e.method, e.sampler, e.sha256) for e in (self, other)
-        )
-        return asked == told
+        """Whether the other is of the same image, with the same settings and model."""
+        one, two = ((e.task, e.settings, e.seed, e.model_sha256, e.method, e.sampler, e.sha256) for e in (self, other))
+        return one == two
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +86,7 @@ class Manifest:
 
     @cached_property
     def restored(self) -> dict[str, Record]:
-        """The last record without an error of every stem, as the file has them when first asked for."""
+        """The last record without an error of every stem, read from the file once."""
         try:
             lines = (self.out / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:

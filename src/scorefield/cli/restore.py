@@ -78,7 +78,7 @@ def colorize(
         bool,
         typer.Option(
             "--keep-luminance/--own-luminance",
-            help="Keep the image's own luma to the last level, and take the colors alone.",
+            help="Keep the image's own luma to the last level, and take only the colors.",
         ),
     ] = True,
 ) -> None:
@@ -231,13 +231,13 @@ def _preview(options: RestoreOptions, mask_of: Callable[[Found], str], *, invert
             image = read_image(one.path)
             size = (image.height, image.width)
             made = named_mask(mask_of(one), size, invert=invert, image=one.path)
-            save_image(mask_preview(image, made.fill), path)
+            save_image(mask_preview(image, made.mask), path)
         except UserError as error:
             line = str(error) if str(one.path) in str(error) else f"{one.path}: {error}"
             note(f"scorefield: {line}")
             failed = True
             continue
-        share = float(made.fill.mean())
+        share = float(made.mask.mean())
         tell(f"{one.path} -> {path} ({share:.0%} to fill)")
     if failed:
         raise typer.Exit(2)

@@ -34,7 +34,7 @@ Levels = NDArray[np.uint8 | np.uint16]  # (H, W, C)
 
 
 STATE_RANGE = "Pass value_range=(-1, 1) for a model's samples, or (0, 1) or (0, 255), as they are."
-"""What to do about float pixels: their black and white cannot be told from the numbers alone."""
+"""What to do about float pixels: the numbers do not say which of them are black and white."""
 
 
 class ImageReadError(Exception):

@@ -64,7 +64,7 @@ class JPEGHeader(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Photo:
-    """An image and what its file holds beside the pixels.
+    """An image with the metadata of its file.
 
     Args:
         path: the file; for an image from memory, a name for errors.

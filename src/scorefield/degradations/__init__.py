@@ -5,15 +5,15 @@ from scorefield.degradations.base import (
     Degradation,
     DegradationFamily,
     HasNetworkInput,
-    HoleFill,
     Local,
+    MaskedInput,
     NetworkInput,
     Observation,
     adjoint,
     known_pixels,
     network_input,
     predict_all,
-    with_hole_fill,
+    with_masked_input,
 )
 from scorefield.degradations.blur import Blur, RandomBlur
 from scorefield.degradations.color import Grey
@@ -66,10 +66,10 @@ __all__ = [
     "FreeForm",
     "Grey",
     "HasNetworkInput",
-    "HoleFill",
     "Identity",
     "Local",
     "Mask",
+    "MaskedInput",
     "NetworkInput",
     "Observation",
     "OneOf",
@@ -96,5 +96,5 @@ __all__ = [
     "parse_degradation",
     "predict_all",
     "read_mask",
-    "with_hole_fill",
+    "with_masked_input",
 ]

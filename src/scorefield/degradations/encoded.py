@@ -60,7 +60,7 @@ class EncodedJPEG(SameSize):
         return y + (x - x.detach()) if x.requires_grad else y
 
     def pinv(self, y: Tensor) -> Tensor:
-        """Y itself."""
+        """y itself."""
         return y
 
     def _coded(self, pixels: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ def named_mask(
     if found is not None:
         family, seed = found
         drawn = family.draw((1, 1, *size), generator=Generator().manual_seed(seed))
-        return Mask(fill=1 - drawn.fill) if invert else drawn
+        return Mask(mask=1 - drawn.mask) if invert else drawn
     if not Path(name).exists():
         known = ", ".join((*MASKS, ALPHA))
         raise UserError(name, "no such mask.", f"Give an image file (white = fill) or one of {known}.")
@@ -161,4 +161,4 @@ def _checked(where: object, fill: NDArray[np.bool_]) -> Mask:
     if fill.all() or not fill.any():
         state = "all white: nothing of the image would be kept" if fill.all() else "all black: nothing to fill"
         raise UserError(where, f"the mask is {state}.", "White = fill; --invert turns a mask around.")
-    return Mask(fill=torch.from_numpy(fill.astype(np.float32))[None, None])
+    return Mask(mask=torch.from_numpy(fill.astype(np.float32))[None, None])

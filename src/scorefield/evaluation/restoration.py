@@ -53,7 +53,7 @@ _METRICS_COST = 3.0  # of one image, in evaluations of a network, for the progre
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSet:
-    """What restorations are judged by beside their pixels.
+    """The features by which restorations are compared, in addition to their pixels.
 
     Args:
         features: named extractors.
@@ -83,7 +83,7 @@ def compare_restorations(
     seed: int = 0,
     progress: ProgressCallback = ignore_progress,
 ) -> tuple[RestorationReport, dict[str, Image.Image]]:
-    """Measure all methods on every case that they serve, beside the degraded images.
+    """Measure the degraded images, and all methods on every case that they serve.
 
     Args:
         methods: differences are taken to the first, which must serve every case.

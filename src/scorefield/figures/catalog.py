@@ -103,7 +103,7 @@ class LowDensity:
 class Mixing:
     """Fig. 3's settings."""
 
-    samples: int = 1280  # chains, and exact samples beside them
+    samples: int = 1280  # chains, and as many exact samples
     side: float = 8.0  # chains start uniform on [−side, side]²
     langevin_steps: int = 1000  # T of plain Langevin dynamics
     step_size: float = 0.1  # ε
@@ -144,7 +144,7 @@ class Neighbours:
     """What is drawn and shown."""
 
     samples: int = _rows()
-    neighbours: int = option(9, "Training images beside each.", "-k", min=1)
+    neighbours: int = option(9, "Training images for each sample.", "-k", min=1)
     sampler: str = _sampler("heun")
     steps: int | None = _steps()
 
@@ -206,7 +206,7 @@ FIGURES: dict[str, FigureSpec] = {
         needs=("model", "held_out"),
     ),
     "neighbours": FigureSpec(
-        help="Figs. 9-10: samples beside their nearest training images, in pixels and in features.",
+        help="Figs. 9-10: samples and their nearest training images, in pixels and in features.",
         default=Neighbours(),
         needs=("model", "train", "held_out", "features"),
         images=("-pixels", "-features"),
@@ -219,7 +219,7 @@ FIGURES: dict[str, FigureSpec] = {
         needs=("train", "held_out", "features"),
     ),
     "interpolation": FigureSpec(
-        help="Held-out images encoded by the ODE and decoded, and what lies between two of them.",
+        help="Held-out images encoded by the ODE and decoded, and interpolations between two of them.",
         default=Interpolation(),
         needs=("model", "held_out"),
     ),

@@ -1,4 +1,4 @@
-"""The tour: train a score network, draw with it, restore with it, and explain on one page what is seen."""
+"""The tour: train a score network, draw with it, restore with it, and explain the images on one page."""
 
 import base64
 import html
@@ -25,7 +25,7 @@ from scorefield.samplers import plan, sample
 from scorefield.training import Progress, Trainer, read_recipe
 
 Show = Callable[[str, float, str], None]
-"""Told the part of the tour, the share of it that is done, and a few words."""
+"""Receives the part of the tour, the share of it that is done, and a few words."""
 
 _MASKS = ("center", "bottom", "right", "top")
 
@@ -57,7 +57,7 @@ def demo(out: Path, *, data: str = "fashion", train_seconds: float = 110, seed: 
         data: what `open_images` takes.
         train_seconds: of training.
         seed: of everything.
-        show: told how far it is.
+        show: receives the progress.
 
     Raises:
         UserError: `out` is taken, the data cannot be read, or matplotlib is missing.

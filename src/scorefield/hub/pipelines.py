@@ -73,7 +73,7 @@ def import_diffusers(source: str | Path) -> ScoreModel:
 
 
 def _fetch(name: str) -> Path:
-    """The folder of a pipeline on the Hub, its needed files alone, kept in the Hub's own cache."""
+    """The folder of a pipeline from the Hub: only the files that are needed, kept in the Hub's own cache."""
     try:
         import huggingface_hub as hub  # noqa: PLC0415 (an extra)
     except ImportError as error:
@@ -90,7 +90,7 @@ def _fetch(name: str) -> Path:
 
 
 def _check_index(folder: Path) -> None:
-    """See, where a pipeline says what it is of, that it draws images by a UNet2DModel alone."""
+    """Check that a pipeline, where its index is there, draws images by a UNet2DModel only."""
     if not (folder / INDEX).is_file():
         return
     index = _read_json(folder / INDEX)
@@ -109,21 +109,21 @@ def _schedule_file(folder: Path) -> Path:
             return place / SCHEDULER
     raise UserError(
         folder,
-        f"no scheduler/{SCHEDULER}: the noise levels that the network knows are not told.",
+        f"no scheduler/{SCHEDULER}: the network's noise levels are unknown.",
         "Copy the pipeline's into it.",
     )
 
 
 def _shape(config: Settings, where: Path) -> tuple[int, int, int]:
-    """(C, H, W) of the images, once the network is known to be one of images alone."""
+    """(C, H, W) of the images; checks that the network is unconditional."""
     name = config.get("_class_name", "UNet2DModel")
     if name != "UNet2DModel":
         raise UserError(where, f"its network is {name}; only a UNet2DModel is read.")
     if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
-        raise UserError(where, "its network must be told a class; only those without classes are read.")
+        raise UserError(where, "its network needs a class; only networks without classes are read.")
     channels, given = config.get("in_channels", 3), config.get("out_channels", 3)
     if given not in {channels, 2 * channels}:
-        raise UserError(where, f"its network takes {channels} channels and gives {given}: not of images alone.")
+        raise UserError(where, f"its network takes {channels} channels and returns {given}: not unconditional.")
     size: Any = config.get("sample_size")
     sides = cast(list[Any], size if isinstance(size, list) else [size, size])
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):

@@ -96,7 +96,7 @@ def pad_to(x: Tensor, multiple: int) -> Tensor:
 
 
 def upcast(x: Tensor) -> Tensor:
-    """X in float32, or as it is where that is wider."""
+    """x in float32, or as it is where that is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

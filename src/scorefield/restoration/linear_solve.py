@@ -62,7 +62,7 @@ class Evidence:
         return cls(degradation=degradation, inverse=inverse, y=degradation(inverse), noise=observation.noise)
 
     def share(self, variance: Tensor) -> Tensor:
-        """T = σ_y²/(v + σ_y²), (B,): 0 trusts the observation, 1 the image."""
+        """t = σ_y²/(v + σ_y²), (B,): 0 trusts the observation, 1 the image."""
         if self.noise == 0:
             return torch.zeros_like(variance)
         return self.noise**2 / (variance + self.noise**2)
@@ -180,8 +180,8 @@ def lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iteratio
 def steadily_lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iterations: int) -> Tensor:
     """As `lifted`, by conjugate residuals: for matrices that are neither quite symmetric nor surely positive.
 
-    Each iteration makes the residual the least that is to be had along one more direction. Where the matrix
-    turns out to be no covariance, so that the least lies backwards, the image is left as it is.
+    Each iteration minimises the residual along one more direction. An image for which the matrix is not
+    positive along that direction is left as it is.
 
     Args and raises: as `lifted`.
     """

@@ -49,8 +49,8 @@ class PiGDM:
         D' = D + (σ²/r²) Jᵀ Aᵀ (A Aᵀ + (σ_y²/r²) I)⁻¹ (y − A D),      σ²/r² = 1 + (σ/s)²
 
     Without noise the middle is A⁺y − A⁺(A D), which any A has, JPEG too, and no derivative of A is taken.
-    Exact for N(μ, s² I) with any linear A. Where images correlate, J tells the unseen about the seen and
-    the mean comes out nearly right; r² then takes every direction for as uncertain as any other.
+    Exact for N(μ, s² I) with any linear A. For correlated images, J carries the observed part over to the
+    unobserved one and the mean is nearly right; the isotropic r² ignores that directions differ in variance.
 
     Their Algorithm 1 adds Jᵀ(…) to each step of DDIM with a weight of its own, which does not shrink as steps
     become more; here it has the weight of eq. 7, so that any sampler and any number of steps mean the same.

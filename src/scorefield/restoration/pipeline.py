@@ -28,6 +28,7 @@ from scorefield.samplers import Plan, Sampler
 __all__ = ["ImageInput", "restore"]
 
 ImageInput = str | Path | Image.Image | NDArray[np.generic] | Tensor | Photo
+"""An image to restore: a file, or pixels; see `restore`."""
 
 _TILE, _WIDE, _OVERLAP = 2, 256, 32
 """The side of tiles in units of the model's own, at most, and their overlap. The farther from the sizes of training,

@@ -102,7 +102,7 @@ class Inpaint(_Tiled):
     def observe(self, photo: Photo, model: ScoreModel) -> Observed:
         """The image without the pixels under the mask."""
         levels = _channels(photo, model)
-        mask = self._mask(photo, levels.shape[:2]).fill[0, 0].numpy() > 0
+        mask = self._mask(photo, levels.shape[:2]).mask[0, 0].numpy() > 0
         return _masked(levels, mask, photo, model)
 
     def _mask(self, photo: Photo, size: tuple[int, int]) -> Mask:
@@ -112,11 +112,11 @@ class Inpaint(_Tiled):
         mask = torch.as_tensor(values)
         if tuple(mask.shape[-2:]) != tuple(size) or mask.numel() != size[0] * size[1]:
             raise UserError("mask", f"shape {tuple(mask.shape)} does not fit an image of {tuple(size)}.")
-        fill = (mask.reshape(1, 1, *size) > 0.5).float()
-        if bool((fill == fill[..., :1, :1]).all()):
-            state = "white: nothing would be kept" if bool(fill[0, 0, 0, 0]) else "black: nothing to fill"
+        mask = (mask.reshape(1, 1, *size) > 0.5).float()
+        if bool((mask == mask[..., :1, :1]).all()):
+            state = "white: nothing would be kept" if bool(mask[0, 0, 0, 0]) else "black: nothing to fill"
             raise UserError("mask", f"all {state}.", "1 = fill.")
-        return Mask(fill=1 - fill if self.invert else fill)
+        return Mask(mask=1 - mask if self.invert else mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +201,7 @@ class Colorize:
             grey = to_levels(Grey()(to_values(clean, model.value_range)[None])[0], model.value_range, clean)
         canvas = Canvas(
             levels=np.broadcast_to(grey, (*grey.shape[:2], 3)), mask=None, value_range=model.value_range,
-            hole_fill=model.spec.hole_fill, degradation=Grey(), left=grey,
+            masked_input=model.spec.masked_input, degradation=Grey(), left=grey,
         )  # fmt: skip
         return Observed(canvas=canvas, degraded=grey, original=clean)
 
@@ -287,7 +287,7 @@ class Upscale(_Tiled):
             operator,
             _channels(photo, model),
             value_range=model.value_range,
-            hole_fill=model.spec.hole_fill,
+            masked_input=model.spec.masked_input,
             noise=0.0,
             seed=0,
         )
@@ -409,7 +409,12 @@ class Custom(_Tiled):
             levels = to_levels((y + sigma * z)[0], model.value_range, clean)
         levels = self._fitted(operator, levels, photo, model)
         canvas = network_canvas(
-            operator, levels, value_range=model.value_range, hole_fill=model.spec.hole_fill, noise=sigma, seed=self.seed
+            operator,
+            levels,
+            value_range=model.value_range,
+            masked_input=model.spec.masked_input,
+            noise=sigma,
+            seed=self.seed,
         )
         degraded = levels
         if canvas.mask is not None:
@@ -447,6 +452,7 @@ _KINDS: tuple[type[Task], ...] = (
 )  # fmt: skip
 
 TASKS: dict[str, type[Task]] = {kind.name: kind for kind in _KINDS}
+"""The tasks by name."""
 
 _TASK_OF = {
     "grey": "colorize",
@@ -479,7 +485,7 @@ def steps_of(task: Task) -> int | None:
 
 
 def tasks_of(task: Task) -> tuple[str, ...]:
-    """What a conditional model must have been trained for; nothing where that cannot be told."""
+    """The tasks that a conditional model must have been trained for; none where they are unknown."""
     if not isinstance(task, Custom):
         return (task.name,) if task.name in TASKS else ()
     if task.stands_for is not None:
@@ -510,7 +516,7 @@ def _in_range(noise_std: float, model: ScoreModel) -> float:
 
 
 def _masked(levels: Levels, mask: NDArray[np.bool_], photo: Photo, model: ScoreModel) -> Observed:
-    canvas = masked_canvas(levels, mask, value_range=model.value_range, hole_fill=model.spec.hole_fill)
+    canvas = masked_canvas(levels, mask, value_range=model.value_range, masked_input=model.spec.masked_input)
     degraded = np.where(mask[..., None], grey_level(levels), levels)
     return Observed(canvas=canvas, degraded=degraded, original=photo.levels)
 
@@ -521,7 +527,7 @@ def _as_it_is(photo: Photo, model: ScoreModel, operator: Degradation | None, *, 
         levels=levels,
         mask=None,
         value_range=model.value_range,
-        hole_fill=model.spec.hole_fill,
+        masked_input=model.spec.masked_input,
         degradation=operator,
         noise=noise,
     )

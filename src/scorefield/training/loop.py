@@ -93,7 +93,7 @@ class Trainer:
             of uint8, a path or a bundled name; by default what `recipe.data` names.
         objective: replaces the recipe's objective, see `training.losses.Objective`.
         callbacks: called after each step and each checkpoint.
-        stop_after: seconds of this session after which it saves and stops.
+        stop_after: seconds of this run, from its start or resumption, after which it saves and stops.
         resume: continue the run in `out`, if there is one.
         device: a torch device, or "auto".
         report: called at each row of the log.

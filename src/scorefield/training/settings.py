@@ -62,7 +62,7 @@ class Data:
         channels: 1 to 4; the data's own by default.
         window: side of a square cut at random from images of any size.
         zoom: smallest and largest factor by which a window is reduced, or "whole": the largest square.
-        hole_fill: how masked pixels are presented: Gaussian noise of this std, or "smooth" (interpolated
+        masked_input: how masked pixels enter the network: Gaussian noise of this std, or "smooth" (interpolated
             from the border).
         flip: mirror half of the images.
         dequantize: (v + U[0, 1)) / 256 instead of v / 255, as NCSN's code does.
@@ -79,7 +79,7 @@ class Data:
     channels: Annotated[int, Field(ge=1, le=4)] | None = None
     window: Positive | None = None
     zoom: tuple[Zoom, Zoom] | Literal["whole"] = "whole"
-    hole_fill: Annotated[float, Field(ge=0)] | Literal["smooth"] = 1.0
+    masked_input: Annotated[float, Field(ge=0)] | Literal["smooth"] = 1.0
     flip: bool = False
     dequantize: bool = False
     labels: bool = False
