@@ -19,7 +19,7 @@ RESTORERS = {
     "dps": DPS(denoiser=PLAIN),
     "moment-matching": MomentMatching(denoiser=PLAIN),
 }
-MASK = Mask(fill=(torch.rand(1, 1, 8, 8, generator=seeded(1)) > 0.5).float())
+MASK = Mask(mask=(torch.rand(1, 1, 8, 8, generator=seeded(1)) > 0.5).float())
 X0 = torch.rand(3, 3, 8, 8, generator=seeded(2)) * 2 - 1
 SIGMA = torch.tensor([0.2, 1.0, 5.0])
 
