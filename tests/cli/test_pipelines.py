@@ -50,7 +50,7 @@ def test_a_pipeline_is_evaluated_like_any_model(call, data, tmp_path):
 def test_what_is_no_pipeline_is_reported_in_one_line(call, tmp_path):
     folder, out = tmp_path / "pipeline", tmp_path / "model.safetensors"
     save_ddpm(folder)
-    assert "Pass --out alone" in call("models", "import", folder, "--out", out, "--levels", 3).complaint()
+    assert "Pass only --out" in call("models", "import", folder, "--out", out, "--levels", 3).complaint()
     assert "scorefield models import" in call("models", folder).complaint()
     (folder / "unet" / "config.json").unlink()
     assert "config.json: no such file" in call("models", "import", folder, "--out", out).complaint()
