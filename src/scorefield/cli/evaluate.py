@@ -135,7 +135,7 @@ def evaluate(
 
     Example: scorefield evaluate fashion --data fashion
 
-    A conditional model restores degraded images: PSNR, SSIM, perceptual distance, Fréchet distance,
+    A conditional model restores degraded images: PSNR, SSIM, distance of features, Fréchet distance,
     agreement and diversity, beside other methods, with confidence intervals.
 
     Example: scorefield evaluate runs/mine --data photographs/ --task dejpeg --quality 10 --out measured

@@ -186,7 +186,7 @@ def _zoom(request: EvaluationRequest) -> "tuple[Zoom, int | None]":
 
 
 def _features(request: EvaluationRequest, crops: "CropSet", device: str) -> "tuple[list[Features], list[LPIPS]]":
-    """The named features and perceptual distances."""
+    """The named features, and LPIPS where it is named."""
     from scorefield.data.datasets import open_images
     from scorefield.evaluation.reference import choose_features
     from scorefield.metrics.lpips import read_lpips
