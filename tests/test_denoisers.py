@@ -134,6 +134,31 @@ def test_more_guidance_draws_less_varied_images():
     assert means_found[2] < -1.3
 
 
+@pytest.mark.parametrize(
+    ("weight", "drawn", "tilted"),
+    [(1.0, (1.0, 1.0), (1.0, 1.0)), (2.0, (1.594, 0.577), (1.290, 0.744)), (4.0, (2.319, 0.349), (1.539, 0.589))],
+)
+def test_guided_samples_do_not_follow_the_tilted_density(weight, drawn, tilted):
+    """Classes N(±1, 1): mean and variance along the ODE, and of p(x|c)^w p(x)^(1−w) by quadrature.
+
+    The start, N(0, 80²), knows no mean: it moves the end by (1 + w)/80 at most.
+    """
+    means = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    both = GaussianMixture(torch.tensor([0.5, 0.5], dtype=torch.float64), means, torch.ones(2, dtype=torch.float64))
+    one = component(both, 1)
+    t = torch.linspace(-15, 15, 30_001, dtype=torch.float64)[:, None]
+    density = (weight * one.log_density(t) + (1 - weight) * both.log_density(t)).softmax(0)
+    mean = float(density @ t[:, 0])
+    assert (mean, float(density @ (t[:, 0] - mean) ** 2)) == pytest.approx(tilted, abs=1e-3)
+    quantiles = (torch.arange(801, dtype=torch.float64) + 0.5) / 801
+    x = 80 * torch.special.ndtri(quantiles)[:, None]
+    for step in Heun().iterate(
+        ClassifierFreeGuidance(one, both, weight), x, karras(80, 0.002, 100).double(), generator=seeded()
+    ):
+        x = step.x
+    assert (float(x.mean()), float(x.var())) == pytest.approx(drawn, abs=(1 + weight) / 80)
+
+
 # --- one network, twice the batch ----------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from oracles import Answers, float64_mixture, lively, seeded
 from scorefield.errors import UserError
 from scorefield.model import ModelSpec, ScoreModel, score
 from scorefield.networks import UNet
+from scorefield.networks.layers import SinusoidalEmbedding
 from scorefield.parameterization import (
     EDM,
     NCSN,
@@ -24,7 +25,7 @@ from scorefield.parameterization import (
     to_card,
 )
 from scorefield.samplers import Heun
-from scorefield.schedules import geometric, linear_beta, sigma_to_gamma, subsample, vp, vp_time
+from scorefield.schedules import geometric, linear_beta, palette_training, sigma_to_gamma, subsample, vp, vp_time
 
 EPS = torch.finfo(torch.float32).eps
 SCHEDULE = tuple(geometric(1e3, 1e-3, 25).tolist())
@@ -39,6 +40,7 @@ FAMILIES = {
     "ncsnv2": NCSNv2(),
     "score": Score(),
     "noise-index": VariancePreserving(conditioning="index", sigmas=SCHEDULE),
+    "noise-root-gamma": VariancePreserving(conditioning="root-gamma"),
     "data-index": VariancePreserving(predicts="x0", conditioning="index", sigmas=SCHEDULE),
     "velocity-time": VariancePreserving(predicts="velocity", conditioning="time"),
 }
@@ -375,3 +377,16 @@ def test_a_network_seen_as_vp_and_as_ve_draws_the_same_samples(which):
     assert float(drawn[0].std()) > 100  # an untrained network takes little of the noise away
     torch.testing.assert_close(drawn[1], drawn[0], rtol=1e-5, atol=1e-3)  # measured 6e-5 at most
     torch.testing.assert_close(drawn[2], drawn[0], rtol=1e-5, atol=1e-3)  # measured 6e-5 at most
+
+
+def test_only_raw_gamma_leaves_the_embedding_of_palettes_levels_all_but_without_rank():
+    schedule = palette_training()
+    ranks = {}
+    for conditioning in ("gamma", "root-gamma", "index"):
+        told = VariancePreserving(conditioning=conditioning, sigmas=tuple(schedule.tolist()))
+        features = SinusoidalEmbedding(256)(told(schedule).label).double()
+        # the features are float32 of size 1: what they span is counted above its rounding
+        values = torch.linalg.svdvals(features)
+        ranks[conditioning] = int((values > values[0] * len(schedule) * torch.finfo(torch.float32).eps).sum())
+    assert ranks["gamma"] < 10
+    assert min(ranks["root-gamma"], ranks["index"]) > 50

@@ -101,7 +101,7 @@ METHODS: dict[str, Method] = {
     "null-space": Method(restorer=lambda m: NullSpace(denoiser=m), plan=ddim(0.85)),
     "pigdm": Method(restorer=NAMED["pigdm"].restorer, plan=ddim(1.0)),
     "dps": Method(restorer=lambda m: DPS(denoiser=m), plan=ddim(1.0)),
-    "moment-matching": Method(restorer=lambda m: MomentMatching(denoiser=m), plan=ddim(1.0)),
+    "moment-matching": Method(restorer=lambda m: MomentMatching(denoiser=m, iterations=3), plan=ddim(1.0)),
 }
 
 

@@ -17,6 +17,7 @@ References:
     Song & Ermon (2019), https://arxiv.org/abs/1907.05600; (2020), https://arxiv.org/abs/2006.09011
     Ho et al. (2020), https://arxiv.org/abs/2006.11239
     Song et al. (2021), https://arxiv.org/abs/2011.13456
+    Chen et al. (2021), WaveGrad. https://arxiv.org/abs/2009.00713
     Salimans & Ho (2022), App. D. https://arxiv.org/abs/2202.00512
     Saharia et al. (2022), https://arxiv.org/abs/2111.05826
     Karras et al. (2022), Table 1 and eq. 7. https://arxiv.org/abs/2206.00364
@@ -123,12 +124,17 @@ class VariancePreserving:
 
     and the label is
 
-        gamma       γ, as in Palette
+        gamma       γ, as Palette states it; see below
+        root-gamma  5,000 √γ, in the manner of Chen et al. (2021)
         index       the step t of the schedule, 0 at its least noise, as in DDPM
         time        999 t, t the time of the VP equation with β from 0.1 to 20, as in Song et al. (2021)
 
     Between two levels of the schedule the index is that of the nearest by ratio. Only the label is rounded; the
     coefficients use σ itself.
+
+    A sinusoidal embedding turns γ itself into angles of at most one radian: over Palette's 2,000 levels its features
+    span 5 dimensions of 256, where those of the index or of 5,000 √γ span 120 to 150. Palette's paper conditions on γ
+    and does not state how γ is embedded. Points then leave small σ indistinguishable; a large image shows σ itself.
 
     Args:
         predicts: what F is.
@@ -142,7 +148,7 @@ class VariancePreserving:
 
     kind: ClassVar[str] = "variance-preserving"
     predicts: Literal["noise", "x0", "velocity"] = "noise"
-    conditioning: Literal["gamma", "index", "time"] = "gamma"
+    conditioning: Literal["gamma", "root-gamma", "index", "time"] = "gamma"
     sigmas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -351,6 +357,7 @@ def _index(sigma: Tensor, sigmas: tuple[float, ...] | None) -> Tensor:
 
 _LABELS: dict[str, Callable[[Tensor, tuple[float, ...] | None], Tensor]] = {
     "gamma": lambda sigma, _: sigma_to_gamma(sigma),
+    "root-gamma": lambda sigma, _: 5000 * sigma_to_gamma(sigma).sqrt(),
     "index": _index,
     "time": lambda sigma, _: 999 * vp_time(sigma),
 }

@@ -49,14 +49,6 @@ def needs(name):
         pytest.importorskip("torchdiffeq")
 
 
-class Copies(ExactNetwork):
-    """The same for images of many independent points."""
-
-    def forward(self, x, label, source=None):
-        points = x.reshape(-1, 2)
-        return super().forward(points, label.repeat_interleave(len(points) // len(x))).reshape(x.shape)
-
-
 # noise levels or updates; energy distances measured 0.0008 to 0.0057, two exact samples 0.0006 to 0.006
 DISTRIBUTIONS = {
     "heun": 18,
@@ -66,6 +58,7 @@ DISTRIBUTIONS = {
     "euler": 60,
     "ddim": 60,
     "ddpm": 250,
+    "predictor-corrector": 100,
     "consistent": 250,
     "runge-kutta": 5,
     "annealed-langevin": 500,
@@ -82,17 +75,6 @@ def test_samples_of_an_exact_model_follow_its_mixture(name):
     mean, covariance = mixture_moments(mixture)
     assert (x.mean(0) - mean).abs().max() < 0.12  # measured 0.015 to 0.06
     assert (torch.cov(x.T) - covariance).abs().max() < 0.25  # measured 0.03 to 0.15
-    assert energy_distance(x, mixture.sample(3000, generator=seeded(9))) < 0.01
-
-
-def test_predictor_and_corrector_follow_the_mixture_in_many_dimensions():
-    # the corrector's step goes by norms, which are steady where an image has many values
-    mixture = float32_mixture()
-    model = ScoreModel(Copies(mixture), EDM(sigma_data=1.0), ModelSpec(shape=(64, 2))).eval()
-    x = sample(model, 50, sampler="predictor-corrector", steps=100).reshape(-1, 2)[:3000]
-    mean, covariance = mixture_moments(mixture)
-    assert (x.mean(0) - mean).abs().max() < 0.12
-    assert (torch.cov(x.T) - covariance).abs().max() < 0.25
     assert energy_distance(x, mixture.sample(3000, generator=seeded(9))) < 0.01
 
 

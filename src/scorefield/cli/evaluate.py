@@ -27,7 +27,7 @@ def evaluate(options: EvaluationOptions) -> None:
 
     Example: scorefield evaluate fashion --data fashion
 
-    A conditional model restores degraded images: PSNR, SSIM, perceptual distance, Fréchet distance,
+    A conditional model restores degraded images: PSNR, SSIM, distance of features, Fréchet distance,
     agreement and diversity, with confidence intervals and compared with other methods.
 
     Example: scorefield evaluate runs/mine --data photographs/ --task dejpeg --quality 10 --out measured

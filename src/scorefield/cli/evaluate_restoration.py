@@ -163,7 +163,7 @@ def _zoom(options: EvaluationOptions) -> "tuple[Zoom, int | None]":
 
 
 def _features(options: EvaluationOptions, crops: "CropSet", device: str) -> "tuple[list[Features], list[LPIPS]]":
-    """The named features and perceptual distances."""
+    """The named features, and LPIPS where it is named."""
     from scorefield.data.datasets import open_images
     from scorefield.evaluation.reference import choose_features
     from scorefield.metrics.lpips import read_lpips

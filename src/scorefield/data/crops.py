@@ -2,7 +2,7 @@
 
 A crop of side w shows the image reduced by a factor z: a square of w/z pixels is cut at a random place and
 resized to w × w. z is drawn log-uniformly between two bounds, so that a model sees details at full size and
-whole images alike. z = "whole" takes the largest square that fits (Saharia et al. 2022, §5.1).
+whole images alike. z = "whole" takes the largest square that fits (Saharia et al. 2022, colorization).
 
 If the decoded images are larger than `memory` bytes, each is decoded again whenever it is needed.
 

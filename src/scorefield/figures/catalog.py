@@ -69,8 +69,9 @@ def _sampler(name: str) -> Any:
     return option(name, "Sampler: see scorefield sample --help.")
 
 
-def _steps() -> Any:
-    return option(None, "Updates of the sampler; by default the plan's.", min=1)
+def _steps(default: int | None = None) -> Any:
+    by_default = " By default the plan's." if default is None else ""
+    return option(default, f"Updates of the sampler.{by_default}", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,7 @@ class Anneal:
 
     samples: int = _rows()
     levels: int = option(10, "Noise levels, one column each.", min=1)
-    steps: int | None = _steps()
+    steps: int | None = _steps(2000)  # 500, the plan's, leave half of the samples torn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ class Completions:
         ("left", "right", "center"), "left, right, center, top or bottom; repeatable.", "--mask"
     )
     sampler: str = _sampler("annealed-langevin")
-    steps: int | None = _steps()
+    steps: int | None = _steps(2000)  # 500, the plan's, leave half of the samples torn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ METHODS: dict[str, Method] = {
         about="down the gradient of the misfit (Chung et al. 2023)",
     ),
     "moment-matching": Method(
-        restorer=lambda model: MomentMatching(denoiser=model), sampler="heun", steps=25, memory=8,
+        restorer=lambda model: MomentMatching(denoiser=model, iterations=3), sampler="heun", steps=25, memory=8,
         about="as pigdm, with the network's own covariance (Rozet et al. 2024); slow",
     ),
 }  # fmt: skip

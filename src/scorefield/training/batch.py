@@ -4,7 +4,7 @@ Batch number `step` is a pure function of the seed and the step, degradations in
 model the next one is made by a thread while the network works on the last.
 
 References:
-    Saharia et al. (2022), §5.6: a multi-task model is not given the task. https://arxiv.org/abs/2111.05826
+    Saharia et al. (2022): a multi-task model is not given the task. https://arxiv.org/abs/2111.05826
 """
 
 from collections.abc import Sequence
