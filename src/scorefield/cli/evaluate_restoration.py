@@ -78,7 +78,7 @@ def evaluate_restorations(request: EvaluationRequest, model: "ScoreModel") -> No
         write_json(files["table.json"], report.to_dict())
         for slug, sheet in sheets.items():
             save_image(sheet, files[slug])
-        tell(f"\nwritten to {request.out}")
+        tell("", f"written to {request.out}")
     write_json(request.json, report.to_dict())
 
 

@@ -78,7 +78,7 @@ def train(
             report=lambda now: show(now.share, f"step {now.step}  loss {now.loss:.4f}"),
         )
         if dry_run:
-            tell(trainer.recipe.to_toml())
+            tell(*trainer.recipe.to_toml().split("\n"))
             tell(f"# {trainer.summary()}")
             return
         if trainer.step:
