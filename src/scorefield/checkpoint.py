@@ -88,6 +88,10 @@ def read_card(path: Path) -> dict[str, Any]:
     for entry in sorted(_ENTRIES):
         if not isinstance(card[entry], dict):
             raise UserError(path, f"its card's {entry} is no table of settings.")
+    try:
+        _read_spec(card["spec"])
+    except UserError as error:
+        raise UserError(path, f"its card is wrong: {error}") from error
     return card
 
 

@@ -274,9 +274,10 @@ def _shape(arrays: "np.lib.npyio.NpzFile", key: str) -> tuple[int, ...] | tuple[
 
 def _promised(arrays: "np.lib.npyio.NpzFile", key: str) -> tuple[tuple[int, ...], int, zipfile.ZipInfo]:
     """Shape, bytes and place of an array, from its header."""
-    names = arrays.zip.namelist()
-    info = arrays.zip.getinfo(key if key in names else f"{key}.npy")
-    with arrays.zip.open(info) as file:
+    archive = arrays.zip
+    assert archive is not None  # until it is closed
+    info = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+    with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
