@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.files import atomic, cache_dir, refuse_existing, write_atomic
+from scorefield.files import atomic, cache_dir, hidden_folder, refuse_existing, sweep, write_atomic
 
 
 @pytest.mark.parametrize("content", [b"\x00\xff", "grüße"])
@@ -87,3 +87,23 @@ def test_an_error_names_where_what_and_the_remedy():
 def test_a_near_name_is_offered_and_otherwise_all():
     assert did_you_mean("huen", ["langevin", "heun"]) == "Did you mean `heun`?"
     assert did_you_mean("x", ["b", "a"]) == "Known: a, b."
+
+
+def test_a_hidden_folder_is_unguessable_private_and_removed(tmp_path):
+    with hidden_folder(tmp_path, prefix=".work-") as one, hidden_folder(tmp_path, prefix=".work-") as other:
+        assert one != other and one.stat().st_mode & 0o777 == 0o700
+        (one / "part").write_text("x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_sweeping_leaves_what_a_living_process_writes_and_whatever_a_link_points_to(tmp_path):
+    dead, target = tmp_path / ".work-dead", tmp_path / "target"
+    dead.mkdir()
+    target.mkdir()
+    (target / "kept").touch()
+    (tmp_path / ".work-link").symlink_to(target)
+    (tmp_path / ".work-file").touch()
+    with hidden_folder(tmp_path, prefix=".work-") as alive:
+        sweep(tmp_path, prefix=".work-")
+        assert alive.is_dir() and not dead.exists()
+        assert (target / "kept").exists() and (tmp_path / ".work-file").exists()

@@ -57,6 +57,46 @@ def atomic_folder(path: Path) -> Generator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+@contextmanager
+def hidden_folder(parent: Path, *, prefix: str) -> Generator[Path]:
+    """A folder of an unguessable name that only this user may enter, removed when the block ends.
+
+    It is locked as long as its process lives, on whatever machine or container shares the disk: see `sweep`.
+    """
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(held)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def sweep(parent: Path, *, prefix: str) -> None:
+    """Remove the `hidden_folder`s that killed processes left: those that nobody locks, and that are not links."""
+    for folder in parent.glob(f"{prefix}*"):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
+        held = os.open(folder, os.O_RDONLY)
+        try:
+            if _lock(held):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(held)
+
+
+def _lock(held: int) -> bool:
+    """Lock an open file or folder, if nobody else has; the lock ends with the process."""
+    import fcntl  # noqa: PLC0415 (of POSIX alone)
+
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def write_atomic(path: Path, content: bytes | str) -> Path:
     """Write `content` to `path` atomically and return the path."""
     with atomic(path) as part:

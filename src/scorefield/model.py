@@ -5,6 +5,7 @@ Denoiser, score and predicted noise are one function (Robbins 1956; Vincent 2011
     D(x; σ) = E[x0 | x],    ∇ log p(x; σ) = (D(x; σ) − x) / σ²,    n(x; σ) = (x − D(x; σ)) / σ.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, cast, runtime_checkable
@@ -151,6 +152,9 @@ def check_classes(count: int, classes: Tensor, n: int) -> None:
         )
 
 
+_MAX_VALUES = 2**28  # of an image: 1 GB in float32
+
+
 @dataclass(frozen=True, kw_only=True)
 class RestorationSpec:
     """What a conditional model restores.
@@ -168,6 +172,14 @@ class RestorationSpec:
     steps: int | None = None
     max_jpeg_quality: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.masked_input != "smooth" and not 0 <= self.masked_input <= 1e6:
+            raise ValueError(f'masked_input must lie from 0 to 1e+06, or be "smooth", got {self.masked_input}')
+        if self.steps is not None and not 1 <= self.steps <= 100_000:
+            raise ValueError(f"steps must lie from 1 to 100,000, got {self.steps}")
+        if self.max_jpeg_quality is not None and not 1 <= self.max_jpeg_quality <= 100:
+            raise ValueError(f"max_jpeg_quality must lie from 1 to 100, got {self.max_jpeg_quality}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
@@ -184,6 +196,16 @@ class ModelSpec:
     value_range: tuple[float, float] = (-1.0, 1.0)
     sigma_range: tuple[float, float] = (0.002, 80.0)
     restoration: RestorationSpec | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.shape) not in (1, 3) or min(self.shape) < 1 or math.prod(self.shape) > _MAX_VALUES:
+            raise ValueError(f"shape {self.shape} is neither (C, H, W) nor (D,) of at most {_MAX_VALUES:,} values")
+        low, high = self.value_range
+        if not (low < high and low >= -1e6 and high <= 1e6):
+            raise ValueError(f"value_range must rise within ±1e+06, got {low:g} to {high:g}")
+        least, most = self.sigma_range
+        if not 0 < least <= most < math.inf:
+            raise ValueError(f"sigma_range must be positive and rise, got {least:g} to {most:g}")
 
     @property
     def tasks(self) -> tuple[str, ...]:

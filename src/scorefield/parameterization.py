@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import UserError, did_you_mean
+from scorefield.plain import check_settings
 from scorefield.schedules import check_schedule, nearest_level, sigma_to_gamma, vp_time
 
 __all__ = [
@@ -92,12 +93,19 @@ class EDM:
         input: the input scaling: "unit", as above, or "wiener", c_in = σ_d/(σ²+σ_d²), which makes σ_d c_in x the best
             linear estimate of x0. The input then fades as σ grows, and a restoration network relies on y.
         residual: whether the network predicts the residual x0 − y.
+
+    Raises:
+        ValueError: a sigma_data that float32 cannot square.
     """
 
     kind: ClassVar[str] = "edm"
     sigma_data: float = 0.5
     input: Literal["unit", "wiener"] = "unit"
     residual: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1e-6 <= self.sigma_data <= 1e6:  # its square and that of σ stay within float32
+            raise ValueError(f"sigma_data must lie from 1e-06 to 1e+06, got {self.sigma_data:g}")
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
@@ -283,6 +291,10 @@ class NCSNv2:
     kind: ClassVar[str] = "ncsnv2"
     sigmas: tuple[float, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.sigmas is not None:
+            _check_levels(self.sigmas)
+
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
         one = torch.ones_like(sigma)
@@ -309,9 +321,10 @@ def from_card(card: dict[str, Any]) -> Parameterization:
         UserError: an unknown kind or setting, or a value that the class refuses.
     """
     settings = dict(card)
-    kind = settings.pop("kind", "")
-    if kind not in _KINDS:
-        raise UserError("parameterization", f"no such kind {kind!r}.", did_you_mean(kind, _KINDS))
+    kind: object = settings.pop("kind", "")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise UserError("parameterization", f"no such kind {kind!r}.", did_you_mean(str(kind), _KINDS))
+    check_settings(_KINDS[kind], settings, f"parameterization {kind}")
     if settings.get("sigmas") is not None:
         settings["sigmas"] = tuple(settings["sigmas"])
     try:

@@ -258,12 +258,12 @@ def test_the_same_command_goes_on_where_it_was_stopped(go, tree, tmp_path, monke
 
 @pytest.mark.parametrize("killed_after", ["results", "line", "first file"])
 def test_a_kill_while_results_are_written_leaves_nothing_half(go, tree, tmp_path, monkeypatch, killed_after):
-    """SIGKILL runs no `finally`: what is hidden stays, under a process number that is no more."""
+    """SIGKILL runs no `finally`: what is hidden stays, and its lock is gone."""
     out = tmp_path / "out"
     whole = tmp_path / "whole"
     go("colorize", tree / "a.png", out=whole)
     out.mkdir()
-    hidden = out / ".restoring-4194305"  # above the greatest process number of Linux
+    hidden = out / ".restoring-k1lled"
     hidden.mkdir()
     for name in of("a"):
         shutil.copy(whole / name, hidden)
@@ -278,14 +278,6 @@ def test_a_kill_while_results_are_written_leaves_nothing_half(go, tree, tmp_path
     assert files(out) == files(whole)
     for name in of("a"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
-
-
-def test_a_folder_that_another_process_writes_into_is_left_alone(tmp_path):
-    theirs, ours = (tmp_path / f".restoring-{number}" for number in (os.getppid(), os.getpid()))
-    theirs.mkdir()
-    ours.mkdir()
-    batch.sweep(tmp_path)
-    assert theirs.exists() and not ours.exists()
 
 
 def test_what_failed_is_tried_again(go, tree, tmp_path, monkeypatch):

@@ -245,7 +245,8 @@ def shelf(tmp_path, monkeypatch):
     (tmp_path / "there.pth").write_bytes(b"weights" * 999)
     monkeypatch.setenv("SCOREFIELD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "INCEPTION_URL", (tmp_path / "there.pth").as_uri())
-    monkeypatch.setattr(module, "INCEPTION_SHA256", module.sha256(tmp_path / "there.pth")[:8])
+    monkeypatch.setattr(module, "INCEPTION_SHA256", module.sha256(tmp_path / "there.pth"))
+    monkeypatch.setattr(module, "INCEPTION_BYTES", (tmp_path / "there.pth").stat().st_size)
     return tmp_path
 
 
@@ -328,3 +329,21 @@ GOLDEN = (
     [4.6758466, -20.5812206, 15.1816139],
     [442.810169, 455.732395],
 )
+
+
+def test_more_bytes_than_the_file_has_are_not_fetched(shelf, tmp_path):
+    (tmp_path / "there.pth").write_bytes(b"weights" * 999_999)
+    with pytest.raises(UserError, match="more bytes than the file has"):
+        module.fetch_inception()
+    assert not list((tmp_path / "cache").rglob("*.pth"))
+
+
+def test_the_published_digest_is_whole():
+    assert len(module.INCEPTION_SHA256) == 64
+
+
+def test_a_file_of_the_same_first_digits_has_another_name(shelf, monkeypatch):
+    path = module.fetch_inception()
+    digest = module.sha256(path)
+    monkeypatch.setattr(module, "INCEPTION_SHA256", digest[:8] + "0" * 56)
+    assert module.inception_name(path) == f"inception-{digest[:8]}"

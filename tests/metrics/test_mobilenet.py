@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from oracles import seeded
@@ -101,6 +102,15 @@ def test_the_name_holds_the_digest_and_a_distance_is_no_fid(weights):
     assert features.name.startswith("mobilenet-")
     assert len(features.name) == len("mobilenet-") + 4
     assert metric_names(features.name)[0] == f"FD[{features.name}]"
+
+
+def test_weights_may_be_a_safetensors_file(weights, tmp_path):
+    path = weights[0] if isinstance(weights, tuple) else weights
+    save_file(torch.load(path, weights_only=True), tmp_path / "w.safetensors")
+    images = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        mobilenet_features(tmp_path / "w.safetensors")(images).features, mobilenet_features(path)(images).features,
+        rtol=0, atol=0)  # fmt: skip
 
 
 def test_weights_of_something_else_are_reported(tmp_path, weights):

@@ -5,9 +5,7 @@ places. Whatever the moment of a kill, the same command restores what is not who
 """
 
 import json
-import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +20,7 @@ from scorefield.cli.inputs import Found, find_images
 from scorefield.cli.manifest import DIGITS, MANIFEST, Manifest, Record, digest, stamped
 from scorefield.cli.restore_options import RestoreOptions
 from scorefield.errors import NothingToRestore, UserError
-from scorefield.files import disk_is_full, refuse_existing
+from scorefield.files import disk_is_full, hidden_folder, refuse_existing, sweep
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,7 +59,7 @@ def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, 
     model = sf.load(options.model, device=options.device)
     manifest = Manifest(out=options.out)
     chosen = _chosen(options, model, task_of, found, kind)
-    sweep(options.out)
+    sweep(options.out, prefix=_HIDDEN)
     first = _first(options, chosen, kind)
     jobs = [_job(one, first, task_of, manifest) for one in found]
     batch = _Batch(options=options, manifest=manifest, model=model, chosen=chosen)
@@ -319,9 +317,9 @@ def _write(
 ) -> Record:
     """Write the results and, after the records that are waiting, theirs; the record, with the files' names."""
     out = options.out
-    hidden = out / f"{_HIDDEN}{os.getpid()}"
-    path = hidden / record.stem
-    try:
+    out.mkdir(parents=True, exist_ok=True)
+    with hidden_folder(out, prefix=_HIDDEN) as hidden:
+        path = hidden / record.stem
         path.parent.mkdir(parents=True, exist_ok=True)
         written = restored.save(path.parent, stem=path.name, format=options.format, with_map=options.map)
         before = _write_small(restored.degraded, path.with_name(f"{path.name}-before.png"))
@@ -338,27 +336,7 @@ def _write(
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             if not (out / name).exists():
                 (hidden / name).replace(out / name)
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
     return record
-
-
-def sweep(out: Path) -> None:
-    """Remove what killed runs left half-written."""
-    for folder in out.glob(f"{_HIDDEN}*"):
-        number = folder.name.removeprefix(_HIDDEN)
-        if number.isdecimal() and not _runs(int(number)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # signal 0 only asks
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return process != os.getpid()
 
 
 def _write_small(image: "Image.Image", path: Path) -> Path:

@@ -55,7 +55,7 @@ def evaluate_restorations(options: EvaluationOptions, model: "ScoreModel") -> No
         write_json(files["table.json"], report.to_dict())
         for slug, sheet in sheets.items():
             save_image(sheet, files[slug])
-        tell(f"\nwritten to {options.out}")
+        tell("", f"written to {options.out}")
     write_json(options.json, report.to_dict())
 
 

@@ -63,7 +63,7 @@ def show(
         table(inner, title=section)
         tell("")
     table({key: value for key, value in card["spec"].items() if key != "restoration"}, title="images")
-    if card["spec"]["restoration"] is not None:
+    if card["spec"].get("restoration") is not None:
         table(card["spec"]["restoration"], title="restoration")
     write_json(json, card)
 

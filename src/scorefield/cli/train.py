@@ -81,7 +81,7 @@ def train(options: TrainOptions) -> None:
             report=lambda now: show(now.share, f"step {now.step}  loss {now.loss:.4f}"),
         )
         if options.dry_run:
-            tell(trainer.recipe.to_toml())
+            tell(*trainer.recipe.to_toml().split("\n"))
             tell(f"# {trainer.summary()}")
             return
         if trainer.step:

@@ -14,7 +14,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,11 +31,13 @@ from scorefield.data.image import (
     STATE_RANGE,
     ImageReadError,
     Levels,
-    check_pixels,
+    check_file,
+    decoding,
     has_grey_palette,
     image_of,
     in_8_bits,
     in_16_bits,
+    open_image,
     reason,
     to_uint8,
 )
@@ -102,11 +103,11 @@ class Photo:
         if path.is_dir():
             raise UserError(path, "is a folder, not an image.")
         try:
+            check_file(path)
             content = path.read_bytes()
             if _is_heif(content):
                 register_heif(path)
-            with Image.open(BytesIO(content)) as image:
-                check_pixels(image, max_pixels)
+            with open_image(path, content, max_pixels=max_pixels) as image, decoding(image):
                 return _read(path, image, content)
         except UserError:
             raise

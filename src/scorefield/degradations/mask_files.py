@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Generator, Tensor
 
-from scorefield.data.image import read_image
+from scorefield.data.image import open_image, read_image
 from scorefield.degradations.freeform import Boxes, Brush, FreeForm
 from scorefield.degradations.mask import CenterBox, Mask, Side, Uncropping
 from scorefield.errors import UserError
@@ -148,7 +148,7 @@ def mask_preview(image: Image.Image, fill: Tensor, *, opacity: float = 0.6) -> I
 def _layers(image: str | Path | Image.Image) -> tuple[Image.Image, Image.Image] | None:
     """Colors (RGB) and opacity (L), upright, of an image with transparency; else None."""
     if not isinstance(image, Image.Image):
-        with Image.open(image) as opened:
+        with open_image(Path(image)) as opened:
             return _layers(opened)
     if not image.has_transparency_data:
         return None

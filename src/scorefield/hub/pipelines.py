@@ -22,6 +22,7 @@ from scorefield.errors import UserError
 from scorefield.hub.schedules import Settings, read_schedule
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks.diffusers_unet import Diffusers
+from scorefield.plain import check_plain
 
 __all__ = ["import_diffusers", "is_pipeline"]
 
@@ -30,6 +31,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 _NEEDED = [INDEX, CONFIG, WEIGHTS, SCHEDULER, f"unet/{CONFIG}", f"unet/{WEIGHTS}", f"scheduler/{SCHEDULER}"]
 _RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # in 2022, attention
+_MAX_JSON = 2**20
 _AUTOENCODERS = {"vae", "vqvae", "movq"}
 
 
@@ -135,11 +137,14 @@ def _read_json(path: Path) -> Settings:
     if not path.is_file():
         raise UserError(path, "no such file.", "Give the whole folder that diffusers saved.")
     try:
+        if path.stat().st_size > _MAX_JSON:
+            raise ValueError(f"{path.stat().st_size} bytes are no settings")
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(path, f"not valid JSON, or cut short: {error}.", "Copy it again.") from error
     if not isinstance(content, dict):
         raise UserError(path, "not settings of diffusers.", "Give the whole folder that diffusers saved.")
+    check_plain(content, path)
     return cast(Settings, content)
 
 
