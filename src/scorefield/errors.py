@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["UserError", "did_you_mean"]
+__all__ = ["ImageReadError", "NothingToRestore", "UserError", "did_you_mean"]
 
 
 class UserError(Exception):
@@ -22,6 +22,10 @@ class UserError(Exception):
 
 class NothingToRestore(UserError):  # noqa: N818
     """An image that a restoration would not improve; in a folder it is skipped, and the others go on."""
+
+
+class ImageReadError(Exception):
+    """Why a file cannot be read; a folder skips it, for a single file it becomes a UserError."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -4,7 +4,8 @@ Any file that Pillow opens becomes an 8-bit grey or RGB image, upright and opaqu
 
     16-bit grey      v → round(v / 257), so that 65535 → 255
     alpha            composited on white: α v + (1 − α) 255
-    CMYK, palette …  → RGB (a palette of greys → grey)
+    palette …        → RGB (a palette of greys → grey)
+    CMYK             → sRGB by its color profile; refused without one
     EXIF orientation applied
 
 Two maps lead from pixels to a model's value range [a, b] and back. They are exact inverses on all 256
@@ -16,6 +17,7 @@ Between 8 and 16 bits, v₁₆ = 257 v₈ and v₈ = round(v₁₆ / 257); the s
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,22 +25,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.data.color import cmyk_to_srgb
+from scorefield.data.tiff import BYTE_SCALED, Levels, is_tiff, read_tiff, tiff_header, upright
+from scorefield.errors import ImageReadError, UserError
 
 MAX_PIXELS = 100_000_000
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 
 Size = tuple[int, int]  # (H, W)
-Levels = NDArray[np.uint8 | np.uint16]  # (H, W, C)
 
 
 STATE_RANGE = "Pass value_range=(-1, 1) for a model's samples, or (0, 1) or (0, 255), as they are."
 """What to do about float pixels: their black and white cannot be told from the numbers alone."""
-
-
-class ImageReadError(Exception):
-    """Why a file cannot be read; a folder skips it, for a single file it becomes a UserError."""
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = None) -> Image.Image:
@@ -64,6 +63,10 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, at_least: Size
 def decode(path: Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = None) -> Image.Image:
     """As `read_image`, but raises ImageReadError with the bare reason."""
     try:
+        with path.open("rb") as file:
+            if is_tiff(file.read(4)):
+                file.seek(0)
+                return _on_white_8_bit(read_tiff(file.read(), max_pixels=max_pixels).samples)
         with Image.open(path) as image:
             check_pixels(image, max_pixels)
             if at_least is not None:
@@ -82,6 +85,12 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
         ImageReadError: the header cannot be read or announces too many pixels.
     """
     try:
+        with path.open("rb") as file:
+            if is_tiff(file.read(4)):
+                file.seek(0)
+                (h, w), grey = tiff_header(file)
+                check_size(w, h, max_pixels)
+                return (h, w), grey
         with Image.open(path) as image:
             check_pixels(image, max_pixels)
             w, h = image.size
@@ -211,22 +220,54 @@ def check_pixels(image: Image.Image, max_pixels: int) -> None:
     Raises:
         ImageReadError: it has more than `max_pixels`.
     """
-    if image.width * image.height > max_pixels:
+    check_size(image.width, image.height, max_pixels)
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a size of too many pixels.
+
+    Raises:
+        ImageReadError: there are more than `max_pixels`.
+    """
+    if width * height > max_pixels:
         raise ImageReadError(
-            f"{image.width}×{image.height} is more than {max_pixels / 1e6:g} million pixels (a decompression bomb?)"
+            f"{width}×{height} is more than {max_pixels / 1e6:g} million pixels (a decompression bomb?)"
         )
+
+
+def _on_white_8_bit(samples: Levels) -> Image.Image:
+    """An image, "L" or "RGB", of samples with or without alpha, which are put on white."""
+    flat = np.ascontiguousarray(in_8_bits(samples))
+    image = Image.fromarray(flat[..., 0] if flat.shape[2] == 1 else flat)
+    return _on_white(image) if image.mode in ("LA", "RGBA") else image
 
 
 def _upright_8_bit(image: Image.Image) -> Image.Image:
     grey_palette = has_grey_palette(image)
+    full_range_clear(image)
     image.load()
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
-        return _from_deep_grey(upright)
-    if upright.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in upright.info:
-        grey = grey_palette or upright.mode in GREY_MODES
-        return _on_white(upright).convert("L" if grey else "RGB")
-    return upright.convert("L" if grey_palette or upright.mode in ("1", "L") else "RGB")
+    if image.mode == "CMYK":
+        rgb = cmyk_to_srgb(image, image.info.get("icc_profile"))
+        return _on_white_8_bit(upright(rgb, image.getexif().get(_ORIENTATION, 1)))
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode in ("I", "F") or turned.mode.startswith("I;16"):
+        return _from_deep_grey(turned)
+    if turned.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in turned.info:
+        grey = grey_palette or turned.mode in GREY_MODES
+        return _on_white(turned).convert("L" if grey else "RGB")
+    return turned.convert("L" if grey_palette or turned.mode in ("1", "L") else "RGB")
+
+
+def full_range_clear(image: Image.Image) -> None:
+    """Bring the clear level of a grey PNG of 2 or 4 bits, which is in the file's own bits, to 8 bits like the pixels.
+
+    Args:
+        image: opened and not loaded.
+    """
+    tile: Any = getattr(image, "tile", None)
+    clear, packing = image.info.get("transparency"), tile[0][3] if tile else ""
+    if isinstance(clear, int) and packing in ("L;2", "L;4"):
+        image.info["transparency"] = clear * (85 if packing == "L;2" else 17)
 
 
 def has_grey_palette(image: Image.Image) -> bool:
@@ -252,7 +293,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     low, high = float(values.min()), float(values.max())
     if image.mode == "F":
         scale = 255.0 if high <= 1 else 1.0
-        if not (low >= 0 and high * scale <= 255):
+        if not (low >= 0 and (high <= 1 or BYTE_SCALED <= high <= 255)):
             raise ImageReadError(f"float pixels span {low:g}…{high:g}; expected 0…1 or 0…255")
     else:
         scale = 255 / 65535

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from scorefield import __version__
 from scorefield.data.encode import FORMATS, format_of
 from scorefield.data.grids import grid, save_image
 from scorefield.data.image import Levels, image_of, to_tensor
@@ -124,7 +125,7 @@ class Restoration:
         """Write `stem`-1.png, …, `stem`-sheet.png and, asked for, `stem`-map.png into the folder `out`.
 
         Where the degradation leaves pixels as they are, those in a lossless file are the source's own, and so
-        are its depth, alpha, EXIF and color profile.
+        are its depth, alpha and metadata. EXIF's ProcessingSoftware names this library.
 
         Args:
             out: is made if it is not there.
@@ -144,9 +145,10 @@ class Restoration:
         names = [f"{stem}-{k + 1}{suffix}" for k in range(len(self.levels))]
         more = [f"{stem}-sheet.png"] + ([f"{stem}-map.png"] if with_map else [])
         paths = [refuse_existing(Path(out) / name, overwrite=overwrite) for name in (*names, *more)]
+        marked = replace(self.photo, metadata=self.photo.metadata.restored_by(f"scorefield {__version__}"))
         for path, levels in zip(paths, self.levels, strict=False):
-            self.photo.save(levels, path)
-        save_image(self.sheet(), paths[len(names)])
+            marked.save(levels, path)
+        save_image(self.sheet(), paths[len(names)], metadata=self.photo.metadata.color)
         if with_map:
             save_image(self.heat(), paths[-1])
         return paths
