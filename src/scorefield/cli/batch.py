@@ -324,7 +324,8 @@ def _write(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         written = restored.save(path.parent, stem=path.name, format=options.format, with_map=options.map)
-        before = _write_small(restored.degraded, path.with_name(f"{path.name}-before.png"))
+        degraded = restored.shown(restored.degraded_levels)
+        before = _write_small(degraded, path.with_name(f"{path.name}-before.png"), restored)
         seen = _write_for_page(restored, written)
         names = [part.relative_to(hidden).as_posix() for part in (*written, before, *seen)]
         n = len(written)
@@ -361,13 +362,13 @@ def _runs(process: int) -> bool:
     return process != os.getpid()
 
 
-def _write_small(image: "Image.Image", path: Path) -> Path:
-    """The image, reduced to what a page shows."""
+def _write_small(image: "Image.Image", path: Path, restored: "Restoration") -> Path:
+    """The image, reduced to what a page shows, with the color of the results."""
     from scorefield.data.grids import save_image
 
     small = image.copy()
     small.thumbnail((_PAGE_SIDE, _PAGE_SIDE))
-    save_image(small, path)
+    save_image(small, path, metadata=restored.photo.metadata.color)
     return path
 
 
@@ -376,14 +377,15 @@ def _write_for_page(restored: "Restoration", written: list[Path]) -> list[Path]:
     if written[0].suffix.lower() in _IN_BROWSERS:
         return []
     paths = [path.with_name(f"{path.stem}-page.png") for path in written[: len(restored.levels)]]
-    for path, image in zip(paths, restored.images, strict=True):
-        _write_small(image, path)
+    for path, levels in zip(paths, restored.levels, strict=True):
+        _write_small(restored.shown(levels), path, restored)
     return paths
 
 
 def _left_behind(restored: "Restoration", result: Path) -> list[str]:
     """What of the image's file its result lacks, beside what any JPEG loses."""
-    lost = [words for words in restored.photo.lost(result) if words != "each pixel exactly"]
+    channels = restored.levels[0].shape[2]
+    lost = [words for words in restored.photo.lost(result, channels) if words != "each pixel exactly"]
     return [*restored.photo.notes, *(f"without {words}" for words in lost)]
 
 

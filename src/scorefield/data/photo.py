@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 from torch import Tensor
 
-from scorefield.data.color import cmyk_to_srgb
+from scorefield.data.color import cmyk_to_srgb, grey_to_srgb
 from scorefield.data.encode import (
     DEEP,
     LOSSY,
@@ -166,6 +166,20 @@ class Photo:
         clear = torch.from_numpy(1 - self.alpha / np.float32(most)).expand(1, *self.levels.shape[2:], *self.alpha.shape)
         opaque = 1 - lay(clear)[0, 0].clamp(0, 1).numpy()
         return replace(self, alpha=(opaque * most).round().astype(self.alpha.dtype))
+
+    def opaque(self, mask: NDArray[np.bool_] | None) -> "Photo":
+        """The photo with what was filled, bool (H, W), opaque."""
+        if mask is None or self.alpha is None or mask.shape != self.alpha.shape:
+            return self
+        return replace(self, alpha=np.where(mask, np.iinfo(self.alpha.dtype).max, self.alpha).astype(self.alpha.dtype))
+
+    def in_srgb_grey(self) -> "Photo":
+        """Grey by a color profile of grey, as sRGB's grey, which can be colored; else the same."""
+        if self.icc is None or self.levels.shape[2] != 1 or self.icc[16:20] != b"GRAY":
+            return self
+        notes = (*self.notes, "grey is converted to sRGB by its color profile")
+        levels = grey_to_srgb(self.levels, self.icc)
+        return replace(self, levels=levels, metadata=self.metadata.without_color(), notes=notes)
 
     def lost(self, path: str | Path, channels: int | None = None) -> tuple[str, ...]:
         """What a file of this name cannot keep, in words; `save` leaves it out silently.

@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield import __version__
 from scorefield.data.encode import FORMATS, format_of
 from scorefield.data.grids import grid, save_image
-from scorefield.data.image import Levels, image_of, to_tensor
+from scorefield.data.image import Levels, image_of, in_8_bits, to_tensor
 from scorefield.data.photo import Photo
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing
 from scorefield.restoration.pixels import white
+from scorefield.version import __version__
 
 _OWN = frozenset({"PNG", "TIFF", "WEBP"})  # written losslessly, with all that such a file holds
 _WEBP_SIDE = 16383
@@ -62,6 +62,14 @@ class Restoration:
     def degraded(self) -> Image.Image:
         """What the restoration had to go by, in 8 bits; masked pixels are grey."""
         return image_of(self.degraded_levels)
+
+    def shown(self, levels: Levels) -> Image.Image:
+        """Levels in 8 bits, with the results' alpha where they have its size: "L", "LA", "RGB" or "RGBA"."""
+        alpha = self.photo.alpha
+        if alpha is None or alpha.shape != levels.shape[:2]:
+            return image_of(levels)
+        flat = np.concatenate([in_8_bits(levels), in_8_bits(alpha)[..., None]], axis=2)
+        return Image.fromarray(flat)
 
     @property
     def original(self) -> Image.Image:
