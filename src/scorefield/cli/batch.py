@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from scorefield.cli.console import Show, note, progress, require_free, tell, write_json
+from scorefield.cli.console import Show, note, printable, progress, require_free, tell, write_json
 from scorefield.cli.inputs import Found, find_images
 from scorefield.cli.manifest import DIGITS, MANIFEST, Manifest, Record, digest, stamped
 from scorefield.cli.restore_options import RestoreOptions
@@ -274,7 +274,7 @@ class _Batch:
         self.waiting.clear()
         self.results[record.stem] = record
         notes = f" ({'; '.join(record.notes)})" if record.notes else ""
-        tell(f"{job.found.path} -> {self.options.out / record.outputs[0]}{notes}")
+        tell(f"{printable(str(job.found.path))} -> {self.options.out / record.outputs[0]}{notes}")
 
 
 def _within(show: Show, begin: float, share: float, words: str) -> Callable[[int, int], None]:

@@ -30,11 +30,11 @@ def progress(title: str) -> Generator[Show]:
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[words]}"),
+        TextColumn("{task.fields[words]}", markup=False),
     )
     with Progress(*columns, *clock, console=_console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=1.0, words="")
-        yield lambda share, words="": bar.update(task, completed=share, words=words)
+        yield lambda share, words="": bar.update(task, completed=share, words=printable(words))
 
 
 def _plain(title: str) -> Show:
@@ -51,14 +51,26 @@ def _plain(title: str) -> Show:
     return show
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    r"""The text with all that is no visible character, or would break a line, as an escape such as \x1b.
+
+    File names may hold anything: sequences that command a terminal, line breaks, bytes that are no UTF-8.
+
+    Args:
+        text: any.
+        keep: characters to leave.
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
 def tell(text: str) -> None:
     """A line for people."""
-    _console().print(text, soft_wrap=True, markup=False)
+    _console().print(printable(text, keep="\n"), soft_wrap=True, markup=False)
 
 
 def note(text: str) -> None:
     """A line about the way, to standard error."""
-    _console(stderr=True).print(text, soft_wrap=True, markup=False)
+    _console(stderr=True).print(printable(text, keep="\n"), soft_wrap=True, markup=False)
 
 
 def table(rows: dict[str, Any], title: str = "") -> None:

@@ -26,6 +26,7 @@ from scorefield.cli import (
     sample,
     train,
 )
+from scorefield.cli.console import printable
 from scorefield.errors import UserError
 from scorefield.files import disk_is_full
 from scorefield.kernels.malloc import tune_malloc
@@ -121,7 +122,7 @@ def main() -> None:
             raise
         message, code = _verdict(error)
     if message:
-        typer.echo(f"scorefield: {message}", err=True)
+        typer.echo(f"scorefield: {printable(message)}", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -3,6 +3,7 @@
 One HTML file that needs nothing else but the images beside it: it opens from the disk, without a network.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -11,6 +12,7 @@ from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
+from scorefield.cli.console import printable
 from scorefield.files import write_atomic
 
 PAGE = "index.html"
@@ -51,17 +53,17 @@ def write_page(folder: str | Path, entries: Sequence[ShownImage], *, title: str 
 def _section(entry: ShownImage) -> str:
     own = entry.files or entry.after
     thumbs = _thumbs(entry.after, own) if len(entry.after) > 1 else ""
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in entry.facts.items())
-    link = f'<a class="file" href="{_url(own[0])}">{escape(own[0])}</a>'
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{_words(words)}</dd>" for name, words in entry.facts.items())
+    link = f'<a class="file" href="{_url(own[0])}">{_words(own[0])}</a>'
     return (
-        f'<section><h2>{escape(entry.title)}</h2><div class="row"><div>{_slider(entry)}{thumbs}</div>'
+        f'<section><h2>{_words(entry.title)}</h2><div class="row"><div>{_slider(entry)}{thumbs}</div>'
         f"<div><dl>{facts}<dt>file</dt><dd>{link}</dd></dl>{_map(entry)}</div></div></section>"
     )
 
 
 def _slider(entry: ShownImage) -> str:
     """Both images, one upon the other, and a range over them that moves the seam."""
-    title = escape(entry.title)
+    title = _words(entry.title)
     return (
         '<div class="pair" style="--at:50%">'
         f'<img class="after" src="{_url(entry.after[0])}" alt="{title}, after" loading="lazy">'
@@ -75,7 +77,7 @@ def _slider(entry: ShownImage) -> str:
 def _thumbs(shown: Sequence[str], own: Sequence[str]) -> str:
     """A button for each candidate that puts it under the slider."""
     buttons = (
-        f'<button type="button" aria-pressed="{str(k == 0).lower()}" title="{escape(file)}"'
+        f'<button type="button" aria-pressed="{str(k == 0).lower()}" title="{_words(file)}"'
         f' data-src="{_url(image)}" data-file="{_url(file)}" aria-label="candidate {k + 1}">'
         f'<img src="{_url(image)}" alt="" loading="lazy">{k + 1}</button>'
         for k, (image, file) in enumerate(zip(shown, own, strict=True))
@@ -93,6 +95,10 @@ def _map(entry: ShownImage) -> str:
     )
 
 
+def _words(text: str) -> str:
+    return escape(printable(text))
+
+
 def _url(path: str) -> str:
     """A relative URL; its dot keeps a name such as `a:b.png` from being read as a scheme."""
-    return escape("./" + quote(path))
+    return escape("./" + quote(os.fsencode(path)))

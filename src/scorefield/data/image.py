@@ -28,6 +28,7 @@ from torch import Tensor
 from scorefield.data.color import cmyk_to_srgb
 from scorefield.data.tiff import BYTE_SCALED, Levels, is_tiff, read_tiff, tiff_header, upright
 from scorefield.errors import ImageReadError, UserError
+from scorefield.files import is_special
 
 MAX_PIXELS = 100_000_000
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
@@ -63,6 +64,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, at_least: Size
 def decode(path: Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = None) -> Image.Image:
     """As `read_image`, but raises ImageReadError with the bare reason."""
     try:
+        _refuse_special(path)
         with path.open("rb") as file:
             if is_tiff(file.read(4)):
                 file.seek(0)
@@ -85,6 +87,7 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
         ImageReadError: the header cannot be read or announces too many pixels.
     """
     try:
+        _refuse_special(path)
         with path.open("rb") as file:
             if is_tiff(file.read(4)):
                 file.seek(0)
@@ -100,6 +103,11 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
         raise
     except Exception as error:  # codecs raise anything on damaged files
         raise ImageReadError(reason(error)) from error
+
+
+def _refuse_special(path: Path) -> None:
+    if is_special(path):
+        raise ImageReadError("is a pipe or a device, not a file")
 
 
 def centre_box(size: Size, side: int) -> tuple[int, int, int, int]:

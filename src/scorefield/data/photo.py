@@ -53,6 +53,7 @@ from scorefield.data.image import (
 from scorefield.data.metadata import Metadata, read_metadata, tiff_metadata
 from scorefield.data.tiff import is_bigtiff, is_tiff, read_tiff, upright
 from scorefield.errors import UserError
+from scorefield.files import is_special
 
 _ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
@@ -112,6 +113,8 @@ class Photo:
         path = Path(path)
         if path.is_dir():
             raise UserError(path, "is a folder, not an image.")
+        if is_special(path):
+            raise UserError(path, "is a pipe or a device, not a file.")
         try:
             content = path.read_bytes()
             if is_tiff(content):
