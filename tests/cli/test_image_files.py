@@ -52,11 +52,11 @@ def filled(folder, names=("a.png",)):
 def test_every_name_of_a_file_is_restored_known_and_printed_plainly(call, model, tmp_path):
     folder = filled(tmp_path / "in")
     for name in NAMES:
-        os.rename(os.fsencode(folder / "a.png"), os.fsencode(folder) + b"/" + name)
+        (folder / "a.png").rename(os.fsdecode(os.fsencode(folder) + b"/" + name))
         filled(folder)
     told = inpaint(call, model, folder, "--out", tmp_path / "out")
     assert told.code == 0, told.err
-    results = [name for name in os.listdir(tmp_path / "out") if name.endswith("-1.png")]
+    results = [path for path in (tmp_path / "out").iterdir() if path.name.endswith("-1.png")]
     assert len(results) == len(NAMES) + 1
     assert all(c.isprintable() or c == "\n" for c in told.out + told.err)
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")

@@ -390,8 +390,8 @@ def _left_behind(restored: "Restoration", result: Path) -> list[str]:
 
 
 def _write_run_page(out: Path, manifest: Manifest) -> Path:
-    """The page of all images in the manifest whose files are there."""
-    from scorefield.cli.page import ShownImage, write_page
+    """The page of all images in the manifest whose files are there, and of those that have no results."""
+    from scorefield.cli.page import LeftOut, ShownImage, write_page
 
     shown: list[ShownImage] = []
     for record in sorted(manifest.restored.values(), key=lambda record: record.stem):
@@ -409,7 +409,8 @@ def _write_run_page(out: Path, manifest: Manifest) -> Path:
                 files=results if record.page else (),
             )
         )
-    return write_page(out, shown)
+    left = [LeftOut(name=r.stem, why=r.error or "", skipped=r.skipped) for r in manifest.unrestored]
+    return write_page(out, shown, left)
 
 
 def _facts(record: Record) -> dict[str, str]:

@@ -90,22 +90,27 @@ class Manifest:
     @cached_property
     def restored(self) -> dict[str, Record]:
         """The last record without an error of every stem, as the file has them when first asked for."""
-        try:
-            lines = (self.out / MANIFEST).read_text(encoding="utf-8", errors="replace").split("\n")
-        except FileNotFoundError:
-            return {}
-        records = [record for record in map(_read, lines) if record is not None]
-        return {record.stem: record for record in records if record.error is None}
+        return {record.stem: record for record in self._records() if record.error is None}
 
     @property
     def written(self) -> set[str]:
         """All files that any run has written into the folder: results, their sheets, and what the page shows."""
+        return {name for r in self._records() for name in (*r.outputs, *r.page, *([r.before] if r.before else ()))}
+
+    @property
+    def unrestored(self) -> list[Record]:
+        """The last record of every stem that failed or was skipped and has no results, by stem."""
+        last = {record.stem: record for record in self._records()}
+        return [
+            record for stem, record in sorted(last.items()) if record.error is not None and stem not in self.restored
+        ]
+
+    def _records(self) -> list[Record]:
         try:
             lines = (self.out / MANIFEST).read_text(encoding="utf-8", errors="replace").split("\n")
-        except OSError:
-            return set()
-        records = [record for record in map(_read, lines) if record is not None]
-        return {name for r in records for name in (*r.outputs, *r.page, *([r.before] if r.before else ()))}
+        except FileNotFoundError:
+            return []
+        return [record for record in map(_read, lines) if record is not None]
 
     def append(self, *records: Record) -> None:
         """Write the lines to the disk, after whatever is there, and keep those without an error."""

@@ -106,7 +106,8 @@ def dejpeg(
 ) -> None:
     """Remove JPEG artifacts.
 
-    A file that is no JPEG, or a JPEG of a quality too high to gain, is skipped, unless --quality is given.
+    A file of another format that shows no blocks of JPEG, or a JPEG of a quality too high to gain, is skipped, unless
+    --quality is given.
 
     Example: scorefield dejpeg photos --out clean
     """

@@ -36,6 +36,7 @@ from scorefield.degradations import (
     nearest_quality,
     parse_degradation,
 )
+from scorefield.degradations.jpeg_grid import grid_strength
 from scorefield.errors import NothingToRestore, UserError, did_you_mean
 from scorefield.model import ScoreModel
 from scorefield.restoration import multiscale
@@ -53,6 +54,11 @@ SIDES = ("top", "right", "bottom", "left")
 
 MAX_QUALITY = 95
 """A JPEG file of this quality or a higher one differs from its original by rounding alone."""
+
+
+GRID = 0.1
+"""A file of another format is restored where the block grid of JPEG stands out by more. Of 60 photographs reduced by a
+third none reaches 0.07; at quality 10 all, at 30 nineteen of twenty, at 50 four of five reach this."""
 
 
 class Task(Protocol):
@@ -247,11 +253,13 @@ class Dejpeg(_Tiled):
         return _as_it_is(photo, model, operator)
 
     def _refuse_good(self, photo: Photo, model: ScoreModel) -> None:
-        """Refuse what is no JPEG file, and a file that has lost less than the model can give back."""
+        """Refuse what shows no traces of JPEG, and a file that has lost less than the model can give back."""
         if photo.jpeg is None:
             if not photo.sha256:  # it was in memory: it may have been read from a JPEG file
                 if not model.spec.tasks:
                     raise UserError("quality", "only a JPEG file says how it was made.", "Give the quality.")
+                return
+            if model.spec.tasks and grid_strength(photo.levels) > GRID:
                 return
             raise NothingToRestore(
                 photo.path, "is no JPEG file: nothing of JPEG compression is known.",
