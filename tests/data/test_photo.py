@@ -393,6 +393,9 @@ def test_every_mode_of_pillow_is_read_as_its_file_is(tmp_path, mode):
         (np.zeros((5, 7), np.int64), "int64 is not a type of pixels"),
         (np.zeros((5, 7), bool), "bool is not a type of pixels"),
         (Image.new("CMYK", (5, 7)), "CMYK"),
+        (Image.new("LAB", (5, 7)), "CIELab"),
+        (np.ma.masked_array(np.zeros((5, 7), np.uint8), True), "masked"),
+        (torch.zeros(5, 7).to_sparse(), "sparse"),
         (Image.new("F", (5, 7)), "float pixels without a range"),
     ],
 )
@@ -406,3 +409,10 @@ def test_a_wrong_range_is_noticed():
         as_photo(np.array([[0.0, 200.0]]), value_range=(-1, 1))
     with pytest.raises(UserError, match="its values span nan"):
         as_photo(np.array([[0.0, np.nan]]), value_range=(-1, 1))
+
+
+def test_the_byte_order_of_an_array_does_not_matter():
+    array = levels(3, 16)
+    photo = as_photo(array.astype(">u2"))
+    assert photo.levels.dtype == np.uint16
+    assert (photo.levels == array).all()

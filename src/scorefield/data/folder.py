@@ -72,10 +72,9 @@ class Listing:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is worth saying, a sentence each."""
-        if not self.links:
-            return ()
-        more = f" and {len(self.links) - 1} more" if len(self.links) > 1 else ""
-        return (f"links to folders are followed: {self.links[0]}{more}.",)
+        count = len(self.links)
+        more = f" and {count - 1} more" if count > 1 else ""
+        return tuple(f"links to folders are followed: {first}{more}." for first in self.links[:1])
 
 
 def list_images(folder: Path, *, suffixes: frozenset[str] = SUFFIXES) -> list[str]:

@@ -195,14 +195,14 @@ class Photo:
             UserError: unknown suffix.
         """
         kind = format_of(Path(path))
-        channels = self.levels.shape[2] if channels is None else channels
+        count = self.levels.shape[2] if channels is None else channels
         meta = self.metadata
         color = meta.icc is None and any(name in (b"cICP", b"gAMA", b"cHRM") for name, _ in meta.color.chunks)
         found = {
             "16 bits a channel": self.deep and kind not in DEEP,
             "alpha (it is put on white)": self.alpha is not None and kind in OPAQUE,
             "EXIF": not holds_exif(kind, self.exif),
-            "the color profile": meta.icc is not None and (kind == "BMP" or not matches_channels(meta.icc, channels)),
+            "the color profile": meta.icc is not None and (kind == "BMP" or not matches_channels(meta.icc, count)),
             "gamma and primaries": color and kind != "PNG",
             "XMP": meta.xmp is not None and kind == "BMP",
             "IPTC": meta.iptc is not None and kind not in ("PNG", "TIFF", "JPEG"),
@@ -244,7 +244,7 @@ def as_photo(
     | image | what is taken |
     | --- | --- |
     | path | any file that Pillow reads, HEIC with the extra `photos` |
-    | PIL image | every mode but CMYK; of mode "F" as float pixels |
+    | PIL image | every mode but LAB, and CMYK by its color profile; of mode "F" as float pixels |
     | numpy array | uint8 or uint16, or floats; (H, W) or (H, W, C) |
     | tensor | uint8 or uint16, or floats; (H, W) or (C, H, W) |
 
@@ -269,6 +269,8 @@ def as_photo(
             return _read(Path("image"), image, b"")
         except ImageReadError as problem:
             raise UserError("image", f"{problem}.") from None
+    if np.ma.isMaskedArray(image) or (isinstance(image, Tensor) and image.layout != torch.strided):
+        raise UserError("image", "masked arrays and sparse tensors are not images.", "Pass plain pixels.")
     if isinstance(image, Tensor):
         stored = image.detach().cpu()
         array = (stored.float() if stored.is_floating_point() else stored).numpy()
@@ -284,6 +286,7 @@ def as_photo(
         samples = _from_floats(samples, value_range)
     elif samples.dtype.name not in ("uint8", "uint16"):
         raise UserError("image", f"{samples.dtype} is not a type of pixels.", "Pass uint8, uint16 or floats.")
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
     channels = 1 if samples.shape[2] < 3 else 3
     return Photo(
         path=Path("image"),
@@ -321,6 +324,8 @@ def _is_heif(content: bytes) -> bool:
 
 
 def _read(path: Path, image: Image.Image, content: bytes) -> Photo:
+    if image.mode == "LAB":
+        raise UserError(path, "is a CIELab image.", "Convert it to RGB first.")
     if image.mode == "F":
         raise UserError(path, "has float pixels.", "Convert it to 8 or 16 bits first.")
     notes, deep_color = _notes(image), _is_deep_color(image)

@@ -19,7 +19,7 @@ References:
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -141,11 +141,11 @@ def upright(samples: Levels, orientation: int) -> Levels:
 
 
 @contextmanager
-def _opened(file: BinaryIO) -> Iterator[tuple[Any, tuple[str, ...]]]:
+def _opened(file: BinaryIO) -> Generator[tuple[Any, tuple[str, ...]]]:
     """The page of the first image that is no thumbnail, and what to say of the others."""
     try:
         with TiffFile(file, name="image") as tiff:
-            pages = [tiff.pages.first]
+            pages: list[Any] = [tiff.pages.first]
             for index in range(1, 3):  # whether there are others, not how many: a chain may be endless
                 try:
                     pages.append(tiff.pages.get(index, validate=False, cache=True, aspage=True))

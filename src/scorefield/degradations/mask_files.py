@@ -14,6 +14,7 @@ Random masks take a seed: `brush:7`; the default is 0.
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,7 +103,10 @@ def array_mask(values: Tensor | NDArray[np.generic], size: Sequence[int]) -> NDA
     Raises:
         UserError: another shape, or values of no such range.
     """
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if isinstance(values, Tensor):
+        whole = values.detach().cpu()
+        values = (whole.float() if whole.is_floating_point() else whole).numpy()  # numpy has no bfloat16
+    array: NDArray[Any] = np.asarray(values)
     h, w = size
     if array.size != h * w or tuple(n for n in array.shape if n != 1) != tuple(n for n in (h, w) if n != 1):
         raise UserError("mask", f"shape {tuple(array.shape)} does not fit an image of {(h, w)}.")
@@ -165,7 +169,7 @@ def color_mask(image: str | Path | Image.Image | Photo, color: str, *, invert: b
     """
     photo = as_photo(image)
     wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)], np.int16)
-    near = (np.abs(in_8_bits(photo.levels).astype(np.int16) - wanted) <= _NEAR).all(2)
+    near: NDArray[np.bool_] = np.all(np.abs(in_8_bits(photo.levels).astype(np.int16) - wanted) <= _NEAR, axis=2)
     if not near.any():
         raise UserError(photo.path, f"no pixel has the color {color}.", "Name the color that was painted.")
     return checked_mask(photo.path, near, invert=invert, grow=grow)
