@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["UserError", "did_you_mean", "printable"]
+__all__ = ["ImageReadError", "NothingToRestore", "UserError", "did_you_mean", "printable"]
 
 # C0 and C1 (escape sequences), bidirectional controls (UAX #9), line and paragraph separators, lone surrogates
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -36,6 +36,10 @@ class UserError(Exception):
 
 class NothingToRestore(UserError):  # noqa: N818
     """An image that a restoration would not improve; in a folder it is skipped, and the others go on."""
+
+
+class ImageReadError(Exception):
+    """Why a file cannot be read; a folder skips it, for a single file it becomes a UserError."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

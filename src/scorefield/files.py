@@ -3,12 +3,24 @@
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from scorefield.errors import UserError
+
+_PREFIX = 32  # characters of a name that its temporary file repeats: names may be as long as the disk takes
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is a pipe, a socket or a device, which may never end; false where nothing is there."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 @contextmanager
@@ -18,7 +30,7 @@ def atomic(path: Path) -> Generator[Path]:
     A kill at any moment leaves the old file or the new one, never half of one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:_PREFIX]}-", suffix=path.suffix)
     os.close(handle)
     part = Path(name)
     try:

@@ -68,9 +68,11 @@ def test_float_pixels_are_unit_or_byte_scaled_and_others_are_refused(tmp_path):
             read_image(of(wrong))
 
 
-def test_cmyk_becomes_rgb(tmp_path):
-    path = saved(tmp_path / "print.tif", Image.new("CMYK", (4, 4), (255, 0, 0, 0)))
-    assert read_image(path).getpixel((0, 0)) == (0, 255, 255)  # full cyan absorbs red alone
+@pytest.mark.parametrize("suffix", [".tif", ".jpg"])
+def test_cmyk_without_a_profile_has_no_colors_and_is_refused(tmp_path, suffix):
+    path = saved(tmp_path / f"print{suffix}", Image.new("CMYK", (4, 4), (255, 0, 0, 0)))
+    with pytest.raises(UserError, match="CMYK"):
+        read_image(path)
 
 
 def test_a_colour_palette_becomes_rgb_and_a_grey_one_grey(tmp_path):

@@ -78,7 +78,7 @@ def test_a_disk_that_refuses_is_a_user_error_and_leaves_the_old_file(tmp_path, m
     path = save_image(Image.new("L", (1, 1), 7), tmp_path / "a.png")
 
     def full(self, file, *args, **options):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)

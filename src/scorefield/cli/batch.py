@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from scorefield.cli.console import Show, note, progress, require_free, tell, write_json
+from scorefield.cli.console import Show, note, printable, progress, require_free, tell, write_json
 from scorefield.cli.inputs import Found, find_images
 from scorefield.cli.manifest import DIGITS, MANIFEST, Manifest, Record, digest, stamped
 from scorefield.cli.restore_options import RestoreOptions
@@ -272,7 +272,7 @@ class _Batch:
         self.waiting.clear()
         self.results[record.stem] = record
         notes = f" ({'; '.join(record.notes)})" if record.notes else ""
-        tell(f"{job.found.path} -> {self.options.out / record.outputs[0]}{notes}")
+        tell(f"{printable(str(job.found.path))} -> {self.options.out / record.outputs[0]}{notes}")
 
 
 def _within(show: Show, begin: float, share: float, words: str) -> Callable[[int, int], None]:
@@ -322,7 +322,8 @@ def _write(
         path = hidden / record.stem
         path.parent.mkdir(parents=True, exist_ok=True)
         written = restored.save(path.parent, stem=path.name, format=options.format, with_map=options.map)
-        before = _write_small(restored.degraded, path.with_name(f"{path.name}-before.png"))
+        degraded = restored.shown(restored.degraded_levels)
+        before = _write_small(degraded, path.with_name(f"{path.name}-before.png"), restored)
         seen = _write_for_page(restored, written)
         names = [part.relative_to(hidden).as_posix() for part in (*written, before, *seen)]
         n = len(written)
@@ -339,13 +340,13 @@ def _write(
     return record
 
 
-def _write_small(image: "Image.Image", path: Path) -> Path:
-    """The image, reduced to what a page shows."""
+def _write_small(image: "Image.Image", path: Path, restored: "Restoration") -> Path:
+    """The image, reduced to what a page shows, with the color of the results."""
     from scorefield.data.grids import save_image
 
     small = image.copy()
     small.thumbnail((_PAGE_SIDE, _PAGE_SIDE))
-    save_image(small, path)
+    save_image(small, path, metadata=restored.photo.metadata.color)
     return path
 
 
@@ -354,20 +355,21 @@ def _write_for_page(restored: "Restoration", written: list[Path]) -> list[Path]:
     if written[0].suffix.lower() in _IN_BROWSERS:
         return []
     paths = [path.with_name(f"{path.stem}-page.png") for path in written[: len(restored.levels)]]
-    for path, image in zip(paths, restored.images, strict=True):
-        _write_small(image, path)
+    for path, levels in zip(paths, restored.levels, strict=True):
+        _write_small(restored.shown(levels), path, restored)
     return paths
 
 
 def _left_behind(restored: "Restoration", result: Path) -> list[str]:
     """The properties of the image's file that its result lacks, apart from the losses of any JPEG."""
-    lost = [words for words in restored.photo.lost(result) if words != "each pixel exactly"]
+    channels = restored.levels[0].shape[2]
+    lost = [words for words in restored.photo.lost(result, channels) if words != "each pixel exactly"]
     return [*restored.photo.notes, *(f"without {words}" for words in lost)]
 
 
 def _write_run_page(out: Path, manifest: Manifest) -> Path:
-    """The page of all images in the manifest whose files are there."""
-    from scorefield.cli.page import ShownImage, write_page
+    """The page of all images in the manifest whose files are there, and of those that have no results."""
+    from scorefield.cli.page import LeftOut, ShownImage, write_page
 
     shown: list[ShownImage] = []
     for record in sorted(manifest.restored.values(), key=lambda record: record.stem):
@@ -385,7 +387,8 @@ def _write_run_page(out: Path, manifest: Manifest) -> Path:
                 files=results if record.page else (),
             )
         )
-    return write_page(out, shown)
+    left = [LeftOut(name=r.stem, why=r.error or "", skipped=r.skipped) for r in manifest.unrestored]
+    return write_page(out, shown, left)
 
 
 def _facts(record: Record) -> dict[str, str]:

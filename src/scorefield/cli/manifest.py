@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefield.errors import UserError
+from scorefield.files import is_special
 
 MANIFEST = "manifest.jsonl"
 DIGITS = 16
@@ -87,12 +88,27 @@ class Manifest:
     @cached_property
     def restored(self) -> dict[str, Record]:
         """The last record without an error of every stem, read from the file once."""
+        return {record.stem: record for record in self._records() if record.error is None}
+
+    @property
+    def written(self) -> set[str]:
+        """All files that any run has written into the folder: results, their sheets, and what the page shows."""
+        return {name for r in self._records() for name in (*r.outputs, *r.page, *([r.before] if r.before else ()))}
+
+    @property
+    def unrestored(self) -> list[Record]:
+        """The last record of every stem that failed or was skipped and has no results, by stem."""
+        last = {record.stem: record for record in self._records()}
+        return [
+            record for stem, record in sorted(last.items()) if record.error is not None and stem not in self.restored
+        ]
+
+    def _records(self) -> list[Record]:
         try:
-            lines = (self.out / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = (self.out / MANIFEST).read_text(encoding="utf-8", errors="replace").split("\n")
         except FileNotFoundError:
-            return {}
-        records = [record for record in map(_read, lines) if record is not None]
-        return {record.stem: record for record in records if record.error is None}
+            return []
+        return [record for record in map(_read, lines) if record is not None]
 
     def append(self, *records: Record) -> None:
         """Write the lines to the disk, after whatever is there, and keep those without an error."""
@@ -102,7 +118,7 @@ class Manifest:
             if file.tell() and _last_byte(self.out / MANIFEST) != b"\n":
                 file.write(b"\n")
             for record in records:
-                file.write(json.dumps(asdict(record), ensure_ascii=False).encode() + b"\n")
+                file.write(json.dumps(asdict(record)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         known.update({record.stem: record for record in records if record.error is None})
@@ -130,6 +146,8 @@ def stamped(record: Record, path: Path, before: Record | None) -> Record:
     Raises:
         UserError: there is no such file, or it cannot be read.
     """
+    if is_special(path):
+        raise UserError(path, "is a pipe or a device, not a file.")
     try:
         stat = path.stat()
         known = before is not None and (before.bytes, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns)

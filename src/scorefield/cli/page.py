@@ -4,7 +4,8 @@ One HTML file that needs nothing else but the images beside it: it opens from th
 """
 
 import html
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -38,15 +39,44 @@ class ShownImage:
     files: Sequence[str] = ()
 
 
-def write_page(folder: str | Path, entries: Sequence[ShownImage], *, title: str = "Restored images") -> Path:
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """An image without results.
+
+    Args:
+        name: what it is called.
+        why: in words.
+        skipped: whether there was nothing to restore; else it failed.
+    """
+
+    name: str
+    why: str
+    skipped: bool
+
+
+def write_page(
+    folder: str | Path,
+    entries: Sequence[ShownImage],
+    left: Sequence[LeftOut] = (),
+    *,
+    title: str = "Restored images",
+) -> Path:
     """Write index.html into the folder, in one step and over the one before; its path."""
     template = files("scorefield").joinpath("assets", "restored.html").read_text(encoding="utf-8")
     page = Template(template).substitute(
         title=_text(title),
         count="1 image" if len(entries) == 1 else f"{len(entries)} images",
-        parts="\n".join(map(_section, entries)),
+        parts="\n".join([*map(_section, entries), *_left_out(left)]),
     )
     return write_atomic(Path(folder) / PAGE, page)
+
+
+def _left_out(images: Sequence[LeftOut]) -> Iterator[str]:
+    """A list of those that were skipped, and one of those that failed."""
+    for skipped, heading in ((True, "skipped: nothing to restore"), (False, "failed")):
+        rows = [f"<dt>{_text(one.name)}</dt><dd>{_text(one.why)}</dd>" for one in images if one.skipped == skipped]
+        if rows:
+            yield f"<section><h2>{heading}</h2><dl>{''.join(rows)}</dl></section>"
 
 
 def _section(entry: ShownImage) -> str:
@@ -101,4 +131,4 @@ def _text(words: str) -> str:
 
 def _url(path: str) -> str:
     """A relative URL; its dot keeps a name such as `a:b.png` from being read as a scheme."""
-    return html.escape("./" + quote(path, errors="surrogateescape"))
+    return html.escape("./" + quote(os.fsencode(path)))

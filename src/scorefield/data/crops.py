@@ -88,7 +88,7 @@ class RandomCrops:
         """The first 16 hex digits of SHA-256 over every file's name and size."""
         sha = hashlib.sha256()
         for path in (path for pair in self.files for path in pair):
-            sha.update(f"{path.name}:{path.stat().st_size};".encode())
+            sha.update(f"{path.name}:{path.stat().st_size};".encode(errors="surrogateescape"))
         return sha.hexdigest()[:16]
 
     def cut(self, indices: Tensor, *, generator: Generator) -> Tensor:

@@ -4,7 +4,8 @@ A file in one of `FORMATS` becomes an 8-bit grey or RGB image, upright and opaqu
 
     16-bit grey      v → round(v / 257), so that 65535 → 255
     alpha            composited on white: α v + (1 − α) 255
-    CMYK, palette …  → RGB (a palette of greys → grey)
+    palette …        → RGB (a palette of greys → grey)
+    CMYK             → sRGB by its color profile; refused without one
     EXIF orientation applied
 
 Two maps lead from pixels to a model's value range [a, b] and back. They are exact inverses on all 256
@@ -25,6 +26,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from threading import Condition
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +34,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.data.color import cmyk_to_srgb
+from scorefield.data.tiff import BYTE_SCALED, Levels, is_tiff, read_tiff, tiff_header, upright
+from scorefield.errors import ImageReadError, UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "AVIF", "HEIF", "JPEG2000", "PPM")
 """What is read, by Pillow's names. EPS would start Ghostscript; PSD, FITS, WMF and others hold no photographs."""
@@ -40,19 +44,13 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 2**30  # of a file: MAX_PIXELS of 16 bits, RGB and alpha, without compression, take 0.8 GB
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
-_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # TIFF 6.0, section 15
 _BAND = 2**22  # pixels converted at once: the intermediate images of a band stay below 100 MB
 
 Size = tuple[int, int]  # (H, W)
-Levels = NDArray[np.uint8 | np.uint16]  # (H, W, C)
 
 
 STATE_RANGE = "Pass value_range=(-1, 1) for a model's samples, or (0, 1) or (0, 255), as they are."
 """What to do about float pixels: the numbers do not say which of them are black and white."""
-
-
-class ImageReadError(Exception):
-    """Why a file cannot be read; a folder skips it, for a single file it becomes a UserError."""
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = None) -> Image.Image:
@@ -78,10 +76,19 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, at_least: Size
 def decode(path: Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = None) -> Image.Image:
     """As `read_image`, but raises ImageReadError with the bare reason."""
     try:
+        check_file(path)
+        with path.open("rb") as file:
+            if is_tiff(file.read(4)):
+                file.seek(0)
+                (h, w), _ = tiff_header(file)
+                check_size(w, h, max_pixels)
+                file.seek(0)
+                with decoding((w, h)):
+                    return _on_white_8_bit(read_tiff(file.read(), max_pixels=max_pixels).samples)
         with open_image(path, max_pixels=max_pixels) as image:
             if at_least is not None:
                 image.draft(None, (2 * max(at_least), 2 * max(at_least)))  # before rotation: a square
-            with decoding(image):
+            with decoding(image.size):
                 return _upright_8_bit(image)
     except ImageReadError:
         raise
@@ -96,6 +103,13 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
         ImageReadError: the header cannot be read or announces too many pixels.
     """
     try:
+        check_file(path)
+        with path.open("rb") as file:
+            if is_tiff(file.read(4)):
+                file.seek(0)
+                (h, w), grey = tiff_header(file)
+                check_size(w, h, max_pixels)
+                return (h, w), grey
         with open_image(path, max_pixels=max_pixels) as image:
             w, h = image.size
             turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
@@ -131,7 +145,7 @@ def open_image(
         known.append("TGA")
     image = Image.open(path if content is None else BytesIO(content), formats=known)
     try:
-        _check_pixels(image, max_pixels)
+        check_size(image.width, image.height, max_pixels)
     except ImageReadError:
         image.close()
         raise
@@ -155,10 +169,10 @@ def check_file(path: Path) -> None:
 
 
 @contextmanager
-def decoding(image: Image.Image) -> Generator[None]:
+def decoding(size: tuple[int, int]) -> Generator[None]:
     """Wait until the images that all threads decode within this block have at most `MAX_PIXELS` together."""
     global _pixels_at_once  # noqa: PLW0603
-    pixels = min(image.width * image.height, MAX_PIXELS)
+    pixels = min(size[0] * size[1], MAX_PIXELS)
     with _turn:
         _turn.wait_for(lambda: _pixels_at_once + pixels <= MAX_PIXELS)
         _pixels_at_once += pixels
@@ -285,31 +299,53 @@ def _mode(channels: int) -> str:
     return "L" if channels == 1 else "RGB"
 
 
-def _check_pixels(image: Image.Image, max_pixels: int) -> None:
-    tile_tags = getattr(image, "tag_v2", {})
-    sizes = [image.size, (tile_tags.get(_TILE_WIDTH, 0), tile_tags.get(_TILE_HEIGHT, 0))]
-    for width, height in sizes:
-        if width * height > max_pixels:
-            raise ImageReadError(
-                f"{width}×{height} is more than {max_pixels / 1e6:g} million pixels (a decompression bomb?)"
-            )
-    (width, height), (tile_width, tile_height) = sizes
-    if tile_width * tile_height > max(4 * width * height, _BAND):  # libtiff decodes whole tiles
-        raise ImageReadError(f"its tiles of {tile_width}×{tile_height} are far larger than it (a decompression bomb?)")
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a size of too many pixels.
+
+    Raises:
+        ImageReadError: there are more than `max_pixels`.
+    """
+    if width * height > max_pixels:
+        raise ImageReadError(
+            f"{width}×{height} is more than {max_pixels / 1e6:g} million pixels (a decompression bomb?)"
+        )
+
+
+def _on_white_8_bit(samples: Levels) -> Image.Image:
+    """An image, "L" or "RGB", of samples with or without alpha, which are put on white."""
+    flat = np.ascontiguousarray(in_8_bits(samples))
+    image = Image.fromarray(flat[..., 0] if flat.shape[2] == 1 else flat)
+    return _on_white(image) if image.mode in ("LA", "RGBA") else image
 
 
 def _upright_8_bit(image: Image.Image) -> Image.Image:
     grey_palette = has_grey_palette(image)
+    full_range_clear(image)
     image.load()
+    if image.mode == "CMYK":
+        rgb = cmyk_to_srgb(image, image.info.get("icc_profile"))
+        return _on_white_8_bit(upright(rgb, image.getexif().get(_ORIENTATION, 1)))
     ImageOps.exif_transpose(image, in_place=True)
-    upright = image
-    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
-        return _from_deep_grey(upright)
-    if upright.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in upright.info:
-        grey = grey_palette or upright.mode in GREY_MODES
-        opaque, mode = _on_white(upright), "L" if grey else "RGB"
+    turned = image
+    if turned.mode in ("I", "F") or turned.mode.startswith("I;16"):
+        return _from_deep_grey(turned)
+    if turned.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in turned.info:
+        grey = grey_palette or turned.mode in GREY_MODES
+        opaque, mode = _on_white(turned), "L" if grey else "RGB"
         return opaque if opaque.mode == mode else opaque.convert(mode)
-    return upright.convert("L" if grey_palette or upright.mode in ("1", "L") else "RGB")
+    return turned.convert("L" if grey_palette or turned.mode in ("1", "L") else "RGB")
+
+
+def full_range_clear(image: Image.Image) -> None:
+    """Bring the clear level of a grey PNG of 2 or 4 bits, which is in the file's own bits, to 8 bits like the pixels.
+
+    Args:
+        image: opened and not loaded.
+    """
+    tile: Any = getattr(image, "tile", None)
+    clear, packing = image.info.get("transparency"), tile[0][3] if tile else ""
+    if isinstance(clear, int) and packing in ("L;2", "L;4"):
+        image.info["transparency"] = clear * (85 if packing == "L;2" else 17)
 
 
 def has_grey_palette(image: Image.Image) -> bool:
@@ -345,7 +381,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     low, high = float(values.min()), float(values.max())
     if image.mode == "F":
         scale = 255.0 if high <= 1 else 1.0
-        if not (low >= 0 and high * scale <= 255):
+        if not (low >= 0 and (high <= 1 or BYTE_SCALED <= high <= 255)):
             raise ImageReadError(f"float pixels span {low:g}…{high:g}; expected 0…1 or 0…255")
     else:
         scale = 255 / 65535
