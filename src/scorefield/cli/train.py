@@ -40,13 +40,16 @@ def train(
 ) -> None:
     """Train a score model on images.
 
-    Ctrl-C saves and stops; the same command with --resume auto continues.
+    Ctrl-C saves and stops; the same command with --resume auto continues. A setting of --set that differs from the
+    run's, such as optimizer.lr, is then changed from that step on.
     The run's folder is the MODEL of the other commands.
 
     Example: scorefield train default --data fashion --out runs/fashion --stop-after 3m
     """
     from scorefield.training import Trainer, open_recipe_data, parse_duration, read_recipe
-    from scorefield.training.checks import can_resume
+    from scorefield.training.checks import can_resume, refuse_many_processes
+
+    refuse_many_processes()
 
     if resume not in {"auto", "never"}:
         raise UserError("--resume", f"no such choice {resume!r}.", "Use auto or never.")
@@ -62,7 +65,8 @@ def train(
         *(f"{key}={_toml(value)}" for key, value in flags.items() if value is not None),
     ]
     resolved = read_recipe(recipe, overrides)
-    can_resume(resolved, out, resume=resume == "auto")
+    change = {setting.partition("=")[0].strip() for setting in settings or ()}
+    can_resume(resolved, out, resume=resume == "auto", change=change)
     with progress("Reading images") as show:
         images = open_recipe_data(resolved, track=lambda done, total: show(done / max(total, 1), ""))
     note(images.summary())
@@ -74,6 +78,7 @@ def train(
             data=images,
             stop_after=seconds,
             resume=resume == "auto",
+            change=change,
             device=device,
             report=lambda now: show(now.share, f"step {now.step}  loss {now.loss:.4f}"),
         )
@@ -83,8 +88,11 @@ def train(
             return
         if trainer.step:
             note(f"resuming at step {trainer.step}")
+            for line in trainer.changes:
+                note(line)
         trainer.fit()
-    table({"run": out, "steps": trainer.step, "seconds": round(trainer.seconds, 1)})
+    skipped = {"skipped steps (loss not finite)": trainer.skipped} if trainer.skipped else {}
+    table({"run": out, "steps": trainer.step, "seconds": round(trainer.seconds, 1), **skipped})
     tell(f"Next: {_next(resolved.tasks, out)}")
 
 
