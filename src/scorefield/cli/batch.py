@@ -5,10 +5,10 @@ places. Whatever the moment of a kill, the same command restores what is not who
 """
 
 import json
-import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
@@ -19,10 +19,10 @@ import typer
 
 from scorefield.cli.console import Show, note, progress, require_free, tell, write_json
 from scorefield.cli.inputs import Found, find_images
-from scorefield.cli.manifest import DIGITS, MANIFEST, Manifest, Record, digest, stamped
+from scorefield.cli.manifest import DIGITS, MANIFEST, Manifest, Record, digest, stamp, stamped
 from scorefield.cli.restore_options import RestoreOptions
 from scorefield.errors import NothingToRestore, UserError
-from scorefield.files import disk_is_full, refuse_existing
+from scorefield.files import PART, disk_is_full, locked, refuse_existing, sweep
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,7 +37,6 @@ SOME_FAILED = 3
 _RESULT = re.compile(r"(.+)-(\d+(-page)?|sheet|map|before)\.[A-Za-z]+")
 _NUMBERED = re.compile(r"-\d+\.[A-Za-z]+$")
 _IN_BROWSERS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp"})
-_HIDDEN = ".restoring-"
 _PAGE_SIDE = 1600  # pixels; a page shows no more
 
 
@@ -51,7 +50,7 @@ def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, 
 
     Raises:
         UserError: before any work: a model that cannot be loaded or was not trained for the task, settings out of
-            range, a folder without images, or results that exist.
+            range, a folder without images, results that exist, or another process that writes into the folder.
     """
     import scorefield as sf
 
@@ -59,13 +58,14 @@ def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, 
     check_options(options)
     found = find_images(options.inputs, options.out)
     model = sf.load(options.model, device=options.device)
-    manifest = Manifest(out=options.out)
     chosen = _chosen(options, model, task_of, found, kind)
-    sweep(options.out)
     first = _first(options, chosen, kind)
-    jobs = [_job(one, first, task_of, manifest) for one in found]
-    batch = _Batch(options=options, manifest=manifest, model=model, chosen=chosen)
-    code = batch.run(jobs)
+    with locked(options.out):
+        sweep(options.out)
+        manifest = Manifest(out=options.out)
+        jobs = [_job(one, first, task_of, manifest) for one in found]
+        batch = _Batch(options=options, manifest=manifest, model=model, chosen=chosen)
+        code = batch.run(jobs)
     records = [batch.results[job.found.stem] for job in jobs]
     write_json(options.json, [_reachable(record, options.out) for record in records])
     if code:
@@ -318,8 +318,9 @@ def _write(
     restored: "Restoration", record: Record, options: RestoreOptions, manifest: Manifest, waiting: list[Record]
 ) -> Record:
     """Write the results and, after the records that are waiting, theirs; the record, with the files' names."""
-    out = options.out
-    hidden = out / f"{_HIDDEN}{os.getpid()}"
+    out, earlier = options.out, manifest.restored.get(record.stem)
+    out.mkdir(parents=True, exist_ok=True)
+    hidden = Path(tempfile.mkdtemp(dir=out, prefix=PART))
     path = hidden / record.stem
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -329,36 +330,34 @@ def _write(
         names = [part.relative_to(hidden).as_posix() for part in (*written, before, *seen)]
         n = len(written)
         notes = _left_behind(restored, written[0])
-        record = replace(record, outputs=names[:n], before=names[n], page=names[n + 1 :], notes=notes)
         if options.overwrite:
             for name in names:
                 (out / name).unlink(missing_ok=True)
+        kept = [name for name in names if earlier is not None and manifest.is_intact(earlier, name)]
+        files = {name: stamp((out if name in kept else hidden) / name) for name in names}
+        record = replace(record, outputs=names[:n], before=names[n], page=names[n + 1 :], files=files, notes=notes)
         manifest.append(*waiting, record)
         for name in names:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
-            if not (out / name).exists():
-                (hidden / name).replace(out / name)
+            if name in kept:
+                continue
+            if (out / name).exists():
+                _set_aside(out / name)
+            (hidden / name).replace(out / name)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     return record
 
 
-def sweep(out: Path) -> None:
-    """Remove what killed runs left half-written."""
-    for folder in out.glob(f"{_HIDDEN}*"):
-        number = folder.name.removeprefix(_HIDDEN)
-        if number.isdecimal() and not _runs(int(number)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # signal 0 only asks
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return process != os.getpid()
+def _set_aside(path: Path) -> None:
+    """Keep a result that was changed after it was written, under another name."""
+    aside = path.with_name(f"{path.name}.changed")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.changed-{number}")
+    path.replace(aside)
+    note(f"scorefield: {path}: changed since it was restored; kept as {aside.name}, and made again")
 
 
 def _write_small(image: "Image.Image", path: Path) -> Path:

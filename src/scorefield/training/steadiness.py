@@ -1,8 +1,8 @@
 """Steps whose loss or gradient is not finite: they are skipped and counted, and in the end training stops.
 
 A skipped step leaves weights and moments as they were; the next one has another batch and other noise. If many come in
-a row, training goes back to its last checkpoint and draws other noise from there, once. If they come again before another
-checkpoint was written, it stops.
+a row, training goes back to its last checkpoint and draws other noise from there, once. If they come again before the
+next checkpoint, it stops.
 """
 
 from collections.abc import Mapping
