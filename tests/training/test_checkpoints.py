@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -12,7 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from oracles import ramp
 from scorefield import checkpoint
+from scorefield.data.crops import open_crops
 from scorefield.errors import UserError
 from scorefield.training import Interrupted, Trainer
 from scorefield.training.state import checkpoints, load_state
@@ -516,3 +519,30 @@ def test_one_of_several_processes_is_refused(tmp_path, monkeypatch, size):
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("WORLD_SIZE", "1")
     trainer(tmp_path / "run")
+
+
+# --- data that goes away -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", [2**30, 0], ids=["in memory", "decoded each time"])
+def test_a_folder_that_goes_away_is_named_and_the_work_saved(tmp_path, memory):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(8):
+        ramp(folder / f"{number}.png", 20, 20)
+    crops = open_crops(folder, 8, channels=1, memory=memory)
+
+    class Removes(Raises):
+        def on_step(self, made, step, loss):
+            if step == self.step:
+                shutil.rmtree(folder)
+
+    made = trainer(tmp_path / "run", "data.window=8", data=crops, callbacks=[Removes(3)])
+    if memory:
+        made.fit()
+        assert load_state(tmp_path / "run")["step"] == 20
+        return
+    with pytest.raises(UserError, match=r"\d\.png: is gone; the folder was changed after it was opened") as told:
+        made.fit()
+    assert "3 steps until then are saved" in told.value.__notes__[0]
+    assert load_state(tmp_path / "run")["step"] == 3

@@ -3,8 +3,8 @@
 A line is written and flushed as soon as its image is restored, before its files take their places. The same command
 therefore continues where a kill stopped it. A line that a kill has cut, or of another program, is ignored.
 
-A line also holds size, time and digest of the files that were written: one that was damaged or changed afterwards is set
-aside and made again by the same command. As with git, a file whose size and time are unchanged is not read.
+A line also holds size, time and digest of the files that were written. A file that was damaged or changed afterwards is
+set aside and made again by the same command. As with git, a file whose size and time are unchanged is not read.
 """
 
 import hashlib

@@ -10,11 +10,15 @@ import typer
 
 from scorefield.cli.class_options import Classes, Guidance, GuidanceInterval, chosen_classes, guidance_interval
 from scorefield.cli.console import note, progress, require_free, table, write_json
+from scorefield.cli.manifest import digest
 from scorefield.cli.options import Device, Json, ModelName, Overwrite, Sampler, Seed, Steps
+from scorefield.cli.samples import BATCH, SampleWriter, begun
 from scorefield.errors import UserError
 from scorefield.sampler_names import SAMPLER_SUMMARIES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from scorefield.model import ScoreModel
@@ -103,16 +107,16 @@ def sample(
     """
     import scorefield as sf
     from scorefield.data.encode import FORMATS
-    from scorefield.data.grids import save_images
     from scorefield.data.image import to_uint8
     from scorefield.figures.trace import Trace
-    from scorefield.samplers import Start, WarmStart, plan
+    from scorefield.hub import find, is_pipeline
+    from scorefield.samplers import Start, WarmStart, plan, sample_batches
 
     known = [*FORMATS, ".npz", ".npy"]
     if out.suffix and out.suffix.lower() not in known and not out.is_dir():
         raise UserError(out, f"cannot write `{out.suffix}`.", f"Use a folder's name, or one of {', '.join(known)}.")
     film = out.with_name(f"{out.stem}-trace.gif")
-    require_free(out, film if trace else None, json, overwrite=overwrite)
+    require_free(None if begun(out) else out, film if trace else None, json, overwrite=overwrite)
     if (init is None) != (sigma is None):
         raise UserError("--from", "an image to begin with and --sigma, its noise level, go together.")
     flags = {"steps_each": steps_each, "step_size": step_size, "convention": convention, "denoise": denoise}
@@ -123,7 +127,14 @@ def sample(
     told, where = chosen_classes(classes, model, score_model.classes), guidance_interval(interval)
     begun_with = None if init is None or sigma is None else WarmStart(images=_image(init, score_model), sigma=sigma)
     recorder = Trace(score_model.value_range) if trace else None
-    begun = time.perf_counter()
+    request = {
+        "model": model, "n": n, "sampler": sampler, "sigmas": chosen.sigmas.tolist(), "settings": chosen.settings,
+        "start": start, "from": None if init is None else digest(init), "sigma": sigma, "clamp": clamp,
+        "classes": classes, "guidance": guidance, "interval": interval, "size": size, "seed": seed,
+        "weights": "" if is_pipeline(model) else digest(find(model)),
+    }  # fmt: skip
+    writer = SampleWriter(out=out, n=n, request=request, overwrite=overwrite)
+    started = time.perf_counter()
     with progress("Sampling") as show:
 
         def track(done: int, total: int, step: sf.samplers.Step) -> None:
@@ -131,21 +142,27 @@ def sample(
             if recorder is not None:
                 recorder.add(step)
 
-        images = sf.sample(
-            score_model,
-            n,
-            sampler=chosen,
-            start=cast(Start, start) if begun_with is None else begun_with,
-            clamp=clamp,
-            classes=told,
-            guidance=guidance,
-            interval=where,
-            size=_size(size),
-            seed=seed,
-            progress=track,
-        )
-    seconds = time.perf_counter() - begun
-    save_images(to_uint8(images, score_model.value_range).cpu(), out)
+        def draw(first: int) -> "Iterator[Tensor]":
+            batches = sample_batches(
+                score_model,
+                n,
+                sampler=chosen,
+                start=cast(Start, start) if begun_with is None else begun_with,
+                clamp=clamp,
+                classes=told,
+                guidance=guidance,
+                interval=where,
+                size=_size(size),
+                seed=seed,
+                batch=BATCH,
+                first=first,
+                progress=track,
+            )
+            for images in batches:
+                yield to_uint8(images, score_model.value_range).cpu()
+
+        writer.write(draw)
+    seconds = time.perf_counter() - started
     if recorder is not None:
         recorder.save(film)
     results: dict[str, Any] = {
