@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ _RESULT = re.compile(r"(.+)-(\d+(-page)?|sheet|map|before)\.[A-Za-z]+")
 _NUMBERED = re.compile(r"-\d+\.[A-Za-z]+$")
 _IN_BROWSERS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp"})
 _PAGE_SIDE = 1600  # pixels; a page shows no more
+_ON_PAGE = 2000  # images; about 2 MB of HTML, as much as browsers show at once
 
 
 def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, kind: "type[Task]") -> None:
@@ -63,11 +65,16 @@ def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, 
     with locked(options.out):
         sweep(options.out)
         manifest = Manifest(out=options.out)
-        jobs = [_job(one, first, task_of, manifest) for one in found]
-        batch = _Batch(options=options, manifest=manifest, model=model, chosen=chosen)
-        code = batch.run(jobs)
-    records = [batch.results[job.found.stem] for job in jobs]
-    write_json(options.json, [_reachable(record, options.out) for record in records])
+        batch = _Batch(
+            options=options,
+            manifest=manifest,
+            model=model,
+            chosen=chosen,
+            job=lambda one: _job(one, first, task_of, manifest),
+        )
+        code = batch.run(found)
+    if options.json is not None:
+        write_json(options.json, [_reachable(batch.results[one.stem], options.out) for one in found])
     if code:
         raise typer.Exit(code)
 
@@ -170,7 +177,9 @@ class _Batch:
         manifest: of the folder for the results.
         model: the score model.
         chosen: the method with its sampler.
-        results: by stem, what became of each image.
+        job: what is to be done with an image; made anew when it is needed: a million of them would not fit in memory.
+        tally: how many images were restored, were so already, were skipped, failed.
+        results: by stem, what became of each image, where --json is to tell.
         waiting: records of images that failed before the first was restored; until then there is no folder.
     """
 
@@ -178,50 +187,65 @@ class _Batch:
     manifest: Manifest
     model: "ScoreModel"
     chosen: "MethodPlan"
+    job: Callable[[Found], _Job]
+    tally: Counter[str] = field(default_factory=Counter)
     results: dict[str, Record] = field(default_factory=dict)
     waiting: list[Record] = field(default_factory=list)
 
-    def run(self, jobs: list[_Job]) -> int:
+    def run(self, found: list[Found]) -> int:
         """Restore what is left to do; the exit code."""
-        todo = self._left(jobs)
-        codes = [self._fail(job, job.record.error) for job in jobs if job.task is None]
-        total = sum(job.record.bytes for job in todo) or 1
-        done = 0
+        todo, bad = self._left(found)
+        codes = {self._fail(job, job.record.error) for job in bad}
+        total, done = sum(size for _, size in todo) or 1, 0
         try:
-            with progress(f"Restoring {len(todo)} of {len(jobs)}") as show:
-                for k, job in enumerate(todo):
-                    words = f"{job.found.path.name} ({k + 1}/{len(todo)})"
-                    codes.append(self._one(job, _within(show, done / total, job.record.bytes / total, words)))
-                    done += job.record.bytes
+            with progress(f"Restoring {len(todo)} of {len(found)}") as show:
+                for k, (one, size) in enumerate(todo):
+                    words = f"{one.path.name} ({k + 1}/{len(todo)})"
+                    job = self.job(one)
+                    within = _within(show, done / total, size / total, words)
+                    codes.add(self._fail(job, job.record.error) if job.task is None else self._one(job, within))
+                    done += size
                     show(done / total, words)
         finally:
-            if any(record.error is None for record in self.results.values()):
+            if self.tally["restored"]:
                 tell(f"see {_write_run_page(self.options.out, self.manifest)}")
-        return self._code(codes)
+        return self._code(codes - {0}, len(found))
 
-    def _code(self, codes: list[int]) -> int:
-        failed = [code for code in codes if code]
-        restored = any(record.error is None for record in self.results.values())
-        skipped = sum(record.skipped for record in self.results.values())
-        if skipped:
-            tell(f"{skipped} of {len(self.results)} had nothing to restore: skipped")
+    def _code(self, failed: set[int], n: int) -> int:
+        if skipped := self.tally["skipped"]:
+            tell(f"{skipped} of {n} had nothing to restore: skipped")
         if failed:
-            return SOME_FAILED if restored else min(failed)
-        return 0 if restored else 2
+            return SOME_FAILED if self.tally["restored"] else min(failed)
+        return 0 if self.tally["restored"] else 2
 
-    def _left(self, jobs: list[_Job]) -> list[_Job]:
-        """The jobs that can be done and are not, once it is seen that no result is in their way."""
-        good = [job for job in jobs if job.task is not None]
-        left = {job.found.stem: self.manifest.left(job.record) for job in good}
-        todo = [job for job in good if left[job.found.stem]]
-        for job in good:
-            if not left[job.found.stem]:
-                self.results[job.found.stem] = self.manifest.restored[job.found.stem]
-        if len(todo) < len(good):
-            tell(f"{len(good) - len(todo)} of {len(jobs)} are restored already, in this same way: skipped")
+    def _left(self, found: list[Found]) -> tuple[list[tuple[Found, int]], list[_Job]]:
+        """The images that are not done, with their bytes, and those that cannot be.
+
+        Raises:
+            UserError: a result of another request is in the way of one.
+        """
+        todo: list[tuple[Found, int]] = []
+        new: list[Found] = []
+        bad: list[_Job] = []
+        for one in found:
+            job = self.job(one)
+            if job.task is None:
+                bad.append(job)
+            elif left := self.manifest.left(job.record):
+                todo.append((one, job.record.bytes))
+                new += [one] if left == ["all"] else []
+            else:
+                self._note(self.manifest.restored[one.stem])
+        if ready := len(found) - len(todo) - len(bad):
+            tell(f"{ready} of {len(found)} are restored already, in this same way: skipped")
         if not self.options.overwrite:
-            _refuse_results(self.options.out, [job.found for job in todo if left[job.found.stem] == ["all"]])
-        return todo
+            _refuse_results(self.options.out, new)
+        return todo, bad
+
+    def _note(self, record: Record) -> None:
+        self.tally["skipped" if record.skipped else "restored" if record.error is None else "failed"] += 1
+        if self.options.json is not None:
+            self.results[record.stem] = record
 
     def _one(self, job: _Job, show: Callable[[int, int], None]) -> int:
         """Restore one image, whatever comes; 0, or an exit code."""
@@ -261,7 +285,7 @@ class _Batch:
         note(f"scorefield: {line}")
         skipped = isinstance(error, NothingToRestore)
         record = replace(job.record, error=line, skipped=skipped)
-        self.results[job.found.stem] = record
+        self._note(record)
         if (self.options.out / MANIFEST).exists():
             self.manifest.append(record)
         else:
@@ -272,7 +296,7 @@ class _Batch:
         """Write the results and their record."""
         record = _write(restored, record, self.options, self.manifest, self.waiting)
         self.waiting.clear()
-        self.results[record.stem] = record
+        self._note(record)
         notes = f" ({'; '.join(record.notes)})" if record.notes else ""
         tell(f"{job.found.path} -> {self.options.out / record.outputs[0]}{notes}")
 
@@ -296,19 +320,18 @@ def _refuse_results(out: Path, images: list[Found]) -> None:
     Raises:
         UserError: names the first that is in the way.
     """
-    folders = {(out / one.stem).parent for one in images}
-    there = {
-        found.parent / match[1]: found
-        for folder in folders
-        if folder.is_dir()
-        for found in sorted(folder.iterdir(), reverse=True)
-        if (match := _RESULT.fullmatch(found.name))
-    }
-    taken = [there[out / one.stem] for one in images if out / one.stem in there]
+    stems = {one.stem for one in images}
+    taken: dict[str, Path] = {}
+    for folder in {(out / stem).parent for stem in stems}:
+        for found in folder.iterdir() if folder.is_dir() else ():
+            match = _RESULT.fullmatch(found.name)
+            stem = "" if match is None else (folder.relative_to(out) / match[1]).as_posix()
+            if stem in stems:
+                taken[stem] = min(found, taken.get(stem, found))
     if taken:
         others = f", and {len(taken) - 1} like it" if len(taken) > 1 else ""
         raise UserError(
-            taken[0],
+            next(taken[one.stem] for one in images if one.stem in taken),
             f"already exists, of other settings or another image{others}.",
             "Choose another --out or pass --overwrite.",
         )
@@ -391,7 +414,10 @@ def _write_run_page(out: Path, manifest: Manifest) -> Path:
     from scorefield.cli.page import ShownImage, write_page
 
     shown: list[ShownImage] = []
-    for record in sorted(manifest.restored.values(), key=lambda record: record.stem):
+    for stem in sorted(manifest.restored):
+        if len(shown) == _ON_PAGE:
+            break
+        record = manifest.restored[stem]
         results = [name for name in record.outputs if _NUMBERED.search(name)]
         seen = record.page or results
         if record.before is None or not all((out / name).is_file() for name in (record.before, *seen)):
@@ -406,7 +432,9 @@ def _write_run_page(out: Path, manifest: Manifest) -> Path:
                 files=results if record.page else (),
             )
         )
-    return write_page(out, shown)
+    n = len(manifest.restored)
+    some = f": the first {_ON_PAGE} of {n}" if n > len(shown) == _ON_PAGE else ""
+    return write_page(out, shown, title=f"Restored images{some}")
 
 
 def _facts(record: Record) -> dict[str, str]:

@@ -10,6 +10,8 @@ set aside and made again by the same command. As with git, a file whose size and
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -82,6 +84,36 @@ class Record:
         return asked == told
 
 
+class Records(Mapping[str, Record]):
+    """Records by stem, read from the manifest when they are asked for: a million of them take little memory.
+
+    Args:
+        path: of the manifest.
+        places: where their lines begin.
+    """
+
+    def __init__(self, path: Path, places: dict[str, int]) -> None:
+        self._path, self.places = path, places
+
+    def __getitem__(self, stem: str) -> Record:
+        """The record of a stem."""
+        place = self.places[stem]
+        with self._path.open("rb") as file:
+            file.seek(place)
+            record = _read(file.readline())
+        if record is None:
+            raise UserError(self._path, "was changed while it was in use.", "Start again.")
+        return record
+
+    def __iter__(self) -> Iterator[str]:
+        """The stems."""
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.places)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The manifest in a folder, which need not be there yet.
@@ -93,14 +125,17 @@ class Manifest:
     out: Path
 
     @cached_property
-    def restored(self) -> dict[str, Record]:
+    def restored(self) -> "Records":
         """The last record without an error of every stem, as the file has them when first asked for."""
-        try:
-            with (self.out / MANIFEST).open("rb") as lines:
-                records = [record for record in map(_read, lines) if record is not None]
-        except FileNotFoundError:
-            return {}
-        return {record.stem: record for record in records if record.error is None}
+        found: dict[str, int] = {}
+        with suppress(FileNotFoundError), (self.out / MANIFEST).open("rb") as lines:
+            place = 0
+            for line in lines:
+                record = _read(line)
+                if record is not None and record.error is None:
+                    found[record.stem] = place
+                place += len(line)
+        return Records(self.out / MANIFEST, found)
 
     def append(self, *records: Record) -> None:
         """Write the lines to the disk, after whatever is there, and keep those without an error."""
@@ -110,11 +145,12 @@ class Manifest:
             if file.tell() and _last_byte(self.out / MANIFEST) != b"\n":
                 file.write(b"\n")
             for record in records:
+                if record.error is None:
+                    known.places[record.stem] = file.tell()
                 line = json.dumps(asdict(record), ensure_ascii=False)
                 file.write(line.encode(errors="surrogateescape") + b"\n")  # as the system has names that are no text
             file.flush()
             os.fsync(file.fileno())
-        known.update({record.stem: record for record in records if record.error is None})
 
     def left(self, record: Record) -> list[str]:
         """Outputs of the same request that are gone or changed, of a `record` that was restored; all if it was not."""
