@@ -134,4 +134,4 @@ def test_what_was_asked_is_kept_beside_the_parts(go, tmp_path, monkeypatch):
     stop_after(monkeypatch, 1)
     go("set.npy", code=130)
     request = json.loads((tmp_path / ".set.npy.batches" / ".request.json").read_text())
-    assert request["n"] == N and request["seed"] == 0
+    assert request["batches"] == 1 and request["request"]["n"] == N

@@ -92,7 +92,7 @@ def test_another_rate_is_taken_by_set_and_told(call, tiny, tmp_path):
         "train", tiny, "--out", out, "--resume", "auto", "--set", "training.steps=4", "--set", "optimizer.lr=1e-4"
     )
     assert told.code == 0, told.err
-    assert "changed at step 2: optimizer.lr = 0.0001, before 0.001" in told.err
+    assert "changed at step 2: optimizer.lr = 0.0001, before 0.004" in told.err
 
 
 def test_an_error_tells_what_is_saved(call, tiny, tmp_path, monkeypatch):

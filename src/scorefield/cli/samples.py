@@ -64,41 +64,62 @@ class SampleWriter:
 
             save_images(torch.cat(list(draw(0))), self.out)
             return
-        with self._folder_of_request() as folder:
-            first = self._first_missing(folder)
+        with self._folder_of_request() as (folder, written):
+            first = min(written, self._first_missing(folder))
             for number, images in enumerate(draw(first), first):
                 self._keep(folder, number, images)
-            if self.out.suffix.lower() in _ARRAYS:
+                self._note(folder, number + 1)
+            if self._one_file:
                 self._assemble(folder)
+            else:
+                self._remove_earlier(folder)
             (folder / REQUEST).unlink()
-        if folder != self.out:
+        if self._one_file:
             shutil.rmtree(folder)
+
+    @property
+    def _one_file(self) -> bool:
+        return _is_array(self.out)
 
     @property
     def by_batches(self) -> bool:
         """Whether each batch is written when it is drawn."""
-        suffix = self.out.suffix.lower()
-        return (suffix in _ARRAYS and self.n > BATCH) or not suffix or self.out.is_dir()
+        in_parts = self._one_file or not self.out.suffix or self.out.is_dir()
+        return in_parts and (self.n > BATCH or begun(self.out))
 
     @contextmanager
-    def _folder_of_request(self) -> Generator[Path]:
-        """The folder of the batches, locked, with nothing in it but those of this request."""
+    def _folder_of_request(self) -> Generator[tuple[Path, int]]:
+        """The folder of the batches, locked, and how many of this request are in it."""
         folder = _folder(self.out)
         with locked(folder):
             sweep(folder)
-            path = folder / REQUEST
-            text = json.dumps(self.request, indent=1, sort_keys=True, default=str)
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
-                if not self.overwrite and path.is_file():
+            written, path = 0, folder / REQUEST
+            if path.is_file():
+                told = json.loads(path.read_text(encoding="utf-8"))
+                if told["request"] == self._plain_request():
+                    written = int(told["batches"])
+                elif not self.overwrite:
                     what = "holds a part of other samples; a stopped command left it."
                     raise UserError(self.out, what, "Give the same command, choose another name or pass --overwrite.")
-                if folder == self.out:
-                    refuse_existing(folder, overwrite=self.overwrite)
-                for found in folder.iterdir():
-                    if _IMAGE.fullmatch(found.name) or found.suffix == ".npy":
-                        found.unlink()
-                write_atomic(path, text)
-            yield folder
+            elif folder == self.out:
+                refuse_existing(folder, overwrite=self.overwrite)
+            self._note(folder, written)
+            yield folder, written
+
+    def _plain_request(self) -> Any:
+        return json.loads(json.dumps(self.request, default=str))
+
+    def _note(self, folder: Path, batches: int) -> None:
+        text = json.dumps({"batches": batches, "request": self._plain_request()}, indent=1)
+        write_atomic(folder / REQUEST, text)
+
+    def _remove_earlier(self, folder: Path) -> None:
+        """Remove images of a longer series that this one replaces."""
+        digits = max(5, len(str(self.n - 1)))
+        for found in folder.iterdir():
+            stem = found.stem
+            if _IMAGE.fullmatch(found.name) and (len(stem) != digits or int(stem) >= self.n):
+                found.unlink()
 
     def _first_missing(self, folder: Path) -> int:
         """The number of the first batch that is not whole."""
@@ -106,7 +127,7 @@ class SampleWriter:
         return next((k for k in range(batches) if not all(path.is_file() for path in self._paths(folder, k))), batches)
 
     def _paths(self, folder: Path, number: int) -> list[Path]:
-        if self.out.suffix.lower() in _ARRAYS and not self.out.is_dir():
+        if self._one_file:
             return [folder / f"{number:08}.npy"]
         digits = max(5, len(str(self.n - 1)))
         return [folder / f"{i:0{digits}}.png" for i in range(number * BATCH, min(self.n, (number + 1) * BATCH))]
@@ -120,8 +141,7 @@ class SampleWriter:
             save_images(images, paths[0])
             return
         for path, image in zip(paths, images, strict=True):
-            if not path.is_file():
-                save_image(to_pil(image), path)
+            save_image(to_pil(image), path)
 
     def _assemble(self, folder: Path) -> None:
         """The one file of all batches, (N, H, W, C)."""
@@ -145,10 +165,13 @@ class SampleWriter:
                 archive.close()
 
 
+def _is_array(out: Path) -> bool:
+    return out.suffix.lower() in _ARRAYS and not out.is_dir()
+
+
 def _folder(out: Path) -> Path:
     """Where batches are kept until all are drawn."""
-    one_file = out.suffix.lower() in _ARRAYS and not out.is_dir()
-    return out.with_name(f".{out.name}.batches") if one_file else out
+    return out.with_name(f".{out.name}.batches") if _is_array(out) else out
 
 
 __all__ = ["BATCH", "SampleWriter", "begun"]
