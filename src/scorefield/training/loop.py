@@ -193,6 +193,8 @@ class Trainer:
         with locked(self.out):
             begin_session(self.out, self.step)
             write_atomic(self.out / RECIPE, recipe_text(self.recipe, self.changes))
+            if self.step and not self._model_is_of_this_step():
+                self._write_model(self._snapshot())
             with (
                 Loader(self.recipe, self.data, self.device) as loader,
                 RunLog(self.out, step=self.step) as log,
@@ -321,6 +323,10 @@ class Trainer:
     def _write(self, state: dict[str, Any]) -> None:
         """Write a snapshot as a checkpoint and as the averaged model."""
         save_state(state, self.out)
+        self._write_model(state)
+        self._saved_step = state["step"]
+
+    def _write_model(self, state: dict[str, Any]) -> None:
         notes = {
             "data": self.data.name,
             "data_digest": self._data_digest,
@@ -339,7 +345,13 @@ class Trainer:
         average: dict[str, Tensor] = state["average"]
         weights = {name.removeprefix("module."): value for name, value in average.items() if name.startswith("module.")}
         checkpoint.save(self.model, self.out / MODEL, notes=notes, weights=weights)
-        self._saved_step = state["step"]
+
+    def _model_is_of_this_step(self) -> bool:
+        """Whether the saved model is that of the checkpoint; a kill between the two leaves the one before."""
+        try:
+            return checkpoint.read_card(self.out / MODEL)["notes"].get("steps") == self.step
+        except UserError:
+            return False
 
     def _saved(self) -> None:
         for callback in self.callbacks:
