@@ -59,7 +59,7 @@ def test_the_version_is_the_packages_own():
 
 def test_the_program_is_installed_under_its_name():
     (program,) = entry_points(group="console_scripts", name="scorefield")
-    assert program.value == "scorefield.cli:main"
+    assert program.value == "scorefield.__main__:main"
 
 
 def test_a_reader_that_goes_away_ends_the_program_without_a_traceback():

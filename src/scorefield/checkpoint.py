@@ -1,9 +1,11 @@
 """The one file format of models: safetensors, with the model's card in its header.
 
 The card holds everything that builds the model again, its network, parameterization and `ModelSpec`, and notes on its
-training. It is in the same file as the weights, so the two cannot be separated.
+training. It is in the same file as the weights, so the two cannot be separated. It also holds a digest of the whole
+file, which is checked when the weights are read.
 """
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -29,10 +31,17 @@ _HEADER = "scorefield"
 _VERSION = 2
 _MAX_HEADER = 100_000_000  # bytes; safetensors' own bound
 _ENTRIES = {"network", "parameterization", "spec", "notes"}
+_DIGEST = "sha256"
+_BLANK = "-" * 64  # stands for the digest while that is computed, over the whole file
 
 
 def save(
-    model: ScoreModel, path: Path, *, notes: dict[str, Any] | None = None, dtype: torch.dtype | None = None
+    model: ScoreModel,
+    path: Path,
+    *,
+    notes: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    weights: dict[str, Tensor] | None = None,
 ) -> Path:
     """Write the model's weights and card to `path`, atomically.
 
@@ -41,18 +50,26 @@ def save(
         path: a .safetensors file; an existing one is replaced.
         notes: plain data for the card (data set, steps, measures, …).
         dtype: of the weights in the file; by default their own. `load` reads them as float32.
+        weights: in place of the model's own: a copy of earlier ones, or averaged ones.
+
+    Raises:
+        UserError: a weight is not finite.
     """
+    values = model.network.state_dict() if weights is None else weights
+    values = {name: value.detach().to("cpu", dtype).contiguous() for name, value in values.items()}
+    _check_finite(values, path)
     card = {
         "version": _VERSION,
         "network": networks.to_card(model.network),
         "parameterization": parameterization.to_card(model.parameterization),
         "spec": asdict(model.spec),
         "notes": notes or {},
+        _DIGEST: _BLANK,
     }
-    values = model.network.state_dict()
-    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in values.items()}
     # safetensors' own writer makes a temporary file of a random name beside this one, which a kill would leave there
-    content = to_bytes(weights, metadata={_HEADER: json.dumps(card)})
+    content = bytearray(to_bytes(values, metadata={_HEADER: json.dumps(card)}))
+    place = content.index(_BLANK.encode())
+    content[place : place + len(_BLANK)] = hashlib.sha256(content).hexdigest().encode()
     return write_atomic(path, content)
 
 
@@ -85,6 +102,8 @@ def read_card(path: Path) -> dict[str, Any]:
         raise UserError(path, f"its card has version {card.get('version')}, this program reads {_VERSION}.")
     if lacking := _ENTRIES - card.keys():
         raise UserError(path, f"its card lacks {', '.join(sorted(lacking))}.")
+    if unknown := card.keys() - _ENTRIES - {"version", _DIGEST}:
+        raise UserError(path, f"its card has the unknown entry {min(unknown)!r}; it is damaged.", "Copy it again.")
     for entry in sorted(_ENTRIES):
         if not isinstance(card[entry], dict):
             raise UserError(path, f"its card's {entry} is no table of settings.")
@@ -99,7 +118,8 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> ScoreModel:
     """The model that `save` wrote, in evaluation mode.
 
     Raises:
-        UserError: the file is missing, half-written, or its weights do not fit its card.
+        UserError: the file is missing, half-written or damaged, a weight is not finite, or the weights do not fit the
+            card.
     """
     card = read_card(path)
     try:
@@ -113,9 +133,31 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> ScoreModel:
             raise
         raise UserError(path, f"its card is wrong: {error}") from error
     weights = read_weights(path, device=device)
+    _check_digest(path, card)
+    _check_finite(weights, path)
     model = ScoreModel(network, *parts).to(device)
     fit_weights(model.network, weights, where=path)
     return model.eval()
+
+
+def _check_digest(path: Path, card: dict[str, Any]) -> None:
+    """See that the file is as it was written, where its card has a digest; those before version 0.2 have none."""
+    if _DIGEST not in card:
+        return
+    with path.open("rb") as file:
+        length = file.read(8)
+        header = file.read(struct.unpack("<Q", length)[0])
+        sha = hashlib.sha256(length + header.replace(str(card[_DIGEST]).encode(), _BLANK.encode(), 1))
+        while part := file.read(2**20):
+            sha.update(part)
+    if sha.hexdigest() != card[_DIGEST]:
+        raise UserError(path, "damaged (its digest is not the one in its card).", "Train or copy it again.")
+
+
+def _check_finite(weights: dict[str, Tensor], path: Path) -> None:
+    for name, value in weights.items():
+        if not bool(torch.isfinite(value).all()):
+            raise UserError(path, f"weight `{name}` is not finite.", "Train again, with a lower rate or in float32.")
 
 
 def _read_spec(card: dict[str, Any]) -> ModelSpec:

@@ -15,6 +15,7 @@ from safetensors.torch import save as to_bytes
 
 import scorefield as sf
 from scorefield import checkpoint
+from scorefield.training.state import checkpoints
 
 
 @pytest.fixture
@@ -116,13 +117,16 @@ def test_weights_of_another_shape_are_reported_by_name(call, run, tmp_path, monk
     assert f"made for another network: `{name}`" in line
 
 
-def test_a_half_written_state_is_reported(call, tiny, tmp_path):
+def test_a_damaged_checkpoint_is_reported(call, tiny, tmp_path):
     out = tmp_path / "run"
     assert call("train", tiny, "--out", out, "--set", "training.steps=2").code == 0
-    (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:999])
-    assert "half-written" in call("train", tiny, "--out", out, "--resume", "auto").complaint()
-    line = call("train", tiny, "--out", out, "--resume", "auto", "--set", "optimizer.lr=0.5").complaint()
-    assert "optimizer.lr" in line
+    (path,) = checkpoints(out)
+    path.write_bytes(path.read_bytes()[:999])
+    result = call("train", tiny, "--out", out, "--resume", "auto")
+    assert result.code == 2
+    assert f"{path}: damaged; the run cannot resume. Copy it again, or train in another" in result.err.splitlines()[-1]
+    line = call("train", tiny, "--out", out, "--resume", "auto", "--set", "optimizer.batch=4").complaint()
+    assert "optimizer.batch" in line
 
 
 # --- failures ------------------------------------------------------------------------------------
@@ -144,7 +148,7 @@ def test_a_disk_that_fills_in_training_ends_with_1_and_leaves_the_last_checkpoin
 ):
     out = tmp_path / "run"
     assert call("train", tiny, "--out", out, "--set", "training.steps=2").code == 0
-    before = {path: path.read_bytes() for path in (out / "model.safetensors", out / "state.pt")}
+    before = {path: path.read_bytes() for path in (out / "model.safetensors", *checkpoints(out))}
     monkeypatch.setattr(module, name, fails)
     assert "disk is full" in call("train", tiny, "--out", out, "--resume", "auto").complaint(1)
     assert (out / "model.safetensors").read_bytes() == before[out / "model.safetensors"]

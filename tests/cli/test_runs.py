@@ -16,6 +16,7 @@ from scorefield.cli import batch
 from scorefield.cli.inputs import find_images
 from scorefield.cli.manifest import Manifest, Record
 from scorefield.errors import UserError
+from scorefield.files import locked
 from scorefield.model import RestorationSpec
 
 
@@ -53,8 +54,12 @@ def lines(out):
     return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
 
 
-def of(stem):
-    return [f"{stem}-1.png", f"{stem}-before.png", f"{stem}-sheet.png"]
+def of(stem, candidates=1):
+    return [*(f"{stem}-{k + 1}.png" for k in range(candidates)), f"{stem}-before.png", f"{stem}-sheet.png"]
+
+
+def stamped(path):
+    return [path.stat().st_size, path.stat().st_mtime_ns, sha(path)]
 
 
 @pytest.fixture
@@ -137,6 +142,7 @@ def test_a_line_records_all_that_was_done(go, call, restorer, tmp_path):
         "outputs": ["small-1.png", "small-2.png", "small-sheet.png"],
         "before": "small-before.png",
         "page": [],
+        "files": {name: stamped(tmp_path / "out" / name) for name in of("small", 2)},
         "evaluations": 6,
         "jpeg_quality": 20,
         "notes": [],
@@ -258,12 +264,12 @@ def test_the_same_command_goes_on_where_it_was_stopped(go, tree, tmp_path, monke
 
 @pytest.mark.parametrize("killed_after", ["results", "line", "first file"])
 def test_a_kill_while_results_are_written_leaves_nothing_half(go, tree, tmp_path, monkeypatch, killed_after):
-    """SIGKILL runs no `finally`: what is hidden stays, and its lock is gone."""
+    """SIGKILL runs no `finally`: what is hidden stays."""
     out = tmp_path / "out"
     whole = tmp_path / "whole"
     go("colorize", tree / "a.png", out=whole)
     out.mkdir()
-    hidden = out / ".restoring-k1lled"
+    hidden = out / ".part-abc"
     hidden.mkdir()
     for name in of("a"):
         shutil.copy(whole / name, hidden)
@@ -278,6 +284,90 @@ def test_a_kill_while_results_are_written_leaves_nothing_half(go, tree, tmp_path
     assert files(out) == files(whole)
     for name in of("a"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_folder_belongs_to_one_process(go, tree, tmp_path, monkeypatch):
+    """A number of a process says nothing: another container has the same."""
+    with locked(tmp_path / "out"):
+        seen = spy(monkeypatch)
+        line = go("colorize", tree, code=2).complaint()
+        assert f"{tmp_path / 'out'}: another process writes here: number {os.getpid()} on " in line
+        assert seen == []
+    go("colorize", tree)
+    assert seen == ["a", "b", "c"]
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+def test_a_lock_that_a_kill_left_holds_nothing(go, tree, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").write_text('{"host": "elsewhere", "process": 1, "since": "2026"}')
+    go("colorize", tree)
+
+
+@pytest.mark.parametrize("harm", ["cut", "emptied", "changed", "gone"])
+def test_a_result_that_was_damaged_is_made_again_and_what_was_there_is_kept(go, tree, tmp_path, monkeypatch, harm):
+    go("colorize", tree)
+    path = tmp_path / "out" / "sea" / "b-1.png"
+    whole, other = path.read_bytes(), (tmp_path / "out" / "sea" / "b-sheet.png").stat().st_mtime_ns
+    harmed = {"cut": whole[:50], "emptied": b"", "changed": whole[:-9] + bytes(9), "gone": None}[harm]
+    if harmed is None:
+        path.unlink()
+    else:
+        path.write_bytes(harmed)
+    seen = spy(monkeypatch)
+    result = go("colorize", tree)
+    assert seen == ["b"] and path.read_bytes() == whole
+    assert (tmp_path / "out" / "sea" / "b-sheet.png").stat().st_mtime_ns == other
+    aside = path.with_name("b-1.png.changed")
+    if harmed is None:
+        assert not aside.exists()
+    else:
+        assert aside.read_bytes() == harmed
+        assert f"{path}: changed since it was restored; kept as b-1.png.changed" in result.err
+    go("colorize", tree)
+    assert seen == ["b"]
+
+
+def test_a_result_that_was_copied_or_touched_is_the_same(go, tree, tmp_path, monkeypatch):
+    go("colorize", tree)
+    os.utime(tmp_path / "out" / "a-1.png", (0, 0))
+    seen = spy(monkeypatch)
+    go("colorize", tree)
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        {"outputs": None},
+        {"seconds": "long"},
+        {"stem": 5},
+        {"before": 5},
+        {"input": None},
+        {"settings": []},
+        {"files": {"a-1.png": [1, 2]}},
+        {"skipped": 1},
+        {"bytes": True},
+        {"unknown": 1},
+        [1],
+        "text",
+        None,
+    ],
+    ids=str,
+)
+def test_a_line_of_the_wrong_type_does_not_end_the_folder(tmp_path, entry, spoiled):
+    Manifest(out=tmp_path).append(entry, replace(entry, stem="b"))
+    first, second = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    line = json.loads(first) | spoiled if isinstance(spoiled, dict) else spoiled
+    (tmp_path / "manifest.jsonl").write_text(f"{json.dumps(line)}\n{second}\n")
+    assert list(Manifest(out=tmp_path).restored) == ["b"]
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "a\u2028b", "a\u0085b", "é"])
+def test_any_name_of_a_file_is_one_line_and_comes_back(tmp_path, entry, name):
+    named = replace(entry, stem=name, input=f"/x/{name}.png", outputs=[f"{name}-1.png"])
+    Manifest(out=tmp_path).append(named)
+    assert Manifest(out=tmp_path).restored == {name: named}
 
 
 def test_what_failed_is_tried_again(go, tree, tmp_path, monkeypatch):

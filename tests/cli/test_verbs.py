@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from scorefield import __version__, checkpoint
 from scorefield.evaluation.report import Report
 from scorefield.training import read_recipe
+from scorefield.training.state import checkpoints
 from training.toys import ramps
 
 from .conftest import sets
@@ -71,9 +72,10 @@ def test_a_flag_wins_over_set_and_set_over_the_file(call, tiny, data, tmp_path):
 def test_training_goes_on_only_on_request(call, tiny, tmp_path):
     out = tmp_path / "run"
     assert call("train", tiny, "--out", out, "--set", "training.steps=6").code == 0
-    before = (out / "state.pt").read_bytes()
+    (path,) = checkpoints(out)
+    before = path.read_bytes()
     assert "--resume auto" in call("train", tiny, "--out", out).complaint()
-    assert (out / "state.pt").read_bytes() == before
+    assert checkpoints(out) == [path] and path.read_bytes() == before
     result = call("train", tiny, "--out", out, "--resume", "auto")
     assert result.code == 0, result.err
     assert "resuming at step 6" in result.err

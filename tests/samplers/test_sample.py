@@ -12,7 +12,7 @@ from scorefield.metrics.distances import energy_distance
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import MLP, Energy
 from scorefield.parameterization import EDM
-from scorefield.samplers import DDIM, PRESETS, Langevin, RungeKutta, WarmStart, plan, sample
+from scorefield.samplers import DDIM, PRESETS, Langevin, RungeKutta, WarmStart, plan, sample, sample_batches
 from scorefield.schedules import geometric
 
 from .test_contract import ALL
@@ -306,3 +306,21 @@ def test_a_model_that_restores_images_is_refused(tasks, command):
     model.spec = replace(model.spec, restoration=RestorationSpec(tasks=tasks))
     with pytest.raises(UserError, match=f"it restores images .* Use `scorefield {command}` or sf.restore"):
         sample(model, 1)
+
+
+@pytest.mark.parametrize("name", ["heun", "ddpm"])
+def test_batches_from_any_number_on_are_those_of_the_whole_series(name):
+    model = tiny_model()
+    whole = sample(model, 150, sampler=name, steps=3)
+    parts = list(sample_batches(model, 150, sampler=name, steps=3, first=1))
+    assert [len(part) for part in parts] == [64, 22]
+    assert torch.equal(torch.cat(parts), whole[64:])
+
+
+@pytest.mark.parametrize("start", ["gaussian", "uniform"])
+def test_more_images_begin_with_fewer_and_the_batch_does_not_matter(start):
+    model = tiny_model()
+    many = sample(model, 130, steps=2, start=start)
+    # σ_max = 80 is rounded to 80·2⁻²⁴ ≈ 5e-6 at each sum, which an untrained network may enlarge a thousand times
+    for n, batch in ((130, 50), (130, 130), (64, 7)):
+        torch.testing.assert_close(sample(model, n, steps=2, start=start, batch=batch), many[:n], rtol=0, atol=0.05)

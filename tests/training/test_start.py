@@ -1,6 +1,7 @@
 """Before a run begins or goes on: noise levels found, mistakes reported before the first step."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -59,6 +60,7 @@ def test_a_state_of_before_the_digest_was_kept_still_goes_on(tmp_path):
     Trainer(recipe("training.steps=1"), out=tmp_path / "run", data=images()).fit()
     state = load_state(tmp_path / "run")
     del state["data"]
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
     torch.save(state, tmp_path / "run" / "state.pt")
     assert Trainer(recipe(), out=tmp_path / "run", data=images(), resume=True).step == 1
 

@@ -262,14 +262,24 @@ def to_float(pixels: Tensor, value_range: tuple[float, float], *, top: int = 255
 
 
 def to_levels(values: Tensor, value_range: tuple[float, float], *, top: int) -> Tensor:
-    """Floats a…b → pixels 0…`top`, rounded and clamped; uint8, or int32 if `top` is above 255. NaN becomes a."""
+    """Floats a…b → pixels 0…`top`, rounded and clamped; uint8, or int32 if `top` is above 255.
+
+    Raises:
+        FloatingPointError: a value is not finite: what made it diverged, and no pixel stands for that.
+    """
     low, high = value_range
+    if not bool(torch.isfinite(values).all()):
+        raise FloatingPointError("the images have values that are not finite; the model or its sampler diverged")
     levels = (values.detach().to(torch.float32) - low) * (top / (high - low))
-    return levels.nan_to_num(nan=0.0).round_().clamp_(0, top).to(torch.uint8 if top == 255 else torch.int32)
+    return levels.round_().clamp_(0, top).to(torch.uint8 if top == 255 else torch.int32)
 
 
 def to_uint8(values: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """Floats a…b → uint8 0…255, rounded and clamped. NaN becomes a."""
+    """Floats a…b → uint8 0…255, rounded and clamped.
+
+    Raises:
+        FloatingPointError: a value is not finite.
+    """
     return to_levels(values, value_range, top=255)
 
 

@@ -210,6 +210,7 @@ class Training:
         sample_every: time between two sample grids.
         sample_count: images of a grid.
         drop_class: share of images whose class is hidden, where `data.labels` is true.
+        patience: steps in a row that may be skipped, as their loss or gradient is not finite.
     """
 
     steps: Positive = 200_000
@@ -221,6 +222,7 @@ class Training:
     sample_every: Duration = 60.0
     sample_count: Count = 36
     drop_class: Annotated[float, Field(ge=0, le=1)] = 0.1
+    patience: Positive = 10
 
 
 class NetworkSettings(Protocol):
