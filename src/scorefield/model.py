@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from scorefield.errors import UserError
 from scorefield.networks.energy import HasEnergy
+from scorefield.networks.resunet import HasTables
 from scorefield.networks.unet import HasClasses
 from scorefield.parameterization import Coefficients, HasSchedule, Parameterization, predicts_residual
 from scorefield.schedules import check_schedule
@@ -112,6 +113,9 @@ class Condition:
         mask: (B, 1, H, W), 1 where a pixel is to be filled. Where it is 0, the network's input is `source`
             itself, written in after the input scaling (Saharia et al. 2022, §4, inpainting).
         classes: (B,), int64, the class of each image, or one number for all; −1 is no class.
+        tables: (B, 128), the quantisation steps of the JPEG file that `source` was read from, 1 to 255: 64 of luma,
+            then 64 of chroma, row by row; all 0 where it was read from another file, or the steps are unknown. Used
+            by networks that `HasTables`.
 
     Raises:
         ValueError: a mask without a source.
@@ -120,6 +124,7 @@ class Condition:
     source: Tensor | None = None
     mask: Tensor | None = None
     classes: Tensor | int | None = None
+    tables: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.mask is not None and self.source is None:
@@ -223,7 +228,7 @@ class ScoreModel(nn.Module):
 
     Args:
         network: maps (c_in·x, label, source) to a tensor of x's shape. A network that `HasClasses` also takes
-            the classes, where a condition has them.
+            the classes, one that `HasTables` the quantisation tables, where a condition has them.
         parameterization: what the network's output means.
         spec: what images it is for.
         precision: number format inside the network. Outside, all is float32.
@@ -274,6 +279,11 @@ class ScoreModel(nn.Module):
     def classes(self) -> int:
         """How many classes the model knows; 0 if it was trained without labels."""
         return self.network.classes if isinstance(self.network, HasClasses) else 0
+
+    @property
+    def takes_tables(self) -> bool:
+        """Whether the network is conditioned on quantisation tables of JPEG files."""
+        return isinstance(self.network, HasTables) and self.network.tables
 
     def forward(self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None) -> Tensor:
         """D(x; σ) = E[x0 | x].
@@ -367,9 +377,10 @@ class ScoreModel(nn.Module):
         if condition is not None and condition.mask is not None:
             scaled = torch.where(condition.mask > 0, scaled, cast(Tensor, source))
         classes = self._class_argument(condition, z)
+        tables = {} if condition is None or not self.takes_tables else {"tables": condition.tables}
         half = self.precision != torch.float32
         with torch.autocast(z.device.type, self.precision, enabled=half):
-            output = self.network(scaled, c.label, source, *classes)
+            output = self.network(scaled, c.label, source, *classes, **tables)
         return c, cast(Tensor, output).float()
 
     def _class_argument(self, condition: Condition | None, x: Tensor) -> tuple[Tensor, ...]:

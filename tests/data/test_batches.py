@@ -100,3 +100,13 @@ def test_labels_come_with_their_images_whatever_the_order_of_asking():
         fresh = Batches(images, 7, seed=5, labels=labels)
         assert torch.equal(feed.classes(step), fresh.classes(step))
     assert Batches(images, 7, seed=5).classes(3) is None
+
+
+def test_a_share_of_the_images_is_made_grey():
+    color = torch.randint(256, (40, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    plain, greyed = (Batches(color, 40, seed=0, grey=share, value_range=(0.0, 255.0)).batch(0) for share in (0, 0.5))
+    changed = (plain != greyed).flatten(1).any(1)
+    assert 10 < int(changed.sum()) < 30
+    luma = (plain * torch.tensor((0.299, 0.587, 0.114))[:, None, None]).sum(1, keepdim=True)
+    assert float((greyed - luma)[changed].abs().max()) <= 0.5 + 1e-3  # rounded
+    assert torch.equal(Batches(color[:, :1], 40, seed=0, grey=1.0).batch(0), Batches(color[:, :1], 40, seed=0).batch(0))

@@ -11,6 +11,7 @@ from scorefield.degradations import (
     Blur,
     Box,
     Composed,
+    Compressed,
     Crop,
     Downscale,
     EncodedJPEG,
@@ -19,6 +20,7 @@ from scorefield.degradations import (
     Local,
     Mask,
     Rotated,
+    Save,
     Scratches,
     network_input,
 )
@@ -34,6 +36,7 @@ OPERATORS = {
     "blur": Blur(std=1.3),
     "jpeg": JPEG(quality=10),
     "encoded jpeg": EncodedJPEG(quality=10),
+    "compressed": Compressed(saves=(Save(quality=40, shift=(3, 5)), Save(quality=10))),
     "noise": AdditiveNoise(std=0.1, seed=3),
     "scratches": MARKS,
     "identity": Identity(),
@@ -41,7 +44,12 @@ OPERATORS = {
     "composed": Composed(parts=(Grey(), Downscale(factor=2))),
 }
 OPAQUE = 1.5 / 127.5  # a mark's opacity is at most 255/255, so pinv keeps y there
-ROUNDING = {"encoded jpeg": 0.05, "composed": 2e-4, "scratches": OPAQUE}  # others: float32 over a few sums
+ROUNDING = {
+    "encoded jpeg": 0.05,
+    "compressed": 0.1,
+    "composed": 2e-4,
+    "scratches": OPAQUE,
+}  # others: float32 over a few sums
 
 
 @pytest.fixture(params=OPERATORS)
@@ -71,7 +79,7 @@ def test_the_pseudo_inverse_is_degraded_to_the_observation(name):
 
 def test_the_networks_input_has_the_images_size_and_a_binary_mask(name):
     operator = OPERATORS[name]
-    source, mask = network_input(operator, operator(X), generator=seeded())
+    source, mask, _ = network_input(operator, operator(X), generator=seeded())
     assert source.shape == X.shape and mask.shape == (2, 1, 32, 48)
     assert ((mask == 0) | (mask == 1)).all()
     known = (mask == 0).expand_as(source)
@@ -89,7 +97,7 @@ def test_a_batch_is_degraded_image_by_image(name):
 def test_tiles_of_a_local_operator_are_parts_of_the_whole(name):
     operator = OPERATORS[name]
     if not isinstance(operator, Local):
-        assert name in ("crop", "noise", "rotated")
+        assert name in ("crop", "noise", "rotated", "compressed")
         return
     boxes = [Box(0, 16, 32, 32), Box(0, 0, 32, 32)]  # whole blocks of JPEG and of Downscale
     cut = operator.cut(boxes)(torch.cat([X[(slice(1), slice(None), *box.slices)] for box in boxes]))

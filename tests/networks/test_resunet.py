@@ -99,3 +99,21 @@ def test_packed_weights_give_the_same():
 def test_mistakes_are_reported(change, message):
     with pytest.raises(UserError, match=message):
         ResUNet(**FORM | change)
+
+
+def test_tables_begin_without_effect_and_unknown_ones_are_zeros():
+    x, label = image(2, 3, 8, 8), torch.zeros(2)
+    tables = torch.stack([torch.full((128,), 16.0), torch.arange(1.0, 129.0)])
+    torch.manual_seed(0)
+    plain = lively(ResUNet(**FORM))
+    network = ResUNet(**FORM, tables=True)
+    weights = network.state_dict() | plain.state_dict()
+    network.load_state_dict(weights)
+    assert torch.equal(network(x, label, x, tables=tables), plain(x, label, x))
+    network.load_state_dict(lively(network).state_dict())
+    torch.testing.assert_close(network(x, label, x), network(x, label, x, tables=torch.zeros(2, 128)), rtol=0, atol=0)
+    told, untold = network(x, label, x, tables=tables), network(x, label, x)
+    assert (told - untold).abs().flatten(1).amax(1).min() > 0
+    again = from_card(to_card(network))
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again(x, label, x, tables=tables), told)

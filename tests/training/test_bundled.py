@@ -47,7 +47,7 @@ def test_every_bundled_recipe_builds_its_model(name):
 
 
 def test_the_recipes_are_those_expected():
-    named = {"default", "demo", "fashion-classes", *PUBLISHED, *SMALL, *DDPM, *PALETTE, *PALETTE_SMALL}
+    named = {"default", "demo", "fashion-classes", "dejpeg", *PUBLISHED, *SMALL, *DDPM, *PALETTE, *PALETTE_SMALL}
     assert set(bundled_recipes()) == named
 
 

@@ -3,6 +3,7 @@
 import csv
 import errno
 import gc
+import math
 import os
 import signal
 import sys
@@ -166,6 +167,13 @@ def test_the_rate_in_the_log_is_the_schedules(tmp_path):
     rates = {step: float(row["lr"]) for step, row in rows(tmp_path / "run").items()}
     expected = {5: 0.0005, 10: 0.001, 15: 0.001 * (11 / 14) ** 0.5, 20: 0.001 * (11 / 19) ** 0.5}
     assert rates == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_rate_cools_down_to_0_as_half_a_cosine(tmp_path):
+    trainer(tmp_path / "run", "optimizer.lr=0.001", "optimizer.warmup=0", "optimizer.cooldown=0.5").fit()
+    rates = {step: float(row["lr"]) for step, row in rows(tmp_path / "run").items()}
+    expected = {step: 0.0005 * (1 + math.cos(math.pi * max(0, step - 11) / 10)) for step in (5, 10, 15, 20)}
+    assert rates == pytest.approx(expected, rel=1e-5)  # of 20 steps, the last with index 19
 
 
 def test_the_gradient_is_clipped_to_the_norm_requested(tmp_path, monkeypatch):

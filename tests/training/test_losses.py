@@ -1,5 +1,7 @@
 """The losses of a recipe's objectives are one and the same number in expectation."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,7 @@ from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks import MLP
 from scorefield.objectives import denoising_score_matching, output_weight
 from scorefield.parameterization import EDM, VariancePreserving
-from scorefield.training.losses import DenoisingObjective, ExplicitObjective, SlicedObjective
+from scorefield.training.losses import DenoisingObjective, ExplicitObjective, PSNRObjective, SlicedObjective
 
 
 def points_model(parameterization, seed=0):
@@ -72,3 +74,15 @@ def test_the_weight_of_the_other_objectives_is_the_variance():
     scale = 1 / (1 + sigma**2).sqrt()  # noise F(x scale) = σ n scale: s = −n scale, tr ∇s = −3 scale/σ
     expected = 2 * sigma**2 / 3 * (-3 * scale / sigma + (n**2).sum(1) * scale**2 / 2) + 1
     torch.testing.assert_close(made.detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_psnr_objective_is_the_psnr_but_for_the_floor():
+    model = points_model(EDM())
+    x0 = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
+    sigma = torch.linspace(0.1, 2, 8)
+    loss = PSNRObjective(floor=1e-3)(model, x0, sigma, generator=torch.Generator().manual_seed(2)).detach()
+    noise = torch.randn(8, 3, generator=torch.Generator().manual_seed(2))
+    error = (model(x0 + sigma[:, None] * noise, sigma) - x0).square().mean(1).detach()
+    psnr = 10 * torch.log10(4 / error)  # of values from −1 to 1
+    expected = 20 * math.log10(255 / 1e-3) - 10 / math.log(10) * loss
+    torch.testing.assert_close(psnr, expected, rtol=0, atol=1e-3)  # 255² · MSE ≫ floor², float32 of numbers up to 110

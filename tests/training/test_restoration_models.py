@@ -6,17 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from oracles import ramp, seeded
+from oracles import lively, ramp, seeded
 from scorefield import checkpoint
 from scorefield.data.crops import open_crops
 from scorefield.degradations import CenterBox, Grey
+from scorefield.degradations.jpeg import standard_tables
 from scorefield.errors import UserError
 from scorefield.model import Condition, ModelSpec, ScoreModel
+from scorefield.networks import ResUNet
 from scorefield.objectives import denoising_score_matching
 from scorefield.parameterization import EDM, Regression
 from scorefield.samplers import plan
 from scorefield.training import Trainer, read_recipe
 from scorefield.training.batch import Loader, degrade
+from scorefield.training.checks import init_from
+from scorefield.training.recipe import build_model
 from scorefield.training.settings import Pairs, TrainingTask
 
 from .toys import images, recipe
@@ -204,3 +208,46 @@ def test_a_run_may_begin_with_the_weights_of_another(tmp_path, photographs):
     with pytest.raises(UserError, match="made for another network"):
         other = recipe(*more, "network.widths=[16, 16]")
         Trainer(other, out=tmp_path / "third", data=photographs, device="cpu")
+
+
+def test_the_tables_of_the_file_reach_the_network():
+    """A JPEG's 128 steps, and zeros for what was never a JPEG or whose tables are hidden."""
+    with feed(
+        'degradation=[{kind="jpeg", quality=[10, 10]}, {kind="grey"}, '
+        '{kind="compression", clean=0.0, again=0.0, reduced=0.0, other=0.0, odd_tables=0.0, hidden=0.5}]'
+    ) as batches:
+        given = torch.cat([batches.batch(step).condition.tables for step in range(3)])
+    assert given.shape == (24, 128)
+    known = given.amin(1) >= 1
+    assert 0 < int(known.sum()) < 24
+    assert not given[~known].any()
+    of_ten = torch.tensor([*standard_tables(10)[0], *standard_tables(10)[1]], dtype=torch.float32)
+    assert (given == of_ten).all(1).any()
+
+
+def test_a_model_is_given_tables_if_its_network_takes_them():
+    x = torch.rand(2, 3, 8, 8)
+    tables = torch.full((2, 128), 9.0)
+    spec = ModelSpec(shape=(3, 8, 8))
+    torch.manual_seed(0)
+    for takes in (False, True):
+        network = ResUNet(channels=3, source_channels=3, widths=[8], blocks=[1], attention=False, tables=takes)
+        model = ScoreModel(lively(network), Regression(residual=True), spec)
+        assert model.takes_tables == takes
+        with_, without = (model(x, 1.0, Condition(source=x, tables=given)) for given in (tables, None))
+        assert torch.equal(with_, without) != takes
+
+
+def test_a_new_part_of_the_network_begins_with_its_own_weights(tmp_path):
+    narrow = ("network.kind='resunet'", "network.widths=[8]", "network.blocks=[1]", FOUR)
+    old = build_model(recipe(*narrow), (3, 8, 8))
+    checkpoint.save(old, tmp_path / "old.safetensors")
+    new = build_model(recipe(*narrow, "network.tables=true"), (3, 8, 8))
+    before = {key: value.clone() for key, value in new.network.state_dict().items()}
+    init_from(new, tmp_path / "old.safetensors")
+    for key, value in new.network.state_dict().items():
+        same = before if key.startswith("embed_tables.") else old.network.state_dict()
+        assert torch.equal(value, same[key])
+    deeper = build_model(recipe(*narrow[:2], "network.blocks=[2]", FOUR), (3, 8, 8))
+    with pytest.raises(UserError, match="made for another network"):
+        init_from(deeper, tmp_path / "old.safetensors")

@@ -36,6 +36,7 @@ class Batches:
         batch_size: images a batch, B.
         seed: of permutations, mirroring and dequantisation.
         flip: mirror each image left to right with probability ½.
+        grey: probability that an image is made grey (ITU-R BT.601 luma in all channels).
         value_range: (a, b) of the floats.
         dequantize: v → (v + U[0, 1)) / 256 in place of v / 255, so that pixels have a density.
         device: where batches are delivered.
@@ -49,6 +50,7 @@ class Batches:
         *,
         seed: int,
         flip: bool = False,
+        grey: float = 0.0,
         value_range: tuple[float, float] = (-1.0, 1.0),
         dequantize: bool = False,
         device: torch.device | str = "cpu",
@@ -57,7 +59,8 @@ class Batches:
         if len(images) == 0 or batch_size < 1:
             raise ValueError(f"no batches of {batch_size} can be drawn from {len(images)} images")
         self.images, self.batch_size, self.seed = images, batch_size, seed
-        self.flip, self.value_range, self.dequantize = flip, value_range, dequantize
+        self.flip, self.grey = flip, grey
+        self.value_range, self.dequantize = value_range, dequantize
         self.device = torch.device(device)
         self.labels = labels
         self._permutations: dict[int, Tensor] = {}
@@ -68,6 +71,9 @@ class Batches:
         if self.flip:
             mirrored = torch.rand(len(pixels), generator=self.generator("flip", step)) < 0.5
             pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
+        if self.grey and pixels.shape[1] == 3:
+            chosen = torch.rand(len(pixels), generator=self.generator("grey", step)) < self.grey
+            pixels[chosen] = _luma(pixels[chosen])
         pixels = pixels.to(self.device)
         if not self.dequantize:
             return to_float(pixels, self.value_range)
@@ -115,3 +121,9 @@ class Batches:
         """Generator of a purpose at a step or an epoch, seeded by (purpose, seed, number)."""
         digest = hashlib.sha256(f"{purpose}:{self.seed}:{number}".encode()).digest()
         return Generator(device or "cpu").manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _luma(pixels: Tensor) -> Tensor:
+    """ITU-R BT.601 luma in all three channels: uint8, (B, 3, H, W)."""
+    weights = torch.tensor((0.299, 0.587, 0.114))
+    return torch.einsum("c,bchw->bhw", weights, pixels.float()).round().to(torch.uint8)[:, None].expand_as(pixels)

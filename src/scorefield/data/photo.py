@@ -64,9 +64,10 @@ class JPEGHeader(NamedTuple):
     """How a JPEG file was compressed.
 
     Args:
-        tables: its quantization tables by number, 64 values each in zigzag order.
+        tables: its quantization tables by number, 64 values each, row by row.
         mode: its channels, "L", "RGB" or another of Pillow's modes.
-        sampling: of chroma, as Pillow numbers it: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0, -1 anything else.
+        sampling: of chroma, as Pillow numbers it: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0, -1 anything else, and a file
+            that stores R, G and B.
         orientation: EXIF's, 1 to 8.
     """
 
@@ -378,9 +379,18 @@ def jpeg_header(image: Image.Image) -> JPEGHeader | None:
     return JPEGHeader(
         tables={number: tuple(table) for number, table in image.quantization.items()},
         mode=image.mode,
-        sampling=JpegImagePlugin.get_sampling(image),
+        sampling=-1 if _stores_rgb(image) else JpegImagePlugin.get_sampling(image),
         orientation=image.getexif().get(ORIENTATION, 1),
     )
+
+
+def _stores_rgb(image: JpegImagePlugin.JpegImageFile) -> bool:
+    """Whether the components of a color file are R, G and B, by libjpeg's rules: Adobe's marker, or their names."""
+    names = [component[0] for component in image.layer]
+    if "jfif" in image.info or len(names) != 3:
+        return False
+    transform = image.info.get("adobe_transform")
+    return names == list(b"RGB") if transform is None else transform == 0
 
 
 def _notes(image: Image.Image) -> tuple[str, ...]:

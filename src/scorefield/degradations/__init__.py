@@ -16,8 +16,10 @@ from scorefield.degradations.base import (
     with_masked_input,
 )
 from scorefield.degradations.blur import Blur, RandomBlur
+from scorefield.degradations.cells import QuantisationCells, file_cells, quantisation_cells
 from scorefield.degradations.color import Grey
 from scorefield.degradations.composed import Composed
+from scorefield.degradations.compression import Compressed, RandomCompression, Save
 from scorefield.degradations.crop import Crop
 from scorefield.degradations.encoded import EncodedJPEG, RandomJPEG
 from scorefield.degradations.freeform import Boxes, Brush, FreeForm
@@ -63,6 +65,7 @@ __all__ = [
     "Brush",
     "CenterBox",
     "Composed",
+    "Compressed",
     "Crop",
     "Degradation",
     "DegradationFamily",
@@ -79,11 +82,14 @@ __all__ = [
     "NetworkInput",
     "Observation",
     "OneOf",
+    "QuantisationCells",
     "RandomBlur",
+    "RandomCompression",
     "RandomDownscale",
     "RandomJPEG",
     "RandomNoise",
     "Rotated",
+    "Save",
     "Scratched",
     "Scratches",
     "Side",
@@ -94,6 +100,7 @@ __all__ = [
     "checked_mask",
     "color_mask",
     "crop_margins",
+    "file_cells",
     "fixed_degradation",
     "grown_mask",
     "is_color",
@@ -107,6 +114,7 @@ __all__ = [
     "network_input",
     "parse_degradation",
     "predict_all",
+    "quantisation_cells",
     "read_mask",
     "with_masked_input",
 ]

@@ -64,10 +64,13 @@ class NetworkInput(NamedTuple):
     Args:
         source: (B, C, H, W), of the whole image's size and channels.
         mask: (B, 1, H, W), 1 where the image is to be predicted, 0 where it equals the source.
+        tables: (B, 128), quantisation steps of luma and chroma where the source was read from a JPEG file; None
+            where it was not.
     """
 
     source: Tensor
     mask: Tensor
+    tables: Tensor | None = None
 
 
 @runtime_checkable
@@ -165,14 +168,14 @@ def with_masked_input(made: NetworkInput, masked_input: MaskedInput) -> NetworkI
     """
     if masked_input == 1:
         return made
-    source, mask = made
+    source, mask, tables = made
     masked = ((mask == 0).flatten(1).any(1)[:, None, None, None] & (mask > 0)).to(mask)
     if masked_input == "smooth":
         which = masked.flatten(1).any(1)
         source = source.clone()
         source[which] = smooth_fill(source[which], masked[which])
-        return NetworkInput(source, mask)
-    return NetworkInput(torch.where(masked > 0, masked_input * source, source), mask)
+        return NetworkInput(source, mask, tables)
+    return NetworkInput(torch.where(masked > 0, masked_input * source, source), mask, tables)
 
 
 def predict_all(source: Tensor) -> NetworkInput:

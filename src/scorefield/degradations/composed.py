@@ -75,13 +75,14 @@ class Composed:
 
     def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
         """The last part's source, passed back through the parts before it; a pixel is known if all of them know it."""
-        source, known = y, torch.ones_like(y[:, :1])
+        source, known, tables = y, torch.ones_like(y[:, :1]), None
         for part in reversed(self.parts):
             made = network_input(part, source, generator=generator)
+            tables = made.tables if part is self.parts[-1] else tables  # the file is what was written last
             whole = known.shape[2:] == made.mask.shape[2:]
             known = (known if whole else part.pinv(known)) * (1 - made.mask)
             source = made.source
-        return NetworkInput(source, 1 - known)
+        return NetworkInput(source, 1 - known, tables)
 
     def cut(self, boxes: Sequence[Box]) -> "Composed":
         """The parts, each for the tiles that the part before it leaves.

@@ -21,8 +21,8 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.data.image import open_image, to_float, to_pil, to_tensor, to_uint8
-from scorefield.degradations.base import SameSize, fast_rng
-from scorefield.degradations.jpeg import Subsampling, check_jpeg
+from scorefield.degradations.base import NetworkInput, SameSize, fast_rng, predict_all
+from scorefield.degradations.jpeg import Subsampling, check_jpeg, standard_tables, table_tensor
 from scorefield.errors import UserError
 
 
@@ -62,6 +62,10 @@ class EncodedJPEG(SameSize):
     def pinv(self, y: Tensor) -> Tensor:
         """y itself."""
         return y
+
+    def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
+        """The source is y, with the quantisation tables; every pixel is to be predicted."""
+        return predict_all(y)._replace(tables=table_tensor(standard_tables(self.quality), y))
 
     def _coded(self, pixels: Tensor) -> Tensor:
         file = io.BytesIO()

@@ -30,11 +30,11 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from scorefield.data.photo import JPEGHeader
-from scorefield.degradations.base import SameSize
+from scorefield.degradations.base import NetworkInput, SameSize, predict_all
 from scorefield.degradations.dct import constant, cosines
 from scorefield.degradations.rotated import Rotated
 from scorefield.errors import UserError, did_you_mean
@@ -42,7 +42,7 @@ from scorefield.errors import UserError, did_you_mean
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 """Resolution of chroma: full, half the columns, or half of columns and rows."""
 
-_BOXES: dict[str, tuple[int, int]] = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}
+BOXES: dict[str, tuple[int, int]] = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}
 
 _LUMA = (
     16, 11, 10, 16, 24, 40, 51, 61,
@@ -62,12 +62,12 @@ _CHROMA = (
     *(99,) * 32,
 )  # fmt: skip
 
-_TO_YCC = (
+TO_YCC = (
     (0.299, 0.587, 0.114),
     (-0.299 / 1.772, -0.587 / 1.772, 0.5),
     (0.5, -0.587 / 1.402, -0.114 / 1.402),
 )
-_TO_RGB = (
+TO_RGB = (
     (1.0, 0.0, 1.402),
     (1.0, -0.114 * 1.772 / 0.587, -0.299 * 1.402 / 0.587),
     (1.0, 1.772, 0.0),
@@ -85,8 +85,8 @@ def check_jpeg(quality: int, subsampling: str) -> None:
     """
     if not 1 <= quality <= 100:
         raise UserError("jpeg", f"a quality is 1 to 100, got {quality}.")
-    if subsampling not in _BOXES:
-        raise UserError("jpeg", f"no such subsampling {subsampling!r}.", did_you_mean(subsampling, _BOXES))
+    if subsampling not in BOXES:
+        raise UserError("jpeg", f"no such subsampling {subsampling!r}.", did_you_mean(subsampling, BOXES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +127,18 @@ class JPEG(SameSize):
         if x.shape[1] == 1:
             back = _coded(levels, luma, (1, 1))
         else:
-            ycc = torch.einsum("kc,bchw->bkhw", constant(_TO_YCC, x), levels)
-            parts = [_coded(ycc[:, :1], luma, (1, 1)), _coded(ycc[:, 1:], chroma, _BOXES[self.subsampling])]
-            back = torch.einsum("ck,bkhw->bchw", constant(_TO_RGB, x), torch.cat(parts, 1))
+            ycc = torch.einsum("kc,bchw->bkhw", constant(TO_YCC, x), levels)
+            parts = [_coded(ycc[:, :1], luma, (1, 1)), _coded(ycc[:, 1:], chroma, BOXES[self.subsampling])]
+            back = torch.einsum("ck,bkhw->bchw", constant(TO_RGB, x), torch.cat(parts, 1))
         return (back + 128) * ((high - low) / 255) + low
 
     def pinv(self, y: Tensor) -> Tensor:
         """y itself: a second pass changes nothing."""
         return y
+
+    def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
+        """The source is y, with the quantisation tables; every pixel is to be predicted."""
+        return predict_all(y)._replace(tables=table_tensor(self.tables or standard_tables(self.quality), y))
 
 
 @lru_cache(maxsize=100)
@@ -145,9 +149,14 @@ def standard_tables(quality: int) -> Tables:
     return luma, chroma
 
 
+def table_tensor(tables: Tables, like: Tensor) -> Tensor:
+    """The divisors of luma and chroma as (B, 128), for a batch like `like`."""
+    return constant((*tables[0], *tables[1]), like).expand(len(like), -1)
+
+
 def nearest_quality(header: JPEGHeader) -> int:
     """The quality, 1 to 100, whose standard tables are nearest to a JPEG file's."""
-    read = _tables_of(header)
+    read = tables_of(header)
     planes = 1 if header.mode == "L" or len(header.tables) == 1 else 2
     return min(range(1, 101), key=lambda quality: _apart(standard_tables(quality)[:planes], read[:planes]))
 
@@ -167,15 +176,15 @@ def jpeg_operator(header: JPEGHeader, where: object, value_range: tuple[float, f
     """
     if header.mode not in ("L", "RGB"):
         raise UserError(where, f"is a JPEG file of {header.mode} channels.", "Grey or RGB is needed.")
-    subsampling: dict[int, Subsampling] = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
-    if header.mode == "RGB" and header.sampling not in subsampling:
+    subsampling = subsampling_of(header)
+    if subsampling is None:
         raise UserError(where, "stores its chroma in an unusual way (subsampling).", "Give the quality instead.")
-    read, nearest = _tables_of(header), nearest_quality(header)
+    read, nearest = tables_of(header), nearest_quality(header)
     standard = standard_tables(nearest)
     exact = standard == read or (header.mode == "L" and standard[0] == read[0])
     jpeg = JPEG(
         quality=nearest,
-        subsampling=subsampling.get(header.sampling, "4:4:4"),
+        subsampling=subsampling,
         value_range=value_range,
         tables=None if exact else read,
     )
@@ -183,7 +192,16 @@ def jpeg_operator(header: JPEGHeader, where: object, value_range: tuple[float, f
     return Rotated(degradation=jpeg, orientation=header.orientation) if turned else jpeg
 
 
-def _tables_of(header: JPEGHeader) -> Tables:
+def subsampling_of(header: JPEGHeader) -> Subsampling | None:
+    """How a file stores chroma; None where it does so in an unusual way."""
+    known: dict[int, Subsampling] = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+    if header.mode == "L":
+        return "4:4:4"
+    return known.get(header.sampling) if header.mode == "RGB" else None
+
+
+def tables_of(header: JPEGHeader) -> Tables:
+    """The divisors of luma and chroma in a file; those of luma twice where it has one table."""
     luma = header.tables[min(header.tables)]
     return luma, header.tables.get(1, luma)
 

@@ -49,21 +49,31 @@ class Rotated:
 
     def __call__(self, x: Tensor) -> Tensor:
         """T A(T⁻¹ x)."""
-        return self._upright(self.degradation(self._stored(x)))
+        return upright(self.degradation(stored(x, self.orientation)), self.orientation)
 
     def pinv(self, y: Tensor) -> Tensor:
         """T A⁺(T⁻¹ y)."""
-        return self._upright(self.degradation.pinv(self._stored(y)))
+        return upright(self.degradation.pinv(stored(y, self.orientation)), self.orientation)
 
     def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
         """The input that A makes, rotated."""
-        stored = network_input(self.degradation, self._stored(y), generator=generator)
-        return NetworkInput(self._upright(stored.source), self._upright(stored.mask))
+        made = network_input(self.degradation, stored(y, self.orientation), generator=generator)
+        tables = None if made.tables is None else upright_tables(made.tables, self.orientation)
+        return NetworkInput(upright(made.source, self.orientation), upright(made.mask, self.orientation), tables)
 
-    def _upright(self, x: Tensor) -> Tensor:
-        turns, mirrored = _TURNS[self.orientation]
-        return torch.rot90(x, turns, (-2, -1)).flip(mirrored)
 
-    def _stored(self, x: Tensor) -> Tensor:
-        turns, mirrored = _TURNS[self.orientation]
-        return torch.rot90(x.flip(mirrored), -turns, (-2, -1))
+def upright(x: Tensor, orientation: int) -> Tensor:
+    """T: the image (…, H, W) as it is seen, from the stored one."""
+    turns, mirrored = _TURNS[orientation]
+    return torch.rot90(x, turns, (-2, -1)).flip(mirrored)
+
+
+def stored(x: Tensor, orientation: int) -> Tensor:
+    """T⁻¹: the image (…, H, W) as it is stored, from the upright one."""
+    turns, mirrored = _TURNS[orientation]
+    return torch.rot90(x.flip(mirrored), -turns, (-2, -1))
+
+
+def upright_tables(tables: Tensor, orientation: int) -> Tensor:
+    """Quantisation steps, (B, 128), in the axes of the upright image: orientations 5 to 8 exchange the two."""
+    return tables.unflatten(1, (2, 8, 8)).mT.flatten(1) if orientation in (5, 6, 7, 8) else tables

@@ -9,18 +9,23 @@ ReLU between them have none:
 There are as many on the way up as on the way down, and skip connections add. Most of the work is done at the
 largest size; the smaller sizes give a large field of view. The last convolution starts at 0.
 
+A network for JPEG files may also be conditioned on how they were quantised. The logarithms of the 128 quantisation
+steps, log₂(q)/8, and a 1 that says that they are known, are added to the embedding through two linear layers. Where
+the steps are unknown, all 129 numbers are 0. The second layer starts at 0.
+
 References:
     Zhang et al. (2021), §III-B (DRUNet: blocks without normalization, skips that add). https://arxiv.org/abs/2008.13751
     Lim et al. (2017), §3.1 (no normalization), §3.3 (residual scaling). https://arxiv.org/abs/1707.02921
+    Ehrlich et al. (2020), §3.1 (conditioning on quantisation tables). https://arxiv.org/abs/2004.09320
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle, relu
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle, relu, silu
 
 from scorefield.errors import UserError
 from scorefield.kernels.prepacked import channels_last
@@ -35,9 +40,18 @@ from scorefield.networks.layers import (
     zeroed,
 )
 
-__all__ = ["ResUNet"]
+__all__ = ["HasTables", "ResUNet"]
 
 _RESIDUAL_SCALE = 0.3
+_STEPS, _LOG2_LARGEST = 128, 8.0  # steps of luma and of chroma, at most 255 in a file of 8 bits
+
+
+@runtime_checkable
+class HasTables(Protocol):
+    """A network that may take quantisation tables as a keyword argument."""
+
+    tables: bool
+    """Whether it does."""
 
 
 class ResUNet(nn.Module):
@@ -51,6 +65,7 @@ class ResUNet(nn.Module):
         attention: whether there is self-attention over all places at the smallest size.
         patch: side of the square of pixels folded into channels at the input.
         head_width: channels of one attention head, or the least above that divides the width.
+        tables: whether it is conditioned on the quantisation tables of JPEG files.
 
     Raises:
         UserError: a setting out of its range.
@@ -66,6 +81,7 @@ class ResUNet(nn.Module):
         attention: bool = True,
         patch: int = 2,
         head_width: int = 32,
+        tables: bool = False,
     ) -> None:
         super().__init__()
         _check(channels, widths, blocks, patch)
@@ -78,10 +94,14 @@ class ResUNet(nn.Module):
             "attention": attention,
             "patch": patch,
             "head_width": head_width,
+            "tables": tables,
         }
+        self.tables = tables
         self.patch, self.multiple = patch, patch * 2 ** (len(widths) - 1)
         features = 4 * widths[0]
         self.embed = time_embedding(widths[0])
+        if tables:
+            self.embed_tables = _TableEmbedding(features)
 
         def stage(width: int, count: int) -> nn.ModuleList:
             return nn.ModuleList(_Block(width, features) for _ in range(count))
@@ -94,16 +114,21 @@ class ResUNet(nn.Module):
         self.larger = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.last = zeroed(nn.Conv2d(widths[0], channels * patch**2, 3, padding=1))
 
-    def forward(self, x: Tensor, label: Tensor, source: Tensor | None = None) -> Tensor:
-        """F(x, label, source).
+    def forward(
+        self, x: Tensor, label: Tensor, source: Tensor | None = None, *, tables: Tensor | None = None
+    ) -> Tensor:
+        """F(x, label, source, tables).
 
         Args:
             x: (B, C, H, W).
             label: (B,).
             source: (B, source_channels, H, W), where the network has any.
+            tables: (B, 128), see `Condition`; None where they are unknown.
         """
         height, width = x.shape[-2:]
         temb = self.embed(label)
+        if self.tables:
+            temb = temb + self.embed_tables(label.new_zeros(len(x), _STEPS) if tables is None else tables)
         given = x if source is None else torch.cat([x, source], 1)
         hidden = self.first(channels_last(pixel_unshuffle(pad_to(given, self.multiple), self.patch)))
         skips: list[Tensor] = []
@@ -118,6 +143,20 @@ class ResUNet(nn.Module):
             if size > 0:
                 hidden = skips.pop() + channels_last(pixel_shuffle(self.larger[size - 1](hidden), 2))
         return pixel_shuffle(self.last(hidden), self.patch)[..., :height, :width]
+
+
+class _TableEmbedding(nn.Module):
+    """Quantisation steps, (B, 128), to (B, features)."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(1 + _STEPS, features), zeroed(nn.Linear(features, features))
+
+    def forward(self, tables: Tensor) -> Tensor:
+        """The sum's second term in the module's text."""
+        known = (tables > 0).any(1, keepdim=True).float()
+        logs = tables.float().clamp(min=1).log2() / _LOG2_LARGEST
+        return self.last(silu(self.first(torch.cat([known, logs], 1))))
 
 
 class _Block(nn.Module):

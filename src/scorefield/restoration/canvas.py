@@ -24,6 +24,7 @@ from scorefield.degradations import (
     network_input,
 )
 from scorefield.degradations.smooth import smooth_fill
+from scorefield.restoration.file_cells import FileCells
 from scorefield.restoration.pixels import Range, pooled, to_levels, to_values
 
 __all__ = ["Canvas", "Observed", "masked_canvas", "network_canvas"]
@@ -42,6 +43,7 @@ class Canvas:
         left: y = A(x) in levels, where that is another image than `levels`.
         noise: σ_y, in the model's range.
         source: what a conditional network sees in place of `levels`, (1, C, H, W), where an operator makes it.
+        tables: the quantisation steps of the JPEG file that the image was read from, (1, 128), where they are known.
     """
 
     levels: Levels
@@ -52,6 +54,7 @@ class Canvas:
     left: Levels | None = None
     noise: float = 0.0
     source: Tensor | None = None
+    tables: Tensor | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -79,7 +82,7 @@ class Canvas:
         else:
             source = to_values(self.levels[box.slices], self.value_range)[None]
         if self.mask is None:
-            return NetworkInput(source=source, mask=torch.ones_like(source[:, :1]))
+            return NetworkInput(source=source, mask=torch.ones_like(source[:, :1]), tables=self.tables)
         mask = torch.from_numpy(self.mask[box.slices].astype(np.float32))[None, None]
         if self.source is not None:
             return NetworkInput(source=source, mask=mask)
@@ -179,12 +182,14 @@ class Observed:
         degraded: what is left, for people: masked pixels are grey; (H', W', C).
         original: the clean image where there is one, or the photo where that is not what is left.
         lay: brings an image of the photo's size, (1, C, H, W), onto the canvas, 0 where there was none.
+        cells: which results the JPEG file allows, where the photo was read from one that is to be restored.
     """
 
     canvas: Canvas
     degraded: Levels
     original: Levels | None = None
     lay: Callable[[Tensor], Tensor] | None = None
+    cells: FileCells | None = None
 
 
 def masked_canvas(
@@ -222,4 +227,5 @@ def network_canvas(
         left=left,
         noise=noise,
         source=seen.source,
+        tables=seen.tables,
     )

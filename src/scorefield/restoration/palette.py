@@ -52,4 +52,6 @@ class Palette:
         def keep_known(x: Tensor, sigma: float) -> Tensor:
             return x if sigma > 0 else torch.where(mask > 0, x, source)
 
-        return Posterior(denoiser=self.model.given(Condition(source=source, mask=mask)), project=keep_known)
+        tables = None if seen.tables is None else seen.tables.to(self.model.device)
+        condition = Condition(source=source, mask=mask, tables=tables)
+        return Posterior(denoiser=self.model.given(condition), project=keep_known)

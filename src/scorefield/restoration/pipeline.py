@@ -56,6 +56,7 @@ def restore(
 
     Pixels that the task leaves as they are come back byte for byte, and so do colors under full transparency, which
     nothing is taken from. Filled pixels become opaque. A grey image comes back grey, but from colorizing.
+    A result of a JPEG file stays within the file's quantisation cells, where the original lies too.
     Results have the bits of the image, 8 or 16.
 
     Args:
@@ -102,6 +103,8 @@ def restore(
     if not observed.canvas.lacks_color and is_grey(seen.levels):
         channels = photo.levels.shape[2]
         levels = [as_grey(sample, observed.canvas.mask, channels) for sample in levels]
+    if observed.cells is not None:
+        levels = [observed.cells.nearest(sample) for sample in levels]
     if seen is not photo:
         levels = [with_hidden(sample, photo, observed) for sample in levels]
     return Restoration(

@@ -7,7 +7,7 @@ Masks are 1 (white) where an image is to be filled. Noise is given as a standard
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -36,11 +36,14 @@ from scorefield.degradations import (
     nearest_quality,
     parse_degradation,
 )
+from scorefield.degradations.jpeg import standard_tables, table_tensor, tables_of
 from scorefield.degradations.jpeg_grid import grid_strength
+from scorefield.degradations.rotated import upright_tables
 from scorefield.errors import NothingToRestore, UserError, did_you_mean
 from scorefield.model import ScoreModel
 from scorefield.restoration import multiscale
 from scorefield.restoration.canvas import Canvas, Observed, masked_canvas, network_canvas
+from scorefield.restoration.file_cells import FileCells
 from scorefield.restoration.multiscale import Draft
 from scorefield.restoration.pixels import grey_level, has_color, to_levels, to_values, with_channels
 from scorefield.restoration.tiled_sampling import TiledSampler
@@ -250,7 +253,16 @@ class Dejpeg(_Tiled):
             self._refuse_good(photo, model)
             if not model.spec.tasks:
                 operator = self._read(photo, model)
-        return _as_it_is(photo, model, operator)
+        observed = _as_it_is(photo, model, operator)
+        canvas = replace(observed.canvas, tables=self._tables(photo))
+        return replace(observed, canvas=canvas, cells=None if photo.jpeg is None else FileCells.of(photo))
+
+    def _tables(self, photo: Photo) -> Tensor | None:
+        """The quantisation steps, (1, 128): those of the file if it is a JPEG, whatever quality is given."""
+        one = torch.zeros(1)
+        if photo.jpeg is not None:
+            return upright_tables(table_tensor(tables_of(photo.jpeg), one), photo.jpeg.orientation)
+        return None if self.quality is None else table_tensor(standard_tables(self.quality), one)
 
     def _refuse_good(self, photo: Photo, model: ScoreModel) -> None:
         """Refuse what shows no traces of JPEG, and a file that has lost less than the model can give back."""

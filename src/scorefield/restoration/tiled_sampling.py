@@ -164,7 +164,9 @@ class TiledSampler:
         mask = torch.cat([window.mask for window in windows])
         if guess is not None and canvas.masked_input == "smooth" and canvas.mask is not None:
             source = torch.where(mask > 0, guess, source)  # better than what this tile alone suggests
-        return Observation(y=source, degradation=Identity(), network_input=NetworkInput(source=source, mask=mask))
+        tables = None if canvas.tables is None else canvas.tables.expand(len(pieces), -1)
+        seen = NetworkInput(source=source, mask=mask, tables=tables)
+        return Observation(y=source, degradation=Identity(), network_input=seen)
 
     def _noise(self, candidate: int, kind: int) -> NoiseField:
         stream = (self.first + candidate, self.stage, kind)

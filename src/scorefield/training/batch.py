@@ -48,11 +48,13 @@ class Batch:
         """The batch on a device."""
         moved = None
         if self.condition is not None:
-            source, mask, classes = self.condition.source, self.condition.mask, self.condition.classes
+            given = self.condition
+            source, mask, classes, tables = given.source, given.mask, given.classes, given.tables
             moved = Condition(
                 source=None if source is None else source.to(device),
                 mask=None if mask is None else mask.to(device),
                 classes=classes.to(device) if isinstance(classes, Tensor) else classes,
+                tables=None if tables is None else tables.to(device),
             )
         weights = None if self.weights is None else self.weights.to(device)
         return Batch(x0=self.x0.to(device), condition=moved, weights=weights)
@@ -82,6 +84,7 @@ class Loader:
             recipe.optimizer.batch,
             seed=recipe.training.seed,
             flip=recipe.data.flip,
+            grey=recipe.data.grey,
             dequantize=recipe.data.dequantize,
             value_range=recipe.data.value_range,
             device="cpu" if self.restores else device,
@@ -152,10 +155,15 @@ def degrade(
         degradation = families[chosen].draw(tuple(image.shape), generator=generator)
         inputs.append(network_input(degradation, degradation(image), generator=generator))
         weights.append(factors[chosen])
-    sources, masks = zip(*inputs, strict=True)
-    whole = NetworkInput(torch.cat(sources), torch.cat(masks))
-    source, mask = with_masked_input(whole, masked_input)  # of the whole batch: interpolation takes many small steps
-    return Batch(x0=x0, condition=Condition(source=source, mask=mask, classes=classes), weights=torch.tensor(weights))
+    unknown = x0.new_zeros(1, 128)
+    whole = NetworkInput(
+        torch.cat([made.source for made in inputs]),
+        torch.cat([made.mask for made in inputs]),
+        torch.cat([unknown if made.tables is None else made.tables for made in inputs]),
+    )
+    source, mask, tables = with_masked_input(whole, masked_input)  # of the batch: interpolation takes many small steps
+    condition = Condition(source=source, mask=mask, classes=classes, tables=tables)
+    return Batch(x0=x0, condition=condition, weights=torch.tensor(weights))
 
 
 def split_pairs(pairs: Tensor, classes: Tensor | None = None) -> Batch:

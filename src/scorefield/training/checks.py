@@ -99,11 +99,16 @@ def inner_precision(recipe: Recipe, device: torch.device) -> torch.dtype:
 def init_from(model: ScoreModel, name: str) -> None:
     """Copy another model's weights, which may have learned other noise levels or other degradations.
 
+    A whole part that only the new network has, such as the embedding of quantisation tables, keeps its own weights.
+
     Raises:
         UserError: no model of that name, or one with another network.
     """
     path = find(name)
-    checkpoint.fit_weights(model.network, checkpoint.read_weights(path), where=path)
+    weights = checkpoint.read_weights(path)
+    parts = {key.partition(".")[0] for key in weights}
+    new = {key: value for key, value in model.network.state_dict().items() if key.partition(".")[0] not in parts}
+    checkpoint.fit_weights(model.network, weights | new, where=path)
 
 
 def check_images(data: TrainingData) -> None:

@@ -52,6 +52,7 @@ from scorefield.training.losses import Objective, hide_classes
 from scorefield.training.previews import restored_grid, sample_grid
 from scorefield.training.recipe import Recipe, build_model
 from scorefield.training.saver import Saver
+from scorefield.training.settings import Optimizer
 from scorefield.training.signals import Interrupted, recorded_signals
 from scorefield.training.state import MODEL, RECIPE, SAMPLES, begin_session, copied, load_state, save_state
 from scorefield.training.steadiness import Diverged, Steadiness
@@ -371,7 +372,7 @@ class Trainer:
         """Make a step; the loss and the gradient's norm. If they are not finite, the weights stay as they are."""
         settings, distribution = self.recipe.optimizer, self.recipe.noise_levels.distribution
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.lr * _rate(self.step, settings.warmup, settings.decay_after)
+            group["lr"] = settings.lr * _rate(self.step, self.recipe.training.steps, settings)
         sigma = draw_sigma(distribution, len(batch.x0), generator=self.generator)
         sigma = sigma.clamp(*self.model.sigma_range)
         condition = hide_classes(batch.condition, self.recipe.training.drop_class, generator=self.generator)
@@ -457,10 +458,15 @@ class _Window:
     norms: list[Tensor] = field(default_factory=list)
 
 
-def _rate(step: int, warmup: int, decay_after: int) -> float:
-    """The learning rate's factor: a linear rise over `warmup` steps, then 1, then √(decay_after/step)."""
-    rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
-    return rise * (math.sqrt(decay_after / step) if decay_after and step > decay_after else 1.0)
+def _rate(step: int, steps: int, settings: Optimizer) -> float:
+    """The learning rate's factor: a linear rise over `warmup` steps, then 1, then √(decay_after/step).
+
+    Over the last `cooldown` of all steps it is multiplied by (1 + cos πu)/2, u from 0 to 1.
+    """
+    rise = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    decay = math.sqrt(settings.decay_after / step) if 0 < settings.decay_after < step else 1.0
+    end = max(0.0, 1 - (steps - step) / (settings.cooldown * steps)) if settings.cooldown else 0.0
+    return rise * decay * (1 + math.cos(math.pi * end)) / 2
 
 
 __all__ = ["Callback", "Progress", "Trainer"]

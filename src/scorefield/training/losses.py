@@ -12,6 +12,7 @@ E[n·s(x0 + σn)] = σ E[tr ∇s(x)] (Stein's lemma),
 They return the right side, so learning rates, clipping and curves mean the same for every objective.
 
 References:
+    Chen et al. (2022), §4.1. https://arxiv.org/abs/2204.04676
     Song & Ermon (2019), eqs. 1–6. https://arxiv.org/abs/1907.05600
     Vincent (2011), App. (the two objectives differ by a constant). https://doi.org/10.1162/NECO_a_00142
     Ho & Salimans (2022), Algorithm 1. https://arxiv.org/abs/2207.12598
@@ -21,7 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Protocol
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from torch import Generator, Tensor
 
 from scorefield.model import Condition, ConditionedModel, ScoreModel, expand
@@ -70,6 +71,31 @@ class DenoisingObjective:
         """Losses, (B,)."""
         plain = denoising_score_matching(model, x0, sigma, condition=condition, p=self.p, generator=generator)
         return plain * output_weight(model, sigma, p=self.p) if self.weight == "output" else plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class PSNRObjective:
+    """The logarithm of each image's mean squared error, for regression: minus its PSNR but for a constant factor.
+
+        loss = ln((MSE + floor²)/floor²),   MSE = E(D(x; σ) − x0)² over the masked pixels, in levels of 255²
+
+    Every image counts by its relative gain, whatever its file's quality (Chen et al. 2022, the PSNR loss of NAFNet).
+    Below the floor an error counts as in a plain mean, or images that lack nothing would outweigh the others.
+
+    Args:
+        floor: in levels of 255.
+    """
+
+    floor: Annotated[float, Gt(0)] = 1.0
+
+    def __call__(
+        self, model: ScoreModel, x0: Tensor, sigma: Tensor, *, condition: Condition | None = None, generator: Generator
+    ) -> Tensor:
+        """Losses, (B,)."""
+        low, high = model.value_range
+        plain = denoising_score_matching(model, x0, sigma, condition=condition, p=2, generator=generator)
+        mse = plain * (sigma * 255 / (high - low)) ** 2
+        return (mse / self.floor**2).log1p()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,4 +168,11 @@ def hide_classes(condition: Condition | None, share: float, *, generator: Genera
     return replace(condition, classes=classes.masked_fill(hidden, -1))
 
 
-__all__ = ["DenoisingObjective", "ExplicitObjective", "Objective", "SlicedObjective", "hide_classes"]
+__all__ = [
+    "DenoisingObjective",
+    "ExplicitObjective",
+    "Objective",
+    "PSNRObjective",
+    "SlicedObjective",
+    "hide_classes",
+]

@@ -35,7 +35,8 @@ def restored_grid(model: ScoreModel, batch: Batch, count: int) -> Image.Image:
     n = min(len(batch.x0), max(1, count // 3))
     source, mask = given.source[:n], given.mask[:n]
     classes = given.classes[:n] if isinstance(given.classes, torch.Tensor) else given.classes
-    denoiser = model.given(Condition(source=source, mask=mask, classes=classes))
+    tables = None if given.tables is None else given.tables[:n]
+    denoiser = model.given(Condition(source=source, mask=mask, classes=classes, tables=tables))
     chosen = plan(model, "heun", _STEPS)
     generator = torch.Generator(model.device).manual_seed(0)
     x = torch.randn(source.shape, generator=generator, device=model.device) * chosen.sigmas[0].item()

@@ -31,7 +31,13 @@ from scorefield.parameterization import (
     VariancePreserving,
     predicts_residual,
 )
-from scorefield.training.losses import DenoisingObjective, ExplicitObjective, Objective, SlicedObjective
+from scorefield.training.losses import (
+    DenoisingObjective,
+    ExplicitObjective,
+    Objective,
+    PSNRObjective,
+    SlicedObjective,
+)
 from scorefield.training.settings import (
     Average,
     Data,
@@ -77,6 +83,7 @@ DISTRIBUTIONS: dict[str, Any] = {
 }
 OBJECTIVES: dict[str, Any] = {
     "denoising": DenoisingObjective,
+    "psnr": PSNRObjective,
     "sliced": SlicedObjective,
     "explicit": ExplicitObjective,
 }
@@ -86,6 +93,7 @@ DEGRADATIONS: dict[str, Any] = {
     "box": degradations.CenterBox,
     "uncrop": degradations.Uncropping,
     "jpeg": degradations.RandomJPEG,
+    "compression": degradations.RandomCompression,
     "downscale": degradations.RandomDownscale,
     "blur": degradations.RandomBlur,
     "noise": degradations.RandomNoise,
@@ -100,6 +108,7 @@ TASKS = {
     "box": "inpaint",
     "uncrop": "uncrop",
     "jpeg": "dejpeg",
+    "compression": "dejpeg",
     "downscale": "upscale",
     "blur": "deblur",
     "noise": "denoise",
@@ -251,7 +260,8 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int], classes: int = 0) -
     noise = recipe.noise_levels
     schedule = noise.distribution.sigmas if isinstance(noise.distribution, OnLevels) else None
     regression = isinstance(recipe.parameterization, Regression)
-    jpeg = [task.family.quality[1] for task in recipe.degradation if isinstance(task.family, degradations.RandomJPEG)]
+    kinds = degradations.RandomJPEG | degradations.RandomCompression
+    jpeg = [task.family.quality[1] for task in recipe.degradation if isinstance(task.family, kinds)]
     restoration = RestorationSpec(
         tasks=recipe.tasks, masked_input=recipe.data.masked_input, max_jpeg_quality=max(jpeg, default=None)
     )

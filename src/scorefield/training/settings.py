@@ -68,6 +68,7 @@ class Data:
         masked_input: how masked pixels enter the network: Gaussian noise of this std, or "smooth" (interpolated
             from the border).
         flip: mirror half of the images.
+        grey: share of color images that are made grey, so that a restoration model leaves grey images grey.
         dequantize: (v + U[0, 1)) / 256 instead of v / 255, as NCSN's code does.
         labels: condition the network on each image's class.
         value_range: what black and white become.
@@ -84,6 +85,7 @@ class Data:
     zoom: tuple[Zoom, Zoom] | Literal["whole"] = "whole"
     masked_input: Annotated[float, Field(ge=0, le=1e6)] | Literal["smooth"] = 1.0
     flip: bool = False
+    grey: Annotated[float, Field(ge=0, le=1)] = 0.0
     dequantize: bool = False
     labels: bool = False
     value_range: tuple[float, float] = (-1.0, 1.0)
@@ -171,6 +173,7 @@ class Optimizer:
         batch: images per step.
         warmup: steps of linear warm-up.
         decay_after: the step after which the rate falls as 1/√step; 0 keeps it constant.
+        cooldown: last share of the steps, over which the rate falls to 0 as half a cosine.
         clip: largest norm of the gradient; 0 does not clip.
     """
 
@@ -180,6 +183,7 @@ class Optimizer:
     batch: Count = 128
     warmup: Natural = 100
     decay_after: Natural = 0
+    cooldown: Fraction = 0.0
     clip: Annotated[float, Field(ge=0)] = 1.0
 
 
