@@ -32,10 +32,10 @@ def test_one_jpeg_is_that_of_the_encoder(channels):
     assert torch.equal(Compressed(saves=())(x), x)
 
 
-@pytest.mark.parametrize("format", ["WEBP", "AVIF"])
-def test_other_formats_are_written_by_their_encoders(format):
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_other_formats_are_written_by_their_encoders(kind):
     x = image()
-    y = Compressed(saves=(Save(format=format, quality=20),))(x)
+    y = Compressed(saves=(Save(format=kind, quality=20),))(x)
     assert y.shape == x.shape
     assert 0.5 < float((y - x).abs().mean()) * 127.5 < 20
 

@@ -210,17 +210,18 @@ def _odd_tables(quality: int, rng: Random) -> Tables:
     """Tables that no quality of libjpeg has, about as coarse: flat, scaled apart, or tilted over the frequencies."""
     luma, chroma = standard_tables(quality)
     kind = rng.choice(("flat", "apart", "tilted"))
-    if kind == "flat":
-        return tuple((round(sorted(table)[24]),) * 64 for table in (luma, chroma))  # pyright: ignore[reportReturnType]
+    if kind == "flat":  # the step that 24 of 64 lie below
+        return (sorted(luma)[24],) * 64, (sorted(chroma)[24],) * 64
     if kind == "apart":
-        factors = rng.uniform(0.6, 1.6), rng.uniform(0.5, 1.6)
-        return _scaled(luma, lambda _: factors[0]), _scaled(chroma, lambda _: factors[1])
+        return _scaled(luma, rng.uniform(0.6, 1.6)), _scaled(chroma, rng.uniform(0.5, 1.6))
     slope = rng.uniform(-0.06, 0.06)
-    return tuple(_scaled(t, lambda k: 2 ** (slope * (k // 8 + k % 8 - 4))) for t in (luma, chroma))  # pyright: ignore[reportReturnType]
+    return _scaled(luma, slope=slope), _scaled(chroma, slope=slope)
 
 
-def _scaled(table: tuple[int, ...], factor: Any) -> tuple[int, ...]:
-    return tuple(min(max(round(q * factor(k)), 1), 255) for k, q in enumerate(table))
+def _scaled(table: tuple[int, ...], factor: float = 1.0, *, slope: float = 0.0) -> tuple[int, ...]:
+    """The steps times factor · 2^(slope · (row + column − 4))."""
+    scaled = (q * factor * 2 ** (slope * (k // 8 + k % 8 - 4)) for k, q in enumerate(table))
+    return tuple(min(max(round(q), 1), 255) for q in scaled)
 
 
 def _repeated(image: Image.Image, down: int, right: int) -> Image.Image:

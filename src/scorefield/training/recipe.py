@@ -260,8 +260,8 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int], classes: int = 0) -
     noise = recipe.noise_levels
     schedule = noise.distribution.sigmas if isinstance(noise.distribution, OnLevels) else None
     regression = isinstance(recipe.parameterization, Regression)
-    kinds = degradations.RandomJPEG | degradations.RandomCompression
-    jpeg = [task.family.quality[1] for task in recipe.degradation if isinstance(task.family, kinds)]
+    families = [task.family for task in recipe.degradation]
+    jpeg = [f.quality[1] for f in families if isinstance(f, degradations.RandomJPEG | degradations.RandomCompression)]
     restoration = RestorationSpec(
         tasks=recipe.tasks, masked_input=recipe.data.masked_input, max_jpeg_quality=max(jpeg, default=None)
     )
