@@ -8,7 +8,7 @@ import torch
 from oracles import seeded, tiny_model
 from scorefield import checkpoint
 from scorefield.errors import UserError
-from scorefield.hub import bundled, find, load, preferred_precision
+from scorefield.hub import bundled, find, load, preferred_precision, specialists
 
 module = sys.modules["scorefield.hub.load"]  # the name `hub.load` is the function
 
@@ -31,6 +31,17 @@ def test_a_run_folder_a_file_and_a_bundled_name_are_found(run, shelf):
     assert find(run / "model.safetensors") == run / "model.safetensors"
     assert find("fashion") == shelf / "fashion.safetensors"
     assert bundled() == {"fashion": shelf / "fashion.safetensors"}
+
+
+def test_a_bundled_name_has_specialists_for_tasks(shelf):
+    other = checkpoint.save(tiny_model(3), shelf / "fashion.dejpeg.safetensors")
+    assert bundled() == {"fashion": shelf / "fashion.safetensors"}
+    assert specialists("fashion") == {"dejpeg": other}
+    assert specialists("./fashion") == specialists("emoji") == {}
+    assert find("fashion", task="dejpeg") == other
+    assert find("fashion", task="inpaint") == find("fashion") == shelf / "fashion.safetensors"
+    given, expected = (model.network.state_dict() for model in (load("fashion", task="dejpeg"), checkpoint.load(other)))
+    assert all(torch.equal(given[key], expected[key]) for key in expected)
 
 
 def test_an_unknown_name_offers_the_nearest(shelf):

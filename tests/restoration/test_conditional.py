@@ -1,6 +1,7 @@
 """`restore` with a model that was trained to restore: every task, any size, any depth, and what is refused."""
 
 import io
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +13,14 @@ from oracles import tiny_model
 from restoration.learners import TASKS as LEARNED_TASKS
 from restoration.learners import EachPixel, levels, model_of, restore, tiny_learner
 from restoration.test_multiscale import off_luma
-from scorefield import schedules
+from scorefield import checkpoint, schedules
 from scorefield.data.image import to_tensor
 from scorefield.data.photo import Photo
 from scorefield.degradations import Downscale, Grey, Mask, nearest_quality
 from scorefield.errors import NothingToRestore, UserError
 from scorefield.model import ScoreModel
 from scorefield.restoration import METHODS, TASKS, palette_plan, resolve_method
+from scorefield.restoration import restore as pipeline_restore
 
 MODEL = tiny_learner()
 
@@ -354,3 +356,16 @@ def test_a_file_better_than_a_model_helps_is_refused_unless_its_quality_is_given
         restore(model, tmp_path / "21.jpg", "dejpeg", steps=1)
     restore(model, tmp_path / "21.jpg", "dejpeg", quality=21, steps=1)
     restore(plain, tmp_path / "21.jpg", "dejpeg", steps=1)
+
+
+def test_a_bundled_name_restores_a_task_by_its_specialist(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["scorefield.hub.load"], "_WEIGHTS", tmp_path)
+    general = checkpoint.save(MODEL, tmp_path / "two.safetensors")
+    weights = {key: 2 * value for key, value in MODEL.network.state_dict().items()}
+    other = checkpoint.load(general)
+    other.network.load_state_dict(weights)
+    checkpoint.save(other, tmp_path / "two.dejpeg.safetensors")
+    for task, path in (("dejpeg", tmp_path / "two.dejpeg.safetensors"), ("denoise", general)):
+        named, alone = (pipeline_restore(model, image(), task, steps=1).levels[0] for model in ("two", path))
+        assert np.array_equal(named, alone)
+    assert not np.array_equal(*(pipeline_restore(one, image(), "dejpeg", steps=1).levels[0] for one in (MODEL, other)))

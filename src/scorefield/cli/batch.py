@@ -55,13 +55,17 @@ def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, 
             range, a folder without images, results that exist, or another process that writes into the folder.
     """
     import scorefield as sf
+    from scorefield.hub import find, is_pipeline
+    from scorefield.restoration import tasks_of
 
     require_free(options.json, overwrite=options.overwrite)
     check_options(options)
     found = find_images(options.inputs, options.out)
-    model = sf.load(options.model, device=options.device)
-    chosen = _chosen(options, model, task_of, found, kind)
-    first = _first(options, chosen, kind)
+    tasks = tasks_of(task_of(found[0])) if kind.name == "restore" else (kind.name,)
+    path = None if is_pipeline(options.model) else find(options.model, task=tasks[0] if len(tasks) == 1 else None)
+    model = sf.load(path or options.model, device=options.device)
+    chosen = _chosen(options, model, tasks, kind)
+    first = _first(options, options.model if path is None else digest(path), chosen, kind)
     with locked(options.out):
         sweep(options.out)
         manifest = Manifest(out=options.out)
@@ -99,18 +103,11 @@ def check_options(options: RestoreOptions) -> None:
         refuse_existing(options.out / PAGE, overwrite=options.overwrite, mend=mend)
 
 
-def _chosen(
-    options: RestoreOptions,
-    model: "ScoreModel",
-    task_of: Callable[[Found], "Task"],
-    found: list[Found],
-    kind: "type[Task]",
-) -> "MethodPlan":
+def _chosen(options: RestoreOptions, model: "ScoreModel", tasks: tuple[str, ...], kind: "type[Task]") -> "MethodPlan":
     """The method with its sampler and noise schedule."""
-    from scorefield.restoration import METHODS, palette_plan, resolve_method, tasks_of
+    from scorefield.restoration import METHODS, palette_plan, resolve_method
     from scorefield.samplers import Plan, plan
 
-    tasks = tasks_of(task_of(found[0])) if kind.name == "restore" else (kind.name,)
     chosen = resolve_method(model, options.method, options.sampler, options.steps, tasks=tasks, task_steps=kind.steps)
     if options.schedule is None:
         return chosen
@@ -132,10 +129,8 @@ class _Job:
     task: "Task | None" = None
 
 
-def _first(options: RestoreOptions, chosen: "MethodPlan", kind: "type[Task]") -> Record:
+def _first(options: RestoreOptions, model_digest: str, chosen: "MethodPlan", kind: "type[Task]") -> Record:
     """What the records of all images have in common."""
-    from scorefield.hub import find, is_pipeline
-
     shared = ("candidates", "average", "steps", "schedule", "tile", "format", "map")
     return Record(
         input="",
@@ -144,7 +139,7 @@ def _first(options: RestoreOptions, chosen: "MethodPlan", kind: "type[Task]") ->
         settings={name: getattr(options, name) for name in shared},
         seed=options.seed,
         model=options.model,
-        model_sha256=options.model if is_pipeline(options.model) else digest(find(options.model)),
+        model_sha256=model_digest,
         method=chosen.name,
         sampler=options.sampler or chosen.method.sampler,
     )

@@ -51,7 +51,10 @@ def show(
         for model, path in hub.bundled().items():
             card = checkpoint.read_card(path)
             shape = "×".join(str(side) for side in card["spec"]["shape"])
-            facts[model] = f"model, {shape}, {path.stat().st_size / 1e6:.1f} MB: {card['notes'].get('about', '')}"
+            others = hub.specialists(model)
+            size = sum(file.stat().st_size for file in (path, *others.values())) / 1e6
+            with_them = f", with a specialist for {', '.join(others)}" if others else ""
+            facts[model] = f"model, {shape}, {size:.1f} MB: {card['notes'].get('about', '')}{with_them}"
         for recipe, path in bundled_recipes().items():
             facts[recipe] = f"recipe: {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}"
         table(facts)

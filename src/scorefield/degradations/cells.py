@@ -11,12 +11,14 @@ S_s is convex, and in Y, C_b, C_r the map
     x → x + Pᵀ Cᵀ (clamp(C P x, (k ± s/2) q) − C P x)        (Pᵀ repeats a value over its box)
 
 is the projection onto it: at s = 1 it takes no image farther from the original, in luma and in each chroma plane by
-itself. Originals are seldom near the border of their cells, so a share s below 1 brings an estimate nearer on average.
+itself. Originals are seldom near the border of their cells, so a share s below 1 brings an estimate nearer on
+average.
 
 The file's coefficients are computed from the decoded image. Decoders enlarge halved chroma by the triangle filter U
-(1/4, 3/4), as libjpeg does; c = P U⁻¹ is found from the box averages by c ← c + P(y − U c), which converges because the
-eigenvalues of P U lie in [1/4, 1]. A coefficient that is then near a multiple of its step is that multiple: rounding
-to bytes is the only difference. One that is not was clipped at black or white, and is taken as it is.
+(1/4, 3/4), as libjpeg does. P U is a filter with the taps 1/8, 3/4, 1/8 along each halved axis, mirrored at the
+borders, and is undone by its inverse, √2 (2√2 − 3)^|k|. A coefficient that is then near a multiple of its step is
+that multiple: rounding to bytes is the only difference. One that is not was clipped at black or white, and is taken
+as it is.
 
 Blocks that reach over the right or lower edge depend on padding that no decoder shows; they are left as they are. What
 an encoder rounds beside the coefficients (Y, C_b and C_r to whole levels) is not part of the cells.
@@ -26,12 +28,13 @@ References:
     ITU-T T.81 (1992), Annex A.3. https://www.w3.org/Graphics/JPEG/itu-t81.pdf
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
+from torch.nn.functional import avg_pool2d, conv2d, pad
 
 from scorefield.data.photo import JPEGHeader
 from scorefield.degradations.base import Box
@@ -46,7 +49,8 @@ whole image's blocks."""
 _NEAR = 0.25
 """Of a step: a coefficient so near to a multiple is that multiple. The rounding of decoded bytes moves it by about 0.3
 levels. Of the coefficients of photographs, 99.8 % are so near at quality 50, and 97 % of luma's at quality 90."""
-_SWEEPS = 24  # (3/4)²⁴ = 0.1 % of what U took away is still lacking, which is less than the rounding to bytes
+_DECAY, _REACH = 2 * math.sqrt(2) - 3, 8
+"""(P U)⁻¹ along one axis has the taps √2 (2√2 − 3)^|k|, of which those beyond 8 are below 10⁻⁶."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,9 +129,9 @@ def quantisation_cells(
         smooth: whether the decoder enlarged chroma by the triangle filter; else it repeated it, as `JPEG` does.
     """
     box = BOXES[subsampling] if levels.shape[0] == 3 else (1, 1)
-    planes = _planes(levels.float()[None])[0]
     centres: list[Tensor] = []
-    for number, plane in enumerate(planes):
+    for number in range(len(levels)):  # one after the other: a large image has no float copy of all channels
+        plane = levels[0] - 128.0 if len(levels) == 1 else _plane(levels, TO_YCC[number])
         own = box if number else (1, 1)
         small = _reduced(plane, own, smooth=smooth)
         rows, columns = (plane.shape[axis] // (8 * own[axis]) * 8 for axis in (0, 1))
@@ -157,6 +161,14 @@ def _planes(levels: Tensor) -> Tensor:
     return centred if levels.shape[1] == 1 else torch.einsum("kc,bchw->bkhw", constant(TO_YCC, levels), centred)
 
 
+def _plane(levels: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """One plane of (3, H, W) in levels of 255: its channels less 128, weighted and summed."""
+    plane = torch.zeros(levels.shape[1:])
+    for channel, weight in zip(levels, weights, strict=True):
+        plane.add_(channel, alpha=weight).sub_(128 * weight)
+    return plane
+
+
 def _centres(plane: Tensor, table: tuple[int, ...]) -> Tensor:
     """The file's coefficients, of a plane (rows, columns) of whole blocks."""
     if not plane.numel():
@@ -171,30 +183,21 @@ def _reduced(plane: Tensor, box: tuple[int, int], *, smooth: bool) -> Tensor:
     """The plane at its own size in the file, from its enlargement (H, W)."""
     if box == (1, 1):
         return plane
-    seen = _averaged(plane[None, None], box)
-    if not smooth:
-        return seen[0, 0]
-    small = seen
-    for _ in range(_SWEEPS):
-        enlarged = _triangle(small, box)[..., : plane.shape[0], : plane.shape[1]]
-        small = small + seen - _averaged(enlarged, box)
+    padded = pad(plane[None, None], (0, -plane.shape[1] % box[1], 0, -plane.shape[0] % box[0]), mode="replicate")
+    small = avg_pool2d(padded, box)
+    if smooth:
+        for axis in (-2, -1):
+            small = _unsmoothed(small, axis) if box[axis] == 2 else small
     return small[0, 0]
 
 
-def _averaged(x: Tensor, box: tuple[int, int]) -> Tensor:
-    """Means over boxes, the last row and column repeated where they cut one."""
-    return avg_pool2d(pad(x, (0, -x.shape[-1] % box[1], 0, -x.shape[-2] % box[0]), mode="replicate"), box)
-
-
-def _triangle(x: Tensor, box: tuple[int, int]) -> Tensor:
-    """Twice as large along each side of the box that is 2: ¾ of the nearest value and ¼ of the next but one."""
-    for axis in (-2, -1):
-        if box[axis] == 2:
-            border = (0, 0, 1, 1) if axis == -2 else (1, 1, 0, 0)
-            wide, n = pad(x, border, mode="replicate"), x.shape[axis]
-            before, after = (0.75 * x + 0.25 * wide.narrow(axis, start, n) for start in (0, 2))
-            x = torch.stack([before, after], axis % 4 + 1).flatten(axis % 4, axis % 4 + 1)
-    return x
+def _unsmoothed(x: Tensor, axis: int) -> Tensor:
+    """(P U)⁻¹ along one axis of (1, 1, H, W), mirrored at the borders."""
+    reach = min(_REACH, x.shape[axis])
+    wide = torch.cat([x.narrow(axis, 0, reach).flip(axis), x, x.narrow(axis, -reach, reach).flip(axis)], axis)
+    taps = tuple(math.sqrt(2) * _DECAY ** abs(k) for k in range(-reach, reach + 1))
+    kernel = constant(taps, x)
+    return conv2d(wide, kernel.reshape((1, 1, -1, 1) if axis == -2 else (1, 1, 1, -1)))
 
 
 def _in_blocks(plane: Tensor) -> Tensor:
@@ -205,10 +208,10 @@ def _in_blocks(plane: Tensor) -> Tensor:
 def _frequencies(plane: Tensor) -> Tensor:
     """The 8 × 8 DCT of (B, rows, columns), (B, rows/8, 8, columns/8, 8)."""
     basis = cosines(8, plane)
-    return torch.einsum("ui,bricj,vj->brucv", basis, _in_blocks(plane), basis)
+    return (basis @ plane.unflatten(-2, (-1, 8))).unflatten(-1, (-1, 8)) @ basis.T
 
 
 def _pixels(frequencies: Tensor) -> Tensor:
     """The inverse of `_frequencies`."""
     basis = cosines(8, frequencies)
-    return torch.einsum("ui,brucv,vj->bricj", basis, frequencies, basis).flatten(3, 4).flatten(1, 2)
+    return (basis.T @ (frequencies @ basis).flatten(-2)).flatten(-3, -2)

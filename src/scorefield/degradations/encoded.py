@@ -21,8 +21,9 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.data.image import open_image, to_float, to_pil, to_tensor, to_uint8
+from scorefield.data.photo import JPEGHeader
 from scorefield.degradations.base import NetworkInput, SameSize, fast_rng, predict_all
-from scorefield.degradations.jpeg import Subsampling, check_jpeg, standard_tables, table_tensor
+from scorefield.degradations.jpeg import SUBSAMPLINGS, Subsampling, check_jpeg, standard_tables, table_tensor
 from scorefield.errors import UserError
 
 
@@ -66,6 +67,17 @@ class EncodedJPEG(SameSize):
     def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
         """The source is y, with the quantisation tables; every pixel is to be predicted."""
         return predict_all(y)._replace(tables=table_tensor(standard_tables(self.quality), y))
+
+    def header(self, pixels: Tensor) -> JPEGHeader:
+        """That of the file of an image, (C, H, W)."""
+        luma, chroma = standard_tables(self.quality)
+        grey = pixels.shape[0] == 1
+        return JPEGHeader(
+            tables={0: luma} if grey else {0: luma, 1: chroma},
+            mode="L" if grey else "RGB",
+            sampling=SUBSAMPLINGS.index(self.subsampling),
+            orientation=1,
+        )
 
     def _coded(self, pixels: Tensor) -> Tensor:
         file = io.BytesIO()

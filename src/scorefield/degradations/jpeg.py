@@ -42,6 +42,9 @@ from scorefield.errors import UserError, did_you_mean
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 """Resolution of chroma: full, half the columns, or half of columns and rows."""
 
+SUBSAMPLINGS: tuple[Subsampling, ...] = ("4:4:4", "4:2:2", "4:2:0")
+"""In the order of Pillow's numbers for them."""
+
 BOXES: dict[str, tuple[int, int]] = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}
 
 _LUMA = (
@@ -194,10 +197,10 @@ def jpeg_operator(header: JPEGHeader, where: object, value_range: tuple[float, f
 
 def subsampling_of(header: JPEGHeader) -> Subsampling | None:
     """How a file stores chroma; None where it does so in an unusual way."""
-    known: dict[int, Subsampling] = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
     if header.mode == "L":
         return "4:4:4"
-    return known.get(header.sampling) if header.mode == "RGB" else None
+    usual = header.mode == "RGB" and header.sampling in range(len(SUBSAMPLINGS))
+    return SUBSAMPLINGS[header.sampling] if usual else None
 
 
 def tables_of(header: JPEGHeader) -> Tables:

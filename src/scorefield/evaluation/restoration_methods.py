@@ -9,13 +9,14 @@
 Every image is restored by `scorefield.restoration.restore`, the call that the command line's verbs make.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from scorefield.data.photo import Photo, as_photo
 from scorefield.degradations import AdditiveNoise, Blur, Degradation, Downscale, EncodedJPEG, Mask
 from scorefield.errors import UserError, did_you_mean
 from scorefield.evaluation.cases import Case
@@ -95,6 +96,7 @@ class ModelMethod:
         method: a name in `restoration.METHODS`.
         sampler: a name in `samplers.PRESETS`; None takes the method's.
         steps: of the sampler; None takes the task's or the method's.
+        specialists: models that restore some tasks in its place, by task.
     """
 
     name: str
@@ -102,6 +104,11 @@ class ModelMethod:
     method: str
     sampler: str | None = None
     steps: int | None = None
+    specialists: Mapping[str, ScoreModel] = field(default_factory=dict[str, ScoreModel])
+
+    def model_for(self, task: str) -> ScoreModel:
+        """The model that restores the task."""
+        return self.specialists.get(task, self.model)
 
     @property
     def is_random(self) -> bool:
@@ -115,7 +122,7 @@ class ModelMethod:
 
     def describe(self, task: str) -> str:
         """Method, sampler, evaluations and parameters."""
-        parameters = sum(p.numel() for p in self.model.network.parameters()) / 1e6
+        parameters = sum(p.numel() for p in self.model_for(task).network.parameters()) / 1e6
         method = "" if self.method == CONDITIONAL_METHOD else f"{self.method}, "
         sampler = self.sampler or METHODS[self.method].sampler
         return f"{method}{sampler}, {self.evaluations(task)} evaluations, {parameters:.2f} M parameters"
@@ -131,13 +138,14 @@ class ModelMethod:
 
     def candidates(self, images: DegradedSet, rows: range, *, count: int, seed: int) -> list[Tensor]:
         """By `restore`, image by image; image i has the seed `seed + i`."""
-        operators = images.operators(rows, self.model.value_range)
+        model = self.model_for(images.case.task)
+        operators = images.operators(rows, model.value_range)
         results: list[list[Tensor]] = []
         for row, operator in zip(rows, operators, strict=True):
             made = restore(
-                self.model,
-                images.degraded[row],
-                task_for(images.case.task, operator, self.model),
+                model,
+                _photo(images.degraded[row], operator),
+                task_for(images.case.task, operator, model),
                 method=self.method,
                 candidates=count,
                 sampler=self.sampler,
@@ -153,7 +161,12 @@ class ModelMethod:
 
     def _plan(self, task: str) -> MethodPlan:
         return resolve_method(
-            self.model, self.method, self.sampler, self.steps, tasks=(task,), task_steps=named_task(task).steps
+            self.model_for(task),
+            self.method,
+            self.sampler,
+            self.steps,
+            tasks=(task,),
+            task_steps=named_task(task).steps,
         )
 
 
@@ -190,6 +203,12 @@ class _MaskedSides(Inpaint):
     """Uncropping of crops whose sides are masked."""
 
     name: ClassVar[str] = "uncrop"
+
+
+def _photo(pixels: Tensor, operator: Degradation) -> Photo:
+    """The degraded image; of one that a JPEG file was made of, with the file's header."""
+    photo = as_photo(pixels)
+    return replace(photo, jpeg=operator.header(pixels)) if isinstance(operator, EncodedJPEG) else photo
 
 
 def task_for(name: str, operator: Degradation, model: ScoreModel) -> Task:

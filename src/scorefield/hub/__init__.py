@@ -1,7 +1,7 @@
 """Models by name: bundled weights, run folders, files, and checkpoints of other programs."""
 
 from scorefield.hub.export import export_diffusers
-from scorefield.hub.load import bundled, find, load, notes, preferred_precision
+from scorefield.hub.load import bundled, find, load, notes, preferred_precision, specialists
 from scorefield.hub.ncsn import import_ncsn
 from scorefield.hub.pipelines import import_diffusers, is_pipeline
 
@@ -15,4 +15,5 @@ __all__ = [
     "load",
     "notes",
     "preferred_precision",
+    "specialists",
 ]

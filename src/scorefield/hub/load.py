@@ -1,6 +1,9 @@
 """From a name to a model.
 
 A bare name, such as `fashion`, is a bundled model. A file or a folder of that name is written `./fashion`.
+
+One bundled name may hold several models: `NAME.TASK.safetensors` beside `NAME.safetensors` is a specialist, which is
+loaded in its place for that task.
 """
 
 import re
@@ -14,21 +17,29 @@ from scorefield.errors import UserError, did_you_mean
 from scorefield.hub.pipelines import import_diffusers, is_pipeline
 from scorefield.model import ScoreModel
 
-__all__ = ["bundled", "find", "load", "notes", "preferred_precision"]
+__all__ = ["bundled", "find", "load", "notes", "preferred_precision", "specialists"]
 
 _WEIGHTS = Path(__file__).parent.parent / "assets" / "models"
 
 
 def bundled() -> dict[str, Path]:
-    """The models that come with the package, by name."""
-    return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors"))}
+    """The models that come with the package, by name; specialists are left out."""
+    return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors")) if "." not in path.stem}
 
 
-def find(name: str | Path) -> Path:
+def specialists(name: str) -> dict[str, Path]:
+    """The files of a bundled model that restore one task each in its place, by task; none for any other name."""
+    if not _is_bare(name):
+        return {}
+    return {path.stem.partition(".")[2]: path for path in sorted(_WEIGHTS.glob(f"{name}.*.safetensors"))}
+
+
+def find(name: str | Path, *, task: str | None = None) -> Path:
     """The checkpoint of a bundled model, a file, or a run folder.
 
     Args:
         name: a bare name is a bundled model; any other text and every `Path` is a path.
+        task: what it is to restore, such as "dejpeg": a bundled model may have a specialist for it.
 
     Raises:
         UserError: nothing of that name.
@@ -36,7 +47,7 @@ def find(name: str | Path) -> Path:
     path = Path(name)
     if _is_bare(name):
         if name in bundled():
-            return bundled()[str(name)]
+            return specialists(str(name)).get(task or "", bundled()[str(name)])
         mend = f"For the path write ./{name}." if path.exists() else _known_models(str(name))
         raise UserError(name, "no such model.", mend)
     if is_pipeline(name):
@@ -84,12 +95,15 @@ def preferred_precision(device: str | torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def load(name: str | Path, *, device: str = "auto", precision: torch.dtype | None = None) -> ScoreModel:
+def load(
+    name: str | Path, *, task: str | None = None, device: str = "auto", precision: torch.dtype | None = None
+) -> ScoreModel:
     """A trained model, ready to denoise.
 
     Args:
         name: a bundled model's name; the path of a .safetensors file or a run folder, `./name` if it has no
             slash; or a pipeline of diffusers, its folder or `hf:owner/name`, see `import_diffusers`.
+        task: what it is to restore: a bundled model may have a specialist for it.
         device: a torch device, or `auto` for the best there is.
         precision: number format inside the network; by default that of `preferred_precision`.
 
@@ -97,5 +111,8 @@ def load(name: str | Path, *, device: str = "auto", precision: torch.dtype | Non
         UserError: no such model, a damaged file, or weights that do not fit.
     """
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    model = import_diffusers(name).to(where) if _is_pipeline(name) else checkpoint.load(find(name), device=where)
+    if _is_pipeline(name):
+        model = import_diffusers(name).to(where)
+    else:
+        model = checkpoint.load(find(name, task=task), device=where)
     return model.with_precision(precision or preferred_precision(where))

@@ -79,8 +79,9 @@ def restore(
     if candidates < 1:
         raise UserError("candidates", f"need at least one, got {candidates}.")
     task = named_task(task) if isinstance(task, str) else task
-    model = model if isinstance(model, ScoreModel) else load(model)
-    chosen = resolve_method(model, method, sampler, steps, tasks=tasks_of(task), task_steps=steps_of(task))
+    tasks = tasks_of(task)
+    model = model if isinstance(model, ScoreModel) else load(model, task=tasks[0] if len(tasks) == 1 else None)
+    chosen = resolve_method(model, method, sampler, steps, tasks=tasks, task_steps=steps_of(task))
     photo = as_photo(image)
     seen = without_hidden(photo)
     observed = task.observe(seen, model)
