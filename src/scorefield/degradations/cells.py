@@ -24,7 +24,7 @@ Blocks that reach over the right or lower edge depend on padding that no decoder
 an encoder rounds beside the coefficients (Y, C_b and C_r to whole levels) is not part of the cells.
 
 References:
-    Zakhor (1992), §II (projection onto quantisation constraints). https://doi.org/10.1109/76.134377
+    Zakhor (1992) (projection onto quantisation constraints). https://doi.org/10.1109/76.134377
     ITU-T T.81 (1992), Annex A.3. https://www.w3.org/Graphics/JPEG/itu-t81.pdf
 """
 

@@ -9,7 +9,7 @@ and the last one is the file at hand. Its quantisation tables are told to the ne
 blocks begin at the image's corner, and if they are not `hidden`.
 
 References:
-    Jiang et al. (2021), §3.3 (double JPEG with shifted blocks). https://arxiv.org/abs/2109.14573
+    Jiang et al. (2021) (double JPEG with shifted blocks). https://arxiv.org/abs/2109.14573
 """
 
 import io

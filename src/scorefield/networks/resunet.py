@@ -16,7 +16,7 @@ the steps are unknown, all 129 numbers are 0. The second layer starts at 0.
 References:
     Zhang et al. (2021), §III-B (DRUNet: blocks without normalization, skips that add). https://arxiv.org/abs/2008.13751
     Lim et al. (2017), §3.1 (no normalization), §3.3 (residual scaling). https://arxiv.org/abs/1707.02921
-    Ehrlich et al. (2020), §3.1 (conditioning on quantisation tables). https://arxiv.org/abs/2004.09320
+    Ehrlich et al. (2020) (conditioning on quantisation tables). https://arxiv.org/abs/2004.09320
 """
 
 from collections.abc import Sequence

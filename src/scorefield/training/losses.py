@@ -12,7 +12,7 @@ E[n·s(x0 + σn)] = σ E[tr ∇s(x)] (Stein's lemma),
 They return the right side, so learning rates, clipping and curves mean the same for every objective.
 
 References:
-    Chen et al. (2022), §4.1. https://arxiv.org/abs/2204.04676
+    Chen et al. (2022). https://arxiv.org/abs/2204.04676
     Song & Ermon (2019), eqs. 1–6. https://arxiv.org/abs/1907.05600
     Vincent (2011), App. (the two objectives differ by a constant). https://doi.org/10.1162/NECO_a_00142
     Ho & Salimans (2022), Algorithm 1. https://arxiv.org/abs/2207.12598
@@ -79,7 +79,7 @@ class PSNRObjective:
 
         loss = ln((MSE + floor²)/floor²),   MSE = E(D(x; σ) − x0)² over the masked pixels, in levels of 255²
 
-    Every image counts by its relative gain, whatever its file's quality (Chen et al. 2022, the PSNR loss of NAFNet).
+    Every image counts by its relative gain, whatever its file's quality (the PSNR loss of Chen et al. 2022).
     Below the floor an error counts as in a plain mean, or images that lack nothing would outweigh the others.
 
     Args:
