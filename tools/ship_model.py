@@ -1,5 +1,7 @@
 """Put a run's averaged weights among the bundled models, with the notes of its card.
 
+NAME.TASK ships a specialist, which restores that task in the place of the bundled NAME.
+
 python tools/ship_model.py RUN NAME --about "…" --licence MIT --measures "FD … = …" [--half]
 """
 
@@ -26,6 +28,7 @@ def main() -> None:
     parser.add_argument("--limits", default="It draws only images like those it was trained on.")
     parser.add_argument("--half", action="store_true", help="weights of 16 bits: half the size of the file")
     parser.add_argument("--steps", type=int, help="with which it restores best")
+    parser.add_argument("--tile", type=int, help="side of the tiles in which it restores as well as in smaller ones")
     parser.add_argument("--max-jpeg-quality", type=int, help="quality of JPEG files beyond which it does harm")
     args = parser.parse_args()
     path = find(args.run)
@@ -37,6 +40,7 @@ def main() -> None:
             known,
             steps=args.steps or known.steps,
             max_jpeg_quality=args.max_jpeg_quality or known.max_jpeg_quality,
+            tile=args.tile or known.tile,
         )
         model.spec = replace(model.spec, restoration=known)
     dtype = torch.float16 if args.half else None

@@ -170,12 +170,14 @@ class RestorationSpec:
             from the border).
         steps: the number of sampling steps that restores best, where it was measured.
         max_jpeg_quality: JPEG files above this quality, 1 to 100, are better left alone.
+        tile: the side of the largest tiles in which it restores as well as in smaller ones, where it was measured.
     """
 
     tasks: tuple[str, ...]
     masked_input: float | Literal["smooth"] = 1.0
     steps: int | None = None
     max_jpeg_quality: int | None = None
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         if self.masked_input != "smooth" and not 0 <= self.masked_input <= 1e6:

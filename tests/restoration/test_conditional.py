@@ -369,3 +369,16 @@ def test_a_bundled_name_restores_a_task_by_its_specialist(tmp_path, monkeypatch)
         named, alone = (pipeline_restore(model, image(), task, steps=1).levels[0] for model in ("two", path))
         assert np.array_equal(named, alone)
     assert not np.array_equal(*(pipeline_restore(one, image(), "dejpeg", steps=1).levels[0] for one in (MODEL, other)))
+
+
+def test_tiles_are_as_large_as_the_models_card_says():
+    network = EachPixel()
+    plain = model_of(network)
+    largest: dict[int | None, int] = {}
+    for tile in (None, 128):
+        restoration = replace(plain.spec.restoration, tile=tile)
+        model = ScoreModel(network, plain.parameterization, replace(plain.spec, restoration=restoration)).eval()
+        network.shapes.clear()
+        restore(model, image(128, 128), "denoise", steps=1)
+        largest[tile] = max(max(shape[-2:]) for shape in network.shapes)
+    assert largest[None] < 128 == largest[128]

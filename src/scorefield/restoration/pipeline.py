@@ -119,8 +119,9 @@ def restore(
 
 
 def _tile(model: ScoreModel, tile: int | None) -> int:
-    """The side of tiles, a multiple of 16."""
+    """The side of tiles, a multiple of 16: the given one, the one that the model's card names, or a few of its own."""
     least, own = 2 * _OVERLAP, max(model.shape[-2:])
     if tile is not None and tile < least:
         raise UserError("tile", f"need {least} pixels or more, got {tile}.", "Leave it out.")
-    return round_up(tile if tile is not None else max(least, own, min(_TILE * own, _WIDE)))
+    measured = None if model.spec.restoration is None else model.spec.restoration.tile
+    return round_up(tile or measured or max(least, own, min(_TILE * own, _WIDE)))
