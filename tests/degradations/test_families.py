@@ -88,6 +88,8 @@ def test_a_seed_repeats_an_operator_and_an_operator_repeats_its_degradation(name
     st.integers(0, 99),
 )
 def test_an_observation_is_degraded_to_itself(name, rows, columns, seed):
+    if name == "compression":
+        return  # saved again it is another file, of shifted or smaller blocks
     x = image(2, h=4 * rows, w=4 * columns, seed=seed)
     degradation = RANDOM[name].draw(x.shape, generator=seeded(seed))
     y = degradation(x)

@@ -14,6 +14,7 @@ References:
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Generator, Tensor
 
-from scorefield.data.image import to_float, to_pil, to_tensor, to_uint8
+from scorefield.data.image import open_image, to_float, to_pil, to_tensor, to_uint8
 from scorefield.degradations.base import NetworkInput, fast_rng, predict_all
 from scorefield.degradations.jpeg import Subsampling, Tables, check_jpeg, standard_tables, table_tensor
 from scorefield.errors import UserError
@@ -69,7 +70,7 @@ class Save:
             image = _repeated(image, down, right)
         file = io.BytesIO()
         image.save(file, self.format, **self._options())
-        with Image.open(file, formats=(self.format,)) as read:
+        with open_image(Path(self.format.lower()), file.getvalue(), formats=(self.format,)) as read:
             made = read.convert(image.mode)
         if down or right:
             made = made.crop((right, down, *made.size))
