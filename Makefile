@@ -3,10 +3,22 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-all test-reduced lint types docs bench clean
+export PYTHONDONTWRITEBYTECODE :=  # compiled tests are kept, or each worker compiles them all anew
+
+.PHONY: demo quick test test-all test-reduced lint types docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/scorefield demo --out demo
+
+# The oracles and laws alone, in half a minute: closed forms, published constants, contracts over every sampler,
+# degradation and restorer. No training, no call of the program.
+QUICK := $(addprefix tests/,schedules objectives degradations metrics/test_distances.py test_denoisers.py \
+	test_distributions.py test_model.py test_noise.py test_objectives.py test_parameterization.py) \
+	$(addprefix tests/samplers/test_,contract.py ode.py multistep.py ancestral.py consistent_annealed.py burn_in.py) \
+	$(addprefix tests/restoration/test_,contract.py null_space.py guidance.py repaint.py)
+
+quick: $(VENV)/.dev
+	$(BIN)/python -m pytest $(QUICK)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

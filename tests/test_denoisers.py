@@ -10,7 +10,7 @@ from torch import nn
 from oracles import Counting, Gaussian, float64_mixture, lively, seeded
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
-from scorefield.guidance import ClassifierFreeGuidance, ClippedDenoiser, bind_classes, expand_labels
+from scorefield.guidance import ClassifierFreeGuidance, ClippedDenoiser, Guidance, bind_classes, expand_labels
 from scorefield.model import Condition, ModelSpec, ScoreModel, expand, noise, score
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM
@@ -227,9 +227,9 @@ def test_clipping_keeps_the_image_within_its_range():
         (lambda: ClassifierFreeGuidance(Gaussian(), Gaussian(), 2.0, (-1.0, 0.2)), "got -1 to 0.2"),
         (lambda: ClippedDenoiser(Gaussian(), 1.0, 1.0), "low must be below high"),
         (lambda: bind_classes(class_model()[0], None, guidance=2.0), "needs a class"),
-        (lambda: bind_classes(class_model()[0], None, interval=(0.2, 5.0)), "needs a class"),
+        (lambda: bind_classes(class_model()[0], None, Guidance(interval=(0.2, 5.0))), "needs a class"),
         (lambda: bind_classes(class_model()[0], torch.tensor([3])), "knows 0 to 2, got 3"),
-        (lambda: bind_classes(class_model()[0], torch.tensor([0]), interval=(2.0, 1.0)), "must rise"),
+        (lambda: bind_classes(class_model()[0], torch.tensor([0]), Guidance(interval=(2.0, 1.0))), "must rise"),
         (lambda: expand_labels(class_model()[0], 4, []), "classes: none are given"),
         (lambda: expand_labels(class_model()[0], 4, [0, 7]), "knows 0 to 2, got 7"),
         (lambda: expand_labels(class_model()[0], 4, -2), "knows 0 to 2, got -2"),

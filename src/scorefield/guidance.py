@@ -29,9 +29,11 @@ from scorefield.errors import UserError
 from scorefield.model import Condition, ConditionedModel, Denoiser, ScoreModel, check_classes, expand, noise
 
 __all__ = [
+    "NO_GUIDANCE",
     "NO_LIMITS",
     "ClassifierFreeGuidance",
     "ClippedDenoiser",
+    "Guidance",
     "SigmaInterval",
     "bind_classes",
     "expand_labels",
@@ -41,6 +43,23 @@ SigmaInterval = tuple[float, float]
 """Noise levels low < σ ≤ high."""
 
 NO_LIMITS: SigmaInterval = (0.0, math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """How strongly classifier-free guidance acts, and where.
+
+    Args:
+        weight: w; 1 is no guidance.
+        interval: the noise levels at which it guides.
+    """
+
+    weight: float = 1.0
+    interval: SigmaInterval = NO_LIMITS
+
+
+NO_GUIDANCE = Guidance()
+
 
 _Quantity = Callable[[Denoiser, Tensor, Tensor], Tensor]  # D(x; σ), or the predicted noise
 
@@ -184,28 +203,22 @@ def expand_labels(model: ScoreModel, n: int, classes: int | Sequence[int] | Tens
     return given.long()[torch.arange(n) % len(given)]
 
 
-def bind_classes(
-    model: ScoreModel,
-    classes: Tensor | None,
-    *,
-    guidance: float = 1.0,
-    interval: SigmaInterval = NO_LIMITS,
-) -> Denoiser:
+def bind_classes(model: ScoreModel, classes: Tensor | None, guidance: float | Guidance = 1.0) -> Denoiser:
     """The denoiser of images of these classes: the model itself, conditioned on them, or guided.
 
     Args:
         model: a model, trained with class labels if any are given.
         classes: (B,), int64, or None.
-        guidance: w; 1 is no guidance.
-        interval: the noise levels at which it guides.
+        guidance: its weight w, or with an interval as well.
 
     Raises:
         UserError: guidance without a class, or what `ClassifierFreeGuidance` and `ScoreModel.given` refuse.
     """
+    how = guidance if isinstance(guidance, Guidance) else Guidance(weight=guidance)
     if classes is None:
-        if guidance != 1 or interval != NO_LIMITS:
+        if how != NO_GUIDANCE:
             raise UserError("guidance", "needs a class to guide towards.", "Give classes, or no guidance.")
         return model
     conditional = model.given(Condition(classes=classes))
-    guided = ClassifierFreeGuidance(conditional, model, guidance, interval)  # checks guidance and interval
-    return conditional if guidance == 1 else guided
+    guided = ClassifierFreeGuidance(conditional, model, how.weight, how.interval)  # checks both
+    return conditional if how.weight == 1 else guided

@@ -40,25 +40,20 @@ References:
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
-from scorefield.errors import UserError, did_you_mean
+from scorefield.errors import UserError
 from scorefield.model import ConditionedModel, Denoiser, ScoreModel, in_float32, noise
-from scorefield.objectives.directions import draw_directions
-from scorefield.objectives.jacobian import exact_trace, pulled_back
+from scorefield.objectives.explicit import exact_trace, pulled_back
+from scorefield.objectives.sliced import draw_directions
 from scorefield.samplers.adaptive_ode import RungeKutta, State, coordinates
 from scorefield.samplers.inversion import check_images
 
-__all__ = ["Likelihood", "Trace", "dequantized", "log_likelihood"]
-
-Trace = Literal["hutchinson", "exact"]
+__all__ = ["Likelihood", "dequantized", "log_likelihood"]
 
 _PAIRS = 16  # of z and −z, for m and s² at σ_max
-_TRACES = ("hutchinson", "exact")
-_DEQUANTIZE = ("uniform", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +79,10 @@ def log_likelihood(
     model: Denoiser,
     x0: Tensor,
     *,
-    trace: Trace = "hutchinson",
-    projections: int = 1,
-    dequantize: Literal["uniform"] | None = "uniform",
+    probes: int | None = 1,
     repeats: int = 4,
     generator: Generator,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
+    solver: RungeKutta | None = None,
     sigma_range: tuple[float, float] | None = None,
     value_range: tuple[float, float] | None = None,
     centre: Tensor | float | None = None,
@@ -98,38 +90,37 @@ def log_likelihood(
 ) -> Likelihood:
     """The module's log p(x; σ_min) and bits per dimension of each image.
 
-    Solved by dopri5. The images of a batch share its steps, so each depends on the others, within the tolerance.
+    Images of 8 bits are dequantised; floats are taken as they are, and their density is measured at these values.
+    The images of a batch share the solver's steps, so each depends on the others, within the tolerance.
 
     Args:
         model: a model, with a condition or without, or a density.
-        x0: images, (B, C, H, W), in the model's value range; on the 256 levels of 8 bits for
-            `dequantize`.
-        trace: "exact" costs D products per evaluation, "hutchinson" one per projection.
-        projections: directions v, ±1, per image of Hutchinson's estimate.
-        dequantize: "uniform", or None for the density at the values themselves.
+        x0: images, (B, C, H, W): uint8, or floats in the model's value range.
+        probes: directions v, ±1, per image of Hutchinson's estimate, each one product per evaluation; None for the
+            exact trace, by D products.
         repeats: number of draws of U and v; ignored if neither is random.
         generator: source of U, of v and of z.
-        rtol: see `samplers.RungeKutta`.
-        atol: the same.
+        solver: the rule and its tolerance; by default dopri5 at 1e-5.
         sigma_range: σ_min and σ_max; by default the model's.
         value_range: (a, a + w); by default the model's. Without one, as for a plain density, bits are −log2 p/D.
         centre: m, with s = 0; 0 for bits as published; by default m and s are the model's.
         track: called with the share done; it synchronises with the device.
 
     Raises:
-        UserError: an unknown trace or dequantisation, a number < 1, unknown noise levels or value range, images
-            that do not fit, torchdiffeq not installed, or a tolerance that cannot be met.
+        UserError: a number < 1, unknown noise levels or value range, images that do not fit, torchdiffeq not
+            installed, or a tolerance that cannot be met.
     """
-    _check(trace, dequantize, repeats)
-    solver = RungeKutta(rtol=rtol, atol=atol)
+    if repeats < 1:
+        raise UserError("repeats", f"need at least one, got {repeats}.")
+    solver, whole = solver or RungeKutta(), not x0.is_floating_point()
     sigmas, values = _ranges(model, x0, sigma_range, value_range)
     far = _moments(model, x0, sigmas[1], generator) if centre is None else (centre, 0.0)
-    certain = trace == "exact" and dequantize is None
+    certain = probes is None and not whole
     repeats = 1 if certain else repeats
     found, evaluations = list[Tensor](), 0
     for turn in range(repeats):
-        x = x0 if dequantize is None else dequantized(x0, values, generator=generator)
-        v = draw_directions(x, projections, "rademacher", generator) if trace == "hutchinson" else None
+        x = dequantized(x0, values, generator=generator) if whole else x0
+        v = None if probes is None else draw_directions(x, probes, "rademacher", generator)
         slope = _Slope(model, v, x.dtype, _teller(track, turn, repeats, sigmas))
         found.append(_nats(solver, slope, x, sigmas, far))
         evaluations += slope.evaluations
@@ -144,19 +135,18 @@ def log_likelihood(
 
 
 def dequantized(x0: Tensor, value_range: tuple[float, float] | None, *, generator: Generator) -> Tensor:
-    """Values a + w v/255, v of 8 bits, made a + w (v + U)/256 with U ~ U[0, 1); the shape of x0.
+    """Values v of 8 bits as a + w (v + U)/256 with U ~ U[0, 1), float32; the shape of x0.
 
     Raises:
-        UserError: no value range, or values outside of it.
+        UserError: no value range, or values that are not uint8.
     """
     if value_range is None:
-        raise UserError("dequantize", "values of no known range.", "Give value_range, or dequantize=None.")
+        raise UserError("value_range", "of images of 8 bits is needed.", "Give it, or floats.")
+    if x0.dtype != torch.uint8:
+        raise UserError("images", f"of {x0.dtype}.", "Give uint8, or floats in the model's value range.")
     low, width = value_range[0], value_range[1] - value_range[0]
-    levels = (x0 - low) * (255 / width)
-    if bool((levels < -0.5).any() | (levels > 255.5).any()):
-        raise UserError("images", f"values outside of {low:g} … {low + width:g}, the model's value range.")
-    u = torch.rand(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
-    return low + (levels.round() + u) * (width / 256)
+    u = torch.rand(x0.shape, generator=generator, device=x0.device)
+    return low + (x0.float() + u) * (width / 256)
 
 
 class _Slope:
@@ -206,7 +196,8 @@ def _nats(
 
 def _moments(model: Denoiser, x0: Tensor, sigma: float, generator: Generator) -> tuple[Tensor, Tensor]:
     """m, (1, C, H, W), and s² of the module's equation, from noise of both signs."""
-    z = torch.randn((_PAIRS, *x0.shape[1:]), generator=generator, device=x0.device, dtype=x0.dtype)
+    dtype = x0.dtype if x0.is_floating_point() else torch.float32
+    z = torch.randn((_PAIRS, *x0.shape[1:]), generator=generator, device=x0.device, dtype=dtype)
     up, down = in_float32(model)(sigma * torch.cat([z, -z]), z.new_full((2 * _PAIRS,), sigma)).chunk(2)
     variance = sigma * (z * (up - down)).mean() / 2
     return (up + down).mean(0, keepdim=True) / 2, variance.clamp_min(0)
@@ -233,15 +224,6 @@ def _ranges(
     if not (0 < sigmas[0] < sigmas[1] and math.isfinite(sigmas[1])):
         raise UserError("sigma_range", f"need 0 < σ_min < σ_max, got {sigmas[0]:g} and {sigmas[1]:g}.")
     return sigmas, values
-
-
-def _check(trace: str, dequantize: str | None, repeats: int) -> None:
-    if trace not in _TRACES:
-        raise UserError("trace", f"no such trace {trace!r}.", did_you_mean(trace, _TRACES))
-    if dequantize not in _DEQUANTIZE:
-        raise UserError("dequantize", f"no such way {dequantize!r}.", "Known: 'uniform', None.")
-    if repeats < 1:
-        raise UserError("repeats", f"need at least one, got {repeats}.")
 
 
 def _teller(

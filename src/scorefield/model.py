@@ -23,7 +23,6 @@ __all__ = [
     "ConditionedModel",
     "Denoiser",
     "HasLogDensity",
-    "HasPrecision",
     "ModelSpec",
     "PredictsNoise",
     "PredictsScore",
@@ -302,9 +301,18 @@ class ScoreModel(nn.Module):
 
     def with_precision(self, precision: torch.dtype) -> "ScoreModel":
         """The same model, sharing this one's network, that computes in another number format inside."""
-        model = ScoreModel(self.network, self.parameterization, self.spec, precision=precision)
-        model.training = self.training
-        return model
+        return self._copy(precision=precision)
+
+    def with_size(self, height: int, width: int) -> "ScoreModel":
+        """The same model, sharing this one's network, for images of another size.
+
+        Raises:
+            UserError: a model of points.
+        """
+        if len(self.shape) != 3:
+            raise UserError("size", "this model draws points, not images.", "Leave it out.")
+        spec = replace(self.spec, shape=(self.shape[0], height, width))
+        return self._copy(spec=spec)
 
     def given(self, condition: Condition) -> "ConditionedModel":
         """The denoiser E[x0 | x, condition].
@@ -319,6 +327,12 @@ class ScoreModel(nn.Module):
         elif classes is not None:
             check_classes(self.classes, torch.tensor([classes]), 1)
         return ConditionedModel(model=self, condition=condition)
+
+    def _copy(self, *, spec: ModelSpec | None = None, precision: torch.dtype | None = None) -> "ScoreModel":
+        precision = precision or self.precision
+        model = ScoreModel(self.network, self.parameterization, spec or self.spec, precision=precision)
+        model.training = self.training
+        return model
 
     def _base(self, condition: Condition | None) -> Tensor | None:
         """The degraded image y, if the network predicts the residual x0 − y."""
@@ -368,22 +382,13 @@ class ConditionedModel:
         return replace(self, model=self.model.with_precision(precision))
 
 
-@runtime_checkable
-class HasPrecision(Protocol):
-    """A denoiser whose network can compute in another number format."""
-
-    def with_precision(self, precision: torch.dtype) -> Denoiser:
-        """The same denoiser, in that format inside; this one stays as it is."""
-        ...
-
-
 def in_float32(denoiser: Denoiser) -> Denoiser:
-    """The denoiser with its network in float32; one without a choice of precision as it is.
+    """The denoiser with its network in float32; one that is no ScoreModel as it is.
 
     The rounding of half precision distorts small losses and derivatives, and an adaptive solver takes it for
     curvature and shortens its steps.
     """
-    return denoiser.with_precision(torch.float32) if isinstance(denoiser, HasPrecision) else denoiser
+    return denoiser.with_precision(torch.float32) if isinstance(denoiser, ScoreModel | ConditionedModel) else denoiser
 
 
 class ScoreNetwork(nn.Module):

@@ -6,11 +6,19 @@ import re
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from unittest.mock import patch
 
 import pytest
+import torch
+import typer.main
 
+from oracles import lively, ramp
+from scorefield import checkpoint
 from scorefield.cli import main
+from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
+from scorefield.networks import UNet
+from scorefield.parameterization import EDM, Regression
 from training.toys import SETTINGS, write_set
 
 
@@ -31,11 +39,15 @@ class Outcome:
         return last
 
 
+commands = cache(typer.main.get_command)  # the tree of verbs and options, built once, not at every call
+
+
 def call(*arguments):
     """Run `scorefield arguments…`."""
     out, err = io.StringIO(), io.StringIO()
     argv = ["scorefield", *map(str, arguments)]
-    with patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):
+    tree = patch.object(typer.main, "get_command", commands)
+    with patch.object(sys, "argv", argv), tree, redirect_stdout(out), redirect_stderr(err):
         try:
             main()
             code = 0
@@ -72,6 +84,47 @@ def run(tmp_path_factory, tiny):
     made = call("train", tiny, "--out", out)
     assert made.code == 0, made.err
     return out
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    for split, names in (("train", "ab"), ("test", "cd")):
+        for name in names:
+            ramp(folder / split / f"{name}.png", 50, 40)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """One that restores, its regression, one of colors alone, and one of images alone."""
+    folder = tmp_path_factory.mktemp("models")
+    made = {
+        "restores": (("dejpeg", "inpaint"), EDM(), 3),
+        "regression": (("dejpeg", "inpaint"), Regression(), 3),
+        "colors": (("colorize",), EDM(), 3),
+        "alone": ((), EDM(), 0),
+    }
+    for name, (tasks, family, source) in made.items():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = lively(UNet(channels=3, widths=(8, 8), source_channels=source))
+        sigmas = (1.0, 1.0) if isinstance(family, Regression) else (0.01, 20.0)
+        model = ScoreModel(
+            network, family, ModelSpec(shape=(3, 16, 16), sigma_range=sigmas, restoration=RestorationSpec(tasks=tasks))
+        )
+        checkpoint.save(model, folder / name / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def restorer(tmp_path_factory):
+    """A file with an untrained model that restores."""
+    torch.manual_seed(0)
+    network = UNet(channels=3, source_channels=3, widths=(8, 8))
+    tasks = RestorationSpec(tasks=("colorize", "inpaint", "uncrop", "dejpeg"))
+    model = ScoreModel(network, EDM(), ModelSpec(shape=(3, 16, 16), sigma_range=(0.01, 10.0), restoration=tasks))
+    return checkpoint.save(model, tmp_path_factory.mktemp("restorer") / "model.safetensors")
 
 
 def sets(*settings):

@@ -15,7 +15,6 @@ from safetensors.torch import save as to_bytes
 
 import scorefield as sf
 from scorefield import checkpoint
-from training.toys import write_set
 
 
 @pytest.fixture
@@ -34,72 +33,6 @@ def bomb(path):
     head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
     return path
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["smaple"], ["smaple", "Did you mean 'sample'?", "--help"]),
-        (["--nope"], ["--nope"]),
-        (["data", "inspct", "x"], ["Did you mean 'inspect'?"]),
-        (["sample"], ["Missing argument 'MODEL'"]),
-        (["sample", "RUN"], ["Missing option '--out'"]),
-        (["sample", "RUN", "--out", "OUT.png", "--smapler", "heun"], ["--smapler", "--sampler"]),
-        (["sample", "RUN", "--out", "OUT.png", "-n", "many"], ["-n", "integer. See --help."]),
-        (["sample", "RUN", "--out", "OUT.png", "-n", "0"], ["n: need at least one"]),
-        (["sample", "RUN", "--out", "OUT.png", "--steps", "0"], ["steps: need at least one"]),
-        (["sample", "RUN", "--out", "OUT.png", "--seed", "-1"], ["--seed"]),
-        (["sample", "RUN", "--out", "OUT.png", "--sampler", "huen"], ["Did you mean `heun`?"]),
-        (
-            ["sample", "RUN", "--out", "OUT.png", "--device", "foo"],
-            ["--device", "'foo'", "cpu, cuda or auto"],
-        ),
-        (["sample", "RUN", "--out", "OUT.png", "--device", "meta"], ["--device", "'meta'"]),
-        (["sample", "RUN", "--out", "OUT.png", "--device", "cuda:99"], ["--device", "'cuda:99'"]),
-        (["sample", "RUN", "--out", "OUT.mp3"], ["OUT.mp3", "cannot write `.mp3`", ".npz"]),
-        (
-            ["evaluate", "RUN", "--data", "DATA", "--out", "OUT.mp3"],
-            ["OUT.mp3", "cannot write `.mp3`", ".png"],
-        ),
-        (["sample", "NONE", "--out", "OUT.png"], ["no such model"]),
-        (["evaluate", "RUN", "--data", "DATA", "-n", "1"], ["-n"]),
-        (["evaluate", "RUN", "--data", "NONE"], ["no such file or folder"]),
-        (["evaluate", "RUN", "--data", "DATA", "--sampler", "huen"], ["Did you mean `heun`?"]),
-        (["evaluate", "RUN", "--data", "DATA", "-n", "4", "--features", "NONE"], ["no such file"]),
-        (["inpaint", "SHIRT", "--model", "RUN", "--out", "OUT", "--mask", "middle"], ["middle", "center"]),
-        (["inpaint", "SHIRT", "--model", "RUN", "--out", "OUT", "--sampler", "x"], ["no such sampler"]),
-        (["inpaint", "SHIRT", "--model", "RUN", "--out", "OUT", "--candidates", "0"], ["--candidates"]),
-        (["inpaint", "NONE", "--model", "RUN", "--out", "OUT"], ["no such file"]),
-        (["models", "NONE"], ["no such model"]),
-        (["train", "TINY", "--out", "OUT", "--stop-after", "soon"], ["--stop-after", "soon", "3m"]),
-        (["train", "TINY", "--out", "OUT", "--stop-after", "0s"], ["--stop-after", "length"]),
-        (["train", "TINY", "--out", "OUT", "--stop-after", ""], ["--stop-after"]),
-        (["train", "TINY", "--out", "OUT", "--resume", "please"], ["--resume", "auto or never"]),
-        (["train", "TINY", "--out", "OUT", "--device", "foo"], ["--device"]),
-        (["train", "TINY", "--out", "OUT", "--set", "lr"], ["section.key=value"]),
-        (["train", "TINY", "--out", "OUT", "--set", "optimizer.warm_up=1"], ["`warmup`"]),
-        (["train", "TINY", "--out", "OUT", "--data", "NONE"], ["no such file or folder"]),
-        (["train", "TINY", "--out", "OUT", "--size", "64"], ["smaller", "--size"]),
-        (["train", "TINY", "--out", "OUT", "--size", "0"], ["--size"]),
-        (["train", "NONE", "--out", "OUT"], ["no such recipe"]),
-        (["data", "inspect", "NONE"], ["no such file or folder"]),
-        (["data", "inspect", "fashoin"], ["Did you mean `fashion`?"]),
-        (["data", "inspect", "DATA", "--split", "val"], ["no split `val`"]),
-        (["data", "inspect", "DATA", "--channels", "2"], ["channels"]),
-        (["data", "inspect", "SHIRT"], ["one image"]),
-        (["demo", "--out", "OUT", "--train-for", "soon"], ["--train-for"]),
-        (["demo", "--out", "OUT", "--train-for", "0"], ["--train-for"]),
-        (["doctor", "--recipe", "NONE"], ["no such recipe"]),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
-)
-def test_a_mistake_is_told_in_one_line_and_nothing_is_written(call, run, data, tiny, shirt, arguments, words):
-    places = {"RUN": run, "DATA": data, "TINY": tiny, "SHIRT": shirt, "NONE": "nowhere/none"}
-    out = shirt.parent / "written"
-    told = call(*(places.get(a, a.replace("OUT", f"{out}/OUT")) for a in arguments))
-    line = told.complaint()
-    assert all(word in line for word in words), line
-    assert not out.exists()
 
 
 def test_a_debug_flag_shows_where_and_without_it_nothing_does(call, run, tmp_path):
@@ -135,12 +68,6 @@ def test_a_decompression_bomb_is_told_and_skipped_among_good_ones(call, run, shi
     told = call("data", "inspect", tmp_path)
     assert told.code == 0, told.err
     assert "bomb.png" in told.out
-
-
-def test_a_color_image_for_a_grey_model_is_told(call, run, tmp_path):
-    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
-    line = call("inpaint", tmp_path / "red.png", "--model", run, "--out", tmp_path / "out").complaint()
-    assert "3 channels" in line
 
 
 @pytest.mark.parametrize(
@@ -187,13 +114,6 @@ def test_weights_of_another_shape_are_told_by_name(call, run, tmp_path, monkeypa
     checkpoint.save(model, path)
     line = call("sample", path, "--out", tmp_path / "x.png").complaint()
     assert f"made for another network: `{name}`" in line
-
-
-def test_data_smaller_than_the_model_is_told(call, run, tmp_path):
-    small = write_set(tmp_path / "small.npz", side=6)
-    line = call("evaluate", run, "--data", small, "-n", 4).complaint()
-    assert "6×6" in line
-    assert "8×8" in line
 
 
 def test_a_half_written_state_is_told(call, tiny, tmp_path):

@@ -94,16 +94,3 @@ def test_images_are_drawn_of_the_classes_asked_for(call, told, tmp_path):
     assert (facts["classes"], facts["guidance"], facts["guidance_interval"]) == ([2, 0], 2.0, [0.2, 5.0])
     _, facts = drawn(call, tmp_path, told, "--class", "all")
     assert facts["classes"] == [0, 1, 2]
-
-
-def test_mistakes_are_told_in_a_line(call, told, run, tmp_path):
-    out = tmp_path / "s.npy"
-    for model, arguments, words in (
-        (run, ["--class", "1"], "was trained without class labels"),
-        (told, ["--class", "3"], "no such class '3'"),
-        (told, ["--guidance", "2"], "guidance: needs a class to guide towards"),
-        (told, ["--class", "1", "--guidance-interval", "5"], "is no interval"),
-        (told, ["--class", "1", "--guidance", "nan"], "guidance: must be a number"),
-    ):
-        assert words in call("sample", model, "--out", out, "--steps", 2, *arguments).complaint()
-    assert not out.exists()

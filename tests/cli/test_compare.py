@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,48 +80,3 @@ def test_one_model_alone_and_data_without_a_test_split(call, run, tmp_path):
     assert "not held out" in told.err
     assert "minus that of" not in told.out
     assert "Sliced" not in told.out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], ["Missing argument"]),
-        (["RUN"], ["Missing option '--data'"]),
-        (["NONE", "--data", "DATA"], ["no such model"]),
-        (["RUN", "RUN", "--data", "DATA"], ["named twice"]),
-        (["RUN", "--data", "NONE"], ["no such file or folder"]),
-        (["RUN", "--data", "DATA", "--split", "val"], ["no split `val`"]),
-        (["RUN", "--data", "DATA", "--schedule-of", "x"], ["'x' is not among the models", "Known: run"]),
-        (["RUN", "--data", "DATA", "--schedule-of", "RUN"], ["this model has none"]),
-        (["RUN", "--data", "DATA", "--levels", "0"], ["--levels"]),
-        (["RUN", "--data", "DATA", "-n", "1"], ["-n"]),
-        (["RUN", "--data", "DATA", "--samples", "1"], ["--samples", "at least two"]),
-        (["RUN", "--data", "DATA", "--sampler", "huen"], ["Did you mean `heun`?"]),
-        (["RUN", "--data", "DATA", "--features", "NONE"], ["no such file"]),
-        (["RUN", "--data", "DATA", "--features", "inception:nowhere.pth"], ["nowhere.pth: no such file"]),
-        (["RUN", "WIDE", "--data", "DATA"], ["wide", "1×6×6", "1×8×8"]),
-        (["RUN", "--data", "COLOUR"], ["colour", "3"]),
-        (["RUN", "--data", "NAN"], ["NaN"]),
-        (["RUN", "--data", "DATA", "--out", "FILE"], ["is a file"]),
-        (["RUN", "--data", "DATA", "--json", "FILE"], ["already exists"]),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
-)
-def test_a_mistake_is_one_line(call, run, data, tmp_path, arguments, words):
-    places = {"RUN": run, "DATA": data, "NONE": "nowhere/none", "FILE": tmp_path / "file"}
-    (tmp_path / "file").write_text("")
-    if "WIDE" in arguments:
-        model = checkpoint.load(run / "model.safetensors")
-        model.spec = replace(model.spec, shape=(1, 6, 6))
-        checkpoint.save(model, tmp_path / "wide.safetensors")
-        places["WIDE"] = tmp_path / "wide.safetensors"
-    if "COLOUR" in arguments:
-        np.save(tmp_path / "colour.npy", ramps(8, 6, 3)[0])
-        places["COLOUR"] = tmp_path / "colour.npy"
-    if "NAN" in arguments:
-        values = np.zeros((4, 8, 8))
-        values[2, 1, 1] = np.nan
-        np.save(tmp_path / "nan.npy", values)
-        places["NAN"] = tmp_path / "nan.npy"
-    line = call("compare", *(places.get(a, a) for a in arguments)).complaint()
-    assert all(word in line for word in words), line

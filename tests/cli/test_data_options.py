@@ -38,23 +38,6 @@ def test_inspect_and_train_crop_and_evaluate_does_as_the_training_did(call, tiny
     assert "first cropped to 8×8, as in training" in told.err
 
 
-@pytest.mark.parametrize("verb", ["inspect", "train"])
-def test_a_crop_that_no_image_fills_is_told(call, tiny, photos, tmp_path, verb):
-    command = {
-        "inspect": ["data", "inspect", photos],
-        "train": ["train", tiny, "--data", photos, "--out", tmp_path / "run"],
-    }[verb]
-    line = call(*command, "--crop", 14).complaint()
-    assert "too small for a crop of 14" in line
-    assert "--crop" in line
-
-
-def test_a_size_beyond_the_crop_is_told(call, tiny, photos, tmp_path):
-    assert "less than the size 12×12" in call("data", "inspect", photos, "--crop", 8, "--size", 12).complaint()
-    line = call("train", tiny, "--data", photos, "--crop", 8, "--size", 12, "--out", tmp_path / "run").complaint()
-    assert "size = 12 is larger than crop = 8" in line
-
-
 def test_inspect_notes_classes_without_images(call, photos, tmp_path):
     pixels, labels = ramps(6)
     np.savez(tmp_path / "gap.npz", images=pixels, labels=np.where(labels == 1, 3, labels))
@@ -82,16 +65,6 @@ def test_inspect_shows_cifar_with_its_classes(call, tmp_path):
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert (facts["images"], facts["shape"]) == (50, "3×32×32")
     assert facts["classes"] == dict.fromkeys(names, 5)
-
-
-def test_the_pickled_cifar_and_nan_are_one_line_each(call, tiny, tmp_path):
-    (tmp_path / "cifar-10-batches-py").mkdir()
-    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"pickled")
-    np.save(tmp_path / "nan.npy", np.full((3, 8, 8), np.nan, np.float32))
-    for data, words in (("cifar-10-batches-py", "cifar-10-binary.tar.gz"), ("nan.npy", "NaN or infinite")):
-        line = call("train", tiny, "--data", tmp_path / data, "--out", tmp_path / "run").complaint()
-        assert words in line
-        assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_goes_on_with_other_images_is_told(call, tiny, data, tmp_path):

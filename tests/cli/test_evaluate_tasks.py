@@ -6,42 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from oracles import lively, ramp
+from oracles import lively
 from scorefield import checkpoint
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import UNet
-from scorefield.parameterization import EDM, Regression
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photographs")
-    for split, names in (("train", "ab"), ("test", "cd")):
-        for name in names:
-            ramp(folder / split / f"{name}.png", 50, 40)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """One that restores, its regression, one of colors alone, and one of images alone."""
-    folder = tmp_path_factory.mktemp("models")
-    made = {
-        "restores": (("dejpeg", "inpaint"), EDM(), 3),
-        "regression": (("dejpeg", "inpaint"), Regression(), 3),
-        "colors": (("colorize",), EDM(), 3),
-        "alone": ((), EDM(), 0),
-    }
-    for name, (tasks, family, source) in made.items():
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = lively(UNet(channels=3, widths=(8, 8), source_channels=source))
-        sigmas = (1.0, 1.0) if isinstance(family, Regression) else (0.01, 20.0)
-        model = ScoreModel(
-            network, family, ModelSpec(shape=(3, 16, 16), sigma_range=sigmas, restoration=RestorationSpec(tasks=tasks))
-        )
-        checkpoint.save(model, folder / name / "model.safetensors")
-    return folder
+from scorefield.parameterization import EDM
 
 
 @pytest.fixture(scope="module")
@@ -106,35 +75,6 @@ def test_labelled_images_are_judged_by_their_classes(call, data, tmp_path):
     assert any(name.startswith("accuracy[ramps-classifier-") for name in numbers)
     assert "SSIM" not in numbers  # its window is larger than the images
     assert "PSNR" in numbers
-
-
-@pytest.mark.parametrize(
-    ("model", "options", "told"),
-    [
-        ("restores", ["--task", "colorize"], "restores: does not colorize. It knows: inpaint, dejpeg."),
-        ("restores", ["--task", "dejpg"], "Did you mean `dejpeg`?"),
-        ("restores", ["--likelihood", 4], "--likelihood: does not apply"),
-        ("restores", ["--crop", 8], "--crop: does not apply"),
-        ("restores", ["--task", "inpaint", "--quality", 10], "--quality: belongs to dejpeg."),
-        ("restores", ["--zoom", "3"], "--zoom: cannot be '3'."),
-        ("restores", ["--against", "COLORS"], "colors: does not dejpeg or inpaint. It knows: colorize."),
-        ("restores", ["--against", "ALONE"], "alone: is an unconditional model"),
-        ("restores", ["--against", "nothing"], "nothing: no such model"),
-        ("restores", ["--size", 99], "none of its 2 images gives a window of 99"),
-        ("restores", ["-n", 1], "-n: an interval needs at least two images, got 1."),
-        ("restores", ["--out", "table.png"], "table.png: is no folder."),
-        ("restores", ["--features", "mobilenet"], "features: mobilenet has no weights."),
-        ("restores", ["--features", "lpips:a.pth"], "--features: LPIPS takes two files."),
-        ("alone", ["--task", "dejpeg"], "--task: does not apply"),
-        ("alone", ["--candidates", 2], "--candidates: does not apply"),
-        ("alone", ["--features", "random", "--features", "inception"], "--features: random, inception"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_is_one_line(call, models, photographs, model, options, told):
-    named = {"COLORS": models / "colors", "ALONE": models / "alone"}
-    options = [named.get(option, option) for option in options]
-    outcome = call("evaluate", models / model, "--data", photographs, *options)
-    assert told in outcome.complaint().removeprefix("scorefield: ")
 
 
 def test_nothing_is_overwritten_unasked(call, models, photographs, evaluated):

@@ -83,28 +83,3 @@ def test_what_is_there_is_kept_and_replaced_only_on_demand(call, run, data, tmp_
         told = call("figures", *command, "--out", tmp_path, "--overwrite")
         assert told.code == 0, told.err
         assert (tmp_path / name).read_bytes() != b"mine"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["mixng"], ["mixng", "Did you mean 'mixing'?"]),
-        (["mixing"], ["Missing option '--out'"]),
-        (["manifold", "--out", "OUT", "--steps", "0"], ["--steps"]),
-        (["manifold", "--out", "OUT", "--data", "nowhere"], ["nowhere", "no bundled set of this name"]),
-        (["anneal", "--out", "OUT", "--model", "fashoin"], ["fashoin", "Did you mean `fashion`?"]),
-        (["neighbours", "--out", "OUT", "--data", "DATA"], ["8×8, smaller than 28×28", "--model"]),
-        (["completions", "--out", "OUT", "--model", "RUN", "--data", "emoji"], ["the model draws 1×8×8"]),
-        (["completions", "--out", "OUT", "--model", "RUN", "--data", "DATA", "--mask", "lfet"],
-         ["masks", "Did you mean `left`?"]),
-        (["completions", "--out", "OUT", "--model", "RUN", "--data", "DATA", "-n", "25"], ["25 of 24"]),
-        (["neighbours", "--out", "OUT", "--model", "RUN", "--data", "DATA", "-k", "49"], ["49 of 48"]),
-        (["neighbours", "--out", "OUT", "--model", "RUN", "--data", "DATA", "--sampler", "huen"],
-         ["Did you mean `heun`?"]),
-    ],
-)  # fmt: skip
-def test_a_mistake_is_told_in_one_line_and_nothing_is_written(call, run, data, tmp_path, arguments, words):
-    named = {"OUT": tmp_path / "out", "RUN": run, "DATA": data}
-    line = call("figures", *(named.get(word, word) for word in arguments)).complaint()
-    assert all(word in line for word in words), line
-    assert not (tmp_path / "out").exists()

@@ -3,7 +3,6 @@
 import json
 import re
 
-import numpy as np
 import pytest
 import torch
 
@@ -49,17 +48,3 @@ def test_without_the_flag_nothing_is_measured(call, data, tmp_path):
     told = call("data", "inspect", data, "--json", tmp_path / "facts.json")
     assert told.code == 0, told.err
     assert "sigma_max" not in told.out and "noise" not in json.loads((tmp_path / "facts.json").read_text())
-
-
-@pytest.mark.parametrize(
-    ("images", "words"),
-    [
-        (ramps(1)[0], "a distance needs two, got 1"),
-        (np.repeat(ramps(1)[0], 5, 0), "all the same"),
-        (np.full((4, 8, 8), np.nan, np.float32), "NaN"),
-    ],
-    ids=["one", "identical", "nan"],
-)
-def test_images_that_no_schedule_suits_are_told_in_one_line(call, tmp_path, images, words):
-    np.save(tmp_path / "set.npy", images)
-    assert words in call("data", "inspect", tmp_path / "set.npy", "--noise").complaint()

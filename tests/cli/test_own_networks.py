@@ -1,8 +1,8 @@
 """A network of one's own is trained, saved, loaded, sampled and measured; only `--import` brings its code in."""
 
-import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from scorefield.errors import UserError
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.parameterization import EDM
 from training.toys import SETTINGS, write_set
+
+from .conftest import sets
 
 MODULE = """
 import torch
@@ -37,27 +39,43 @@ class Mine(nn.Module):
 RECIPE = [setting for setting in SETTINGS if not setting.startswith("network.")]
 
 
-def scorefield(folder, *arguments):
-    """The program in a process of its own, in a folder."""
-    source = str(Path(networks.__file__).parents[2])
-    environment = os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "scorefield", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+@contextmanager
+def elsewhere(folder):
+    """The program as it starts in a folder: only the networks that come along, the module not imported."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.setattr(sys, "path", [*sys.path])
+        patched.setattr(networks, "_KINDS", built_in())
+        try:
+            yield
+        finally:
+            sys.modules.pop("my_module", None)
+
+
+def built_in():
+    return {kind: networks._KINDS[kind] for kind in networks._BUILT_IN}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(call, tmp_path_factory):
     """A folder with the module, a set of images, and a model that the program trained there."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "my_module.py").write_text(MODULE)
     (folder / "broken.py").write_text("import nowhere_at_all")
     data = write_set(folder / "data.npz")
     (folder / "mine.toml").write_text('[network]\nkind = "my-network"\nwidth = 12\n')
-    settings = [part for setting in RECIPE for part in ("--set", setting)]
     train = ["train", "mine.toml", "--data", data, "--out", "run", "--device", "cpu"]
-    done = scorefield(folder, "--import", "my_module", *train, *settings)
-    assert done.returncode == 0, done.stderr
+    with elsewhere(folder):
+        done = call("--import", "my_module", *train, *sets(*RECIPE))
+    assert done.code == 0, done.err
     return folder
+
+
+@pytest.fixture
+def there(folder):
+    """The working directory, and a program that knows nothing of the module."""
+    with elsewhere(folder):
+        yield folder
 
 
 @pytest.mark.parametrize(
@@ -69,28 +87,35 @@ def folder(tmp_path_factory):
     ],
     ids=lambda verb: verb[0],
 )
-def test_verbs_take_the_model_with_import(folder, verb):
-    done = scorefield(folder, "--import", "my_module", *verb)
+def test_verbs_take_the_model_with_import(call, there, verb):
+    done = call("--import", "my_module", *verb)
+    assert done.code == 0, done.err
+    assert "samples.png" not in verb or (there / "samples.png").stat().st_size > 0
+
+
+def test_a_process_of_its_own_takes_the_model_with_import(folder, environment):
+    source = str(Path(networks.__file__).parents[2])
+    command = [sys.executable, "-m", "scorefield", "--import", "my_module", "models", "./run"]
+    done = subprocess.run(
+        command, cwd=folder, env=environment | {"PYTHONPATH": source}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert "samples.png" not in verb or (folder / "samples.png").stat().st_size > 0
+    assert "my-network" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["sample", "./run", "--out", "none.png"], "no such kind 'my-network'"),
-        (["train", "mine.toml", "--data", "data.npz", "--out", "again"], "no such kind 'my-network'"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else None,
+    "arguments",
+    [["sample", "./run", "--out", "none.png"], ["train", "mine.toml", "--data", "data.npz", "--out", "again"]],
+    ids=lambda arguments: arguments[0],
 )
-def test_without_import_one_line_says_how(folder, arguments, line):
+def test_without_import_one_line_says_how(call, there, arguments):
     """The module lies in the working directory; a card never imports it."""
-    done = scorefield(folder, *arguments)
-    assert done.returncode == 2
-    (last,) = done.stderr.strip().splitlines()[-1:]
-    assert line in last and "scorefield --import MODULE" in last and "Traceback" not in done.stderr
+    line = call(*arguments).complaint()
+    assert "no such kind 'my-network'" in line and "scorefield --import MODULE" in line
+    assert "my_module" not in sys.modules
 
 
+@pytest.mark.usefixtures("there")
 @pytest.mark.parametrize(
     ("name", "line"),
     [
@@ -98,9 +123,9 @@ def test_without_import_one_line_says_how(folder, arguments, line):
         ("broken", "scorefield: --import broken: ModuleNotFoundError: No module named 'nowhere_at_all'"),
     ],
 )
-def test_a_module_that_cannot_be_imported_is_named(folder, name, line):
-    done = scorefield(folder, "--import", name, "models")
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and done.stderr.startswith(line)
+def test_a_module_that_cannot_be_imported_is_named(call, name, line):
+    done = call("--import", name, "models")
+    assert done.complaint().startswith(line) and len(done.err.splitlines()) == 1
 
 
 # --- in Python ------------------------------------------------------------------------------------
@@ -109,7 +134,7 @@ def test_a_module_that_cannot_be_imported_is_named(folder, name, line):
 @pytest.fixture
 def mine(monkeypatch):
     """The class of the module, registered for one test."""
-    monkeypatch.setattr(networks, "_KINDS", {kind: networks._KINDS[kind] for kind in networks._BUILT_IN})
+    monkeypatch.setattr(networks, "_KINDS", built_in())
     names = {"__name__": "my_module"}
     exec(MODULE, names)
     return names["Mine"]

@@ -105,46 +105,6 @@ def test_what_was_done_is_written_as_json(call, color, photo, tmp_path):
     assert entry["method"] == "null-space" and entry["error"] is None and len(entry["outputs"]) == 3
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["colorize", "PHOTO", "--model", "RUN"], ["model", "samples grey images"]),
-        (["colorize", "PHOTO", "--method", "pigmd"], ["no such method", "`pigdm`"]),
-        (["colorize", "PHOTO", "--method", "repaint", "--sampler", "heun"], ["climbs", "heun"]),
-        (["uncrop", "PHOTO", "--sides", "up"], ["no such side 'up'", "top"]),
-        (["uncrop", "PHOTO", "--sides", ","], ["sides", "none is named"]),
-        (["uncrop", "PHOTO", "--amount", "0"], ["amount", "more than 0"]),
-        (["dejpeg", "PHOTO"], ["photo.png", "is no JPEG file", "give the quality"]),
-        (["dejpeg", "PHOTO", "--quality", "0"], ["jpeg", "1 to 100"]),
-        (["deblur", "PHOTO", "--std", "-1"], ["blur", "above 0"]),
-        (["upscale", "PHOTO", "--factor", "1"], ["--factor"]),
-        (["restore", "PHOTO"], ["Missing option '--degradation'"]),
-        (["restore", "PHOTO", "--degradation", "gery"], ["no such degradation 'gery'", "`grey`"]),
-        (["restore", "PHOTO", "--degradation", "jpeg:ten"], ["jpeg:ten", "no whole number"]),
-        (["restore", "PHOTO", "--degradation", "grey"], ["photo.png", "3 channels", "after the degradation it has 1"]),
-        (["restore", "PHOTO", "--degradation", "downscale:3", "--simulate"], ["16×16", "divide by 3"]),
-        (["restore", "PHOTO", "--degradation", "crop:9", "--simulate"], ["crop:9", "nothing of an image"]),
-        (["restore", "PHOTO", "--degradation", "blur:1", "--noise", "-1"], ["--noise"]),
-        (["restore", "PHOTO", "--degradation", "blur:1", "--steps", "0"], ["steps"]),
-        (["inpaint", "PHOTO", "--method", "dsp"], ["no such method", "`dps`"]),
-    ],
-    ids=" ".join,
-)
-def test_a_mistake_is_told_in_one_line(call, color, run_of_grey, photo, tmp_path, arguments, words):
-    places = {"PHOTO": photo, "RUN": run_of_grey}
-    given = [places.get(part, part) for part in arguments]
-    if "--model" not in given:
-        given += ["--model", color]
-    line = call(*given, "--out", tmp_path / "out").complaint()
-    assert all(word in line for word in words), line
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.fixture(scope="module")
-def run_of_grey(tmp_path_factory):
-    return checkpoint.save(tiny_model(1), tmp_path_factory.mktemp("grey") / "model.safetensors")
-
-
 def test_a_file_that_fails_does_not_stop_the_others(call, color, photo, tmp_path):
     with Image.open(photo) as image:
         image.save(tmp_path / "small.jpg", quality=10)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from cli.test_bad_input import bomb
@@ -17,22 +16,7 @@ from scorefield.cli import batch
 from scorefield.cli.inputs import find_images
 from scorefield.cli.manifest import Manifest, Record
 from scorefield.errors import UserError
-from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
-from scorefield.networks import UNet
-from scorefield.parameterization import EDM
-
-TASKS = ("colorize", "inpaint", "uncrop", "dejpeg")
-
-
-@pytest.fixture(scope="module")
-def restorer(tmp_path_factory):
-    """A file with an untrained model that restores."""
-    torch.manual_seed(0)
-    network = UNet(channels=3, source_channels=3, widths=(8, 8))
-    model = ScoreModel(
-        network, EDM(), ModelSpec(shape=(3, 16, 16), sigma_range=(0.01, 10.0), restoration=RestorationSpec(tasks=TASKS))
-    )
-    return checkpoint.save(model, tmp_path_factory.mktemp("restorer") / "model.safetensors")
+from scorefield.model import RestorationSpec
 
 
 @pytest.fixture(scope="module")
@@ -433,42 +417,6 @@ def test_a_mask_of_another_size_is_told_for_that_image(go, tree, tmp_path):
     told = go("inpaint", tree, "--mask", mask, code=3)
     (line,) = [line for line in told.err.splitlines() if "ETA" not in line]
     assert "wide.png" in line and "the mask is 16×16, the image 40×16" in line
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["inpaint", "BARE"], ["bare", "the folder is empty"]),
-        (["inpaint", "TREE", "--mask", "BARE"], ["bare", "the folder is empty", "masks"]),
-        (["inpaint", "TREE", "--mask", "nowhere.png"], ["nowhere.png", "no such mask"]),
-        (["inpaint", "TREE", "--model", "OTHER"], ["was not trained for inpaint", "colorize"]),
-        (["colorize", "TREE", "--method", "pigdm"], ["pigdm is for unconditional models"]),
-        (["colorize", "TREE", "--format", "mp3"], ["--format", "`mp3`", "png"]),
-        (["colorize", "TREE", "--map"], ["--map", "--candidates"]),
-        (["colorize", "TREE", "--out", "TREE"], ["is the folder of the images themselves"]),
-        (["colorize", "TREE", "--out", "FILE"], ["is a file, not a folder"]),
-        (["colorize", "TREE", "--model", "BARE"], ["bare", "model.safetensors"]),
-        (["colorize", "TREE", "--json", "FILE"], ["file.json", "already exists"]),
-        (["restore", "TREE", "--degradation", "grey", "--degradation", "noise:5"], ["was not trained for denoise"]),
-        (["colorize", "TREE", "--schedule", "step"], ["schedule", "step"]),
-        (["upscale", "TREE", "--factor", "2"], ["was not trained for upscale"]),
-    ],
-    ids=" ".join,
-)
-def test_a_mistake_is_told_in_one_line_before_any_work(
-    call, restorer, other, tree, tmp_path, arguments, words, monkeypatch
-):
-    (tmp_path / "bare").mkdir()
-    (tmp_path / "file.json").write_text("mine")
-    places = {"TREE": tree, "BARE": tmp_path / "bare", "OTHER": other, "FILE": tmp_path / "file.json"}
-    given = [places.get(part, part) for part in arguments]
-    given += [] if "--model" in given else ["--model", restorer]
-    given += [] if "--out" in given else ["--out", tmp_path / "out"]
-    seen = spy(monkeypatch)
-    line = call(*given).complaint()
-    assert all(word in line for word in words), line
-    assert seen == [] and not (tmp_path / "out").exists()
-    assert (tmp_path / "file.json").read_text() == "mine"
 
 
 def test_a_failure_of_ours_is_named_and_the_others_go_on(go, tree, tmp_path, monkeypatch):

@@ -82,51 +82,6 @@ def test_every_setting_reaches_the_sampler(call, ncsn, tmp_path):
     assert facts["settings"]["denoise"] is False
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--step-size", "1e-5"], "step_size: the heun sampler has no such setting"),
-        (["--steps-each", "5"], "steps_each: the heun sampler"),
-        (["--convention", "code"], "convention: the heun sampler"),
-        (["--no-denoise"], "denoise: the heun sampler"),
-        (["--sampler", "langevin", "--denoise"], "denoise: the langevin sampler"),
-        (["--sampler", "annealed-langevin", "--steps-each", "0"], "steps_each: need at least one, got 0"),
-        (["--sampler", "annealed-langevin", "--step-size", "0"], "step_size > 0"),
-        (["--sampler", "annealed-langevin", "--step-size", "nan"], "step_size > 0"),
-        (["--sampler", "annealed-langevin", "--step-size", "big"], "--step-size"),
-        (["--sampler", "annealed-langevin", "--convention", "papr"], "Did you mean `paper`?"),
-        (["--start", "unifrom"], "Did you mean `uniform`?"),
-        (["--sampler", "mala"], "no density"),
-        (["--set", "churn"], "not of the form name=value"),
-        (["--set", "chrun=1"], "Did you mean `churn`?"),
-        (["--set", "churn=lots"], "churn: need a number, got 'lots'"),
-        (["--set", "eta=0.5"], "It belongs to dpm++-2m, dpm++-2m-sde, ddim"),
-        (["--schedule", "kerras"], "Did you mean `karras`?"),
-        (["--schedule", "own"], "no noise levels of its own"),
-        (["--schedule", "5,6,0"], "a schedule must decrease"),
-        (["--schedule", "5,1;x,0"], "'x' is no noise level"),
-        (["--schedule", "500,5,0"], "this model knows 80"),
-        (["--schedule", "50,5,0", "--steps", "9"], "fixes the number of noise levels"),
-        (["--from", "nowhere.png"], "--sigma, its noise level, go together"),
-        (["--sigma", "1"], "--sigma, its noise level, go together"),
-        (["--from", "nowhere.png", "--sigma", "1"], "nowhere.png: no such file"),
-        (["--from", "COLOR", "--sigma", "1"], "the image has 3 channels, the model draws 1"),
-        (["--from", "GREY", "--sigma", "0"], "init_sigma: need a finite noise level above 0"),
-        (["--from", "GREY", "--sigma", "1", "--size", "9"], "(1, 9, 9)"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_a_setting_that_cannot_be_is_told_in_one_line(call, run, tmp_path, arguments, words):
-    pixels = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
-    files = {"COLOR": tmp_path / "color.png", "GREY": tmp_path / "grey.png"}
-    Image.fromarray(pixels).save(files["COLOR"])
-    Image.fromarray(pixels[..., 0]).save(files["GREY"])
-    arguments = [files.get(word, word) for word in arguments]
-    line = call("sample", run, "-n", 1, "--out", tmp_path / "s.png", *arguments).complaint()
-    assert words in line, line
-    assert not (tmp_path / "s.png").exists()
-
-
 def test_the_help_tells_every_sampler_in_a_line(call, monkeypatch):
     monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 80)
     told = call("sample", "--help")

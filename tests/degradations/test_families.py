@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oracles import seeded
+from scorefield import degradations
 from scorefield.degradations import (
     JPEG,
     AdditiveNoise,
@@ -57,6 +58,16 @@ def image(b=1, c=3, h=64, w=64, seed=0):
     """Smooth and in range, (b, c, h, w)."""
     x = torch.randn(b, c, h, w, generator=seeded(seed))
     return (Blur(std=2.0)(x) * 4).clamp(-1, 1)
+
+
+def test_the_list_has_every_public_family():
+    public = {
+        name for name in degradations.__all__
+        if hasattr(getattr(degradations, name), "draw") and name != "DegradationFamily"
+    }  # fmt: skip
+    fixed = {"CenterBox", "Side"}  # always the same mask
+    operators = {"Blur", "Downscale", "Grey"}  # which draw themselves
+    assert public == {type(family).__name__ for family in RANDOM.values()} | fixed | operators
 
 
 @pytest.mark.parametrize("name", RANDOM)

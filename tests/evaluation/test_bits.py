@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from oracles import seeded, tiny_model
-from scorefield.data.image import to_float
 from scorefield.errors import UserError
 from scorefield.evaluation.bits import bits_per_dimension
 from scorefield.likelihood import log_likelihood
+from scorefield.samplers import RungeKutta
 from training.toys import images
 
 pytest.importorskip("torchdiffeq")
@@ -34,8 +34,8 @@ def test_the_mean_and_its_error_are_those_of_the_images():
 def test_it_is_log_likelihood_in_full_precision():
     model, test = tiny_model(), images(3)
     found = bits_per_dimension(model.with_precision(torch.bfloat16), test, n=9, rtol=1e-2, seed=4)
-    x = to_float(test.images, model.value_range)
-    same = log_likelihood(model, x, repeats=1, rtol=1e-2, atol=1e-2, generator=seeded(4))
+    solver = RungeKutta(rtol=1e-2, atol=1e-2)
+    same = log_likelihood(model, test.images, repeats=1, solver=solver, generator=seeded(4))
     assert found.each == tuple(same.bits.tolist())
     assert found.evaluations == same.evaluations
 

@@ -8,6 +8,7 @@ from scorefield.errors import UserError
 from scorefield.evaluation import reference
 from scorefield.evaluation import report as module
 from scorefield.evaluation.report import SampleSettings, evaluate
+from scorefield.guidance import Guidance
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks import UNet
 from scorefield.parameterization import EDM
@@ -62,11 +63,13 @@ def test_a_judge_of_other_classes_gives_none():
 
 
 def test_guidance_reaches_the_sampler_and_mistakes_are_told_before_any_work(monkeypatch):
-    settings = (SampleSettings(n=8, steps=4, guidance=weight) for weight in (1.0, 4.0))
+    settings = (SampleSettings(n=8, steps=4, guidance=Guidance(weight=weight)) for weight in (1.0, 4.0))
     plain, guided = (evaluate(class_model(), images(), images(24), one)[0] for one in settings)
     assert plain.frechet != guided.frechet
     monkeypatch.setattr(reference, "choose_features", lambda *_, **__: pytest.fail("worked"))
     with pytest.raises(UserError, match="guidance: needs a class"):
-        evaluate(tiny_model(), images(), images(24), SampleSettings(n=4, guidance=2.0))
+        evaluate(tiny_model(), images(), images(24), SampleSettings(n=4, guidance=Guidance(weight=2.0)))
     with pytest.raises(UserError, match="interval: of guidance must rise"):
-        evaluate(class_model(), images(), images(24), SampleSettings(n=4, guidance=2.0, interval=(2.0, 1.0)))
+        evaluate(
+            class_model(), images(), images(24), SampleSettings(n=4, guidance=Guidance(weight=2.0, interval=(2.0, 1.0)))
+        )

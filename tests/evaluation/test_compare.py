@@ -13,7 +13,7 @@ from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.evaluation import compare as module
 from scorefield.evaluation.compare import ComparisonSettings, choose_levels, compare_models, gflops
-from scorefield.evaluation.losses import LossSettings
+from scorefield.evaluation.level_losses import LossSettings
 from scorefield.evaluation.reference import choose_features, prepare
 from scorefield.evaluation.report import SampleSettings
 from scorefield.model import ModelSpec, ScoreModel

@@ -7,7 +7,7 @@ import torch
 
 from oracles import exact_model, float32_mixture, mixture_moments, tiny_model
 from scorefield.figures.anneal import follow
-from scorefield.figures.options import Anneal
+from scorefield.figures.catalog import Anneal
 from scorefield.samplers import plan
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from oracles import tiny_model
 from scorefield.errors import UserError
-from scorefield.figures.base import images_for
 from scorefield.figures.drawing import claim, save, tiles, write_csv
+from scorefield.figures.driver import images_for
 from training.toys import write_set
 
 pytest.importorskip("matplotlib")

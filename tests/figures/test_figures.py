@@ -8,8 +8,7 @@ from PIL import Image
 
 from oracles import tiny_model
 from scorefield.errors import UserError
-from scorefield.figures.base import FigureInputs, make
-from scorefield.figures.options import (
+from scorefield.figures.catalog import (
     FIGURES,
     Anneal,
     Completions,
@@ -20,6 +19,7 @@ from scorefield.figures.options import (
     Neighbours,
     SingleSigma,
 )
+from scorefield.figures.driver import FigureInputs, make
 from scorefield.metrics import random_features
 from training.toys import images, write_set
 
@@ -90,23 +90,22 @@ def test_images_table_numbers_and_progress(name, tmp_path):
     spec, told = FIGURES[name], []
     options, out = options_of(name, tmp_path), tmp_path / "out"
     inputs = inputs_for(out, progress=lambda share, words: told.append(share))
-    made = make(spec, options, inputs)
-    assert made.files == tuple(out / file for file in spec.files)
-    for path in made.files[:-1]:
+    files, numbers = make(spec, options, inputs)
+    assert files == tuple(out / file for file in spec.files)
+    for path in files[:-1]:
         with Image.open(path) as image:
             image.load()
             assert image.format == "PNG"
             assert min(image.size) > 2 * 80
-    with made.files[-1].open(encoding="utf-8") as file:
+    with files[-1].open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert (len(rows), " ".join(rows[0])) == COLUMNS[name]
-    assert made.numbers
+    assert numbers
     assert told == sorted(told)
     assert 0.8 < told[-1] <= 1 + 1e-9
     with pytest.raises(UserError, match="already exists"):
         make(spec, options, inputs)
-    again = make(spec, options, inputs, overwrite=True)
-    assert again.numbers == made.numbers
+    assert make(spec, options, inputs, overwrite=True)[1] == numbers
 
 
 @pytest.mark.parametrize("name", ["anneal", "completions", "neighbours", "interpolation"])
@@ -117,13 +116,13 @@ def test_images_in_color_are_drawn_too(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("anneal", Anneal(samples=0), "at least one"),
+        ("anneal", Anneal(samples=0), "samples: need at least 1, got 0"),
         ("completions", Completions(images=49), "49 of 48"),
         ("completions", Completions(masks=("lfet",)), r"Did you mean `left`\?"),
         ("neighbours", Neighbours(neighbours=49), "49 of 48"),
-        ("interpolation", Interpolation(pairs=25), "25 pairs of 48 images"),
-        ("interpolation", Interpolation(pairs=0), "0 pairs"),
-        ("interpolation", Interpolation(parts=0), "parts: need at least one, got 0"),
+        ("interpolation", Interpolation(pairs=25), "pairs: 2 times 25 of 48 images"),
+        ("interpolation", Interpolation(pairs=0), "pairs: need at least 1"),
+        ("interpolation", Interpolation(parts=0), "parts: need at least 1, got 0"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_before_any_work(name, options, words, tmp_path):

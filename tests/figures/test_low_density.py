@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from scorefield.figures.catalog import LowDensity
 from scorefield.figures.low_density import errors_by_density, train
 from scorefield.figures.mixing import mixture
-from scorefield.figures.options import LowDensity
 from scorefield.model import ScoreNetwork
 
 

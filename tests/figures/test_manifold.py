@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from scorefield.figures.catalog import FIGURES, MANIFOLD_PAPER, Manifold
 from scorefield.figures.manifold import Autoencoder, losses
-from scorefield.figures.options import FIGURES, MANIFOLD_PAPER, Manifold
 
 module = sys.modules["scorefield.figures.manifold"]
 

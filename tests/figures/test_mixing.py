@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from oracles import seeded
+from scorefield.figures.catalog import Mixing
 from scorefield.figures.mixing import WEIGHT, in_small_mode, langevin, mixture, run
-from scorefield.figures.options import Mixing
 
 N = 1000
 

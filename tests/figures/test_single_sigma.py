@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from scorefield.errors import UserError
-from scorefield.figures.base import FigureInputs, make
-from scorefield.figures.options import FIGURES, SingleSigma
-from scorefield.figures.options import SINGLE_SIGMA_PAPER as PAPER
+from scorefield.figures.catalog import FIGURES, SingleSigma
+from scorefield.figures.catalog import SINGLE_SIGMA_PAPER as PAPER
+from scorefield.figures.driver import FigureInputs, make
 from scorefield.metrics import random_features
 from scorefield.training import read_recipe
 from training.toys import images
@@ -36,7 +36,7 @@ def settings():
 
 def test_the_figure_its_table_and_both_runs(settings, tmp_path):
     out, told = tmp_path / "out", []
-    made = single_sigma(out, settings, progress=lambda share, words: told.append(share))
+    _, numbers = single_sigma(out, settings, progress=lambda share, words: told.append(share))
     with Image.open(out / "single-sigma.png") as image:
         assert image.height > 6 * 80
     with (out / "single-sigma.csv").open(encoding="utf-8") as file:
@@ -48,7 +48,7 @@ def test_the_figure_its_table_and_both_runs(settings, tmp_path):
         "images", "n", "features", "frechet", "kernel", "kernel_spread", "pixel_mean", "pixel_std",
         "iterations", "updates", "step_size",
     ]  # fmt: skip
-    assert len(made.numbers) == 3
+    assert len(numbers) == 3
     assert told == sorted(told)
     one, schedule = (read_recipe(out / f"single-sigma-{name}" / "recipe.toml") for name in ("one", "schedule"))
     assert one.noise_levels.distribution.sigmas == pytest.approx((0.01001, 0.01))
@@ -58,11 +58,11 @@ def test_the_figure_its_table_and_both_runs(settings, tmp_path):
 
 
 def test_the_same_command_goes_on_and_another_is_refused(settings, tmp_path):
-    first = single_sigma(tmp_path / "out", settings)
+    _, first = single_sigma(tmp_path / "out", settings)
     with pytest.raises(UserError, match="already exists"):
         single_sigma(tmp_path / "out", settings)
-    again = single_sigma(tmp_path / "out", settings, overwrite=True)
-    assert again.numbers == first.numbers
+    _, again = single_sigma(tmp_path / "out", settings, overwrite=True)
+    assert again == first
     with pytest.raises(UserError, match=r"training\.seed"):
         single_sigma(tmp_path / "out", settings, seed=1, overwrite=True)
 

@@ -57,7 +57,7 @@ def test_sampling():
     model = sf.load("fashion")
     x, sigma = torch.randn(2, *model.shape, generator=seeded()), torch.tensor([0.5, 3.0])
     with beside(lambda: plain(model, x, sigma)):
-        assert_alone_and_together_are_equal(lambda i: sf.sample(model, 2, steps=4, seed=i))
+        assert_alone_and_together_are_equal(lambda i: sf.sample(model, 2, steps=2, seed=i))
 
 
 @torch.no_grad()
@@ -81,14 +81,14 @@ def test_restoring(task):
 
 def test_refinenet_along_rows(monkeypatch):
     monkeypatch.setattr(rows, "_FEWEST", 1)
-    network = lively(RefineNet(channels=1, width=64, levels=10), spread=0.02)
+    network = lively(RefineNet(channels=1, width=32, levels=2), spread=0.02)
     x = torch.randn(THREADS, 2, 1, 8, 8, generator=seeded())
 
     @torch.no_grad()
     def chain(i):
         with prepacked():
             y = x[i]
-            for level in range(3):
+            for level in range(2):
                 y = y + 0.1 * network(y, torch.full((2,), float(level)))
         return y
 
@@ -103,7 +103,7 @@ def test_energies_beside_attention_of_another_kind():
     x, label = torch.randn(THREADS, 2, 1, 8, 8, generator=seeded()), torch.zeros(2)
 
     def slopes(i):
-        return torch.cat([energy(x[i], label).detach() for _ in range(5)])
+        return torch.cat([energy(x[i], label).detach() for _ in range(3)])
 
     with beside(lambda: plain(network, x[0], label)):
         assert_alone_and_together_are_equal(slopes)

@@ -76,8 +76,11 @@ def off(distribution, known, values, sigmas):
 knowns = pytest.mark.parametrize("known", [[True, False], [True, False, False, True]])
 
 
+SHORT = FALLING[::3]  # to 0 too
+
+
 @knowns
-@pytest.mark.parametrize("sigmas", [FALLING, CLIMBING], ids=["plain", "repaint"])
+@pytest.mark.parametrize("sigmas", [SHORT, repaint(SHORT, jump=5, times=3)], ids=["plain", "repaint"])
 def test_the_unknown_follows_the_recursion_of_its_moments(known, sigmas):
     known = torch.tensor(known)
     distribution, values = gaussian(known), torch.linspace(2.5, -1.5, int(known.sum()))

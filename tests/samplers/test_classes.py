@@ -6,6 +6,7 @@ from torch import nn
 
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
+from scorefield.guidance import Guidance
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.parameterization import EDM
 from scorefield.samplers import sample
@@ -71,7 +72,7 @@ def test_minus_1_is_a_class_not_told():
 def test_guidance_doubles_the_rows_and_only_within_its_interval():
     for guidance, interval, widths in ((1.0, (0.5, 5.0), {3}), (2.0, (0.5, 5.0), {3, 6})):
         made = model()
-        sample(made, 3, classes=0, guidance=guidance, interval=interval, steps=8)
+        sample(made, 3, classes=0, guidance=Guidance(weight=guidance, interval=interval), steps=8)
         assert set(made.network.widths) == widths
     made = model()
     sample(made, 3, classes=0, guidance=2.0, steps=8)
@@ -80,8 +81,12 @@ def test_guidance_doubles_the_rows_and_only_within_its_interval():
 
 def test_guidance_within_an_interval_that_no_level_meets_is_none():
     plain = sample(model(), 4, classes=2, steps=6)
-    assert torch.equal(plain, sample(model(), 4, classes=2, guidance=5.0, interval=(100.0, 200.0), steps=6))
-    assert not torch.equal(plain, sample(model(), 4, classes=2, guidance=5.0, interval=(0.1, 5.0), steps=6))
+    assert torch.equal(
+        plain, sample(model(), 4, classes=2, guidance=Guidance(weight=5.0, interval=(100.0, 200.0)), steps=6)
+    )
+    assert not torch.equal(
+        plain, sample(model(), 4, classes=2, guidance=Guidance(weight=5.0, interval=(0.1, 5.0)), steps=6)
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +97,7 @@ def test_guidance_within_an_interval_that_no_level_meets_is_none():
         ({"classes": ["boot"]}, "whole numbers"),
         ({"guidance": 2.0}, "needs a class to guide towards"),
         ({"classes": 1, "guidance": float("inf")}, "must be a number"),
-        ({"classes": 1, "guidance": 2.0, "interval": (3.0, 1.0)}, "must rise"),
+        ({"classes": 1, "guidance": Guidance(weight=2.0, interval=(3.0, 1.0))}, "must rise"),
     ],
 )
 def test_mistakes_are_told_before_any_evaluation(settings, words):

@@ -7,7 +7,7 @@ from itertools import groupby
 import pytest
 import torch
 
-from oracles import float32_mixture, seeded
+from oracles import exact_model, float32_mixture, seeded
 from scorefield import samplers as package
 from scorefield import schedules
 from scorefield.errors import UserError
@@ -107,6 +107,13 @@ def test_the_list_has_every_sampler_of_the_package():
     public = [getattr(package, name) for name in package.__all__]
     found = {kind for kind in public if hasattr(kind, "iterate") and hasattr(kind, "__dataclass_fields__")}
     assert found == {type(sampler) for sampler in ALL}
+
+
+@pytest.mark.parametrize("name", package.PRESETS)
+def test_the_list_has_the_sampler_of_every_name(name):
+    kinds = {type(sampler) for sampler in ALL}
+    model = exact_model(float32_mixture())
+    assert type(package.plan(model, name).sampler) in kinds
 
 
 @every

@@ -106,7 +106,7 @@ def test_known_values_are_kept_and_the_rest_follows_the_conditional():
         return torch.cat([torch.full_like(x[..., :1], value), x[..., 1:]], -1)
 
     start = 2 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
-    x, steps = run(MALA(step_size=0.9, steps_each=300), mixture, start, torch.tensor([sigma]), project=project)
+    x, steps = run(MALA(step_size=0.9, steps_each=150), mixture, start, torch.tensor([sigma]), project=project)
     assert bool((x[..., 0] == value).all())
     drawn = exact.sample(4000, generator=seeded(9))
     free = x[..., 1].reshape(-1, 1)

@@ -17,7 +17,7 @@ Classes = Annotated[
         "images take them in turn.",
     ),
 ]
-Guidance = Annotated[
+GuidanceWeight = Annotated[
     float,
     typer.Option(
         "--guidance",

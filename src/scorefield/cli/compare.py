@@ -1,6 +1,7 @@
 """scorefield compare."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,16 +9,29 @@ import typer
 
 from scorefield.cli.console import columns, note, progress, require_free, tell, write_json
 from scorefield.cli.evaluate import trained_crop
-from scorefield.cli.options import Crop, Data, Device, Json, NamedFeatures, Overwrite, Sampler, Seed, Steps
+from scorefield.cli.options import (
+    Crop,
+    Data,
+    Device,
+    Json,
+    NamedFeatures,
+    Overwrite,
+    Sampler,
+    Seed,
+    Steps,
+    with_options,
+)
 from scorefield.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from scorefield.data.image_set import ImageSet
-    from scorefield.evaluation.compare import Comparison, Curve
+    from scorefield.evaluation.compare import Comparison, ComparisonSettings, Curve
+    from scorefield.evaluation.reference import Reference
     from scorefield.model import ScoreModel
 
+Models = Annotated[list[str], typer.Argument(metavar="A B …", help="Bundled names, run folders or .safetensors files.")]
 Split = Annotated[str | None, typer.Option("--split", help="Of held-out images; test where there is one, else train.")]
 Samples = Annotated[
     int | None,
@@ -37,28 +51,31 @@ Out = Annotated[
 ]
 
 
-def compare(
-    models: Annotated[
-        list[str], typer.Argument(metavar="A B …", help="Bundled names, run folders or .safetensors files.")
-    ],
-    *,
-    data: Data,
-    split: Split = None,
-    crop: Crop = None,
-    n: Annotated[int, typer.Option("-n", min=2, help="Held-out images for the losses.")] = 500,
-    samples: Samples = None,
-    levels: Levels = 10,
-    schedule_of: ScheduleOf = None,
-    projections: Projections = 1,
-    sampler: Sampler = "heun",
-    steps: Steps = None,
-    features: NamedFeatures = None,
-    seed: Seed = 0,
-    out: Out = None,
-    json: Json = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """What `scorefield compare` takes; see the options above."""
+
+    models: Models
+    data: Data
+    split: Split = None
+    crop: Crop = None
+    n: Annotated[int, typer.Option("-n", min=2, help="Held-out images for the losses.")] = 500
+    samples: Samples = None
+    levels: Levels = 10
+    schedule_of: ScheduleOf = None
+    projections: Projections = 1
+    sampler: Sampler = "heun"
+    steps: Steps = None
+    features: NamedFeatures = None
+    seed: Seed = 0
+    out: Out = None
+    json: Json = None
+    overwrite: Overwrite = False
+    device: Device = "auto"
+
+
+@with_options
+def compare(options: CompareOptions) -> None:
     """Compare models on held-out images.
 
     Denoising and sliced score-matching losses at each noise level with 95 % intervals,
@@ -67,40 +84,52 @@ def compare(
     Example: scorefield compare fashion runs/mine --data fashion --out compared/
     """
     import scorefield as sf
-    from scorefield.evaluation.compare import ComparisonSettings, check_models, choose_levels, compare_models
-    from scorefield.evaluation.losses import LossSettings
-    from scorefield.evaluation.reference import prepare
-    from scorefield.evaluation.report import SampleSettings
+    from scorefield.evaluation.compare import check_models, choose_levels, compare_models
 
-    drawn = n if samples is None else samples
-    if drawn == 1:
-        raise UserError("--samples", "a distance needs at least two.", "Use 0 for none.")
-    names = _names(models)
-    files = _files(out, names if drawn else [])
-    require_free(json, *files.values(), overwrite=overwrite)
-    loaded = {name: sf.load(model, device=device) for name, model in zip(names, models, strict=True)}
+    settings = _settings(options)
+    drawn, models, names = settings.samples.n, options.models, _names(options.models)
+    files = _files(options.out, names if drawn else [])
+    require_free(options.json, *files.values(), overwrite=options.overwrite)
+    loaded = {name: sf.load(model, device=options.device) for name, model in zip(names, models, strict=True)}
     shape = next(iter(loaded.values())).shape
     for name, model in loaded.items():
         _same_shape(name, model, shape)
-    train, test = _open(data, shape, split, _crop(crop, models), both=drawn > 0)
-    settings = ComparisonSettings(
-        losses=LossSettings(n=n, projections=projections, seed=seed),
-        samples=SampleSettings(n=drawn, sampler=sampler, steps=steps, seed=seed),
-    )
+    train, test = _open(options.data, shape, options.split, _crop(options.crop, models), both=drawn > 0)
     check_models(loaded, test, settings.samples)
-    sigmas = choose_levels(loaded, count=levels, schedule_of=_called(schedule_of, models, names))
-    reference = None
-    if drawn:
-        where = next(iter(loaded.values())).device
-        with progress("Preparing") as show:
-            reference = prepare(train, test, n=drawn, features=features, device=where, progress=show)
+    sigmas = choose_levels(loaded, count=options.levels, schedule_of=_called(options.schedule_of, models, names))
+    reference = _reference(options, loaded, train, test, drawn) if drawn else None
     with progress("Comparing") as show:
         comparison, images = compare_models(loaded, test, settings, sigmas=sigmas, reference=reference, progress=show)
     _print(comparison)
-    if out is not None:
+    if options.out is not None:
         _write(comparison, images, files)
-        tell(f"written to {out}")
-    write_json(json, comparison.to_dict())
+        tell(f"written to {options.out}")
+    write_json(options.json, comparison.to_dict())
+
+
+def _settings(options: CompareOptions) -> "ComparisonSettings":
+    from scorefield.evaluation.compare import ComparisonSettings
+    from scorefield.evaluation.level_losses import LossSettings
+    from scorefield.evaluation.report import SampleSettings
+
+    drawn, seed = options.n if options.samples is None else options.samples, options.seed
+    if drawn == 1:
+        raise UserError("--samples", "a distance needs at least two.", "Use 0 for none.")
+    return ComparisonSettings(
+        losses=LossSettings(n=options.n, projections=options.projections, seed=seed),
+        samples=SampleSettings(n=drawn, sampler=options.sampler, steps=options.steps, seed=seed),
+    )
+
+
+def _reference(
+    options: CompareOptions, models: "dict[str, ScoreModel]", train: "ImageSet", test: "ImageSet", n: int
+) -> "Reference":
+    """What samples are measured against."""
+    from scorefield.evaluation.reference import prepare
+
+    device = next(iter(models.values())).device
+    with progress("Preparing") as show:
+        return prepare(train, test, n=n, features=options.features, device=device, progress=show)
 
 
 def _open(

@@ -1,24 +1,14 @@
 """scorefield evaluate."""
 
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from scorefield.cli.class_options import Guidance, GuidanceInterval, guidance_interval
+from scorefield.cli.class_options import guidance_interval
 from scorefield.cli.console import note, progress, require_free, table, tell, write_json
-from scorefield.cli.evaluate_restoration import EvaluationRequest, evaluate_restorations
-from scorefield.cli.options import (
-    SAMPLERS,
-    Crop,
-    Data,
-    Device,
-    Json,
-    ModelName,
-    Overwrite,
-    Seed,
-    Steps,
-)
+from scorefield.cli.evaluate_options import EvaluationOptions
+from scorefield.cli.evaluate_restoration import evaluate_restorations
+from scorefield.cli.options import with_options
 from scorefield.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,107 +16,9 @@ if TYPE_CHECKING:
     from scorefield.evaluation.bits import Bits
     from scorefield.model import ScoreModel
 
-RESTORES = "Conditional models"
 
-
-Count = Annotated[
-    int | None,
-    typer.Option(
-        "-n",
-        min=0,
-        show_default="2000; 200 crops",
-        help="Samples to draw; distances need many, 0 leaves them out. For a conditional model: crops to restore.",
-    ),
-]
-OptionalSampler = Annotated[
-    str | None, typer.Option("--sampler", show_default="heun; a method's own", help=f"{SAMPLERS}.")
-]
-FeatureNames = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--features",
-        help="Other features: inception (the standard network, fetched once), inception:FILE (its "
-        "weights), mobilenet:FILE, random, a classifier kept in the cache, a TorchScript module (.pt). "
-        "For a conditional model: repeatable, and lpips:ALEXNET,LIN (two files).",
-    ),
-]
-Likelihood = Annotated[
-    int | None,
-    typer.Option("--likelihood", metavar="N", min=2, help="Also bits per dimension of N held-out images."),
-]
-TaskNames = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--task",
-        rich_help_panel=RESTORES,
-        help="Task, repeatable: colorize, inpaint, inpaint:brush,20-30, inpaint:boxes, "
-        "inpaint:center, uncrop, uncrop:left, dejpeg, dejpeg:10, upscale:2, deblur:2, denoise:25, "
-        "descratch; by default all tasks of the model.",
-    ),
-]
-Qualities = Annotated[
-    list[int] | None,
-    typer.Option("--quality", rich_help_panel=RESTORES, help="Of dejpeg, repeatable; by default 5 to 30."),
-]
-Against = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--against",
-        rich_help_panel=RESTORES,
-        help="Another method, repeatable: a conditional MODEL; pigdm:MODEL or pigdm@50:MODEL, a method (with "
-        "steps) and an unconditional model; @5:, the model itself with other steps.",
-    ),
-]
-CropSize = Annotated[
-    int | None,
-    typer.Option("--size", min=8, rich_help_panel=RESTORES, help="Side of the crops; by default the training's."),
-]
-ZoomText = Annotated[
-    str | None,
-    typer.Option(
-        "--zoom",
-        rich_help_panel=RESTORES,
-        help="Reduction of the images before cropping: whole, 1, or two ends, 0.2,1; by default the training's.",
-    ),
-]
-CandidateCount = Annotated[
-    int,
-    typer.Option("--candidates", min=1, rich_help_panel=RESTORES, help="Candidates for each image, for diversity."),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        help="Write samples over their nearest training images (.png); for a conditional model, "
-        "a folder for tables and sheets.",
-    ),
-]
-
-
-def evaluate(
-    model: ModelName,
-    *,
-    data: Data,
-    crop: Crop = None,
-    n: Count = None,
-    sampler: OptionalSampler = None,
-    steps: Steps = None,
-    seed: Seed = 0,
-    features: FeatureNames = None,
-    guidance: Guidance = 1.0,
-    interval: GuidanceInterval = None,
-    likelihood: Likelihood = None,
-    task: TaskNames = None,
-    quality: Qualities = None,
-    against: Against = None,
-    size: CropSize = None,
-    zoom: ZoomText = None,
-    candidates: CandidateCount = 1,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    json: Json = None,
-    device: Device = "auto",
-) -> None:
+@with_options
+def evaluate(options: EvaluationOptions) -> None:
     """Measure a model: Fréchet and kernel distance, inception-type score, nearest neighbours, speed.
 
     Distances compare features of samples and images: those of a small classifier,
@@ -142,83 +34,65 @@ def evaluate(
     """
     import scorefield as sf
 
-    score_model = sf.load(model, device=device)
-    request = EvaluationRequest(
-        model=model, data=data, n=n, tasks=task or [], quality=quality or [], against=against or [],
-        size=size, zoom=zoom, candidates=candidates, sampler=sampler, steps=steps, seed=seed,
-        features=features or [], out=out, overwrite=overwrite, json=json, device=device,
-    )  # fmt: skip
-    if score_model.spec.tasks:
-        other = {"--crop": crop, "--interval": interval, "--likelihood": likelihood}
-        _refuse(f"{model} restores images", other | {"--guidance": guidance != 1})
-        evaluate_restorations(request, score_model)
+    model = sf.load(options.model, device=options.device)
+    if model.spec.tasks:
+        _refuse(options, f"{options.model} restores images", ("crop", "interval", "likelihood", "guidance"))
+        evaluate_restorations(options, model)
         return
-    restores = {"--task": task, "--quality": quality, "--against": against, "--size": size, "--zoom": zoom}
-    _refuse(f"{model} is an unconditional model", restores | {"--candidates": candidates > 1})
-    _evaluate_samples(request, score_model, crop, guidance, interval, likelihood)
+    restores = ("task", "quality", "against", "size", "zoom", "candidates")
+    _refuse(options, f"{options.model} is an unconditional model", restores)
+    _evaluate_samples(options, model)
 
 
-def _evaluate_samples(
-    request: EvaluationRequest,
-    model: "ScoreModel",
-    crop: int | None,
-    guidance: float,
-    interval: str | None,
-    likelihood: int | None,
-) -> None:
+def _evaluate_samples(options: EvaluationOptions, model: "ScoreModel") -> None:
     """Measure an unconditional model by its samples and its likelihood."""
     from scorefield.data.grids import check_image_name, save_image
     from scorefield.evaluation.report import SampleSettings, sheet_of_neighbours
     from scorefield.evaluation.report import evaluate as measure
+    from scorefield.guidance import Guidance
 
-    n, out = 2000 if request.n is None else request.n, request.out
-    require_free(out, request.json, overwrite=request.overwrite)
-    _check(n, likelihood, out)
-    features = _one(request.features)
+    n, out, crop = 2000 if options.n is None else options.n, options.out, options.crop
+    require_free(out, options.json, overwrite=options.overwrite)
+    _check(n, options.likelihood, out)
+    features = _one(options.features or [])
     if out is not None:
         check_image_name(out)
-    if crop is None and (crop := trained_crop(request.model)) is not None:
+    if crop is None and (crop := trained_crop(options.model)) is not None:
         note(f"images are first cropped to {crop}×{crop}, as in training")
-    train, test = _images(model, request.data, crop)
+    train, test = _images(model, options.data, crop)
     results: dict[str, Any] = {}
     if n:
+        settings = SampleSettings(
+            n=n,
+            sampler=options.sampler or "heun",
+            steps=options.steps,
+            seed=options.seed,
+            guidance=Guidance(weight=options.guidance, interval=guidance_interval(options.interval)),
+        )
         with progress("Measuring") as show:
-            report, pairs = measure(
-                model,
-                train,
-                test,
-                SampleSettings(
-                    n=n,
-                    sampler=request.sampler or "heun",
-                    steps=request.steps,
-                    seed=request.seed,
-                    guidance=guidance,
-                    interval=guidance_interval(interval),
-                ),
-                features=features,
-                progress=show,
-            )
+            report, pairs = measure(model, train, test, settings, features=features, progress=show)
         table(report.rows())
         results = report.to_dict()
         if out is not None:
             save_image(sheet_of_neighbours(pairs), out)
             tell(f"sheet {out}")
-    if likelihood is not None:
-        bits = _bits(model, test, likelihood, request.seed)
+    if options.likelihood is not None:
+        bits = _bits(model, test, options.likelihood, options.seed)
         table(bits.rows())
         results["likelihood"] = bits.to_dict()
-    write_json(request.json, results)
+    write_json(options.json, results)
 
 
-def _refuse(why: str, given: dict[str, Any]) -> None:
-    """Check that every option applies to this model.
+def _refuse(options: EvaluationOptions, why: str, names: tuple[str, ...]) -> None:
+    """Check that the options that do not apply to this model are as they are by default.
 
     Raises:
-        UserError: one does not.
+        UserError: one is not.
     """
-    for option, value in given.items():
-        if value:
-            raise UserError(option, f"does not apply: {why}.", "Leave it out.")
+    for field in fields(options):
+        if field.name in names and (getattr(options, field.name) or None) != (field.default or None):
+            flag = "--guidance-interval" if field.name == "interval" else f"--{field.name}"
+            raise UserError(flag, f"does not apply: {why}.", "Leave it out.")
 
 
 def _one(features: list[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""scorefield figures: one command for each entry of `figures.options.FIGURES`."""
+"""scorefield figures: one command for each entry of `figures.catalog.FIGURES`."""
 
 import inspect
 from dataclasses import fields, replace
@@ -9,10 +9,10 @@ import typer
 
 from scorefield.cli.console import progress, require_free, table, tell
 from scorefield.cli.options import DATA, Device, Overwrite, Seed
-from scorefield.figures.options import FIGURES, FigureSpec
+from scorefield.figures.catalog import FIGURES, FigureSpec
 
 if TYPE_CHECKING:
-    from scorefield.figures.base import FigureInputs, Made
+    from scorefield.figures.driver import FigureInputs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -80,17 +80,17 @@ def _run(spec: FigureSpec, given: dict[str, Any]) -> None:
     from scorefield.training import Interrupted
 
     try:
-        made = _make(spec, options, given)
+        files, numbers = _make(spec, options, given)
     except Interrupted as stop:
         tell(f"{stop}. The same command resumes.")
         raise typer.Exit(128 + stop.signum) from stop
-    table(made.numbers)
-    for path in made.files:
+    table(numbers)
+    for path in files:
         tell(str(path))
 
 
-def _make(spec: FigureSpec, options: Any, given: dict[str, Any]) -> "Made":
-    from scorefield.figures.base import make
+def _make(spec: FigureSpec, options: Any, given: dict[str, Any]) -> tuple[tuple[Path, ...], dict[str, Any]]:
+    from scorefield.figures.driver import make
 
     inputs = _inputs(spec, options, given)
     with progress(spec.name.replace("-", " ").capitalize()) as show:
@@ -100,7 +100,7 @@ def _make(spec: FigureSpec, options: Any, given: dict[str, Any]) -> "Made":
 def _inputs(spec: FigureSpec, options: Any, given: dict[str, Any]) -> "FigureInputs":
     import scorefield as sf
     from scorefield.evaluation.reference import choose_features
-    from scorefield.figures.base import FigureInputs, check_options, images_for
+    from scorefield.figures.driver import FigureInputs, check_options, images_for
 
     inputs = FigureInputs(out=given["out"], seed=given["seed"])
     if "model" in spec.needs:
@@ -112,7 +112,7 @@ def _inputs(spec: FigureSpec, options: Any, given: dict[str, Any]) -> "FigureInp
     check_options(spec, options, inputs)  # before a classifier is trained for the features
     if "features" in spec.needs:
         with progress("Features") as show:
-            features = choose_features(inputs.the_train, given["features"], progress=show)
+            features = choose_features(inputs.train, given["features"], progress=show)
         inputs = replace(inputs, features=features)
     return inputs
 

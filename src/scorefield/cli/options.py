@@ -1,7 +1,11 @@
-"""The typed options that verbs share."""
+"""The typed options that verbs share, and verbs that take theirs as one dataclass."""
 
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -10,6 +14,31 @@ from scorefield.sampler_names import SAMPLER_SUMMARIES
 
 DATA = "A folder of images, IDX, CIFAR (binary), .npz, .npy, or a bundled name (fashion, emoji)"
 SAMPLERS = f"{', '.join(SAMPLER_SUMMARIES)} (scorefield sample --help says more)"
+
+
+def with_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """A verb whose first argument is a dataclass, as a command with one option for each field.
+
+    The verb's own options follow the first field in its help.
+    """
+    first, *own = inspect.signature(verb).parameters.values()
+    kind = get_type_hints(verb)[first.name]
+    head, *rest = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=field.type,
+        )
+        for field in fields(kind)
+    ]
+
+    @wraps(verb)
+    def command(**given: Any) -> None:  # the names of the signature below, from Typer
+        verb(kind(**{field.name: given.pop(field.name) for field in fields(kind)}), **given)
+
+    command.__signature__ = inspect.Signature([head, *own, *rest])  # pyright: ignore[reportAttributeAccessIssue]
+    return command
 
 
 def _device(name: str) -> str:

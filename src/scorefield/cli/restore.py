@@ -9,12 +9,13 @@ import typer
 from scorefield.cli.batch import check_options, restore_all
 from scorefield.cli.console import note, tell
 from scorefield.cli.inputs import Found, find_images
-from scorefield.cli.restore_options import RestoreOptions, restores
+from scorefield.cli.options import with_options
+from scorefield.cli.restore_options import RestoreOptions
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing
 
 
-@restores
+@with_options
 def inpaint(
     options: RestoreOptions,
     *,
@@ -44,7 +45,7 @@ def inpaint(
     restore_all(options, lambda found: Inpaint(mask=mask_of(found), invert=invert), kind=Inpaint)
 
 
-@restores
+@with_options
 def uncrop(
     options: RestoreOptions,
     *,
@@ -69,7 +70,7 @@ def uncrop(
     restore_all(options, lambda _: task, kind=Uncrop)
 
 
-@restores
+@with_options
 def colorize(
     options: RestoreOptions,
     *,
@@ -93,7 +94,7 @@ def colorize(
     restore_all(options, lambda _: task, kind=Colorize)
 
 
-@restores
+@with_options
 def dejpeg(
     options: RestoreOptions,
     *,
@@ -114,7 +115,7 @@ def dejpeg(
     restore_all(options, lambda _: task, kind=Dejpeg)
 
 
-@restores
+@with_options
 def upscale(
     options: RestoreOptions,
     *,
@@ -133,7 +134,7 @@ def upscale(
     restore_all(options, lambda _: task, kind=Upscale)
 
 
-@restores
+@with_options
 def deblur(
     options: RestoreOptions,
     *,
@@ -149,7 +150,7 @@ def deblur(
     restore_all(options, lambda _: task, kind=Deblur)
 
 
-@restores
+@with_options
 def restore(
     options: RestoreOptions,
     *,

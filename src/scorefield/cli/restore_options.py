@@ -1,11 +1,8 @@
 """The options that all verbs of restoration share."""
 
-import inspect
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
-from functools import wraps
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -92,28 +89,3 @@ class RestoreOptions:
     overwrite: Overwrite = False
     json: Json = None
     device: Device = "auto"
-
-
-def restores(verb: Callable[..., None]) -> Callable[..., None]:
-    """A verb that takes `RestoreOptions` first, as a command with one option for each of their fields.
-
-    The verb's own options come first in its help.
-    """
-    own = list(inspect.signature(verb).parameters.values())[1:]
-    shared = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=field.type,
-        )
-        for field in fields(RestoreOptions)
-    ]
-
-    @wraps(verb)
-    def command(**given: Any) -> None:  # the names of the signature below, from Typer
-        options = RestoreOptions(**{field.name: given.pop(field.name) for field in fields(RestoreOptions)})
-        verb(options, **given)
-
-    command.__signature__ = inspect.Signature([shared[0], *own, *shared[1:]])  # pyright: ignore[reportAttributeAccessIssue]
-    return command

@@ -1,43 +1,57 @@
 """scorefield train."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from scorefield.cli.console import note, progress, table, tell
-from scorefield.cli.options import DATA, Channels, Crop, Device, Size
+from scorefield.cli.options import DATA, Channels, Crop, Device, Size, with_options
 from scorefield.errors import UserError
 
+_DATA_FLAGS = {"source": "data", "size": "size", "crop": "crop", "channels": "channels"}  # of the recipe's [data]
 
-def train(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE", help="A TOML file or a bundled recipe's name; `scorefield models` lists them."
-        ),
-    ],
-    *,
-    out: Annotated[Path, typer.Option("--out", help="A new folder for the run: model, log, sample grids.")],
-    data: Annotated[str | None, typer.Option("--data", help=f"{DATA}; wins over the recipe.")] = None,
-    size: Size = None,
-    crop: Crop = None,
-    channels: Channels = None,
-    stop_after: Annotated[
-        str | None,
-        typer.Option("--stop-after", help="Save and stop after 90s, 3m, 1h30m …, or when the recipe's steps are made."),
-    ] = None,
-    resume: Annotated[
-        str,
-        typer.Option("--resume", help="auto: continue the run in --out, if there is one. never: --out must be free."),
-    ] = "never",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a setting of the recipe, e.g. optimizer.lr=1e-3; repeatable."),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print all settings, and stop.")] = False,
-    device: Device = "auto",
-) -> None:
+Recipe = Annotated[
+    str,
+    typer.Argument(metavar="RECIPE", help="A TOML file or a bundled recipe's name; `scorefield models` lists them."),
+]
+Out = Annotated[Path, typer.Option("--out", help="A new folder for the run: model, log, sample grids.")]
+DataSource = Annotated[str | None, typer.Option("--data", help=f"{DATA}; wins over the recipe.")]
+StopAfter = Annotated[
+    str | None,
+    typer.Option("--stop-after", help="Save and stop after 90s, 3m, 1h30m …, or when the recipe's steps are made."),
+]
+Resume = Annotated[
+    str,
+    typer.Option("--resume", help="auto: continue the run in --out, if there is one. never: --out must be free."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a setting of the recipe, e.g. optimizer.lr=1e-3; repeatable."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print all settings, and stop.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What `scorefield train` takes; see the options above."""
+
+    recipe: Recipe
+    out: Out
+    data: DataSource = None
+    size: Size = None
+    crop: Crop = None
+    channels: Channels = None
+    stop_after: StopAfter = None
+    resume: Resume = "never"
+    settings: Settings = None
+    dry_run: DryRun = False
+    device: Device = "auto"
+
+
+@with_options
+def train(options: TrainOptions) -> None:
     """Train a score model on images.
 
     Ctrl-C saves and stops; the same command with --resume auto continues.
@@ -45,39 +59,28 @@ def train(
 
     Example: scorefield train default --data fashion --out runs/fashion --stop-after 3m
     """
-    from scorefield.training import Trainer, open_recipe_data, parse_duration, read_recipe
+    from scorefield.training import Trainer, open_recipe_data, read_recipe
     from scorefield.training.checks import can_resume
 
-    if resume not in {"auto", "never"}:
-        raise UserError("--resume", f"no such choice {resume!r}.", "Use auto or never.")
-    try:
-        seconds = None if stop_after is None else parse_duration(stop_after)
-    except ValueError as error:
-        raise UserError("--stop-after", f"{error}.") from error
-    if seconds is not None and seconds <= 0:
-        raise UserError("--stop-after", "training needs a length.", "Write for example 90s, 3m or 1h30m.")
-    flags = {"data.source": data, "data.size": size, "data.crop": crop, "data.channels": channels}
-    overrides = [
-        *(settings or []),
-        *(f"{key}={_toml(value)}" for key, value in flags.items() if value is not None),
-    ]
-    resolved = read_recipe(recipe, overrides)
-    can_resume(resolved, out, resume=resume == "auto")
+    if options.resume not in {"auto", "never"}:
+        raise UserError("--resume", f"no such choice {options.resume!r}.", "Use auto or never.")
+    out, resume, seconds = options.out, options.resume == "auto", _seconds(options.stop_after)
+    recipe = read_recipe(options.recipe, _overrides(options))
+    can_resume(recipe, out, resume=resume)
     with progress("Reading images") as show:
-        images = open_recipe_data(resolved, track=lambda done, total: show(done / max(total, 1), ""))
+        images = open_recipe_data(recipe, track=lambda done, total: show(done / max(total, 1), ""))
     note(images.summary())
-
     with progress("Training") as show:
         trainer = Trainer(
-            resolved,
+            recipe,
             out=out,
             data=images,
             stop_after=seconds,
-            resume=resume == "auto",
-            device=device,
+            resume=resume,
+            device=options.device,
             report=lambda now: show(now.share, f"step {now.step}  loss {now.loss:.4f}"),
         )
-        if dry_run:
+        if options.dry_run:
             tell(trainer.recipe.to_toml())
             tell(f"# {trainer.summary()}")
             return
@@ -85,7 +88,31 @@ def train(
             note(f"resuming at step {trainer.step}")
         trainer.fit()
     table({"run": out, "steps": trainer.step, "seconds": round(trainer.seconds, 1)})
-    tell(f"Next: {_next(resolved.tasks, out)}")
+    tell(f"Next: {_next(recipe.tasks, out)}")
+
+
+def _seconds(text: str | None) -> float | None:
+    """The length of --stop-after."""
+    from scorefield.training import parse_duration
+
+    if text is None:
+        return None
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise UserError("--stop-after", f"{error}.") from error
+    if seconds <= 0:
+        raise UserError("--stop-after", "training needs a length.", "Write for example 90s, 3m or 1h30m.")
+    return seconds
+
+
+def _overrides(options: TrainOptions) -> list[str]:
+    """Settings of the recipe as `section.key=value`."""
+    import json
+
+    flags = {f"data.{key}": getattr(options, name) for key, name in _DATA_FLAGS.items()}
+    given = (f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)
+    return [*(options.settings or []), *given]
 
 
 def _next(tasks: tuple[str, ...], run: Path) -> str:
@@ -96,9 +123,3 @@ def _next(tasks: tuple[str, ...], run: Path) -> str:
     verb = tasks[0] if tasks[0] in {"colorize", "inpaint", "uncrop", "dejpeg", "upscale", "deblur"} else "restore"
     mask = " --mask mask.png" if verb == "inpaint" else ""
     return f"scorefield {verb} photo.png --model {model}{mask} --out restored"
-
-
-def _toml(value: str | int) -> str:
-    import json
-
-    return json.dumps(value)

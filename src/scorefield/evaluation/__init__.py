@@ -2,7 +2,7 @@
 
 from scorefield.evaluation.bits import Bits, bits_per_dimension
 from scorefield.evaluation.compare import Comparison, ComparisonSettings, choose_levels, compare_models
-from scorefield.evaluation.losses import Estimate, LossSettings, level_losses
+from scorefield.evaluation.level_losses import Estimate, LossSettings, level_losses
 from scorefield.evaluation.reference import Reference, choose_features, prepare
 from scorefield.evaluation.report import Report, SampleSettings, evaluate, measure_samples
 from scorefield.evaluation.restoration import compare_restorations

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from scorefield.data.image import to_float
 from scorefield.data.image_set import ImageSet, chosen
 from scorefield.errors import UserError
 from scorefield.evaluation.reference import describe
@@ -14,7 +13,7 @@ from scorefield.evaluation.report import check_shape
 from scorefield.likelihood import Likelihood, log_likelihood
 from scorefield.model import ScoreModel
 from scorefield.progress import ProgressCallback, ignore_progress
-from scorefield.samplers.adaptive_ode import torchdiffeq
+from scorefield.samplers.adaptive_ode import RungeKutta, torchdiffeq
 
 __all__ = ["Bits", "bits_per_dimension"]
 
@@ -92,7 +91,7 @@ def bits_per_dimension(
     kept = chosen(len(test), n)
     if len(kept) < 2:
         raise UserError("likelihood", f"a standard error needs at least two images, got {len(kept)}.")
-    parts = to_float(test.images[torch.tensor(kept)], model.value_range).split(batch)
+    parts = test.images[torch.tensor(kept)].split(batch)
     generator = torch.Generator(model.device).manual_seed(seed)
     start, found = time.perf_counter(), list[Likelihood]()
     for part in parts:
@@ -102,8 +101,7 @@ def bits_per_dimension(
                 part.to(model.device),
                 repeats=1,
                 generator=generator,
-                rtol=rtol,
-                atol=rtol,
+                solver=RungeKutta(rtol=rtol, atol=rtol),
                 track=lambda share: progress((len(found) + share) / len(parts), "Likelihood"),
             )
         )

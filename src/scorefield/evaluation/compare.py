@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scorefield.data.image_set import ImageSet, chosen
 from scorefield.errors import UserError
-from scorefield.evaluation.losses import (
+from scorefield.evaluation.level_losses import (
     Estimate,
     InPixels,
     Losses,

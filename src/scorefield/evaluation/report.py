@@ -19,7 +19,7 @@ from scorefield.data.image import to_uint8
 from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.evaluation.reference import MAX_QUERIES, Reference, describe, prepare
-from scorefield.guidance import NO_LIMITS, SigmaInterval, bind_classes
+from scorefield.guidance import NO_GUIDANCE, Guidance, bind_classes
 from scorefield.metrics.distances import (
     IS_SPLITS,
     frechet_distance,
@@ -46,9 +46,8 @@ class SampleSettings:
         steps: see `samplers.plan`.
         seed: of all noise.
         batch: samples at once.
-        guidance: weight of classifier-free guidance, for a model with classes. Classes are drawn in the shares of the
-            test images.
-        interval: σ range of the guidance.
+        guidance: classifier-free guidance, for a model with classes. Classes are drawn in the shares of the test
+            images.
     """
 
     n: int = 2000
@@ -56,8 +55,7 @@ class SampleSettings:
     steps: int | None = None
     seed: int = 0
     batch: int = 250
-    guidance: float = 1.0
-    interval: SigmaInterval = NO_LIMITS
+    guidance: Guidance = NO_GUIDANCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +150,7 @@ def evaluate(
     # Errors in names and guidance before any work.
     plan(model, settings.sampler, settings.steps)
     classes = _classes(model, test, settings.n)
-    bind_classes(model, classes, guidance=settings.guidance, interval=settings.interval)
+    bind_classes(model, classes, settings.guidance)
     reference = prepare(train, test, n=settings.n, features=features, device=model.device, progress=progress)
     report, images, near = measure_samples(model, reference, settings, progress=progress)
     shown = min(10, len(near))
@@ -233,7 +231,6 @@ def _draw(
         batch=settings.batch,
         classes=classes,
         guidance=settings.guidance,
-        interval=settings.interval,
         progress=lambda done, total, step: progress(done / total, ""),
     )
     return to_uint8(drawn, model.value_range).cpu(), time.perf_counter() - start

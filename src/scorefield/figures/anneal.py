@@ -11,23 +11,22 @@ References:
 """
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from scorefield.data.image import to_uint8
-from scorefield.errors import UserError
-from scorefield.figures.base import Drawing, FigureInputs
+from scorefield.figures.catalog import Anneal
 from scorefield.figures.drawing import tiles
-from scorefield.figures.options import Anneal
+from scorefield.figures.driver import Drawing, FigureInputs
 from scorefield.model import ScoreModel
 from scorefield.progress import ProgressCallback, ignore_progress
 from scorefield.samplers import Step, plan, run
 
-__all__ = ["check", "draw", "follow"]
+__all__ = ["draw", "follow"]
 
 
 def draw(options: Anneal, inputs: FigureInputs) -> Drawing:
     """The chains, and their statistics at each level."""
-    model = inputs.the_model
+    model = inputs.model
     kept = follow(model, options, seed=inputs.seed, progress=inputs.progress)
     final = kept[-1].x
     rows = [
@@ -41,7 +40,9 @@ def draw(options: Anneal, inputs: FigureInputs) -> Drawing:
         }
         for k, step in enumerate(kept)
     ]
-    shown = torch.stack([to_uint8(_shrunk(step, model.value_range), model.value_range) for step in kept], 1)
+    middle = sum(model.value_range) / 2
+    shrunk = [middle + (step.x - middle) / (1 + step.sigma**2) ** 0.5 for step in kept]
+    shown = torch.stack([to_uint8(x, model.value_range) for x in shrunk], 1)
     names = ["start", *(f"σ = {step.sigma:.2g}" for step in kept[1:-1]), "result"]
     numbers = {
         "levels shown": " ".join(f"{step.sigma:.3g}" for step in kept[1:-1]),
@@ -75,14 +76,3 @@ def follow(
 
     run(chosen.sampler, model, x, chosen.sigmas, generator=generator, progress=keep)
     return [start, *(ends[levels[place]] for place in places), list(ends.values())[-1]]
-
-
-def _shrunk(step: Step, value_range: tuple[float, float]) -> Tensor:
-    middle = sum(value_range) / 2
-    return middle + (step.x - middle) / (1 + step.sigma**2) ** 0.5
-
-
-def check(options: Anneal, inputs: FigureInputs) -> None:
-    """Raise UserError where the options do not fit the inputs."""
-    if options.samples < 1 or options.levels < 1:
-        raise UserError("anneal", "needs at least one sample and one level.")

@@ -11,7 +11,7 @@ References:
     Song & Ermon (2019). https://arxiv.org/abs/1907.05600
 """
 
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -19,9 +19,9 @@ from torch import Generator, Tensor
 from scorefield.data.image import to_tensor
 from scorefield.degradations import MASKS
 from scorefield.errors import UserError, did_you_mean
-from scorefield.figures.base import Drawing, FigureInputs
+from scorefield.figures.catalog import Completions
 from scorefield.figures.drawing import tiles
-from scorefield.figures.options import Completions
+from scorefield.figures.driver import Drawing, FigureInputs, check_count, mean_of
 from scorefield.restoration import Inpaint, Restoration, restore
 
 __all__ = ["check", "draw"]
@@ -29,12 +29,14 @@ __all__ = ["check", "draw"]
 
 def draw(options: Completions, inputs: FigureInputs) -> Drawing:
     """Original, masked image and candidates, one row for each image and mask."""
-    held_out = inputs.the_held_out
-    jobs = [(i, mask) for i in _spread(len(held_out), options.images) for mask in options.masks]
-    shown, rows = list[Tensor](), list[dict[str, object]]()
+    held_out = inputs.held_out
+    every = len(held_out) // options.images + 1  # one further each time: classes may take turns
+    chosen = [k * every % len(held_out) for k in range(options.images)]
+    jobs = [(index, mask) for index in chosen for mask in options.masks]
+    shown, rows = list[Tensor](), list[dict[str, Any]]()
     for k, (index, mask) in enumerate(jobs):
         restored = restore(
-            inputs.the_model,
+            inputs.model,
             held_out.images[index],
             Inpaint(mask=mask),
             candidates=options.candidates,
@@ -47,33 +49,26 @@ def draw(options: Completions, inputs: FigureInputs) -> Drawing:
             ),
         )
         rows += _rows(restored, index, mask)
-        shown.append(_row(restored))
+        shown.append(torch.stack([to_tensor(one) for one in (restored.original, restored.degraded, *restored.images)]))
     names = ["original", "masked", *[""] * options.candidates]
     image = tiles(torch.stack(shown), columns=names, rows=[mask for _, mask in jobs], apart=(2,))
-    return Drawing(images=[image], rows=rows, numbers=_numbers(rows, options.masks))
+    numbers: dict[str, str] = {}
+    for mask in options.masks:
+        mine = [row for row in rows if row["mask"] == mask]
+        far, wide = (mean_of(mine, key) for key in ("rms_difference", "std_of_candidates"))
+        numbers[mask] = f"rms difference to the original {far:.3f}, spread of the candidates {wide:.3f}"
+    return Drawing(images=[image], rows=rows, numbers=numbers)
 
 
 def check(options: Completions, inputs: FigureInputs) -> None:
     """Raise UserError where the options do not fit the inputs."""
-    count = len(inputs.the_held_out)
-    if not 1 <= options.images <= count:
-        raise UserError("images", f"{options.images} of {count} images.", "Ask for fewer.")
+    check_count("images", options.images, len(inputs.held_out))
     for mask in options.masks:
         if mask not in MASKS:
             raise UserError("masks", f"no such mask {mask!r}.", did_you_mean(mask, MASKS))
 
 
-def _spread(n: int, count: int) -> list[int]:
-    """Indices over the whole set, with a step that differs from the period of alternating classes."""
-    every = n // count
-    return [k * (every + 1) % n for k in range(count)]
-
-
-def _row(restored: Restoration) -> Tensor:
-    return torch.stack([to_tensor(one) for one in (restored.original, restored.degraded, *restored.images)])
-
-
-def _rows(restored: Restoration, index: int, mask: str) -> list[dict[str, object]]:
+def _rows(restored: Restoration, index: int, mask: str) -> list[dict[str, Any]]:
     """For each candidate its difference to the original under the mask, and the spread of all candidates there."""
     original, *candidates = (to_tensor(one).float() / 255 for one in (restored.original, *restored.images))
     mask_pixels = MASKS[mask].draw((1, *original.shape), generator=Generator()).fill[0, 0].bool()
@@ -88,14 +83,3 @@ def _rows(restored: Restoration, index: int, mask: str) -> list[dict[str, object
         }
         for k, candidate in enumerate(candidates)
     ]
-
-
-def _numbers(rows: list[dict[str, object]], masks: tuple[str, ...]) -> dict[str, str]:
-    numbers: dict[str, str] = {}
-    for mask in masks:
-        mine = [row for row in rows if row["mask"] == mask]
-        far, wide = (
-            sum(cast(float, row[key]) for row in mine) / len(mine) for key in ("rms_difference", "std_of_candidates")
-        )
-        numbers[mask] = f"rms difference to the original {far:.3f}, spread of the candidates {wide:.3f}"
-    return numbers

@@ -12,16 +12,15 @@ References:
     Song et al. (2021), DDIM. https://arxiv.org/abs/2010.02502
 """
 
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from scorefield.data.image import to_float, to_uint8
-from scorefield.errors import UserError
-from scorefield.figures.base import Drawing, FigureInputs
+from scorefield.figures.catalog import Interpolation
 from scorefield.figures.drawing import tiles
-from scorefield.figures.options import Interpolation
+from scorefield.figures.driver import Drawing, FigureInputs, check_count, mean_of
 from scorefield.samplers.adaptive_ode import RungeKutta, torchdiffeq
 from scorefield.samplers.inversion import interpolation as between
 
@@ -30,7 +29,7 @@ __all__ = ["check", "draw"]
 
 def draw(options: Interpolation, inputs: FigureInputs) -> Drawing:
     """Rows of images from one to the other, with their distances."""
-    model, images = inputs.the_model, inputs.the_held_out.images
+    model, images = inputs.model, inputs.held_out.images
     order = torch.randperm(len(images), generator=Generator().manual_seed(inputs.seed))
     chosen = order[: 2 * options.pairs].reshape(2, -1)
     a, b = (to_float(images[which], model.value_range).to(model.device) for which in chosen)
@@ -52,46 +51,40 @@ def draw(options: Interpolation, inputs: FigureInputs) -> Drawing:
     return Drawing(
         images=[tiles(pixels, columns=names, apart=(1, len(shown) - 1))],
         rows=rows,
-        numbers=_numbers(rows, options.parts),
+        numbers=_numbers(rows),
     )
 
 
 def check(options: Interpolation, inputs: FigureInputs) -> None:
     """Raise UserError where the options do not fit the inputs."""
     torchdiffeq()  # if missing, an error before any work
-    if not 1 <= options.pairs <= len(inputs.the_held_out) // 2:
-        raise UserError("pairs", f"{options.pairs} pairs of {len(inputs.the_held_out)} images.", "Ask for others.")
-    if options.parts < 1:
-        raise UserError("parts", f"need at least one, got {options.parts}.")
+    check_count("pairs", options.pairs, len(inputs.held_out), each=2)
 
 
-def _rows(made: Tensor, a: Tensor, b: Tensor, chosen: Tensor) -> list[dict[str, object]]:
+def _rows(made: Tensor, a: Tensor, b: Tensor, chosen: Tensor) -> list[dict[str, Any]]:
     """Root mean square differences to the ends and to their mixture, over pixels in [0, 1]."""
-    parts, rows = len(made) - 1, list[dict[str, object]]()
-    for pair in range(len(a)):
-        for k in range(parts + 1):
-            x, mixed = made[k, pair], (1 - k / parts) * a[pair] + k / parts * b[pair]
-            rows.append(
-                {
-                    "first": int(chosen[0, pair]),
-                    "last": int(chosen[1, pair]),
-                    "share": k / parts,
-                    "rms_from_first": _rms(x - a[pair]),
-                    "rms_from_last": _rms(x - b[pair]),
-                    "rms_from_mixture": _rms(x - mixed),
-                }
-            )
-    return rows
+
+    def rms(difference: Tensor) -> float:
+        return float(difference.square().mean().sqrt())
+
+    parts = len(made) - 1
+    return [
+        {
+            "first": int(chosen[0, pair]),
+            "last": int(chosen[1, pair]),
+            "share": k / parts,
+            "rms_from_first": rms(made[k, pair] - a[pair]),
+            "rms_from_last": rms(made[k, pair] - b[pair]),
+            "rms_from_mixture": rms(made[k, pair] - ((1 - k / parts) * a[pair] + k / parts * b[pair])),
+        }
+        for pair in range(len(a))
+        for k in range(parts + 1)
+    ]
 
 
-def _rms(difference: Tensor) -> float:
-    return float(difference.square().mean().sqrt())
-
-
-def _numbers(rows: list[dict[str, object]], parts: int) -> dict[str, str]:
-    ends = [cast(float, row["rms_from_mixture"]) for row in rows if row["share"] in (0.0, 1.0)]
+def _numbers(rows: list[dict[str, Any]]) -> dict[str, str]:
+    ends = [row["rms_from_mixture"] for row in rows if row["share"] in (0.0, 1.0)]
     numbers = {"round trip": f"rms error of an image {max(ends):.4f} at most, pixels in [0, 1]"}
-    if parts > 1:
-        inner = [cast(float, row["rms_from_mixture"]) for row in rows if row["share"] not in (0.0, 1.0)]
-        numbers["between"] = f"rms difference from the pixelwise mixture {sum(inner) / len(inner):.3f}"
+    if inner := [row for row in rows if row["share"] not in (0.0, 1.0)]:
+        numbers["between"] = f"rms difference from the pixelwise mixture {mean_of(inner, 'rms_from_mixture'):.3f}"
     return numbers

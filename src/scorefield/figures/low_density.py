@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from scorefield.figures.base import Drawing, FigureInputs
+from scorefield.figures.catalog import LowDensity
 from scorefield.figures.drawing import (
     BLUE,
     GREY,
@@ -32,8 +32,8 @@ from scorefield.figures.drawing import (
     caption,
     panels,
 )
+from scorefield.figures.driver import Drawing, FigureInputs
 from scorefield.figures.mixing import mixture
-from scorefield.figures.options import LowDensity
 from scorefield.model import ScoreNetwork
 from scorefield.objectives import sliced_score_matching
 from scorefield.progress import ProgressCallback, ignore_progress

@@ -31,7 +31,7 @@ from torch.nn.functional import interpolate, pad
 
 from scorefield.data.batches import Batches
 from scorefield.data.datasets import open_images
-from scorefield.figures.base import Drawing, FigureInputs
+from scorefield.figures.catalog import Manifold
 from scorefield.figures.drawing import (
     BLUE,
     INK,
@@ -39,7 +39,7 @@ from scorefield.figures.drawing import (
     caption,
     panels,
 )
-from scorefield.figures.options import Manifold
+from scorefield.figures.driver import Drawing, FigureInputs
 from scorefield.model import ScoreNetwork
 from scorefield.networks.layers import groups_of
 from scorefield.objectives import sliced_score_matching

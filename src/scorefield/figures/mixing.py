@@ -33,7 +33,7 @@ from torch import Generator, Tensor
 
 from scorefield import schedules
 from scorefield.distributions import GaussianMixture
-from scorefield.figures.base import Drawing, FigureInputs
+from scorefield.figures.catalog import Mixing
 from scorefield.figures.drawing import (
     BLUE,
     GREY,
@@ -42,7 +42,7 @@ from scorefield.figures.drawing import (
     caption,
     panels,
 )
-from scorefield.figures.options import Mixing
+from scorefield.figures.driver import Drawing, FigureInputs
 from scorefield.progress import ProgressCallback, ignore_progress
 from scorefield.samplers import AnnealedLangevin, Langevin
 from scorefield.samplers import run as run_sampler

@@ -10,17 +10,17 @@ References:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefield.data.image import to_uint8
 from scorefield.data.image_set import ImageSet
-from scorefield.errors import UserError
 from scorefield.evaluation.reference import MAX_QUERIES
-from scorefield.figures.base import Drawing, FigureInputs
+from scorefield.figures.catalog import Neighbours
 from scorefield.figures.drawing import tiles
-from scorefield.figures.options import Neighbours
+from scorefield.figures.driver import Drawing, FigureInputs, check_count
 from scorefield.metrics.features import Features
 from scorefield.metrics.neighbours import nearest
 from scorefield.samplers import plan, sample
@@ -65,7 +65,7 @@ def find(samples: Tensor, train: ImageSet, held_out: Tensor, features: Features,
 
 def draw(options: Neighbours, inputs: FigureInputs) -> Drawing:
     """Samples with their neighbours: one image for pixels, one for features."""
-    model, train = inputs.the_model, inputs.the_train
+    model, train = inputs.model, inputs.train
     drawn = sample(
         model,
         options.samples,
@@ -76,7 +76,7 @@ def draw(options: Neighbours, inputs: FigureInputs) -> Drawing:
     )
     inputs.progress(0.5, "comparing")
     samples = to_uint8(drawn, model.value_range).cpu()
-    spaces = find(samples, train, inputs.the_held_out.images, inputs.the_features, k=options.neighbours)
+    spaces = find(samples, train, inputs.held_out.images, inputs.features, k=options.neighbours)
     names = ["sample", *(str(rank + 1) for rank in range(options.neighbours))]
     images = [
         tiles(torch.cat([samples[:, None], train.images[space.indices]], 1), columns=names, apart=(1,))
@@ -92,9 +92,8 @@ def draw(options: Neighbours, inputs: FigureInputs) -> Drawing:
 
 def check(options: Neighbours, inputs: FigureInputs) -> None:
     """Raise UserError where the options do not fit the inputs."""
-    if not 1 <= options.neighbours <= len(inputs.the_train):
-        raise UserError("neighbours", f"{options.neighbours} of {len(inputs.the_train)} training images.")
-    plan(inputs.the_model, options.sampler, options.steps)
+    check_count("neighbours", options.neighbours, len(inputs.train))
+    plan(inputs.model, options.sampler, options.steps)
 
 
 def _space(name: str, values: tuple[Tensor, Tensor, Tensor], unit: float, k: int) -> Space:
@@ -106,7 +105,7 @@ def _space(name: str, values: tuple[Tensor, Tensor, Tensor], unit: float, k: int
     return Space(name=name, indices=indices, distances=distances / unit, held_out=float(mean) / unit)
 
 
-def _rows(space: Space) -> list[dict[str, object]]:
+def _rows(space: Space) -> list[dict[str, Any]]:
     return [
         {
             "space": space.name,

@@ -17,7 +17,6 @@ References:
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +26,19 @@ from torch import Generator, Tensor
 from scorefield import schedules
 from scorefield.data.image import to_uint8
 from scorefield.data.image_set import ImageSet
-from scorefield.figures.base import Drawing, FigureInputs
+from scorefield.figures.catalog import SingleSigma
 from scorefield.figures.drawing import tiles
-from scorefield.figures.options import SingleSigma
+from scorefield.figures.driver import Drawing, FigureInputs
 from scorefield.metrics.distances import frechet_distance, kernel_distance
 from scorefield.metrics.features import Features
 from scorefield.model import ScoreModel
-from scorefield.progress import ProgressCallback, portions
-from scorefield.samplers import AnnealedLangevin, Langevin, Sampler, Step, run
+from scorefield.progress import ProgressCallback, portion, portions
+from scorefield.samplers import AnnealedLangevin, Langevin, plan, sample
 from scorefield.training import Progress, Trainer, read_recipe
 
 __all__ = ["draw"]
 
-_SHOWN, _AT_ONCE = 8, 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Chain:
-    """The noise levels of a network, and its sampler."""
-
-    name: str
-    title: str
-    noise: str
-    sampler: Sampler
-    sigmas: Tensor
+_SHOWN = 8
 
 
 def draw(options: SingleSigma, inputs: FigureInputs) -> Drawing:
@@ -58,16 +46,32 @@ def draw(options: SingleSigma, inputs: FigureInputs) -> Drawing:
 
     An interrupted run resumes; a complete one is sampled again.
     """
-    train, held_out, features = inputs.the_train, inputs.the_held_out, inputs.the_features
+    train, held_out, features = inputs.train, inputs.held_out, inputs.features
     order = torch.randperm(len(train), generator=Generator().manual_seed(inputs.seed))
     clouds = [train.images[order[: options.samples]]]
     rows = [_row("training images", clouds[0], held_out, features)]
-    chains = _chains(options)
-    for chain, progress in zip(chains, portions(inputs.progress, (1, 1)), strict=True):
-        run_folder = inputs.out / f"single-sigma-{chain.name}"
-        model = _train(chain, options, train, run_folder, seed=inputs.seed, progress=progress)
-        clouds.append(_sample(model, chain, options.samples, seed=inputs.seed, progress=progress))
-        rows.append(_row(chain.title, clouds[-1], held_out, features))
+    low, high, each = options.sigma_min, options.sigma_max, options.step_size
+    chains = (
+        (f"one level, σ = {low:g}", (low, low * 1.001, 2),
+         Langevin(step_size=each, steps_each=options.levels * options.steps), torch.tensor([low])),
+        (f"{options.levels} levels, σ {high:g} → {low:g}", (low, high, options.levels),
+         AnnealedLangevin(step_size=each, steps_each=options.steps), schedules.geometric(high, low, options.levels)),
+    )  # fmt: skip
+    progresses = portions(inputs.progress, (1, 1))
+    for name, (title, levels, sampler, sigmas), progress in zip(("one", "schedule"), chains, progresses, strict=True):
+        training = portion(progress, 0, 0.6, f"{name}: training")
+        model = _train(levels, options, train, inputs.out / f"single-sigma-{name}", seed=inputs.seed, progress=training)
+        sampling = portion(progress, 0.6, 1, f"{name}: sampling")
+        drawn = sample(
+            model,
+            options.samples,
+            sampler=plan(model, sampler, sigmas=sigmas),
+            start="uniform",
+            seed=inputs.seed,
+            progress=lambda done, total, step, report=sampling: report(done / total, ""),
+        )
+        clouds.append(to_uint8(drawn, model.value_range).cpu())
+        rows.append(_row(title, clouds[-1], held_out, features))
     common = {"iterations": options.iterations, "updates": options.levels * options.steps,
               "step_size": options.step_size}  # fmt: skip
     shown = torch.stack([_sheet(cloud) for cloud in (*clouds[1:], clouds[0])]).flatten(0, 1)
@@ -79,38 +83,21 @@ def draw(options: SingleSigma, inputs: FigureInputs) -> Drawing:
     )
 
 
-def _chains(settings: SingleSigma) -> tuple[_Chain, _Chain]:
-    low, high = settings.sigma_min, settings.sigma_max
-    return (
-        _Chain(
-            name="one",
-            title=f"one level, σ = {low:g}",
-            noise=_distribution(low, low * 1.001, 2),
-            sampler=Langevin(step_size=settings.step_size, steps_each=settings.levels * settings.steps),
-            sigmas=torch.tensor([low]),
-        ),
-        _Chain(
-            name="schedule",
-            title=f"{settings.levels} levels, σ {high:g} → {low:g}",
-            noise=_distribution(low, high, settings.levels),
-            sampler=AnnealedLangevin(step_size=settings.step_size, steps_each=settings.steps),
-            sigmas=schedules.geometric(high, low, settings.levels),
-        ),
-    )
-
-
-def _distribution(low: float, high: float, levels: int) -> str:
-    return f'noise={{sigma_min={low!r}, sigma_max={high!r}, distribution={{kind="levels", levels={levels}}}}}'
-
-
 def _train(
-    chain: _Chain, settings: SingleSigma, data: ImageSet, run: Path, *, seed: int, progress: ProgressCallback
+    levels: tuple[float, float, int],
+    settings: SingleSigma,
+    data: ImageSet,
+    run: Path,
+    *,
+    seed: int,
+    progress: ProgressCallback,
 ) -> ScoreModel:
+    low, high, count = levels
     recipe = read_recipe(
         "default",
         [
             *settings.network,
-            chain.noise,
+            f'noise={{sigma_min={low!r}, sigma_max={high!r}, distribution={{kind="levels", levels={count}}}}}',
             f"data.source={json.dumps(settings.data)}",
             "data.value_range=[0.0, 1.0]",
             'objective.weight="uniform"',
@@ -122,27 +109,9 @@ def _train(
     )
 
     def report(now: Progress) -> None:
-        progress(0.6 * now.share, f"{chain.name}: training, loss {now.loss:.3f}")
+        progress(now.share, f"loss {now.loss:.3f}")
 
     return Trainer(recipe, out=run, data=data, resume=True, report=report).fit()
-
-
-@torch.no_grad()
-def _sample(model: ScoreModel, chain: _Chain, n: int, *, seed: int, progress: ProgressCallback) -> Tensor:
-    """Uint8 samples from uniform noise, (n, C, H, W)."""
-    generator = Generator(model.device).manual_seed(seed)
-    start = torch.rand(n, *model.shape, generator=generator, device=model.device)
-    parts: list[Tensor] = []
-    each = chain.sampler.evaluations(chain.sigmas)
-    for k, x in enumerate(start.split(_AT_ONCE)):
-
-        def report(step: Step, k: int = k) -> None:
-            share = (k + step.evaluations / each) * _AT_ONCE / n
-            progress(0.6 + 0.4 * min(share, 1), f"{chain.name}: sampling")
-
-        drawn = run(chain.sampler, model, x, chain.sigmas, generator=generator, progress=report)
-        parts.append(to_uint8(drawn, model.value_range).cpu())
-    return torch.cat(parts)
 
 
 def _row(name: str, images: Tensor, held_out: ImageSet, features: Features) -> dict[str, Any]:

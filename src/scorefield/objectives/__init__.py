@@ -33,10 +33,9 @@ References:
 """
 
 from scorefield.objectives.denoising import denoising_score_matching, output_weight, schedule_score_matching
-from scorefield.objectives.directions import Distribution
-from scorefield.objectives.explicit import explicit_score_matching, hutchinson_score_matching
+from scorefield.objectives.explicit import explicit_score_matching
 from scorefield.objectives.finite import finite_difference_density_matching, finite_difference_score_matching
-from scorefield.objectives.sliced import sliced_score_matching
+from scorefield.objectives.sliced import Distribution, hutchinson_score_matching, sliced_score_matching
 
 __all__ = [
     "Distribution",

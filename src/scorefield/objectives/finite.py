@@ -5,7 +5,8 @@ from torch import Generator, Tensor
 
 from scorefield.errors import UserError
 from scorefield.model import Denoiser, HasLogDensity, ScoreModel, score
-from scorefield.objectives.directions import check_levels, draw_directions, half_square
+from scorefield.objectives.explicit import check_levels, half_square
+from scorefield.objectives.sliced import draw_directions
 
 __all__ = ["finite_difference_density_matching", "finite_difference_score_matching"]
 

@@ -1,12 +1,18 @@
-"""Sliced score matching: the Jacobian along random directions (Song et al. 2019)."""
+"""Sliced score matching: the Jacobian along random directions with E v vᵀ = I (Song et al. 2019)."""
 
+from collections.abc import Callable
+from typing import Literal
+
+import torch
 from torch import Generator, Tensor
 
+from scorefield.errors import UserError, did_you_mean
 from scorefield.model import Denoiser
-from scorefield.objectives.directions import Distribution, draw_directions, half_square
-from scorefield.objectives.jacobian import pulled_back, score_and_leaf
+from scorefield.objectives.explicit import half_square, pulled_back, score_and_leaf
 
-__all__ = ["sliced_score_matching"]
+__all__ = ["Distribution", "draw_directions", "hutchinson_score_matching", "sliced_score_matching"]
+
+Distribution = Literal["rademacher", "gaussian", "sphere"]
 
 
 def sliced_score_matching(
@@ -45,3 +51,59 @@ def sliced_score_matching(
     if variance_reduced:
         return curvature.mean(0) + half_square(s)
     return (curvature + (v * s).flatten(2).sum(2) ** 2 / 2).mean(0)
+
+
+def hutchinson_score_matching(
+    model: Denoiser,
+    x: Tensor,
+    sigma: Tensor,
+    *,
+    projections: int = 1,
+    distribution: Distribution = "rademacher",
+    generator: Generator,
+) -> Tensor:
+    """vᵀ ∇s v + ½ ‖s‖², averaged over K directions v: the trace by Hutchinson's estimate (1989).
+
+    This is `sliced_score_matching` with variance reduction (Song et al. 2019); see there for the arguments.
+    """
+    return sliced_score_matching(
+        model, x, sigma, projections=projections, distribution=distribution, variance_reduced=True, generator=generator
+    )
+
+
+def _rademacher(z: Tensor) -> Tensor:
+    return torch.where(z < 0, -1.0, 1.0).to(z.dtype)
+
+
+def _gaussian(z: Tensor) -> Tensor:
+    return z
+
+
+def _sphere(z: Tensor) -> Tensor:
+    flat = z.flatten(2)
+    return (flat * (flat.shape[2] ** 0.5 / flat.norm(dim=2, keepdim=True))).reshape(z.shape)
+
+
+_DISTRIBUTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "rademacher": _rademacher,
+    "gaussian": _gaussian,
+    "sphere": _sphere,
+}
+
+
+def draw_directions(x: Tensor, projections: int, distribution: str, generator: Generator) -> Tensor:
+    """K directions v per image, (K, B, …), with E v vᵀ = I.
+
+    Raises:
+        UserError: projections < 1, or an unknown distribution.
+    """
+    if projections < 1:
+        raise UserError("projections", f"at least one direction, got {projections}.")
+    if distribution not in _DISTRIBUTIONS:
+        raise UserError(
+            "distribution",
+            f"no such distribution of directions {distribution!r}.",
+            did_you_mean(distribution, _DISTRIBUTIONS),
+        )
+    z = torch.randn((projections, *x.shape), generator=generator, device=x.device, dtype=x.dtype)
+    return _DISTRIBUTIONS[distribution](z)

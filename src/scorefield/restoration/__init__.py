@@ -1,8 +1,8 @@
 """Restoration: a restorer turns an observation into a denoiser, and any sampler does the rest."""
 
-from scorefield.restoration.guidance import DPS, MomentMatching, PiGDM
 from scorefield.restoration.methods import DEFAULT_METHOD, METHODS, Method, MethodPlan, palette_plan, resolve_method
 from scorefield.restoration.null_space import NullSpace
+from scorefield.restoration.observation_guidance import DPS, MomentMatching, PiGDM
 from scorefield.restoration.palette import Palette
 from scorefield.restoration.pipeline import ImageInput, restore
 from scorefield.restoration.posterior import Posterior, Restorer

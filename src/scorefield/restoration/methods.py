@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from scorefield import schedules
 from scorefield.errors import UserError, did_you_mean
 from scorefield.model import ScoreModel
-from scorefield.restoration.guidance import DPS, MomentMatching, PiGDM
 from scorefield.restoration.null_space import NullSpace
+from scorefield.restoration.observation_guidance import DPS, MomentMatching, PiGDM
 from scorefield.restoration.palette import Palette
 from scorefield.restoration.posterior import Restorer
 from scorefield.restoration.projection import Projection

@@ -345,28 +345,32 @@ class Denoise(_Tiled):
         return _as_it_is(photo, model, Identity(), noise=_in_range(self.noise_std, model))
 
 
+class _Learned(_Tiled):
+    """A task for conditional models alone."""
+
+    name: ClassVar[str]
+
+    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
+        """The image as it is."""
+        if not model.spec.tasks:
+            raise UserError("task", f"{self.name} needs a model that was trained on it.", "Choose another model.")
+        return _as_it_is(photo, model, None)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Descratch(_Tiled):
+class Descratch(_Learned):
     """Remove scratches and dust wherever they are; for conditional models alone."""
 
     name: ClassVar[str] = "descratch"
     steps: ClassVar[int | None] = None
 
-    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
-        """The image as it is."""
-        return _trained_alone(self.name, photo, model)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Paired(_Tiled):
+class Paired(_Learned):
     """What a model learned from pairs of images; for conditional models alone."""
 
     name: ClassVar[str] = "paired"
     steps: ClassVar[int | None] = 5
-
-    def observe(self, photo: Photo, model: ScoreModel) -> Observed:
-        """The image as it is."""
-        return _trained_alone(self.name, photo, model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -522,9 +526,3 @@ def _as_it_is(photo: Photo, model: ScoreModel, operator: Degradation | None, *, 
         noise=noise,
     )
     return Observed(canvas=canvas, degraded=photo.levels)
-
-
-def _trained_alone(name: str, photo: Photo, model: ScoreModel) -> Observed:
-    if not model.spec.tasks:
-        raise UserError("task", f"{name} needs a model that was trained on it.", "Choose another model.")
-    return _as_it_is(photo, model, None)

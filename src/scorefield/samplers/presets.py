@@ -61,6 +61,8 @@ class Plan:
         schedule: its name: one in `schedules.SCHEDULES`, "own" for the model's noise levels, "one level", or
             "given".
         settings: the sampler's settings by the names that `plan` takes; empty for a sampler object.
+        clamp: whether `sample` clips the denoised image D(x; σ) to the value range in every step, as DDPM's
+            program does.
         max_mismatch: the largest factor between a noise level and the nearest that the model was trained on; 1 for
             a model of a continuous range.
     """
@@ -69,6 +71,7 @@ class Plan:
     sigmas: Tensor
     schedule: str = "given"
     settings: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
+    clamp: bool = False
     max_mismatch: float = 1.0
 
     @property
@@ -238,6 +241,7 @@ def plan(
     schedule: str | None = None,
     settings: Mapping[str, Setting] | None = None,
     init_sigma: float | None = None,
+    clamp: bool = False,
 ) -> Plan:
     """A sampler with a schedule that fits the model.
 
@@ -254,6 +258,7 @@ def plan(
             that it was trained on. By default "karras"; for the Langevin samplers "own", or else "geometric".
         settings: of a preset, by name; see `known_settings`.
         init_sigma: start at this noise level: it comes first, and those above it are left out.
+        clamp: see `Plan`.
 
     Raises:
         UserError: no such sampler, schedule or setting, steps < 1, or a schedule outside the model's σ range.
@@ -281,7 +286,7 @@ def plan(
         chosen = chosen.below(init_sigma)
     check_sigmas(model, _decreasing(chosen.sigmas))
     mismatch = 1.0 if model.schedule is None else schedules.max_mismatch(model.schedule, chosen.sigmas)
-    return replace(chosen, max_mismatch=mismatch)
+    return replace(chosen, clamp=clamp, max_mismatch=mismatch)
 
 
 def known_settings() -> dict[str, dict[str, Kind]]:

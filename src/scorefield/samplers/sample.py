@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.guidance import NO_LIMITS, ClippedDenoiser, SigmaInterval, bind_classes, expand_labels
+from scorefield.guidance import ClippedDenoiser, Guidance, bind_classes, expand_labels
 from scorefield.kernels.prepacked import prepacked
 from scorefield.model import ScoreModel
 from scorefield.samplers.base import Sampler, Step, run
@@ -53,13 +53,9 @@ def sample(
     *,
     sampler: str | Sampler | Plan = "heun",
     steps: int | None = None,
-    sigmas: Tensor | Sequence[float] | None = None,
     start: Start = "gaussian",
-    clamp: bool = False,
     classes: int | Sequence[int] | Tensor | None = None,
-    guidance: float = 1.0,
-    interval: SigmaInterval = NO_LIMITS,
-    size: tuple[int, int] | None = None,
+    guidance: float | Guidance = 1.0,
     seed: int = 0,
     batch: int = 64,
     progress: Callable[[int, int, Step], None] | None = None,
@@ -69,24 +65,20 @@ def sample(
     With a deterministic sampler the images do not depend on `batch`; with a stochastic one they do.
 
     Args:
-        model: the score model.
+        model: the score model; `ScoreModel.with_size` draws images of another size.
         n: how many.
         sampler: a name in PRESETS, a sampler object, or a `plan` for other schedules and settings.
         steps: see `plan`.
-        sigmas: your own noise schedule.
         start: "gaussian", x ~ N(0, σ_max² I); "uniform" over the value range, as in NCSN's program; or a WarmStart.
-        clamp: clip the denoised image D(x; σ) to the value range in every step, as DDPM's program does.
         classes: for a model trained with labels: one class for all images, or several that the images take in turn;
             −1 is no class.
-        guidance: weight of classifier-free guidance towards the class; 1 is none.
-        interval: the range of σ in which guidance applies.
-        size: (H, W), if not the model's own.
+        guidance: weight of classifier-free guidance towards the class, or a `Guidance` with its interval of σ.
         seed: same seed, device and version give the same bytes.
         batch: images computed at once; bounds the memory.
         progress: called after each update with (evaluations done, evaluations in all, the Step).
 
     Returns:
-        (n, C, H, W), float32, in the model's value range (values may exceed it unless `clamp` is set).
+        (n, C, H, W), float32, in the model's value range (values may exceed it unless the plan clamps).
 
     Raises:
         UserError: a model that restores images, n < 1, no such sampler or start, a schedule outside the model's σ
@@ -96,25 +88,19 @@ def sample(
     _check_unconditional(model)
     if n < 1:
         raise UserError("n", f"need at least one image, got {n}.")
-    warm = start if isinstance(start, WarmStart) else None
-    chosen = _plan(model, sampler, steps, sigmas, None if warm is None else warm.sigma)
+    chosen = _plan(model, sampler, steps, start.sigma if isinstance(start, WarmStart) else None)
     labels = None if classes is None else expand_labels(model, n, classes).to(model.device)
-    bind_classes(model, labels, guidance=guidance, interval=interval)  # reports a mistake before any work
+    bind_classes(model, labels, guidance)  # reports a mistake before any work
     generator = torch.Generator(model.device).manual_seed(seed)
-    if isinstance(start, WarmStart):
-        clean = _images(model, start.images, n, size).to(model.device, torch.float32)
-        first = clean + start.sigma * torch.randn(clean.shape, generator=generator, device=model.device)
-    else:
-        shape = (n, *model.shape[:1], *size) if size else (n, *model.shape)
-        first = _noise(model, start, shape, float(chosen.sigmas[0]), generator)
+    first = _first(model, n, start, float(chosen.sigmas[0]), generator)
     parts: list[Tensor] = []
     per_batch = chosen.evaluations
     total = per_batch * -(-n // batch)
     with prepacked():
         for part, x in enumerate(first.split(batch)):
             rows = None if labels is None else labels[part * batch : part * batch + len(x)]
-            denoiser = bind_classes(model, rows, guidance=guidance, interval=interval)
-            if clamp:
+            denoiser = bind_classes(model, rows, guidance)
+            if chosen.clamp:
                 denoiser = ClippedDenoiser(denoiser, *model.value_range)
 
             def report(step: Step, done: int = part * per_batch) -> None:
@@ -129,17 +115,21 @@ def _plan(
     model: ScoreModel,
     sampler: str | Sampler | Plan,
     steps: int | None,
-    sigmas: Tensor | Sequence[float] | None,
     init_sigma: float | None,
 ) -> Plan:
     if not isinstance(sampler, Plan):
-        return plan(model, sampler, steps, sigmas=sigmas, init_sigma=init_sigma)
-    if steps is not None or sigmas is not None:
-        raise UserError("steps" if sigmas is None else "sigmas", "a plan has its own schedule.", "Leave it out.")
-    return plan(model, sampler.sampler, sigmas=sampler.sigmas, init_sigma=init_sigma)
+        return plan(model, sampler, steps, init_sigma=init_sigma)
+    if steps is not None:
+        raise UserError("steps", "a plan has its own schedule.", "Leave it out.")
+    return plan(model, sampler.sampler, sigmas=sampler.sigmas, init_sigma=init_sigma, clamp=sampler.clamp)
 
 
-def _noise(model: ScoreModel, start: str, shape: tuple[int, ...], sigma: float, generator: Generator) -> Tensor:
+def _first(model: ScoreModel, n: int, start: Start, sigma: float, generator: Generator) -> Tensor:
+    """What sampling begins with at the noise level σ, (n, C, H, W)."""
+    shape = (n, *model.shape)
+    if isinstance(start, WarmStart):
+        clean = _images(model, start.images, n).to(model.device, torch.float32)
+        return clean + start.sigma * torch.randn(clean.shape, generator=generator, device=model.device)
     if start == "gaussian":
         return sigma * torch.randn(shape, generator=generator, device=model.device)
     if start == "uniform":
@@ -148,19 +138,13 @@ def _noise(model: ScoreModel, start: str, shape: tuple[int, ...], sigma: float, 
     raise UserError("start", f"no such start {start!r}.", did_you_mean(start, ["gaussian", "uniform"]))
 
 
-def _images(model: ScoreModel, images: Tensor, n: int, size: tuple[int, int] | None) -> Tensor:
+def _images(model: ScoreModel, images: Tensor, n: int) -> Tensor:
     """The n images to start from, (n, C, H, W)."""
     batch = images[None] if images.ndim == len(model.shape) else images
-    fits = (
-        batch.ndim == len(model.shape) + 1
-        and batch.shape[1] == model.shape[0]
-        and len(batch) in (1, n)
-        and size in (None, tuple(batch.shape[2:]))
-    )
+    fits = batch.ndim == len(model.shape) + 1 and batch.shape[1] == model.shape[0] and len(batch) in (1, n)
     if not fits:
-        wanted = (*model.shape[:1], *size) if size else model.shape
         many = "one" if n == 1 else f"one or {n}"
-        raise UserError("start", f"need {many} of shape {tuple(wanted)}, got shape {tuple(images.shape)}.")
+        raise UserError("start", f"need {many} of shape {tuple(model.shape)}, got shape {tuple(images.shape)}.")
     if not images.is_floating_point():
         low, high = model.value_range
         raise UserError(

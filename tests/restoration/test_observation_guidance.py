@@ -11,7 +11,6 @@ from restoration.gaussians import (
     GENERAL,
     MASK,
     MATRICES,
-    ONE,
     Linear,
     bayes,
     correlated,
@@ -34,7 +33,6 @@ from scorefield.schedules import karras
 
 KINDS = [NullSpace, PiGDM, DPS, MomentMatching]
 GUIDED = KINDS[1:]
-matrices = pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
 noises = pytest.mark.parametrize("noise", [0.0, 0.3])
 kinds = pytest.mark.parametrize("kind", KINDS)
 guided = pytest.mark.parametrize("kind", GUIDED)
@@ -43,41 +41,44 @@ guided = pytest.mark.parametrize("kind", GUIDED)
 # The distribution of the answers
 
 
-@matrices
-@noises
+# Where each is exact: moment matching on any Gaussian, pseudo-inverse guidance where images are uncorrelated, one
+# gradient step for one observed value, null-space correction where images are uncorrelated and nothing is noisy.
+EXACT = {
+    "moment-matching": (lambda d: MomentMatching(denoiser=d, iterations=6), correlated()),
+    "pigdm": (lambda d: PiGDM(denoiser=d, spread=0.5, iterations=6), isotropic(std=0.5)),
+    "dps": (lambda d: DPS(denoiser=d), correlated()),
+    "null-space": (lambda d: NullSpace(denoiser=d), isotropic(std=0.5)),
+}
+
+
+def exact_cases(*names):
+    """Of those matrices, with noise and without, what each is exact for."""
+    return [
+        pytest.param(*EXACT[kind], MATRICES[name], noise, id=f"{kind}-{name}-{noise}")
+        for kind in EXACT
+        for name in names
+        for noise in (0.0, 0.3)
+        if (kind != "dps" or name == "one") and (kind != "null-space" or noise == 0)
+    ]
+
+
+@pytest.mark.parametrize(("restorer", "distribution", "matrix", "noise"), exact_cases(*MATRICES))
 @pytest.mark.parametrize("sigma", [0.01, 0.7, 30.0])
-def test_moment_matching_denoises_a_gaussian_as_bayes_does(matrix, noise, sigma):
-    distribution, y = correlated(), observed(matrix)
+def test_it_denoises_a_gaussian_as_bayes_does(restorer, distribution, matrix, noise, sigma):
+    y = observed(matrix) / 2
     x = distribution.sample(5, generator=seeded()) + sigma * torch.randn(5, 6, generator=seeded(1)).double()
-    posterior = posterior_of(MomentMatching(denoiser=distribution, iterations=6), matrix, y, noise, 5)
+    posterior = posterior_of(restorer(distribution), matrix, y, noise, 5)
     found = posterior.denoiser(x[:, None, None], torch.full((5,), sigma).double()).flatten(1)
     right = denoised_bayes(distribution, matrix, y, noise, x, sigma)
     torch.testing.assert_close(found, right, rtol=1e-6, atol=1e-6)
 
 
-@matrices
-@noises
-def test_moment_matching_follows_the_posterior_of_any_gaussian(matrix, noise):
-    distribution, y = correlated(), observed(matrix)
+@pytest.mark.parametrize(("restorer", "distribution", "matrix", "noise"), exact_cases("one", "general"))
+def test_along_an_ode_it_draws_the_posterior(restorer, distribution, matrix, noise):
+    y = observed(matrix)
     right = bayes(distribution, matrix, y, noise)
-    found = moments(MomentMatching(denoiser=distribution, iterations=6), matrix, y, noise)
-    assert max(off(found, right)) < 0.02
-    assert off((distribution.means[0], distribution.covariances[0]), right)[0] > 1  # the prior is another distribution
-
-
-@matrices
-@noises
-def test_pseudo_inverse_guidance_is_exact_where_images_are_uncorrelated(matrix, noise):
-    distribution, y = isotropic(std=0.5), observed(matrix) / 2
-    found = moments(PiGDM(denoiser=distribution, spread=0.5, iterations=6), matrix, y, noise)
-    assert max(off(found, bayes(distribution, matrix, y, noise))) < 0.02
-
-
-@noises
-def test_one_gradient_step_is_exact_for_one_observed_value(noise):
-    distribution, y = correlated(), observed(ONE)
-    found = moments(DPS(denoiser=distribution), ONE, y, noise)
-    assert max(off(found, bayes(distribution, ONE, y, noise))) < 0.02
+    assert max(off(moments(restorer(distribution), matrix, y, noise), right)) < 0.02
+    assert off((distribution.means[0], distribution.covariances[0]), right)[0] > 0.5  # the prior is another
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])

@@ -1,11 +1,11 @@
 """One driver for all figures: options → draw → images, a table and a few numbers.
 
 The driver checks before any work that the files are free and the options fit, and writes what the figure's `draw`
-returns. `options.FIGURES` lists the figures.
+returns. `catalog.FIGURES` lists the figures.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,20 @@ import torch
 from scorefield.data.datasets import held_out, open_images, splits
 from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
+from scorefield.figures.catalog import FigureSpec
 from scorefield.figures.drawing import claim, save, write_csv
-from scorefield.figures.options import FigureSpec
 from scorefield.metrics.features import Features
 from scorefield.model import ScoreModel
 from scorefield.progress import ProgressCallback, ignore_progress
 
-__all__ = ["Drawing", "FigureInputs", "Made", "check_options", "images_for", "make"]
+__all__ = ["Drawing", "FigureInputs", "check_count", "check_options", "images_for", "make", "mean_of"]
+
+_NONE: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FigureInputs:
-    """What a figure is drawn from; a figure without a model or data ignores these.
+    """What a figure is drawn from. `make` checks that what the figure needs is there.
 
     Args:
         model: of the images.
@@ -38,41 +40,13 @@ class FigureInputs:
         progress: called on the way.
     """
 
-    model: ScoreModel | None = None
-    train: ImageSet | None = None
-    held_out: ImageSet | None = None
-    features: Features | None = None
+    model: ScoreModel = _NONE
+    train: ImageSet = _NONE
+    held_out: ImageSet = _NONE
+    features: Features = _NONE
     out: Path = Path()
     seed: int = 0
     progress: ProgressCallback = ignore_progress
-
-    @property
-    def the_model(self) -> ScoreModel:
-        """The model; a ValueError where there is none."""
-        if self.model is None:
-            raise ValueError("this figure needs a model")
-        return self.model
-
-    @property
-    def the_train(self) -> ImageSet:
-        """The training images; a ValueError where there are none."""
-        if self.train is None:
-            raise ValueError("this figure needs training images")
-        return self.train
-
-    @property
-    def the_held_out(self) -> ImageSet:
-        """The held-out images; a ValueError where there are none."""
-        if self.held_out is None:
-            raise ValueError("this figure needs held-out images")
-        return self.held_out
-
-    @property
-    def the_features(self) -> Features:
-        """The features; a ValueError where there are none."""
-        if self.features is None:
-            raise ValueError("this figure needs features")
-        return self.features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,39 +60,55 @@ class Drawing:
     """
 
     images: Sequence[Any]
-    rows: Sequence[Mapping[str, object]]
+    rows: Sequence[Mapping[str, Any]]
     numbers: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """The files of a figure: images, then the table; and its numbers."""
-
-    files: tuple[Path, ...]
-    numbers: dict[str, Any]
-
-
-def make(spec: FigureSpec, options: Any, inputs: FigureInputs, *, overwrite: bool = False) -> Made:
+def make(
+    spec: FigureSpec, options: Any, inputs: FigureInputs, *, overwrite: bool = False
+) -> tuple[tuple[Path, ...], dict[str, Any]]:
     """Draw a figure and write its images and its table into `inputs.out`.
+
+    Returns:
+        The files, images first, and the figure's numbers.
 
     Raises:
         UserError: a file exists, the options do not fit, or matplotlib is missing.
+        ValueError: an input that the figure needs is missing.
     """
     *images, table = claim(inputs.out, *spec.files, overwrite=overwrite)
+    if missing := [name for name in spec.needs if getattr(inputs, name) is None]:
+        raise ValueError(f"the figure {spec.name} needs {', '.join(missing)}")
     check_options(spec, options, inputs)
     drawing: Drawing = import_module(spec.module).draw(options, inputs)
     write_csv(table, drawing.rows)
     for image, path in zip(drawing.images, images, strict=True):
         with torch.no_grad():
             save(image, path)
-    return Made(files=(*images, table), numbers=drawing.numbers)
+    return (*images, table), drawing.numbers
 
 
 def check_options(spec: FigureSpec, options: Any, inputs: FigureInputs) -> None:
     """Raise UserError, before any work, where the options do not fit the inputs."""
+    for one in fields(options):
+        least, value = one.metadata.get("min"), getattr(options, one.name)
+        if least is not None and value is not None and value < least:
+            raise UserError(one.name, f"need at least {least}, got {value}.")
     module = import_module(spec.module)
-    if "check" in module.__all__:
+    if hasattr(module, "check"):
         module.check(options, inputs)
+
+
+def check_count(name: str, wanted: int, count: int, each: int = 1) -> None:
+    """Raise UserError where more is wanted than there is; each takes `each` of `count` images."""
+    if wanted * each > count:
+        asked = f"{wanted}" if each == 1 else f"{each} times {wanted}"
+        raise UserError(name, f"{asked} of {count} images.", "Ask for fewer.")
+
+
+def mean_of(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    """The mean of a column of a table."""
+    return sum(row[key] for row in rows) / len(rows)
 
 
 def images_for(model: ScoreModel | None, data: str, *, split: str = "train") -> ImageSet:

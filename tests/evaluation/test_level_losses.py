@@ -8,7 +8,7 @@ from gaussians import MEAN, STD, GaussianNetwork, best, data, fisher
 
 from oracles import Gaussian
 from scorefield.errors import UserError
-from scorefield.evaluation.losses import (
+from scorefield.evaluation.level_losses import (
     Estimate,
     InPixels,
     LossSettings,

@@ -29,9 +29,9 @@ References:
     Efron (2011), Tweedie's formula. https://doi.org/10.1198/jasa.2011.tm11181
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -146,10 +146,8 @@ class DPS:
         return _matched(self.denoiser, observation, partial(lifted, iterations=1), self.scale)
 
 
-class _Solver(Protocol):
-    """`lifted` or `steadily_lifted` of so many iterations."""
-
-    def __call__(self, lift: Product, push: Product, share: Tensor, misfit: Tensor, /) -> Tensor: ...
+_Solver = Callable[[Product, Product, Tensor, Tensor], Tensor]
+"""`lifted` or `steadily_lifted` of so many iterations: of the lift, the push, the share and the misfit."""
 
 
 def _matched(denoiser: Denoiser, observation: Observation, solve: _Solver, scale: float) -> Posterior:
