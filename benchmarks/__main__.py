@@ -7,6 +7,7 @@ python -m benchmarks --ncsn --peer CLONE   RefineNet beside its authors' program
 python -m benchmarks --samplers            every sampler, quality against evaluations; hours, resumed likewise
 python -m benchmarks --palette --peer CLONE    models that restore: the community's network, degradation, megapixels
 python -m benchmarks --restoration --n 100 --out DIR   every method on every degradation, resumed likewise
+python -m benchmarks --gaussians           methods of restoration on Gaussians, whose posteriors are known
 python -m benchmarks --tools --model RUN --data PHOTOS --task dejpeg:10 --out DIR   a model beside classical tools
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks import fashion, ncsn, objectives, palette, restoration, samplers, small
+from benchmarks.restoration import gaussians
 from scorefield.files import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
@@ -85,6 +87,7 @@ def main() -> None:
     option("--model", help="by default fashion, of --palette photos: a name, a run folder or a file")
     option("--n", type=int, default=1000, help="of --samplers: images of each cell")
     option("--restoration", action="store_true", help="every restorer on every degradation")
+    option("--gaussians", action="store_true", help="methods of restoration where the posterior is known")
     option("--tools", action="store_true", help="a model of restoration beside classical tools")
     option("--task", action="append", default=[], help="of --tools, repeatable: dejpeg:10, inpaint:brush …")
     option("--candidates", type=int, default=2, help="of --restoration: answers for each image")
@@ -98,6 +101,11 @@ def main() -> None:
         if args.peer is None:
             parser.error("--ncsn needs --peer, a clone of github.com/ermongroup/ncsn")
         keep("ncsn", ncsn.run(args.peer))
+        return
+    if args.gaussians:
+        results = gaussians.run()
+        keep("gaussians", results, args.out)
+        print(gaussians.table(results))
         return
     if args.palette:
         keep("palette", palette.run(args.peer, args.model))

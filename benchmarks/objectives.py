@@ -1,7 +1,7 @@
 """What the objectives cost, in units of one Jacobian product measured the same way.
 
 The unit is Hutchinson's estimate with one direction: one evaluation of the score and one product. The exact
-trace makes D products, so its count is D units; its time is told as a share of that. Processor time is
+trace makes D products, so its count is D units; its time is given as a share of that. Processor time is
 measured, so that other programs do not count.
 """
 

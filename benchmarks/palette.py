@@ -229,7 +229,7 @@ def _as_in_training(side: int, batch: int, times: int = 20) -> float:
     x0, generator = torch.rand(batch, 3, side, side) * 2 - 1, torch.Generator().manual_seed(0)
     start = time.perf_counter()
     for _ in range(times):
-        degrade(recipe.degradation, x0, hole_fill=recipe.data.hole_fill, generator=generator)
+        degrade(recipe.degradation, x0, masked_input=recipe.data.masked_input, generator=generator)
     return (time.perf_counter() - start) / times / batch
 
 

@@ -52,8 +52,8 @@ class Cell:
     @property
     def key(self) -> str:
         """Its name in the results."""
-        told = "".join(f" {name}={value}" for name, value in self.settings.items())
-        return f"{self.line}, steps {self.steps}{told}"
+        settings = "".join(f" {name}={value}" for name, value in self.settings.items())
+        return f"{self.line}, steps {self.steps}{settings}"
 
 
 def cells(model: ScoreModel) -> Iterator[Cell]:

@@ -19,7 +19,7 @@ from scorefield.schedules import karras
 
 
 def component(mixture, k):
-    """The distribution of one class: the k-th component alone."""
+    """The distribution of one class: only the k-th component."""
     one = slice(k, k + 1)
     return GaussianMixture(mixture.weights[one], mixture.means[one], mixture.covariances[one])
 
@@ -48,30 +48,35 @@ def test_the_guided_score_is_the_plain_one_and_w_times_the_classs_pull(weight, k
 
 def test_a_weight_of_1_is_the_conditional_and_of_0_the_other_bit_for_bit():
     mixture = float64_mixture()
-    told, x = component(mixture, 1), points()
+    conditional, x = component(mixture, 1), points()
     for function in (lambda d: d(x, LEVELS), lambda d: noise(d, x, LEVELS)):
-        assert torch.equal(function(ClassifierFreeGuidance(told, mixture, 1.0)), function(told))
-        assert torch.equal(function(ClassifierFreeGuidance(told, mixture, 0.0)), function(mixture))
-        assert torch.equal(function(ClassifierFreeGuidance(told, mixture, 1.0, (0.3, 3.0))), function(told))
+        assert torch.equal(function(ClassifierFreeGuidance(conditional, mixture, 1.0)), function(conditional))
+        assert torch.equal(function(ClassifierFreeGuidance(conditional, mixture, 0.0)), function(mixture))
+        assert torch.equal(
+            function(ClassifierFreeGuidance(conditional, mixture, 1.0, (0.3, 3.0))), function(conditional)
+        )
 
 
 def test_outside_of_the_interval_the_conditional_stands_alone():
     mixture = float64_mixture()
-    told, x = component(mixture, 2), points()
-    bounded, always = ClassifierFreeGuidance(told, mixture, 3.0, (0.4, 2.0)), ClassifierFreeGuidance(told, mixture, 3.0)
+    conditional, x = component(mixture, 2), points()
+    bounded, always = (
+        ClassifierFreeGuidance(conditional, mixture, 3.0, (0.4, 2.0)),
+        ClassifierFreeGuidance(conditional, mixture, 3.0),
+    )
     inside = torch.tensor([False, False, True, True, False, False])  # (low, high]
     seen = bounded(x, LEVELS)
     torch.testing.assert_close(seen[inside], always(x, LEVELS)[inside], rtol=1e-14, atol=1e-14)
-    assert torch.equal(seen[~inside], told(x, LEVELS)[~inside])
-    assert not torch.allclose(seen[inside], told(x, LEVELS)[inside], atol=1e-3)
+    assert torch.equal(seen[~inside], conditional(x, LEVELS)[~inside])
+    assert not torch.allclose(seen[inside], conditional(x, LEVELS)[inside], atol=1e-3)
 
 
 @pytest.mark.parametrize(("sigma", "calls"), [(0.2, 0), (0.4, 0), (0.41, 1), (5.0, 1), (5.1, 0)])
-def test_outside_of_the_interval_the_unconditional_is_not_asked(sigma, calls):
-    told, untold = Counting(Gaussian(1.0)), Counting(Gaussian(0.0))
-    guided = ClassifierFreeGuidance(told, untold, 2.0, (0.4, 5.0))
+def test_outside_of_the_interval_the_unconditional_is_not_evaluated(sigma, calls):
+    conditional, unconditional = Counting(Gaussian(1.0)), Counting(Gaussian(0.0))
+    guided = ClassifierFreeGuidance(conditional, unconditional, 2.0, (0.4, 5.0))
     guided(torch.zeros(3, 1, 2, 2), torch.full((3,), sigma))
-    assert (told.calls, untold.calls) == (1, calls)
+    assert (conditional.calls, unconditional.calls) == (1, calls)
 
 
 class OnDevice(torch.Tensor):
@@ -98,7 +103,7 @@ def test_a_sigma_on_an_accelerator_is_never_read_and_gives_the_same():
 
 @pytest.mark.parametrize(("k", "weight"), [(0, 1.0), (1, 1.0), (2, 2.0)])
 def test_guided_samples_fall_into_their_class(k, weight):
-    """Classes that are far apart: the ODE's end lies in the component asked for, for every start."""
+    """Classes that are far apart: the ODE's end lies in the requested component, for every start."""
     means = torch.tensor([[-4.0, 0.0], [4.0, 0.0], [0.0, 6.0]])
     mixture = GaussianMixture(torch.tensor([0.6, 0.3, 0.1]), means, torch.full((3,), 0.25))
     guided = ClassifierFreeGuidance(component(mixture, k), mixture, weight)
@@ -127,6 +132,31 @@ def test_more_guidance_draws_less_varied_images():
     assert means_found[0] == pytest.approx(0, abs=0.2)
     assert means_found[1] == pytest.approx(-1, abs=0.15)
     assert means_found[2] < -1.3
+
+
+@pytest.mark.parametrize(
+    ("weight", "drawn", "tilted"),
+    [(1.0, (1.0, 1.0), (1.0, 1.0)), (2.0, (1.594, 0.577), (1.290, 0.744)), (4.0, (2.319, 0.349), (1.539, 0.589))],
+)
+def test_guided_samples_do_not_follow_the_tilted_density(weight, drawn, tilted):
+    """Classes N(±1, 1): mean and variance along the ODE, and of p(x|c)^w p(x)^(1−w) by quadrature.
+
+    The start, N(0, 80²), knows no mean: it moves the end by (1 + w)/80 at most.
+    """
+    means = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    both = GaussianMixture(torch.tensor([0.5, 0.5], dtype=torch.float64), means, torch.ones(2, dtype=torch.float64))
+    one = component(both, 1)
+    t = torch.linspace(-15, 15, 30_001, dtype=torch.float64)[:, None]
+    density = (weight * one.log_density(t) + (1 - weight) * both.log_density(t)).softmax(0)
+    mean = float(density @ t[:, 0])
+    assert (mean, float(density @ (t[:, 0] - mean) ** 2)) == pytest.approx(tilted, abs=1e-3)
+    quantiles = (torch.arange(801, dtype=torch.float64) + 0.5) / 801
+    x = 80 * torch.special.ndtri(quantiles)[:, None]
+    for step in Heun().iterate(
+        ClassifierFreeGuidance(one, both, weight), x, karras(80, 0.002, 100).double(), generator=seeded()
+    ):
+        x = step.x
+    assert (float(x.mean()), float(x.var())) == pytest.approx(drawn, abs=(1 + weight) / 80)
 
 
 # --- one network, twice the batch ----------------------------------------------------------------
@@ -161,8 +191,8 @@ def test_both_sides_of_one_model_go_through_its_network_at_once(what):
     guided = bind_classes(model, classes, guidance=2.0)
     seen = guided(x, sigma) if what == "denoised" else noise(guided, x, sigma)
     assert widths.seen == [8]
-    told, untold = model.given(Condition(classes=classes)), model
-    apart = [d(x, sigma) if what == "denoised" else noise(d, x, sigma) for d in (told, untold)]
+    conditional, unconditional = model.given(Condition(classes=classes)), model
+    apart = [d(x, sigma) if what == "denoised" else noise(d, x, sigma) for d in (conditional, unconditional)]
     torch.testing.assert_close(seen, apart[1] + 2 * (apart[0] - apart[1]), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(apart[0], apart[1], atol=1e-3)
 
@@ -173,16 +203,16 @@ def test_a_class_for_all_and_conditions_on_pixels_are_joined_too():
     x, sigma, _ = batch()
     source, mask = torch.randn(4, 1, 8, 8, generator=seeded(3)), torch.ones(4, 1, 8, 8)
     mask[..., :4] = 0
-    told = model.given(Condition(source=source, mask=mask, classes=2))
-    untold = model.given(Condition(source=source, mask=mask))
-    joint = ClassifierFreeGuidance(told, untold, 3.0)(x, sigma)
+    conditional = model.given(Condition(source=source, mask=mask, classes=2))
+    unconditional = model.given(Condition(source=source, mask=mask))
+    joint = ClassifierFreeGuidance(conditional, unconditional, 3.0)(x, sigma)
     assert widths.seen == [8]
-    c, u = told(x, sigma), untold(x, sigma)
+    c, u = conditional(x, sigma), unconditional(x, sigma)
     torch.testing.assert_close(joint, u + 3 * (c - u), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_sides_that_cannot_share_a_batch_are_asked_one_after_the_other():
+def test_sides_that_cannot_share_a_batch_are_evaluated_one_after_the_other():
     (one, seen_one), (other, seen_other) = class_model(), class_model()
     x, sigma, classes = batch()
     ClassifierFreeGuidance(one.given(Condition(classes=classes)), other, 2.0)(x, sigma)
@@ -192,8 +222,8 @@ def test_sides_that_cannot_share_a_batch_are_asked_one_after_the_other():
 def test_without_guidance_there_is_no_second_evaluation_and_without_classes_no_wrapper():
     model, widths = class_model()
     x, sigma, classes = batch()
-    told = bind_classes(model, classes)
-    assert torch.equal(told(x, sigma), model(x, sigma, Condition(classes=classes)))
+    conditional = bind_classes(model, classes)
+    assert torch.equal(conditional(x, sigma), model(x, sigma, Condition(classes=classes)))
     assert widths.seen == [4, 4]
     assert bind_classes(model, None) is model
 
@@ -263,7 +293,7 @@ class Plain(nn.Module):
         (3, "knows 0 to 2, got 3"),
     ],
 )
-def test_classes_of_another_number_or_out_of_range_are_told(classes, words):
+def test_classes_of_another_number_or_out_of_range_are_reported(classes, words):
     model, _ = class_model()
     x, sigma, _ = batch()
     with pytest.raises(UserError, match=words):
@@ -281,7 +311,7 @@ def test_a_network_without_classes_says_so():
             model(x, sigma, Condition(classes=classes))
         with pytest.raises(UserError, match="this model was trained without class labels"):
             model.given(Condition(classes=0))
-        model(x, sigma, Condition())  # nothing told is nothing asked
+        model(x, sigma, Condition())  # nothing conditional is nothing asked
 
 
 def test_a_mask_needs_a_source():

@@ -1,12 +1,25 @@
 """Files are written whole or not at all."""
 
 import errno
+import os
+import socket
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.files import atomic, cache_dir, refuse_existing, write_atomic
+from scorefield.files import (
+    atomic,
+    atomic_folder,
+    cache_dir,
+    locked,
+    refuse_existing,
+    refuse_locked,
+    sweep,
+    write_atomic,
+)
 
 
 @pytest.mark.parametrize("content", [b"\x00\xff", "grüße"])
@@ -52,7 +65,7 @@ def test_who_reads_the_old_file_meanwhile_reads_all_of_it(tmp_path):
         assert reader.read() == b"old"
 
 
-def test_what_is_taken_is_refused_unless_asked_for(tmp_path):
+def test_what_is_taken_is_refused_unless_overwriting(tmp_path):
     taken, full, empty = tmp_path / "taken", tmp_path / "full", tmp_path / "empty"
     taken.touch()
     full.mkdir()
@@ -77,7 +90,7 @@ def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
     assert cache_dir() == tmp_path / ".cache" / "scorefield"
 
 
-def test_an_error_tells_where_what_and_the_mend():
+def test_an_error_names_where_what_and_the_remedy():
     error = UserError("recipe.toml", "no such setting.", "Remove it.")
     assert str(error) == "recipe.toml: no such setting. Remove it."
     assert (error.where, error.what, error.mend) == ("recipe.toml", "no such setting.", "Remove it.")
@@ -87,3 +100,135 @@ def test_an_error_tells_where_what_and_the_mend():
 def test_a_near_name_is_offered_and_otherwise_all():
     assert did_you_mean("huen", ["langevin", "heun"]) == "Did you mean `heun`?"
     assert did_you_mean("x", ["b", "a"]) == "Known: a, b."
+
+
+# --- on the disk -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """The paths that were brought to the disk, in order."""
+    true, paths = os.fsync, []
+
+    def fsync(handle):
+        status = os.fstat(handle)
+        paths.append((status.st_dev, status.st_ino))
+        true(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return paths
+
+
+def place(path):
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def test_a_file_and_its_folder_are_on_the_disk_when_it_is_written(tmp_path, synced):
+    path = write_atomic(tmp_path / "file.bin", b"new")
+    assert synced == [place(path), place(tmp_path)]
+
+
+def test_a_folder_with_all_in_it_is_on_the_disk_when_it_is_written(tmp_path, synced):
+    with atomic_folder(tmp_path / "made") as part:
+        (part / "inner").mkdir()
+        (part / "inner" / "file").write_bytes(b"x")
+    made = tmp_path / "made"
+    assert set(synced) == {place(made / "inner" / "file"), place(made / "inner"), place(made), place(tmp_path)}
+    assert synced[-1] == place(tmp_path)
+
+
+def test_a_name_that_holds_a_digest_appears_with_its_content(tmp_path):
+    with atomic(tmp_path / "file.bin", name=lambda part: f"{len(part.read_bytes())}.bin") as part:
+        part.write_bytes(b"five!")
+    assert [path.name for path in tmp_path.iterdir()] == ["5.bin"]
+
+
+def test_parts_that_a_kill_left_are_swept_and_are_nothing_in_the_way(tmp_path):
+    (tmp_path / ".part-a.png").touch()
+    (tmp_path / ".part-folder").mkdir()
+    (tmp_path / ".part-folder" / "x").touch()
+    assert refuse_existing(tmp_path) == tmp_path
+    (tmp_path / ".mine").touch()
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".mine"]
+    with pytest.raises(UserError, match="already exists"):
+        refuse_existing(tmp_path)
+
+
+# --- locks -----------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from scorefield.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_belongs_to_one_process_until_that_ends_however_it_does(tmp_path):
+    folder = tmp_path / "a" / "b"
+    process = subprocess.Popen([sys.executable, "-c", HOLD, folder], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        result = f"another process writes here: number {process.pid} on {socket.gethostname()}, since 20"
+        with pytest.raises(UserError, match=result) as error, locked(folder):
+            pass
+        assert "\n" not in str(error.value)
+        with pytest.raises(UserError, match=result):
+            refuse_locked(folder)
+    finally:
+        process.kill()
+        process.wait()
+    assert (folder / ".lock").exists()  # which holds nothing
+    refuse_locked(folder)
+    with locked(folder):
+        (folder / "file").touch()
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def test_a_lock_leaves_no_folder_that_nothing_was_written_into(tmp_path):
+    with locked(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path):
+        pass
+    assert tmp_path.is_dir()
+
+
+def test_a_lock_that_ended_while_another_waited_for_it_is_taken_anew(tmp_path, monkeypatch):
+    """Who opened the file before its holder removed it locks a file that no one else sees."""
+    import fcntl
+
+    true, calls = fcntl.flock, []
+
+    def flock(handle, how):
+        if not calls:
+            (tmp_path / ".lock").unlink()
+        calls.append(handle)
+        true(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path):
+        assert len(calls) == 2
+        with pytest.raises(UserError, match="another process"), locked(tmp_path):
+            pass
+
+
+def test_where_there_are_no_locks_there_is_none(tmp_path, monkeypatch):
+    import fcntl
+
+    def flock(handle, how):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written: Not a directory"), locked(tmp_path / "file" / "run"):
+        pass

@@ -131,13 +131,13 @@ def test_dequantisation_stays_within_its_level_and_fills_it():
     assert float(place.var()) == pytest.approx(1 / 12, rel=0.03)
 
 
-def test_evaluations_are_counted_and_nothing_is_asked_twice():
+def test_evaluations_are_counted_and_nothing_is_computed_twice():
     spy = Counting(Gaussian())
-    x, told = torch.ones(2, 1, 2, 2), []
-    found = log_likelihood(spy, x, repeats=3, generator=seeded(), track=told.append, **WIDE)
+    x, reports = torch.ones(2, 1, 2, 2), []
+    found = log_likelihood(spy, x, repeats=3, generator=seeded(), track=reports.append, **WIDE)
     assert found.evaluations == spy.calls - 1  # the mean's apart
-    assert told == sorted(told)
-    assert told[-1] == pytest.approx(1)
+    assert reports == sorted(reports)
+    assert reports[-1] == pytest.approx(1)
 
 
 def test_one_seed_gives_one_number_and_one_repeat_no_error():
@@ -167,7 +167,7 @@ def test_exact_and_estimated_traces_of_a_network_agree():
         ({"sigma_range": (1.0, 0.1)}, "sigma_range: need 0 < σ_min < σ_max"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(how, words):
+def test_impossible_settings_are_refused(how, words):
     with pytest.raises(UserError, match=words):
         log_likelihood(tiny_model(), torch.zeros(1, 1, 8, 8), generator=seeded(), **how)
 

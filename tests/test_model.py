@@ -105,9 +105,9 @@ def test_noise_and_score_of_a_model_take_no_detour():
 
 
 def condition(mask=True):
-    hole = torch.zeros(2, 1, 4, 4)
-    hole[..., 1:3, 2:] = 1
-    return Condition(source=torch.randn(2, 1, 4, 4, generator=seeded(7)), mask=hole if mask else None)
+    masked = torch.zeros(2, 1, 4, 4)
+    masked[..., 1:3, 2:] = 1
+    return Condition(source=torch.randn(2, 1, 4, 4, generator=seeded(7)), mask=masked if mask else None)
 
 
 def test_known_pixels_reach_the_network_clean_after_the_input_scaling():
@@ -115,9 +115,9 @@ def test_known_pixels_reach_the_network_clean_after_the_input_scaling():
     x, sigma = 50 * torch.randn(2, 1, 4, 4, generator=seeded()), torch.tensor([3.0, 80.0])
     ScoreModel(network, VariancePreserving(), ModelSpec(shape=(1, 4, 4)))(x, sigma, given)
     shown, _, source = network.shown
-    hole = given.mask.bool()
-    assert torch.equal(shown[~hole], given.source[~hole])
-    torch.testing.assert_close(shown[hole], (x / (1 + expand(sigma, x) ** 2).sqrt())[hole])
+    masked = given.mask.bool()
+    assert torch.equal(shown[~masked], given.source[~masked])
+    torch.testing.assert_close(shown[masked], (x / (1 + expand(sigma, x) ** 2).sqrt())[masked])
     assert torch.equal(source, given.source)
 
 
@@ -188,7 +188,7 @@ def test_a_schedule_outside_or_none_at_all_is_refused(schedule):
         check_sigmas(tiny_model(), torch.tensor(schedule))
 
 
-class Told(nn.Module):
+class Recorder(nn.Module):
     """A smooth network of points in float64 that heeds its label."""
 
     def __init__(self):
@@ -212,7 +212,7 @@ FAMILIES = [
 @pytest.mark.parametrize("form", ["inner", "distance"])
 @pytest.mark.parametrize("family", FAMILIES, ids=[f.kind for f in FAMILIES])
 def test_the_score_is_the_slope_of_the_log_density(family, form):
-    model = ScoreModel(Energy(Told(), form=form), family, ModelSpec(shape=(3,)))
+    model = ScoreModel(Energy(Recorder(), form=form), family, ModelSpec(shape=(3,)))
     x = torch.randn(4, 3, generator=seeded(), dtype=torch.float64)
     sigma, h = torch.tensor([0.1, 0.5, 2.0, 6.0], dtype=torch.float64), 1e-5
     found = score(model, x, sigma).detach()
@@ -248,7 +248,7 @@ def test_a_score_field_is_its_network_whatever_the_level():
 
 
 def test_the_density_of_a_score_field_is_minus_its_energy():
-    field, x = ScoreNetwork(Energy(Told())), torch.randn(2, 3, generator=seeded(), dtype=torch.float64)
+    field, x = ScoreNetwork(Energy(Recorder())), torch.randn(2, 3, generator=seeded(), dtype=torch.float64)
     zero = torch.zeros(2, dtype=torch.float64)
     assert torch.equal(field.log_density(x, zero), -field.network.energy(x, zero))
 

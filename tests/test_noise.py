@@ -193,7 +193,7 @@ def test_a_wider_value_range_scales_noise_and_its_square_the_step():
     ],
     ids=["one", "identical", "nearly", "nan"],
 )
-def test_images_that_no_schedule_suits_are_told(images, words):
+def test_images_that_no_schedule_suits_are_reported(images, words):
     with pytest.raises(UserError, match=words):
         propose_schedule(images)
 

@@ -99,7 +99,7 @@ def test_each_image_has_the_mean_over_its_own_pixels():
     torch.testing.assert_close(losses, (x0 / sigma[:, None, None, None]).square().mean((1, 2, 3)))
 
 
-def test_a_perfect_answer_costs_nothing_and_an_answer_of_the_input_costs_the_noise():
+def test_a_perfect_denoiser_has_no_loss_and_the_identity_has_that_of_the_noise():
     x0, sigma = torch.randn(4, 1, 3, 3, generator=seeded()), torch.tensor([0.1, 1.0, 3.0, 9.0])
     zero = denoising_score_matching(lambda x, s: x0, x0, sigma, generator=seeded(1))
     assert torch.equal(zero, torch.zeros(4))

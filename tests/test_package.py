@@ -59,14 +59,14 @@ def test_the_version_is_the_packages_own():
 
 def test_the_program_is_installed_under_its_name():
     (program,) = entry_points(group="console_scripts", name="scorefield")
-    assert program.value == "scorefield.cli:main"
+    assert program.value == "scorefield.__main__:main"
 
 
 def test_a_reader_that_goes_away_ends_the_program_without_a_traceback():
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "scorefield", "models"]
-    told = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
-    assert told.returncode == 1
-    assert "Traceback" not in told.stderr
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr

@@ -14,6 +14,7 @@ from oracles import Answers, float64_mixture, lively, seeded
 from scorefield.errors import UserError
 from scorefield.model import ModelSpec, ScoreModel, score
 from scorefield.networks import UNet
+from scorefield.networks.layers import SinusoidalEmbedding
 from scorefield.parameterization import (
     EDM,
     NCSN,
@@ -24,7 +25,7 @@ from scorefield.parameterization import (
     to_card,
 )
 from scorefield.samplers import Heun
-from scorefield.schedules import geometric, linear_beta, sigma_to_gamma, subsample, vp, vp_time
+from scorefield.schedules import geometric, linear_beta, palette_training, sigma_to_gamma, subsample, vp, vp_time
 
 EPS = torch.finfo(torch.float32).eps
 SCHEDULE = tuple(geometric(1e3, 1e-3, 25).tolist())
@@ -39,6 +40,7 @@ FAMILIES = {
     "ncsnv2": NCSNv2(),
     "score": Score(),
     "noise-index": VariancePreserving(conditioning="index", sigmas=SCHEDULE),
+    "noise-root-gamma": VariancePreserving(conditioning="root-gamma"),
     "data-index": VariancePreserving(predicts="x0", conditioning="index", sigmas=SCHEDULE),
     "velocity-time": VariancePreserving(predicts="velocity", conditioning="time"),
 }
@@ -132,7 +134,7 @@ def test_coefficients_in_float32_are_good_to_a_few_roundings(family):
 
 
 @families
-def test_the_network_is_shown_the_scaled_image_and_the_label(family):
+def test_the_network_receives_the_scaled_image_and_the_label(family):
     network = Answers(torch.zeros(3, 2))
     x, sigma = torch.tensor([[1.0, -2.0]] * 3), torch.tensor([0.5, 1.0, 4.0])
     ScoreModel(network, family, ModelSpec(shape=(2,)))(x, sigma)
@@ -150,7 +152,7 @@ def test_variance_preserving_families_scale_by_the_root_of_gamma(family):
     assert float(family(sigma).label) == pytest.approx(0.1)
 
 
-def test_velocity_is_edm_at_unit_spread_with_the_sign_turned():
+def test_velocity_is_edm_at_unit_spread_with_the_sign_reversed():
     sigma = torch.logspace(-3, 3, 61, dtype=torch.float64)
     v, edm = VariancePreserving(predicts="velocity")(sigma), EDM(sigma_data=1.0)(sigma)
     for name in ("c_skip", "noise_skip", "c_in"):
@@ -190,7 +192,7 @@ def test_a_network_that_gives_what_its_paper_asks_for_gives_back_the_image(famil
         torch.testing.assert_close(model.noise(x0 + sigma * n, torch.tensor([sigma])), n)
 
 
-def test_ncsn_is_told_the_nearest_level():
+def test_ncsn_receives_the_nearest_level():
     c = NCSN(sigmas=(10.0, 1.0, 0.1))(torch.tensor([10.0, 1.0, 0.1, 0.9, 0.2]))
     assert c.label.tolist() == [0, 1, 2, 1, 2]
 
@@ -248,8 +250,10 @@ PREDICTS = pytest.mark.parametrize("predicts", ["noise", "x0", "velocity"])
 @PREDICTS
 def test_the_index_counts_from_the_least_noise(predicts):
     schedule = linear_beta()
-    told = VariancePreserving(predicts=predicts, conditioning="index", sigmas=tuple(schedule.tolist()))(schedule)
-    assert told.label.tolist() == list(range(999, -1, -1))
+    coefficients = VariancePreserving(predicts=predicts, conditioning="index", sigmas=tuple(schedule.tolist()))(
+        schedule
+    )
+    assert coefficients.label.tolist() == list(range(999, -1, -1))
 
 
 @PREDICTS
@@ -263,8 +267,8 @@ def test_between_levels_only_the_label_is_rounded(predicts):
 
 @PREDICTS
 def test_the_time_is_scaled_by_999(predicts):
-    told = VariancePreserving(predicts=predicts, conditioning="time")(vp(5, end=0.2))
-    torch.testing.assert_close(told.label, 999 * torch.tensor([1, 0.8, 0.6, 0.4, 0.2]), rtol=1e-5, atol=0)
+    coefficients = VariancePreserving(predicts=predicts, conditioning="time")(vp(5, end=0.2))
+    torch.testing.assert_close(coefficients.label, 999 * torch.tensor([1, 0.8, 0.6, 0.4, 0.2]), rtol=1e-5, atol=0)
 
 
 def test_the_label_of_a_score_network_is_sigma():
@@ -309,7 +313,7 @@ def test_a_variance_preserving_card_holds_its_schedule(predicts):
 class SeenAsVE(torch.nn.Module):
     """A network that predicts the noise of √γ x0 + √(1−γ) n at time t, in the coordinate x0 + σn: its score.
 
-    `sigma_of` turns the label that it is told into σ, `label_of` σ into the label that the network knows.
+    `sigma_of` turns the label into σ, `label_of` σ into the network's label.
     """
 
     def __init__(self, network, sigma_of, label_of):
@@ -323,17 +327,17 @@ class SeenAsVE(torch.nn.Module):
 
 
 def views():
-    """One network as a VP model and twice as a VE model: told σ, and told its place on the schedule."""
+    """One network as a VP model and twice as a VE model: conditioned on σ, and on the index in the schedule."""
     torch.manual_seed(0)
     network = lively(UNet(channels=1, widths=(8, 8))).eval()
     schedule = linear_beta()
     sigmas = tuple(schedule.tolist())
-    for told, label_of in {
+    for conditioning, label_of in {
         "index": lambda sigma: 999 - (sigma[:, None] / schedule).log().abs().argmin(1).float(),
         "time": lambda sigma: 999 * vp_time(sigma),
         "gamma": sigma_to_gamma,
     }.items():
-        vp_view = VariancePreserving(conditioning=told, sigmas=sigmas)
+        vp_view = VariancePreserving(conditioning=conditioning, sigmas=sigmas)
         by_sigma = SeenAsVE(network, lambda label: label, label_of)
         by_place = SeenAsVE(network, lambda label: schedule[label.long()], label_of)
         yield [
@@ -355,8 +359,8 @@ def test_a_network_seen_as_vp_and_as_ve_is_one_denoiser(which):
         denoised = [model(x, sigma) for model in models]
         # in the paper's own terms: x0 = (x_t − √(1−γ) ε)/√γ
         gamma = (1 / (1 + sigma.double() ** 2))[:, None, None, None]
-        told = models[0].parameterization(sigma).label
-        epsilon = models[0].network((gamma.sqrt() * x).float(), told).double()
+        label = models[0].parameterization(sigma).label
+        epsilon = models[0].network((gamma.sqrt() * x).float(), label).double()
     papers = (gamma.sqrt() * x - (1 - gamma).sqrt() * epsilon) / gamma.sqrt()
     for ours in denoised:
         error = (ours.double() - papers) / (1 + sigma[:, None, None, None])
@@ -373,3 +377,16 @@ def test_a_network_seen_as_vp_and_as_ve_draws_the_same_samples(which):
     assert float(drawn[0].std()) > 100  # an untrained network takes little of the noise away
     torch.testing.assert_close(drawn[1], drawn[0], rtol=1e-5, atol=1e-3)  # measured 6e-5 at most
     torch.testing.assert_close(drawn[2], drawn[0], rtol=1e-5, atol=1e-3)  # measured 6e-5 at most
+
+
+def test_only_raw_gamma_leaves_the_embedding_of_palettes_levels_all_but_without_rank():
+    schedule = palette_training()
+    ranks = {}
+    for conditioning in ("gamma", "root-gamma", "index"):
+        told = VariancePreserving(conditioning=conditioning, sigmas=tuple(schedule.tolist()))
+        features = SinusoidalEmbedding(256)(told(schedule).label).double()
+        # the features are float32 of size 1: what they span is counted above its rounding
+        values = torch.linalg.svdvals(features)
+        ranks[conditioning] = int((values > values[0] * len(schedule) * torch.finfo(torch.float32).eps).sum())
+    assert ranks["gamma"] < 10
+    assert min(ranks["root-gamma"], ranks["index"]) > 50

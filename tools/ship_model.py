@@ -1,4 +1,4 @@
-"""Put a run's averaged weights among the bundled models, with what its card should tell.
+"""Put a run's averaged weights among the bundled models, with the notes of its card.
 
 python tools/ship_model.py RUN NAME --about "…" --licence MIT --measures "FD … = …" [--half]
 """
@@ -23,14 +23,14 @@ def main() -> None:
     parser.add_argument("--about", required=True, help="what it draws, in a line")
     parser.add_argument("--licence", required=True, help="of the weights and of the data")
     parser.add_argument("--measures", required=True, help="how good it is, and on what that was measured")
-    parser.add_argument("--limits", default="It knows nothing but images like those it was trained on.")
+    parser.add_argument("--limits", default="It draws only images like those it was trained on.")
     parser.add_argument("--half", action="store_true", help="weights of 16 bits: half the size of the file")
     parser.add_argument("--steps", type=int, help="with which it restores best")
     parser.add_argument("--max-jpeg-quality", type=int, help="quality of JPEG files beyond which it does harm")
     args = parser.parse_args()
     path = find(args.run)
     notes = checkpoint.read_card(path)["notes"]
-    told = {key: getattr(args, key) for key in ("about", "licence", "measures", "limits")}
+    described = {key: getattr(args, key) for key in ("about", "licence", "measures", "limits")}
     model = checkpoint.load(path)
     if (known := model.spec.restoration) is not None:
         known = replace(
@@ -41,7 +41,7 @@ def main() -> None:
         model.spec = replace(model.spec, restoration=known)
     dtype = torch.float16 if args.half else None
     shipped = MODELS / f"{args.name}.safetensors"
-    print(checkpoint.save(model, shipped, notes=told | notes, dtype=dtype))
+    print(checkpoint.save(model, shipped, notes=described | notes, dtype=dtype))
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ METHODS: dict[str, Method] = {
     "null-space": Method(restorer=lambda m: NullSpace(denoiser=m), plan=ddim(0.85)),
     "pigdm": Method(restorer=NAMED["pigdm"].restorer, plan=ddim(1.0)),
     "dps": Method(restorer=lambda m: DPS(denoiser=m), plan=ddim(1.0)),
-    "moment-matching": Method(restorer=lambda m: MomentMatching(denoiser=m), plan=ddim(1.0)),
+    "moment-matching": Method(restorer=lambda m: MomentMatching(denoiser=m, iterations=3), plan=ddim(1.0)),
 }
 
 
@@ -165,8 +165,8 @@ def run(
 
 def table(results: dict[str, Any]) -> str:
     """The rows as Markdown."""
-    told = ", ".join(f"{key} {value}" for key, value in results["settings"].items())
-    lines = [told, ""]
+    settings = ", ".join(f"{key} {value}" for key, value in results["settings"].items())
+    lines = [settings, ""]
     for degradation, rows in results["rows"].items():
         lines += [f"| {degradation} | {' | '.join(COLUMNS)} |", "| --- |" + " --- |" * len(COLUMNS)]
         for method, row in rows.items():
@@ -273,17 +273,17 @@ def _operators(model: ScoreModel, names: list[str]) -> Iterator[tuple[str, Degra
 def brush(h: int, w: int, *, strokes: int = 4, share: float = 0.08) -> Mask:
     """A mask of a few strokes that wander; the same each time."""
     generator = torch.Generator().manual_seed(3)
-    fill = torch.zeros(1, 1, h, w)
+    mask = torch.zeros(1, 1, h, w)
     rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
     for _ in range(strokes):
         place = torch.rand(2, generator=generator) * torch.tensor([h, w])
         angle = 6.28 * torch.rand((), generator=generator)
         for _ in range(max(h, w)):
             near = (rows - place[0]) ** 2 + (columns - place[1]) ** 2 <= (share * min(h, w)) ** 2
-            fill[0, 0][near] = 1
+            mask[0, 0][near] = 1
             angle = angle + 0.4 * torch.randn((), generator=generator)
             place = place + torch.stack([angle.sin(), angle.cos()])
-    return Mask(fill=fill)
+    return Mask(mask=mask)
 
 
 def _decibels(error: Tensor, share: float) -> float:

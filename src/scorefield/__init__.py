@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # the same names, for type checkers; a test compares the two
     # fmt: on
     # isort: on
 
-__version__ = "0.2.0"
+from scorefield.version import __version__ as __version__
 
 # name → the module that it is taken from; "" for the submodule of that name
 _PUBLIC = {

@@ -42,7 +42,7 @@ class GaussianMixture:
         self.variances = self.variances.clamp_min(0)
 
     def sample(self, n: int, *, generator: Generator) -> Tensor:
-        """N independent points, (n, D)."""
+        """n independent points, (n, D)."""
         which = torch.multinomial(self.weights.float(), n, replacement=True, generator=generator)
         z = torch.randn(n, self.means.shape[1], generator=generator, dtype=self.means.dtype)
         stretched = self.variances[which].sqrt() * z

@@ -1,32 +1,58 @@
-"""Files on the user's disk: written whole or not at all, never over another unasked."""
+"""Files on the user's disk: written whole or not at all, never over another unasked, by one process at a time."""
 
 import errno
+import json
 import os
 import shutil
+import socket
+import stat
+import sys
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from scorefield.errors import UserError
 
+PART = ".part-"
+"""What the name of a file or folder that is being written begins with."""
+LOCK = ".lock"
+"""The file in a folder that the process which writes into it holds."""
+_PREFIX = 32  # characters of a name that its temporary file repeats: names may be as long as the disk takes
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is a pipe, a socket or a device, which may never end; false where nothing is there."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
 
 @contextmanager
-def atomic(path: Path) -> Generator[Path]:
+def atomic(path: Path, *, name: Callable[[Path], str] | None = None) -> Generator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well.
 
-    A kill at any moment leaves the old file or the new one, never half of one.
+    A kill at any moment leaves the old file or the new one, never half of one. When the block has ended, file and name
+    are on the disk: a power cut does not bring the old one back.
+
+    Args:
+        path: of the file; its folder is made if need be.
+        name: the file's name, from what was written, if it is not that of `path`: one that holds a digest, say.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{PART}{path.stem[:_PREFIX]}-", suffix=path.suffix)
     os.close(handle)
-    part = Path(name)
+    part = Path(temporary)
     try:
         yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
+        _sync(part)
         part.chmod(0o666 & ~_umask())
-        part.replace(path)
+        part.replace(path if name is None else path.with_name(name(part)))
+        _sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -42,22 +68,21 @@ def atomic_folder(path: Path) -> Generator[Path]:
     """
     refuse_existing(path, mend="Choose another name.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{PART}{path.name[:_PREFIX]}-"))
     try:
         yield part
-        for written in part.rglob("*"):
-            if written.is_file():
-                with written.open("rb") as file:
-                    os.fsync(file.fileno())
+        for written in (*part.rglob("*"), part):
+            _sync(written)
         part.chmod(0o777 & ~_umask())
         if path.is_dir():  # an empty one
-            path.rmdir()
+            shutil.rmtree(path)
         part.replace(path)
+        _sync(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_atomic(path: Path, content: bytes | str) -> Path:
+def write_atomic(path: Path, content: bytes | bytearray | str) -> Path:
     """Write `content` to `path` atomically and return the path."""
     with atomic(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -69,13 +94,122 @@ def refuse_existing(
 ) -> Path:
     """Return `path` if it is free (or an empty folder), or if overwriting was asked for.
 
+    A folder that holds nothing but what a killed process left half-written is empty.
+
     Raises:
         UserError: something is already there.
     """
-    taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    taken = any(not _is_leftover(found) for found in path.iterdir()) if path.is_dir() else path.exists()
     if taken and not overwrite:
         raise UserError(path, "already exists.", mend)
     return path
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder, which must be locked by this one."""
+    for found in folder.glob(f"{PART}*"):
+        if found.is_dir() and not found.is_symlink():
+            shutil.rmtree(found, ignore_errors=True)
+        else:
+            found.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Generator[None]:
+    """A context in which the folder belongs to this process alone; the folder is made if need be.
+
+    The lock is the system's own, `flock`, so that it ends with the process, however that ends. The file that carries it
+    says who holds it. Where the file system knows no locks there is none.
+
+    Raises:
+        UserError: another process holds the folder.
+    """
+    if sys.platform == "win32":
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+        return
+    new = [part for part in (folder, *folder.parents) if not part.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = _acquire(folder)
+    except OSError as error:
+        raise UserError(folder, f"cannot be written: {error.strerror}.", "Choose another folder.") from error
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)  # first: who opens it now waits in vain for no one
+        os.close(handle)
+        with suppress(OSError):
+            for part in new:  # that nothing was written into
+                part.rmdir()
+
+
+def refuse_locked(folder: Path) -> None:
+    """See, before long preparations, that no other process holds the folder.
+
+    Raises:
+        UserError: one does.
+    """
+    if (folder / LOCK).exists() and os.access(folder, os.W_OK):
+        with locked(folder):
+            pass
+
+
+def _acquire(folder: Path) -> int:
+    """An open, locked LOCK file in the folder."""
+    import fcntl  # noqa: PLC0415 - not on Windows
+
+    path = folder / LOCK
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(handle)
+            os.close(handle)
+            raise UserError(
+                folder, f"another process writes here: {holder}.", "Wait for its end, or choose another folder."
+            ) from None
+        except OSError as error:
+            if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}:
+                os.close(handle)
+                raise
+        with suppress(FileNotFoundError):
+            if os.fstat(handle).st_ino == path.stat().st_ino:
+                break
+        os.close(handle)  # its last holder removed it meanwhile
+    me = {"host": socket.gethostname(), "process": os.getpid(), "since": f"{datetime.now().astimezone():%F %T %z}"}
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, json.dumps(me).encode(), 0)
+    return handle
+
+
+def _holder(handle: int) -> str:
+    try:
+        said = cast(object, json.loads(os.pread(handle, 1000, 0)))
+    except ValueError:  # it has just begun
+        said = None
+    values = cast(dict[str, object], said) if isinstance(said, dict) else {}
+    host, process, since = (values.get(name, "?") for name in ("host", "process", "since"))
+    return f"number {process} on {host}, since {since}"
+
+
+def _is_leftover(path: Path) -> bool:
+    return path.name == LOCK or path.name.startswith(PART)
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk; a few file systems cannot, for folders."""
+    if path.is_dir() and sys.platform == "win32":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+            raise
+    finally:
+        os.close(handle)
 
 
 def disk_is_full(error: BaseException | None) -> bool:

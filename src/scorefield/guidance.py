@@ -8,8 +8,14 @@ Classifier-free guidance extrapolates from the unconditional D_u beyond the cond
 
     D_w = D_u + w (D_c − D_u),      score_w = ∇ log p(x; σ) + w ∇ log p(c | x; σ).
 
-w = 0 is D_u, w = 1 is D_c. w > 1 samples images that are more typical of their class and less diverse. Our w is
-1 + w of Ho & Salimans (2022), eq. 6. Kynkäänniemi et al. (2024) restrict guidance to an interval of σ: at large σ it
+w = 0 is D_u, w = 1 is D_c. w > 1 samples images that are more typical of their class. Our w is 1 + w of Ho & Salimans
+(2022), eq. 6.
+
+At σ = 0 this is the score of p(x|c)^w p(x)^(1−w), at σ > 0 not that of this density with noise added. So unless w is 0
+or 1, samples follow neither it nor any density with a name. For two classes N(±1, 1) the tilted density has mean 1.29
+and variance 0.74 at w = 2, the samples 1.59 and 0.58; at w = 4 1.54 and 0.59, the samples 2.32 and 0.35.
+
+Kynkäänniemi et al. (2024) restrict guidance to an interval of σ: at large σ it
 costs diversity, at small σ it has no effect. Outside the interval D_w is D_c.
 
 References:
@@ -43,6 +49,7 @@ SigmaInterval = tuple[float, float]
 """Noise levels low < σ ≤ high."""
 
 NO_LIMITS: SigmaInterval = (0.0, math.inf)
+"""Guidance at every noise level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +66,7 @@ class Guidance:
 
 
 NO_GUIDANCE = Guidance()
+"""The weight 1 at every level: the model as it is."""
 
 
 _Quantity = Callable[[Denoiser, Tensor, Tensor], Tensor]  # D(x; σ), or the predicted noise

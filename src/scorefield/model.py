@@ -5,6 +5,7 @@ Denoiser, score and predicted noise are one function (Robbins 1956; Vincent 2011
     D(x; σ) = E[x0 | x],    ∇ log p(x; σ) = (D(x; σ) − x) / σ²,    n(x; σ) = (x − D(x; σ)) / σ.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, cast, runtime_checkable
@@ -40,7 +41,7 @@ __all__ = [
 
 
 class Denoiser(Protocol):
-    """All that a sampler knows of a model."""
+    """The part of a model that samplers use."""
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """E[x0 | x] for x (B, C, H, W) and σ (B,)."""
@@ -104,7 +105,7 @@ def score(denoiser: Denoiser, x: Tensor, sigma: Tensor | float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What a network is given beside x and σ.
+    """The inputs of a network besides x and σ.
 
     Args:
         source: (B, K, H, W), concatenated to the network's input as further channels.
@@ -151,22 +152,33 @@ def check_classes(count: int, classes: Tensor, n: int) -> None:
         )
 
 
+_MAX_VALUES = 2**28  # of an image: 1 GB in float32
+
+
 @dataclass(frozen=True, kw_only=True)
 class RestorationSpec:
     """What a conditional model restores.
 
     Args:
         tasks: what it was trained to restore, such as "colorize".
-        hole_fill: how masked pixels are presented: Gaussian noise of this std, or "smooth" (interpolated
+        masked_input: how masked pixels enter the network: Gaussian noise of this std, or "smooth" (interpolated
             from the border).
         steps: the number of sampling steps that restores best, where it was measured.
         max_jpeg_quality: JPEG files above this quality, 1 to 100, are better left alone.
     """
 
     tasks: tuple[str, ...]
-    hole_fill: float | Literal["smooth"] = 1.0
+    masked_input: float | Literal["smooth"] = 1.0
     steps: int | None = None
     max_jpeg_quality: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.masked_input != "smooth" and not 0 <= self.masked_input <= 1e6:
+            raise ValueError(f'masked_input must lie from 0 to 1e+06, or be "smooth", got {self.masked_input}')
+        if self.steps is not None and not 1 <= self.steps <= 100_000:
+            raise ValueError(f"steps must lie from 1 to 100,000, got {self.steps}")
+        if self.max_jpeg_quality is not None and not 1 <= self.max_jpeg_quality <= 100:
+            raise ValueError(f"max_jpeg_quality must lie from 1 to 100, got {self.max_jpeg_quality}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,15 +197,25 @@ class ModelSpec:
     sigma_range: tuple[float, float] = (0.002, 80.0)
     restoration: RestorationSpec | None = None
 
+    def __post_init__(self) -> None:
+        if len(self.shape) not in (1, 3) or min(self.shape) < 1 or math.prod(self.shape) > _MAX_VALUES:
+            raise ValueError(f"shape {self.shape} is neither (C, H, W) nor (D,) of at most {_MAX_VALUES:,} values")
+        low, high = self.value_range
+        if not (low < high and low >= -1e6 and high <= 1e6):
+            raise ValueError(f"value_range must rise within ±1e+06, got {low:g} to {high:g}")
+        least, most = self.sigma_range
+        if not 0 < least <= most < math.inf:
+            raise ValueError(f"sigma_range must be positive and rise, got {least:g} to {most:g}")
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """What the model restores; empty for an unconditional model."""
         return () if self.restoration is None else self.restoration.tasks
 
     @property
-    def hole_fill(self) -> float | Literal["smooth"]:
+    def masked_input(self) -> float | Literal["smooth"]:
         """How masked pixels are presented; see `RestorationSpec`."""
-        return 1.0 if self.restoration is None else self.restoration.hole_fill
+        return 1.0 if self.restoration is None else self.restoration.masked_input
 
 
 class ScoreModel(nn.Module):
@@ -259,7 +281,7 @@ class ScoreModel(nn.Module):
         Args:
             x: noisy images x0 + σn, (B, C, H, W), float32. H and W may differ from `shape`.
             sigma: noise levels, (B,), float32, or one number for all images.
-            condition: what the network is given beside x.
+            condition: the network's inputs besides x and σ.
 
         Returns:
             (B, C, H, W), float32.

@@ -17,6 +17,13 @@ from torch import Generator, Tensor
 
 from scorefield import schedules
 
+__all__ = [
+    "Cosine", "DiscreteLevels", "GeometricLevels", "LinearBeta", "LogNormal", "LogUniform", "NoiseDistribution",
+    "OnLevels", "PaletteTraining", "draw_sigma", "sigma_range",
+]  # fmt: skip
+
+_MOST_LEVELS = 100_000  # published schedules have up to 2,000
+
 
 class NoiseDistribution(Protocol):
     """A distribution of σ for training."""
@@ -41,15 +48,17 @@ class LogNormal:
     """ln σ ~ N(mean, std²) (Karras et al. 2022, Table 1).
 
     Raises:
-        ValueError: a std that is not above 0.
+        ValueError: a mean or a std out of bounds.
     """
 
     mean: float = -1.2
     std: float = 1.2
 
     def __post_init__(self) -> None:
-        if not 0 < self.std < math.inf:
-            raise ValueError(f"std must be above 0, got {self.std:g}")
+        if not 0 < self.std <= 100:
+            raise ValueError(f"std must be above 0 and at most 100, got {self.std:g}")
+        if not abs(self.mean) <= 100:
+            raise ValueError(f"mean must lie within ±100, got {self.mean:g}")
 
     def quantile(self, u: Tensor) -> Tensor:
         """exp(mean + std · Φ⁻¹(u))."""
@@ -216,6 +225,8 @@ def _check_range(sigma_min: float, sigma_max: float) -> None:
 def _check_count(name: str, count: int) -> None:
     if count < 2:
         raise ValueError(f"{name} must be at least 2, got {count}")
+    if count > _MOST_LEVELS:
+        raise ValueError(f"{name} must be at most {_MOST_LEVELS:,}, got {count}")
 
 
 def draw_sigma(distribution: NoiseDistribution, n: int, *, generator: Generator) -> Tensor:

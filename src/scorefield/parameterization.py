@@ -1,6 +1,6 @@
 """What a network's output means: the only file that knows families.
 
-A network F receives c_in·x and a label. Its output becomes a denoiser by four numbers that depend on σ alone,
+A network F receives c_in·x and a label. Its output becomes a denoiser by four numbers that depend only on σ,
 
     D(x; σ) = c_skip · x + c_out · F(c_in · x, label),
 
@@ -17,6 +17,7 @@ References:
     Song & Ermon (2019), https://arxiv.org/abs/1907.05600; (2020), https://arxiv.org/abs/2006.09011
     Ho et al. (2020), https://arxiv.org/abs/2006.11239
     Song et al. (2021), https://arxiv.org/abs/2011.13456
+    Chen et al. (2021), WaveGrad. https://arxiv.org/abs/2009.00713
     Salimans & Ho (2022), App. D. https://arxiv.org/abs/2202.00512
     Saharia et al. (2022), https://arxiv.org/abs/2111.05826
     Karras et al. (2022), Table 1 and eq. 7. https://arxiv.org/abs/2206.00364
@@ -31,6 +32,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import UserError, did_you_mean
+from scorefield.plain import check_settings
 from scorefield.schedules import check_schedule, nearest_level, sigma_to_gamma, vp_time
 
 __all__ = [
@@ -91,12 +93,19 @@ class EDM:
         input: the input scaling: "unit", as above, or "wiener", c_in = σ_d/(σ²+σ_d²), which makes σ_d c_in x the best
             linear estimate of x0. The input then fades as σ grows, and a restoration network relies on y.
         residual: whether the network predicts the residual x0 − y.
+
+    Raises:
+        ValueError: a sigma_data that float32 cannot square.
     """
 
     kind: ClassVar[str] = "edm"
     sigma_data: float = 0.5
     input: Literal["unit", "wiener"] = "unit"
     residual: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1e-6 <= self.sigma_data <= 1e6:  # its square and that of σ stay within float32
+            raise ValueError(f"sigma_data must lie from 1e-06 to 1e+06, got {self.sigma_data:g}")
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
@@ -123,12 +132,17 @@ class VariancePreserving:
 
     and the label is
 
-        gamma       γ, as in Palette
+        gamma       γ, as Palette states it; see below
+        root-gamma  5,000 √γ, in the manner of Chen et al. (2021)
         index       the step t of the schedule, 0 at its least noise, as in DDPM
         time        999 t, t the time of the VP equation with β from 0.1 to 20, as in Song et al. (2021)
 
     Between two levels of the schedule the index is that of the nearest by ratio. Only the label is rounded; the
     coefficients use σ itself.
+
+    A sinusoidal embedding turns γ itself into angles of at most one radian: over Palette's 2,000 levels its features
+    span 5 dimensions of 256, where those of the index or of 5,000 √γ span 120 to 150. Palette's paper conditions on γ
+    and does not state how γ is embedded. Points then leave small σ indistinguishable; a large image shows σ itself.
 
     Args:
         predicts: what F is.
@@ -142,7 +156,7 @@ class VariancePreserving:
 
     kind: ClassVar[str] = "variance-preserving"
     predicts: Literal["noise", "x0", "velocity"] = "noise"
-    conditioning: Literal["gamma", "index", "time"] = "gamma"
+    conditioning: Literal["gamma", "root-gamma", "index", "time"] = "gamma"
     sigmas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -277,6 +291,10 @@ class NCSNv2:
     kind: ClassVar[str] = "ncsnv2"
     sigmas: tuple[float, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.sigmas is not None:
+            _check_levels(self.sigmas)
+
     def __call__(self, sigma: Tensor) -> Coefficients:
         """The coefficients at σ, (B,)."""
         one = torch.ones_like(sigma)
@@ -303,9 +321,10 @@ def from_card(card: dict[str, Any]) -> Parameterization:
         UserError: an unknown kind or setting, or a value that the class refuses.
     """
     settings = dict(card)
-    kind = settings.pop("kind", "")
-    if kind not in _KINDS:
-        raise UserError("parameterization", f"no such kind {kind!r}.", did_you_mean(kind, _KINDS))
+    kind: object = settings.pop("kind", "")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise UserError("parameterization", f"no such kind {kind!r}.", did_you_mean(str(kind), _KINDS))
+    check_settings(_KINDS[kind], settings, f"parameterization {kind}")
     if settings.get("sigmas") is not None:
         settings["sigmas"] = tuple(settings["sigmas"])
     try:
@@ -351,6 +370,7 @@ def _index(sigma: Tensor, sigmas: tuple[float, ...] | None) -> Tensor:
 
 _LABELS: dict[str, Callable[[Tensor, tuple[float, ...] | None], Tensor]] = {
     "gamma": lambda sigma, _: sigma_to_gamma(sigma),
+    "root-gamma": lambda sigma, _: 5000 * sigma_to_gamma(sigma).sqrt(),
     "index": _index,
     "time": lambda sigma, _: 999 * vp_time(sigma),
 }

@@ -15,6 +15,7 @@ from safetensors.torch import save as to_bytes
 
 import scorefield as sf
 from scorefield import checkpoint
+from scorefield.training.state import checkpoints
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_debug_flag_shows_where_and_without_it_nothing_does(call, run, tmp_pat
 
 
 @pytest.mark.parametrize("verb", ["train", "inspect"])
-def test_folders_without_a_readable_image_are_told(call, tiny, tmp_path, verb):
+def test_folders_without_a_readable_image_are_reported(call, tiny, tmp_path, verb):
     empty = tmp_path / "empty"
     empty.mkdir()
     command = {
@@ -61,13 +62,13 @@ def test_folders_without_a_readable_image_are_told(call, tiny, tmp_path, verb):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_decompression_bomb_is_told_and_skipped_among_good_ones(call, run, shirt, tmp_path):
+def test_a_decompression_bomb_is_reported_and_skipped_among_good_ones(call, run, shirt, tmp_path):
     danger = bomb(tmp_path / "bomb.png")
     line = call("inpaint", danger, "--model", run, "--out", tmp_path / "out").complaint()
     assert "decompression bomb" in line
-    told = call("data", "inspect", tmp_path)
-    assert told.code == 0, told.err
-    assert "bomb.png" in told.out
+    result = call("data", "inspect", tmp_path)
+    assert result.code == 0, result.err
+    assert "bomb.png" in result.out
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_decompression_bomb_is_told_and_skipped_among_good_ones(call, run, shi
         (".npy", b"\x93NUMPY"),
     ],
 )
-def test_degraded_arrays_are_told(call, tmp_path, suffix, content):
+def test_degraded_arrays_are_reported(call, tmp_path, suffix, content):
     path = tmp_path / f"set{suffix}"
     path.write_bytes(content)
     assert str(path) in call("data", "inspect", path).complaint()
@@ -90,7 +91,7 @@ def test_degraded_arrays_are_told(call, tmp_path, suffix, content):
 
 
 @pytest.mark.parametrize("kind", ["half", "empty", "text", "no card", "folder"])
-def test_checkpoints_that_are_none_are_told(call, run, tmp_path, kind):
+def test_checkpoints_that_are_none_are_reported(call, run, tmp_path, kind):
     path = tmp_path / "broken.safetensors"
     whole = (run / "model.safetensors").read_bytes()
     if kind == "folder":
@@ -104,7 +105,7 @@ def test_checkpoints_that_are_none_are_told(call, run, tmp_path, kind):
     assert not (tmp_path / "x.png").exists()
 
 
-def test_weights_of_another_shape_are_told_by_name(call, run, tmp_path, monkeypatch):
+def test_weights_of_another_shape_are_reported_by_name(call, run, tmp_path, monkeypatch):
     weights = load_file(run / "model.safetensors")
     name = next(iter(sorted(weights)))
     path = tmp_path / "other.safetensors"
@@ -116,13 +117,16 @@ def test_weights_of_another_shape_are_told_by_name(call, run, tmp_path, monkeypa
     assert f"made for another network: `{name}`" in line
 
 
-def test_a_half_written_state_is_told(call, tiny, tmp_path):
+def test_a_damaged_checkpoint_is_reported(call, tiny, tmp_path):
     out = tmp_path / "run"
     assert call("train", tiny, "--out", out, "--set", "training.steps=2").code == 0
-    (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:999])
-    assert "half-written" in call("train", tiny, "--out", out, "--resume", "auto").complaint()
-    line = call("train", tiny, "--out", out, "--resume", "auto", "--set", "optimizer.lr=0.5").complaint()
-    assert "optimizer.lr" in line
+    (path,) = checkpoints(out)
+    path.write_bytes(path.read_bytes()[:999])
+    result = call("train", tiny, "--out", out, "--resume", "auto")
+    assert result.code == 2
+    assert f"{path}: damaged; the run cannot resume. Copy it again, or train in another" in result.err.splitlines()[-1]
+    line = call("train", tiny, "--out", out, "--resume", "auto", "--set", "optimizer.batch=4").complaint()
+    assert "optimizer.batch" in line
 
 
 # --- failures ------------------------------------------------------------------------------------
@@ -144,7 +148,7 @@ def test_a_disk_that_fills_in_training_ends_with_1_and_leaves_the_last_checkpoin
 ):
     out = tmp_path / "run"
     assert call("train", tiny, "--out", out, "--set", "training.steps=2").code == 0
-    before = {path: path.read_bytes() for path in (out / "model.safetensors", out / "state.pt")}
+    before = {path: path.read_bytes() for path in (out / "model.safetensors", *checkpoints(out))}
     monkeypatch.setattr(module, name, fails)
     assert "disk is full" in call("train", tiny, "--out", out, "--resume", "auto").complaint(1)
     assert (out / "model.safetensors").read_bytes() == before[out / "model.safetensors"]
@@ -159,8 +163,8 @@ def test_a_disk_that_fills_in_sampling_leaves_the_old_file(call, run, tmp_path, 
     old.write_bytes(b"mine")
     for owner, name in ((Image.Image, "save"), (np, "save"), (np, "savez_compressed")):
         monkeypatch.setattr(owner, name, no_room)
-    told = call("sample", run, "-n", 1, "--steps", 2, "--out", tmp_path / out, "--overwrite")
-    line = told.complaint(1)
+    result = call("sample", run, "-n", 1, "--steps", 2, "--out", tmp_path / out, "--overwrite")
+    line = result.complaint(1)
     assert "disk is full" in line
     assert str(tmp_path / out) in line
     assert old.read_bytes() == b"mine"

@@ -46,7 +46,7 @@ def test_a_name_that_is_a_number_wins():
         ("boot", [], "Numbers run from 0 to 9"),
     ],
 )
-def test_classes_that_are_none_are_told(text, names, words):
+def test_classes_that_are_none_are_reported(text, names, words):
     with pytest.raises(UserError, match=words):
         class_numbers(text, names, 10)
 
@@ -66,15 +66,15 @@ def test_intervals(text, ends):
 
 
 @pytest.mark.parametrize("text", ["5", "5:0.2", "-1:2", "a:b", "1:1", "nan:2", "0.2:5:6", ""])
-def test_what_is_no_interval_is_told(text):
+def test_what_is_no_interval_is_reported(text):
     with pytest.raises(UserError, match=r"--guidance-interval: .* is no interval\. Write LOW:HIGH"):
         guidance_interval(text)
 
 
 @pytest.fixture(scope="module")
-def told(call, tiny, tmp_path_factory):
+def labelled(call, tiny, tmp_path_factory):
     """A run of two steps with labels."""
-    out = tmp_path_factory.mktemp("runs") / "told"
+    out = tmp_path_factory.mktemp("runs") / "labelled"
     made = call("train", tiny, "--out", out, "--set", "data.labels=true", "--set", "training.steps=2")
     assert made.code == 0, made.err
     return out
@@ -87,10 +87,10 @@ def drawn(call, tmp_path, model, *more):
     return np.load(out), json.loads(facts.read_text())
 
 
-def test_images_are_drawn_of_the_classes_asked_for(call, told, tmp_path):
-    _, plain = drawn(call, tmp_path, told)
+def test_images_are_drawn_of_the_classes_requested(call, labelled, tmp_path):
+    _, plain = drawn(call, tmp_path, labelled)
     assert plain["classes"] is None
-    _, facts = drawn(call, tmp_path, told, "--class", "2,0", "--guidance", 2, "--guidance-interval", "0.2:5")
+    _, facts = drawn(call, tmp_path, labelled, "--class", "2,0", "--guidance", 2, "--guidance-interval", "0.2:5")
     assert (facts["classes"], facts["guidance"], facts["guidance_interval"]) == ([2, 0], 2.0, [0.2, 5.0])
-    _, facts = drawn(call, tmp_path, told, "--class", "all")
+    _, facts = drawn(call, tmp_path, labelled, "--class", "all")
     assert facts["classes"] == [0, 1, 2]

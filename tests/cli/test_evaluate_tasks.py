@@ -16,18 +16,18 @@ from scorefield.parameterization import EDM
 @pytest.fixture(scope="module")
 def evaluated(call, models, photographs, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluated") / "out"
-    told = call(
+    result = call(
         "evaluate", models / "restores", "--data", photographs, "--task", "dejpeg", "--quality", 10, "--task",
         "inpaint:center", "-n", 6, "--steps", 2, "--candidates", 2, "--against", models / "regression",
         "--against", f"pigdm@2:{models / 'alone'}", "--against", "@1:", "--zoom", "0.5,1",
         "--out", out, "--json", out.parent / "e.json",
     )  # fmt: skip
-    assert told.code == 0, told.err
-    return told, out
+    assert result.code == 0, result.err
+    return result, out
 
 
 def test_tables_and_sheets_are_written(evaluated):
-    told, out = evaluated
+    result, out = evaluated
     names = ["sheet-dejpeg-10.png", "sheet-inpaint-center.png", "table.json", "table.md"]
     assert sorted(p.name for p in out.iterdir()) == names
     facts = json.loads((out / "table.json").read_text(), parse_constant=pytest.fail)
@@ -44,17 +44,17 @@ def test_tables_and_sheets_are_written(evaluated):
     text = (out / "table.md").read_text()
     assert text.startswith("6 crops of 16×16 of 2 images of")
     assert "FD[random-conv] ↓" in text
-    assert "PD[random-conv] ↓" in told.out
+    assert "PD[random-conv] ↓" in result.out
 
 
 def test_the_same_call_gives_the_same_numbers(call, models, photographs, tmp_path):
     found = []
     for name in ("a.json", "b.json"):
-        told = call(
+        result = call(
             "evaluate", models / "restores", "--data", photographs, "--task", "dejpeg", "-n", 4, "--steps", 1,
             "--json", tmp_path / name,
         )  # fmt: skip
-        assert told.code == 0, told.err
+        assert result.code == 0, result.err
         facts = json.loads((tmp_path / name).read_text())
         found.append([row["numbers"] for row in facts["tables"][0]["rows"]])
     assert found[0] == found[1]
@@ -67,8 +67,8 @@ def test_labelled_images_are_judged_by_their_classes(call, data, tmp_path):
     model = ScoreModel(network, EDM(), ModelSpec(shape=(1, 8, 8), restoration=RestorationSpec(tasks=("denoise",))))
     checkpoint.save(model, tmp_path / "grey.safetensors")
     out = tmp_path / "e.json"
-    told = call("evaluate", tmp_path / "grey.safetensors", "--data", data, "--steps", 1, "--json", out)
-    assert told.code == 0, told.err
+    result = call("evaluate", tmp_path / "grey.safetensors", "--data", data, "--steps", 1, "--json", out)
+    assert result.code == 0, result.err
     facts = json.loads((tmp_path / "e.json").read_text())
     assert facts["images"].startswith("24 images of 8×8 of ramps, test")
     numbers = facts["tables"][0]["rows"][0]["numbers"]

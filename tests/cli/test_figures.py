@@ -26,45 +26,45 @@ def opens(path):
 
 
 def test_the_help_names_every_figure(call):
-    told = call("figures", "--help")
-    assert told.code == 0
+    result = call("figures", "--help")
+    assert result.code == 0
     names = ("manifold", "low-density", "mixing", "anneal", "neighbours", "single-sigma", "completions")
-    assert all(name in told.out for name in names)
+    assert all(name in result.out for name in names)
 
 
 def test_low_density_writes_its_image_and_its_numbers(call, tmp_path):
-    told = call("figures", "low-density", "--out", tmp_path / "new", "--steps", 5)
-    assert told.code == 0, told.err
-    assert "relative error where p is least" in told.out
-    assert str(tmp_path / "new" / "low-density.png") in told.out
+    result = call("figures", "low-density", "--out", tmp_path / "new", "--steps", 5)
+    assert result.code == 0, result.err
+    assert "relative error where p is least" in result.out
+    assert str(tmp_path / "new" / "low-density.png") in result.out
     assert opens(tmp_path / "new" / "low-density.png")
     assert len(table(tmp_path / "new" / "low-density.csv")) == 9
 
 
 def test_manifold_takes_images_of_ones_own(call, data, tmp_path):
-    told = call("figures", "manifold", "--out", tmp_path, "--data", data, "--size", 8, "--steps", 3)
-    assert told.code == 0, told.err
-    assert "loss per pixel without noise" in told.out
+    result = call("figures", "manifold", "--out", tmp_path, "--data", data, "--size", 8, "--steps", 3)
+    assert result.code == 0, result.err
+    assert "loss per pixel without noise" in result.out
     assert len(table(tmp_path / "manifold.csv")) == 3
 
 
 def test_a_models_way_and_its_completions(call, run, data, tmp_path):
-    told = call("figures", "anneal", "--model", run, "--out", tmp_path, "-n", 2, "--levels", 3, "--steps", 60)
-    assert told.code == 0, told.err
+    result = call("figures", "anneal", "--model", run, "--out", tmp_path, "-n", 2, "--levels", 3, "--steps", 60)
+    assert result.code == 0, result.err
     assert len(table(tmp_path / "anneal.csv")) == 5
-    told = call("figures", "completions", "--model", run, "--data", data, "--out", tmp_path, "-n", 2,
+    result = call("figures", "completions", "--model", run, "--data", data, "--out", tmp_path, "-n", 2,
                 "--candidates", 2, "--mask", "left", "--mask", "center", "--steps", 10)  # fmt: skip
-    assert told.code == 0, told.err
+    assert result.code == 0, result.err
     assert len(table(tmp_path / "completions.csv")) == 2 * 2 * 2
     assert opens(tmp_path / "completions.png")
 
 
 def test_neighbours_takes_a_model_and_its_data(call, run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(reference, "choose_features", lambda train, *_, **__: random_features(train.shape[0]))
-    told = call("figures", "neighbours", "--model", run, "--data", data, "--out", tmp_path, "-n", 2, "-k", 3,
+    result = call("figures", "neighbours", "--model", run, "--data", data, "--out", tmp_path, "-n", 2, "-k", 3,
                 "--steps", 2)  # fmt: skip
-    assert told.code == 0, told.err
-    assert "nearest in pixels" in told.out
+    assert result.code == 0, result.err
+    assert "nearest in pixels" in result.out
     assert len(table(tmp_path / "neighbours.csv")) == 12
 
 
@@ -80,6 +80,6 @@ def test_what_is_there_is_kept_and_replaced_only_on_demand(call, run, data, tmp_
         (tmp_path / name).write_bytes(b"mine")
         assert "already exists" in call("figures", *command, "--out", tmp_path).complaint()
         assert (tmp_path / name).read_bytes() == b"mine"
-        told = call("figures", *command, "--out", tmp_path, "--overwrite")
-        assert told.code == 0, told.err
+        result = call("figures", *command, "--out", tmp_path, "--overwrite")
+        assert result.code == 0, result.err
         assert (tmp_path / name).read_bytes() != b"mine"

@@ -10,10 +10,10 @@ from hub.test_ncsn import SIGMAS, Authors, saved, weights_of
 def test_a_checkpoint_becomes_a_model_that_shows_and_samples(call, tmp_path):
     path = saved(tmp_path, [weights_of(Authors(levels=None), sigmas=SIGMAS, prefix="module."), {}])
     out = tmp_path / "model.safetensors"
-    told = call("models", "import", path, "--out", out, "--size", 8, "--json", tmp_path / "facts.json")
-    assert told.code == 0, told.err
+    result = call("models", "import", path, "--out", out, "--size", 8, "--json", tmp_path / "facts.json")
+    assert result.code == 0, result.err
     for words in ("NCSNv2, small", "3 noise levels, 2 to 0.1", "last", str(out)):
-        assert words in told.out
+        assert words in result.out
     assert json.loads((tmp_path / "facts.json").read_text())["width"] == 4
     shown = call("models", out)
     assert "refinenet" in shown.out and "ncsnv2" in shown.out
@@ -24,7 +24,7 @@ def test_a_checkpoint_becomes_a_model_that_shows_and_samples(call, tmp_path):
     assert call("models", "import", path, "--out", out, "--overwrite", "--raw").code == 0
 
 
-def test_what_cannot_be_imported_is_told_in_one_line(call, tmp_path):
+def test_what_cannot_be_imported_is_reported_in_one_line(call, tmp_path):
     out = tmp_path / "model.safetensors"
     assert "no such file" in call("models", "import", tmp_path / "none.pth", "--out", out).complaint()
     other = saved(tmp_path, {"weight": torch.zeros(3)})

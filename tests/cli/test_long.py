@@ -8,9 +8,9 @@ import pytest
 
 @pytest.mark.slow
 def test_the_tour_goes_from_nothing_to_a_page_and_a_model_for_the_other_verbs(call, tmp_path):
-    told = call("demo", "--out", tmp_path / "tour", "--train-for", "2s")
-    assert told.code == 0, told.err
-    assert f"Open {tmp_path / 'tour' / 'index.html'}" in told.out
+    result = call("demo", "--out", tmp_path / "tour", "--train-for", "2s")
+    assert result.code == 0, result.err
+    assert f"Open {tmp_path / 'tour' / 'index.html'}" in result.out
     assert (tmp_path / "tour" / "index.html").stat().st_size > 50_000
     assert call("models", tmp_path / "tour" / "run").code == 0
     assert "already exists" in call("demo", "--out", tmp_path / "tour").complaint()
@@ -18,8 +18,8 @@ def test_the_tour_goes_from_nothing_to_a_page_and_a_model_for_the_other_verbs(ca
 
 @pytest.mark.slow
 def test_the_doctor_measures_this_machine_and_estimates_the_whole_recipe(call, tiny, data, tmp_path):
-    told = call("doctor", "--recipe", tiny, "--data", data, "--json", tmp_path / "facts.json")
-    assert told.code == 0, told.err
+    result = call("doctor", "--recipe", tiny, "--data", data, "--json", tmp_path / "facts.json")
+    assert result.code == 0, result.err
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert facts["machine"]["threads"] >= 1
     rate = float(re.match(r"(\d+) images/s", facts["recipe"]["training"])[1])
@@ -30,8 +30,8 @@ def test_the_doctor_measures_this_machine_and_estimates_the_whole_recipe(call, t
 @pytest.mark.slow
 def test_the_doctors_estimate_of_the_default_recipe_follows_from_the_rate_it_measured(call, data, tmp_path):
     """The estimate is steps · batch / rate."""
-    told = call("doctor", "--data", data, "--json", tmp_path / "facts.json")
-    assert told.code == 0, told.err
+    result = call("doctor", "--data", data, "--json", tmp_path / "facts.json")
+    assert result.code == 0, result.err
     recipe = json.loads((tmp_path / "facts.json").read_text())["recipe"]
     rate = float(re.match(r"(\d+)", recipe["training"])[1])
     hours, steps = re.match(r"([\d.]+) h for (\d+) steps", recipe["the whole recipe"]).groups()

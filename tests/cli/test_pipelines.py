@@ -14,10 +14,10 @@ pytest.importorskip("diffusers")
 def test_a_pipeline_is_taken_over_and_draws(call, tmp_path):
     folder, out = tmp_path / "pipeline", tmp_path / "model.safetensors"
     save_ddpm(folder)
-    told = call("models", "import", folder, "--out", out, "--json", tmp_path / "facts.json")
-    assert told.code == 0, told.err
+    result = call("models", "import", folder, "--out", out, "--json", tmp_path / "facts.json")
+    assert result.code == 0, result.err
     for words in ("UNet2DModel", "50 noise levels", "1×8×8", "noise", str(out)):
-        assert words in told.out
+        assert words in result.out
     assert json.loads((tmp_path / "facts.json").read_text())["parameters"] > 1000
     assert "diffusers" in call("models", out).out
     for name in (folder, out):
@@ -43,14 +43,14 @@ def test_a_pipeline_is_evaluated_like_any_model(call, data, tmp_path):
         "--features",
         "random",
     )
-    told = call("evaluate", tmp_path / "pipeline", *options)
-    assert told.code == 0, told.err
+    result = call("evaluate", tmp_path / "pipeline", *options)
+    assert result.code == 0, result.err
 
 
-def test_what_is_no_pipeline_is_told_in_one_line(call, tmp_path):
+def test_what_is_no_pipeline_is_reported_in_one_line(call, tmp_path):
     folder, out = tmp_path / "pipeline", tmp_path / "model.safetensors"
     save_ddpm(folder)
-    assert "Pass --out alone" in call("models", "import", folder, "--out", out, "--levels", 3).complaint()
+    assert "Pass only --out" in call("models", "import", folder, "--out", out, "--levels", 3).complaint()
     assert "scorefield models import" in call("models", folder).complaint()
     (folder / "unet" / "config.json").unlink()
     assert "config.json: no such file" in call("models", "import", folder, "--out", out).complaint()
@@ -63,9 +63,9 @@ def test_a_model_is_written_as_a_pipeline_or_says_why_not(call, run, tmp_path):
     import diffusers
 
     model = checkpoint.save(ours(), tmp_path / "model.safetensors")
-    told = call("models", "export", model, "--out", tmp_path / "pipeline")
-    assert told.code == 0, told.err
-    assert "from_pretrained" in told.out
+    result = call("models", "export", model, "--out", tmp_path / "pipeline")
+    assert result.code == 0, result.err
+    assert "from_pretrained" in result.out
     network = diffusers.DDPMPipeline.from_pretrained(tmp_path / "pipeline").unet
     weight = network.state_dict()["conv_in.weight"]
     assert torch.equal(weight, ours().network.first.weight)

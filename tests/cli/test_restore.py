@@ -2,15 +2,19 @@
 
 import json
 import sys
+from dataclasses import MISSING, fields
+from inspect import Parameter, signature
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import scorefield as sf
 from oracles import tiny_model
 from scorefield import checkpoint
-from scorefield.cli.restore_options import METHOD_WORDS
-from scorefield.restoration import METHODS
+from scorefield.cli import restore as verbs
+from scorefield.cli.restore_options import METHOD_WORDS, RestoreOptions
+from scorefield.restoration import METHODS, Colorize, Custom, Deblur, Dejpeg, Inpaint, Uncrop, Upscale
 
 
 @pytest.fixture(scope="module")
@@ -35,29 +39,57 @@ def pixels(path):
 
 
 def run(call, verb, *arguments, model, out):
-    told = call(verb, *arguments, "--model", model, "--candidates", 2, "--steps", 3, "--method", "null-space",
+    result = call(verb, *arguments, "--model", model, "--candidates", 2, "--steps", 3, "--method", "null-space",
                 "--out", out)  # fmt: skip
-    assert told.code == 0, told.err
-    return told
+    assert result.code == 0, result.err
+    return result
 
 
-def test_the_words_of_the_help_name_every_method():
-    assert list(METHOD_WORDS) == list(METHODS)
+def test_the_help_describes_every_method_as_python_does():
+    assert {name: method.about for name, method in METHODS.items()} == METHOD_WORDS
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind"),
+    [
+        (verbs.inpaint, Inpaint), (verbs.uncrop, Uncrop), (verbs.colorize, Colorize), (verbs.dejpeg, Dejpeg),
+        (verbs.upscale, Upscale), (verbs.deblur, Deblur), (verbs.restore, Custom),
+    ],
+)  # fmt: skip
+def test_the_options_of_a_task_have_the_defaults_of_its_class(verb, kind):
+    """The help must not load torch, so the command line repeats each default."""
+    shared = {field.name for field in fields(RestoreOptions)}
+    renamed = {"noise": "noise_std"}  # the option counts levels of 255, the field units of the value range
+    defaults = {field.name: field.default for field in fields(kind)}
+    own = {name: p.default for name, p in signature(verb).parameters.items() if name not in {*shared, "preview"}}
+    assert own
+    for name, default in own.items():
+        wanted = defaults[renamed.get(name, name)]
+        if wanted is MISSING:
+            assert default is Parameter.empty
+        else:
+            assert default == (",".join(wanted) if isinstance(wanted, tuple) else wanted)
+
+
+def test_the_options_of_every_verb_have_the_defaults_of_restore():
+    python, shared = signature(sf.restore).parameters, {field.name: field.default for field in fields(RestoreOptions)}
+    common = {"candidates", "method", "sampler", "steps", "tile", "seed"}
+    assert {name: shared[name] for name in common} == {name: python[name].default for name in common}
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.conditional])
 def test_every_method_for_models_of_images_can_be_named(call, color, photo, tmp_path, method):
-    told = call("inpaint", photo, "--model", color, "--candidates", 1, "--method", method, "--steps", 5,
+    result = call("inpaint", photo, "--model", color, "--candidates", 1, "--method", method, "--steps", 5,
                 "--mask", "left", "--out", tmp_path / "out")  # fmt: skip
-    assert told.code == 0, told.err
+    assert result.code == 0, result.err
     assert np.array_equal(pixels(tmp_path / "out" / "photo-1.png")[:, 8:], pixels(photo)[:, 8:])
 
 
 def test_colorize_gives_color(call, color, photo, tmp_path):
     with Image.open(photo) as image:
         image.convert("L").save(tmp_path / "old.png")
-    told = run(call, "colorize", tmp_path / "old.png", model=color, out=tmp_path / "out")
-    assert f"{tmp_path / 'old.png'} -> {tmp_path / 'out' / 'old-1.png'}" in told.out
+    result = run(call, "colorize", tmp_path / "old.png", model=color, out=tmp_path / "out")
+    assert f"{tmp_path / 'old.png'} -> {tmp_path / 'out' / 'old-1.png'}" in result.out
     assert pixels(tmp_path / "out" / "old-1.png").shape == (16, 16, 3)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "index.html", "manifest.jsonl", "old-1.png", "old-2.png", "old-before.png", "old-sheet.png",
@@ -76,7 +108,7 @@ def test_dejpeg_reads_the_file(call, color, photo, tmp_path):
         image.save(tmp_path / "small.jpg", quality=10)
     run(call, "dejpeg", tmp_path / "small.jpg", model=color, out=tmp_path / "out")
     assert pixels(tmp_path / "out" / "small-2.png").shape == (16, 16, 3)
-    run(call, "dejpeg", photo, "--quality", 20, model=color, out=tmp_path / "told")
+    run(call, "dejpeg", photo, "--quality", 20, model=color, out=tmp_path / "message")
 
 
 def test_restore_undoes_several_and_can_do_them_first(call, color, photo, tmp_path):
@@ -108,16 +140,16 @@ def test_what_was_done_is_written_as_json(call, color, photo, tmp_path):
 def test_a_file_that_fails_does_not_stop_the_others(call, color, photo, tmp_path):
     with Image.open(photo) as image:
         image.save(tmp_path / "small.jpg", quality=10)
-    told = call("dejpeg", photo, tmp_path / "small.jpg", "--model", color, "--steps", 3, "--method",
+    result = call("dejpeg", photo, tmp_path / "small.jpg", "--model", color, "--steps", 3, "--method",
                 "null-space", "--candidates", 1, "--out", tmp_path / "out")  # fmt: skip
-    assert told.code == 0  # one was restored, and the other had nothing to restore
-    assert "photo.png: is no JPEG file" in told.err
+    assert result.code == 0  # one was restored, and the other had nothing to restore
+    assert "photo.png: is no JPEG file" in result.err
     assert (tmp_path / "out" / "small-1.png").is_file()
 
 
 @pytest.mark.parametrize("verb", ["inpaint", "colorize", "uncrop", "dejpeg", "upscale", "deblur", "restore"])
 def test_help_shows_an_example(call, verb):
-    told = call(verb, "--help")
-    assert told.code == 0
-    assert f"scorefield {verb}" in " ".join(told.out.split())
+    result = call(verb, "--help")
+    assert result.code == 0
+    assert f"scorefield {verb}" in " ".join(result.out.split())
     assert sys.modules["scorefield.cli.restore_options"]

@@ -16,12 +16,13 @@ from scorefield.cli import batch
 from scorefield.cli.inputs import find_images
 from scorefield.cli.manifest import Manifest, Record
 from scorefield.errors import UserError
+from scorefield.files import locked
 from scorefield.model import RestorationSpec
 
 
 @pytest.fixture(scope="module")
 def other(restorer, tmp_path_factory):
-    """A file with another model, that knows one task alone."""
+    """A file with another model, of one task."""
     model = checkpoint.load(restorer)
     model.spec = replace(model.spec, restoration=RestorationSpec(tasks=("colorize",)))
     return checkpoint.save(model, tmp_path_factory.mktemp("other") / "model.safetensors")
@@ -53,34 +54,38 @@ def lines(out):
     return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
 
 
-def of(stem):
-    return [f"{stem}-1.png", f"{stem}-before.png", f"{stem}-sheet.png"]
+def of(stem, candidates=1):
+    return [*(f"{stem}-{k + 1}.png" for k in range(candidates)), f"{stem}-before.png", f"{stem}-sheet.png"]
+
+
+def stamped(path):
+    return [path.stat().st_size, path.stat().st_mtime_ns, sha(path)]
 
 
 @pytest.fixture
 def go(call, restorer, tmp_path):
-    """Run a verb with few steps; its answers go to tmp_path / "out"."""
+    """Run a verb with few steps; its results go to tmp_path / "out"."""
 
     def run(verb, *arguments, code=0, out=tmp_path / "out", model=restorer):
-        told = call(verb, *arguments, "--model", model, "--steps", 2, "--out", out)
-        assert told.code == code, told.err
-        return told
+        result = call(verb, *arguments, "--model", model, "--steps", 2, "--out", out)
+        assert result.code == code, result.err
+        return result
 
     return run
 
 
-# --- where answers go ----------------------------------------------------------------------------
+# --- where results go ----------------------------------------------------------------------------
 
 
 def test_a_trees_form_comes_again(go, tree, tmp_path):
-    told = go("colorize", tree)
+    result = go("colorize", tree)
     assert files(tmp_path / "out") == sorted(
         ["index.html", "manifest.jsonl", *of("a"), *of("sea/b"), *of("sea/deep/c")]
     )
-    assert f"{tree / 'sea' / 'b.jpg'} -> {tmp_path / 'out' / 'sea'}" in told.out
+    assert f"{tree / 'sea' / 'b.jpg'} -> {tmp_path / 'out' / 'sea'}" in result.out
 
 
-def test_images_that_differ_by_suffix_alone_are_told_apart(tmp_path):
+def test_images_that_differ_by_suffix_alone_are_distinguished(tmp_path):
     for name in ("a.png", "a.jpg", "b.png", "c/a.png"):
         image(tmp_path / "in" / name)
     found = find_images([tmp_path / "in"], tmp_path / "out")
@@ -95,14 +100,14 @@ def test_several_folders_keep_their_names_and_nothing_is_found_twice(tmp_path):
     assert [one.stem for one in found] == ["one/a", "two/a"]
 
 
-def test_answers_below_the_folder_of_images_are_no_images(go, tree):
+def test_results_below_the_folder_of_images_are_no_images(go, tree):
     go("colorize", tree, out=tree / "done")
-    told = go("colorize", tree, out=tree / "done")
-    assert "3 of 3 are restored already" in told.out
+    result = go("colorize", tree, out=tree / "done")
+    assert "3 of 3 are restored already" in result.out
     assert files(tree / "done") == sorted(["index.html", "manifest.jsonl", *of("a"), *of("sea/b"), *of("sea/deep/c")])
 
 
-def test_answers_of_the_same_name_are_refused(tmp_path):
+def test_results_of_the_same_name_are_refused(tmp_path):
     image(tmp_path / "one" / "a.png")
     image(tmp_path / "two" / "a.png")
     with pytest.raises(UserError, match="would have the names of"):
@@ -112,11 +117,11 @@ def test_answers_of_the_same_name_are_refused(tmp_path):
 # --- the manifest --------------------------------------------------------------------------------
 
 
-def test_a_line_tells_all_that_was_done(go, call, restorer, tmp_path):
+def test_a_line_records_all_that_was_done(go, call, restorer, tmp_path):
     path = image(tmp_path / "small.jpg", quality=20)
-    told = call("dejpeg", path, "--model", restorer, "--steps", 3, "--seed", 5, "--sampler", "ddim",
+    result = call("dejpeg", path, "--model", restorer, "--steps", 3, "--seed", 5, "--sampler", "ddim",
                 "--candidates", 2, "--out", tmp_path / "out")  # fmt: skip
-    assert told.code == 0, told.err
+    assert result.code == 0, result.err
     (entry,) = lines(tmp_path / "out")
     assert entry["seconds"] >= 0
     del entry["seconds"]
@@ -137,6 +142,7 @@ def test_a_line_tells_all_that_was_done(go, call, restorer, tmp_path):
         "outputs": ["small-1.png", "small-2.png", "small-sheet.png"],
         "before": "small-before.png",
         "page": [],
+        "files": {name: stamped(tmp_path / "out" / name) for name in of("small", 2)},
         "evaluations": 6,
         "jpeg_quality": 20,
         "notes": [],
@@ -159,7 +165,7 @@ def entry():
     )  # fmt: skip
 
 
-def test_a_cut_line_is_no_line_and_does_not_spoil_the_next(tmp_path, entry):
+def test_a_cut_line_is_no_line_and_does_not_affect_the_next(tmp_path, entry):
     Manifest(out=tmp_path).append(entry)
     whole = (tmp_path / "manifest.jsonl").read_bytes()
     (tmp_path / "manifest.jsonl").write_bytes(whole + whole[:40])
@@ -192,21 +198,21 @@ def test_another_request_is_not_the_same(entry, change):
     assert not entry.same_request(replace(entry, **change))
 
 
-def test_the_schedule_of_the_paper_can_be_asked_for(go, tree, tmp_path):
+def test_the_schedule_of_the_paper_can_be_requested(go, tree, tmp_path):
     go("colorize", tree / "a.png", "--schedule", "palette", "--sampler", "ddpm")
     (entry,) = lines(tmp_path / "out")
     assert entry["settings"]["schedule"] == "palette" and entry["evaluations"] >= 2
 
 
-def test_what_a_format_cannot_keep_is_told_and_the_page_shows_what_browsers_can(call, restorer, tmp_path):
+def test_what_a_format_cannot_keep_is_reported_and_the_page_shows_what_browsers_can(call, restorer, tmp_path):
     deep = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     Image.fromarray(deep).save(tmp_path / "deep.tif")
     for name, out, words in (("tif", "same", []), ("jpg", "less", ["without 16 bits a channel"])):
-        told = call("inpaint", tmp_path / "deep.tif", "--mask", "left", "--model", restorer, "--steps", 2,
+        result = call("inpaint", tmp_path / "deep.tif", "--mask", "left", "--model", restorer, "--steps", 2,
                     "--format", name, "--out", tmp_path / out)  # fmt: skip
-        assert told.code == 0, told.err
+        assert result.code == 0, result.err
         (entry,) = lines(tmp_path / out)
-        assert entry["notes"] == words and all(word in told.out for word in words)
+        assert entry["notes"] == words and all(word in result.out for word in words)
         assert entry["outputs"] == [f"deep-1.{name}", "deep-sheet.png"]
         page = (tmp_path / out / "index.html").read_text()
         assert ("deep-1-page.png" in page) == (name == "tif") and f"deep-1.{name}" in page
@@ -249,25 +255,25 @@ def test_the_same_command_goes_on_where_it_was_stopped(go, tree, tmp_path, monke
     with (tmp_path / "out" / "manifest.jsonl").open("a") as file:
         file.write('{"input": "/x/c.png", "outp')
     seen = spy(monkeypatch)
-    told = go("colorize", tree)
+    result = go("colorize", tree)
     assert seen == ["c"]
-    assert "2 of 3 are restored already, in this same way: skipped" in told.out
+    assert "2 of 3 are restored already, in this same way: skipped" in result.out
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before} == before
     assert files(tmp_path / "out" / "sea" / "deep") == of("c")
 
 
-@pytest.mark.parametrize("killed_after", ["answers", "line", "first file"])
-def test_a_kill_while_answers_are_written_leaves_nothing_half(go, tree, tmp_path, monkeypatch, killed_after):
-    """SIGKILL runs no `finally`: what is hidden stays, under a process number that is no more."""
+@pytest.mark.parametrize("killed_after", ["results", "line", "first file"])
+def test_a_kill_while_results_are_written_leaves_nothing_half(go, tree, tmp_path, monkeypatch, killed_after):
+    """SIGKILL runs no `finally`: what is hidden stays."""
     out = tmp_path / "out"
     whole = tmp_path / "whole"
     go("colorize", tree / "a.png", out=whole)
     out.mkdir()
-    hidden = out / ".restoring-4194305"  # above the greatest process number of Linux
+    hidden = out / ".part-abc"
     hidden.mkdir()
     for name in of("a"):
         shutil.copy(whole / name, hidden)
-    if killed_after != "answers":
+    if killed_after != "results":
         shutil.copy(whole / "manifest.jsonl", out)
     if killed_after == "first file":
         (hidden / "a-1.png").replace(out / "a-1.png")
@@ -280,19 +286,95 @@ def test_a_kill_while_answers_are_written_leaves_nothing_half(go, tree, tmp_path
         assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_folder_that_another_process_writes_into_is_left_alone(tmp_path):
-    theirs, ours = (tmp_path / f".restoring-{number}" for number in (os.getppid(), os.getpid()))
-    theirs.mkdir()
-    ours.mkdir()
-    batch.sweep(tmp_path)
-    assert theirs.exists() and not ours.exists()
+def test_a_folder_belongs_to_one_process(go, tree, tmp_path, monkeypatch):
+    """A number of a process says nothing: another container has the same."""
+    with locked(tmp_path / "out"):
+        seen = spy(monkeypatch)
+        line = go("colorize", tree, code=2).complaint()
+        assert f"{tmp_path / 'out'}: another process writes here: number {os.getpid()} on " in line
+        assert seen == []
+    go("colorize", tree)
+    assert seen == ["a", "b", "c"]
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+def test_a_lock_that_a_kill_left_holds_nothing(go, tree, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").write_text('{"host": "elsewhere", "process": 1, "since": "2026"}')
+    go("colorize", tree)
+
+
+@pytest.mark.parametrize("harm", ["cut", "emptied", "changed", "gone"])
+def test_a_result_that_was_damaged_is_made_again_and_what_was_there_is_kept(go, tree, tmp_path, monkeypatch, harm):
+    go("colorize", tree)
+    path = tmp_path / "out" / "sea" / "b-1.png"
+    whole, other = path.read_bytes(), (tmp_path / "out" / "sea" / "b-sheet.png").stat().st_mtime_ns
+    harmed = {"cut": whole[:50], "emptied": b"", "changed": whole[:-9] + bytes(9), "gone": None}[harm]
+    if harmed is None:
+        path.unlink()
+    else:
+        path.write_bytes(harmed)
+    seen = spy(monkeypatch)
+    result = go("colorize", tree)
+    assert seen == ["b"] and path.read_bytes() == whole
+    assert (tmp_path / "out" / "sea" / "b-sheet.png").stat().st_mtime_ns == other
+    aside = path.with_name("b-1.png.changed")
+    if harmed is None:
+        assert not aside.exists()
+    else:
+        assert aside.read_bytes() == harmed
+        assert f"{path}: changed since it was restored; kept as b-1.png.changed" in result.err
+    go("colorize", tree)
+    assert seen == ["b"]
+
+
+def test_a_result_that_was_copied_or_touched_is_the_same(go, tree, tmp_path, monkeypatch):
+    go("colorize", tree)
+    os.utime(tmp_path / "out" / "a-1.png", (0, 0))
+    seen = spy(monkeypatch)
+    go("colorize", tree)
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        {"outputs": None},
+        {"seconds": "long"},
+        {"stem": 5},
+        {"before": 5},
+        {"input": None},
+        {"settings": []},
+        {"files": {"a-1.png": [1, 2]}},
+        {"skipped": 1},
+        {"bytes": True},
+        {"unknown": 1},
+        [1],
+        "text",
+        None,
+    ],
+    ids=str,
+)
+def test_a_line_of_the_wrong_type_does_not_end_the_folder(tmp_path, entry, spoiled):
+    Manifest(out=tmp_path).append(entry, replace(entry, stem="b"))
+    first, second = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    line = json.loads(first) | spoiled if isinstance(spoiled, dict) else spoiled
+    (tmp_path / "manifest.jsonl").write_text(f"{json.dumps(line)}\n{second}\n")
+    assert list(Manifest(out=tmp_path).restored) == ["b"]
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "a\u2028b", "a\u0085b", "é"])
+def test_any_name_of_a_file_is_one_line_and_comes_back(tmp_path, entry, name):
+    named = replace(entry, stem=name, input=f"/x/{name}.png", outputs=[f"{name}-1.png"])
+    Manifest(out=tmp_path).append(named)
+    assert Manifest(out=tmp_path).restored == {name: named}
 
 
 def test_what_failed_is_tried_again(go, tree, tmp_path, monkeypatch):
     good = (tree / "a.png").read_bytes()
     (tree / "a.png").write_bytes(good[:60])
-    told = go("colorize", tree, code=3)
-    assert told.err.count("a.png") == 1 and str(tree / "a.png") in told.err
+    result = go("colorize", tree, code=3)
+    assert result.err.count("a.png") == 1 and str(tree / "a.png") in result.err
     assert [entry["error"] is None for entry in lines(tmp_path / "out")] == [False, True, True]
     (tree / "a.png").write_bytes(good)
     seen = spy(monkeypatch)
@@ -300,7 +382,7 @@ def test_what_failed_is_tried_again(go, tree, tmp_path, monkeypatch):
     assert seen == ["a"]
 
 
-def test_a_image_that_was_touched_is_the_same_and_one_that_changed_is_not(go, tree, tmp_path, monkeypatch):
+def test_an_image_that_was_touched_is_the_same_and_one_that_changed_is_not(go, tree, tmp_path, monkeypatch):
     go("colorize", tree)
     os.utime(tree / "a.png")
     seen = spy(monkeypatch)
@@ -334,16 +416,16 @@ def test_a_mask_that_changed_is_another_request(go, tree, tmp_path):
         Image.fromarray(np.repeat([[255] * width + [0] * (16 - width)], 16, 0).astype(np.uint8)).save(mask)
         if width == 8:
             go("inpaint", tree / "a.png", "--mask", mask)
-            told = go("inpaint", tree / "a.png", "--mask", mask)
-            assert "1 of 1 are restored already" in told.out
+            result = go("inpaint", tree / "a.png", "--mask", mask)
+            assert "1 of 1 are restored already" in result.out
     assert "already exists" in go("inpaint", tree / "a.png", "--mask", mask, code=2).complaint()
 
 
-def test_what_was_skipped_is_told_as_json_too(go, tree, tmp_path):
+def test_what_was_skipped_is_reported_as_json_too(go, tree, tmp_path):
     go("colorize", tree)
     go("colorize", tree, "--json", tmp_path / "r.json")
-    told = json.loads((tmp_path / "r.json").read_text())
-    assert [entry["outputs"][0] for entry in told] == [
+    entries = json.loads((tmp_path / "r.json").read_text())
+    assert [entry["outputs"][0] for entry in entries] == [
         str(tmp_path / "out" / name) for name in ("a-1.png", "sea/b-1.png", "sea/deep/c-1.png")
     ]
 
@@ -379,8 +461,8 @@ def empty(path):
 )
 def test_a_bad_image_is_named_in_one_line_and_the_others_go_on(go, tree, tmp_path, spoil, words):
     spoil(tree / "bad.png")
-    told = go("inpaint", tree, code=3)
-    (line,) = [line for line in told.err.splitlines() if "ETA" not in line]
+    result = go("inpaint", tree, code=3)
+    (line,) = [line for line in result.err.splitlines() if "ETA" not in line]
     assert words in line and str(tree / "bad") in line
     assert {"a-1.png", "sea/b-1.png", "sea/deep/c-1.png"} <= set(files(tmp_path / "out"))
     errors = [entry["error"] for entry in lines(tmp_path / "out") if entry["error"]]
@@ -389,8 +471,8 @@ def test_a_bad_image_is_named_in_one_line_and_the_others_go_on(go, tree, tmp_pat
 
 @pytest.mark.parametrize("verb", ["colorize", "dejpeg"])
 def test_a_decompression_bomb_is_a_bad_image_like_others(go, tree, verb):
-    told = go(verb, bomb(tree / "bomb.png"), tree / "a.png", *(["--quality", 30] if verb == "dejpeg" else []), code=3)
-    (line,) = [line for line in told.err.splitlines() if "ETA" not in line]
+    result = go(verb, bomb(tree / "bomb.png"), tree / "a.png", *(["--quality", 30] if verb == "dejpeg" else []), code=3)
+    (line,) = [line for line in result.err.splitlines() if "ETA" not in line]
     assert "bomb.png" in line and "decompression bomb" in line and "--debug" not in line
 
 
@@ -401,8 +483,8 @@ def test_masks_of_a_folder_belong_to_images_of_their_names(go, tree, tmp_path):
     for name, fill in (("a.png", half), ("sea/b.png", half.T)):
         (masks / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(fill).save(masks / name)
-    told = go("inpaint", tree, "--mask", masks, code=3)
-    (line,) = [line for line in told.err.splitlines() if "ETA" not in line]
+    result = go("inpaint", tree, "--mask", masks, code=3)
+    (line,) = [line for line in result.err.splitlines() if "ETA" not in line]
     assert "c.png: has no mask" in line
     known = np.asarray(Image.open(tree / "a.png"))[8:]
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a-1.png"))[8:], known)
@@ -410,12 +492,12 @@ def test_masks_of_a_folder_belong_to_images_of_their_names(go, tree, tmp_path):
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "sea" / "b-1.png"))[:, 8:], known)
 
 
-def test_a_mask_of_another_size_is_told_for_that_image(go, tree, tmp_path):
+def test_a_mask_of_another_size_is_reported_for_that_image(go, tree, tmp_path):
     image(tree / "wide.png", size=(40, 16))
     mask = tmp_path / "mask.png"
     Image.fromarray(np.repeat([[255] * 8 + [0] * 8], 16, 0).astype(np.uint8)).save(mask)
-    told = go("inpaint", tree, "--mask", mask, code=3)
-    (line,) = [line for line in told.err.splitlines() if "ETA" not in line]
+    result = go("inpaint", tree, "--mask", mask, code=3)
+    (line,) = [line for line in result.err.splitlines() if "ETA" not in line]
     assert "wide.png" in line and "the mask is 16×16, the image 40×16" in line
 
 
@@ -430,8 +512,8 @@ def test_a_failure_of_ours_is_named_and_the_others_go_on(go, tree, tmp_path, mon
         return real(model, photo, task, **settings)
 
     monkeypatch.setitem(vars(sf), "restore", broken)
-    told = go("colorize", tree, code=3)
-    assert f"{tree / 'a.png'}: a mistake of the program (scorefield --debug" in told.err
+    result = go("colorize", tree, code=3)
+    assert f"{tree / 'a.png'}: a mistake of the program (scorefield --debug" in result.err
     assert "sea/b-1.png" in files(tmp_path / "out")
 
 
@@ -454,14 +536,14 @@ def test_a_full_disk_ends_the_run_and_what_was_written_is_whole(go, tree, tmp_pa
 
 
 def test_a_preview_is_red_where_the_mask_is_and_restores_nothing(call, tree, tmp_path):
-    told = call("inpaint", tree, "--mask", "left", "--preview", "--out", tmp_path / "out")
-    assert told.code == 0, told.err
+    result = call("inpaint", tree, "--mask", "left", "--preview", "--out", tmp_path / "out")
+    assert result.code == 0, result.err
     assert files(tmp_path / "out") == ["a-preview.png", "sea/b-preview.png", "sea/deep/c-preview.png"]
     seen, real = (np.asarray(Image.open(path)).astype(int) for path in
                   (tmp_path / "out" / "a-preview.png", tree / "a.png"))  # fmt: skip
     assert np.array_equal(seen[:, 8:], real[:, 8:])
     assert np.abs(seen[:, :8] - (0.6 * np.array([255, 0, 0]) + 0.4 * real[:, :8])).max() <= 1
-    assert "50% to fill" in told.out
+    assert "50% to fill" in result.out
     again = call("inpaint", tree, "--mask", "left", "--preview", "--out", tmp_path / "out")
     assert "already exists" in again.complaint()
 

@@ -26,7 +26,7 @@ def ncsn(run, tmp_path_factory):
 
 
 def facts_of(call, tmp_path, *arguments):
-    told = call(
+    result = call(
         "sample",
         *arguments,
         "-n",
@@ -37,8 +37,8 @@ def facts_of(call, tmp_path, *arguments):
         tmp_path / "s.json",
         "--overwrite",
     )
-    assert told.code == 0, told.err
-    return json.loads((tmp_path / "s.json").read_text()), np.load(tmp_path / "s.npy"), told.out
+    assert result.code == 0, result.err
+    return json.loads((tmp_path / "s.json").read_text()), np.load(tmp_path / "s.npy"), result.out
 
 
 def test_a_model_of_few_levels_is_walked_down_them(call, ncsn, tmp_path):
@@ -84,9 +84,9 @@ def test_every_setting_reaches_the_sampler(call, ncsn, tmp_path):
 
 def test_the_help_tells_every_sampler_in_a_line(call, monkeypatch):
     monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 80)
-    told = call("sample", "--help")
-    assert told.code == 0
-    lines = {" ".join(line.split()) for line in told.out.splitlines()}
+    result = call("sample", "--help")
+    assert result.code == 0
+    lines = {" ".join(line.split()) for line in result.out.splitlines()}
     assert all(" ".join(f"{name} {words}".split()) in lines for name, words in SAMPLER_SUMMARIES.items())
 
 
@@ -115,11 +115,11 @@ def test_settings_by_set_are_those_of_the_flags_which_win(call, ncsn, tmp_path):
 
 
 def test_a_schedule_may_be_named_listed_or_the_models_own(call, ncsn, tmp_path):
-    told, words = {}, {}
+    chosen, words = {}, {}
     for schedule in ("geometric", "own", "1,0.5,0.2,0"):
         facts, _, words[schedule] = facts_of(call, tmp_path, ncsn, "--sampler", "ddim", "--schedule", schedule)
-        told[schedule] = (facts["schedule"], facts["levels"], facts["burn_in_updates"])
-    assert told == {
+        chosen[schedule] = (facts["schedule"], facts["levels"], facts["burn_in_updates"])
+    assert chosen == {
         "geometric": ("geometric", 20, 10),
         "own": ("own", 3, 10),
         "1,0.5,0.2,0": ("given", 3, 10),
@@ -127,7 +127,7 @@ def test_a_schedule_may_be_named_listed_or_the_models_own(call, ncsn, tmp_path):
     assert re.search(r"^schedule +own, σ 1 to 0\.1, then 0$", words["own"], re.M)
 
 
-def test_levels_off_the_models_levels_are_told(call, ncsn, tmp_path):
+def test_levels_off_the_models_levels_are_reported(call, ncsn, tmp_path):
     off = call("sample", ncsn, "-n", 1, "--out", tmp_path / "a.png", "--json", tmp_path / "a.json")
     factor = json.loads((tmp_path / "a.json").read_text())["max_mismatch"]
     assert 1.5 < factor < 10**0.25 * 1.001  # three noise levels, √10 apart
@@ -136,7 +136,7 @@ def test_levels_off_the_models_levels_are_told(call, ncsn, tmp_path):
     assert on.code == 0 and "times off" not in on.err
 
 
-def test_a_image_may_be_begun_with(call, run, tmp_path):
+def test_an_image_may_be_begun_with(call, run, tmp_path):
     pixels = np.tile(np.linspace(40, 210, 8).astype(np.uint8), (8, 1))
     Image.fromarray(pixels).save(tmp_path / "grey.png")
     away = []
@@ -149,7 +149,7 @@ def test_a_image_may_be_begun_with(call, run, tmp_path):
     assert away == sorted(away) and away[0] < 3
 
 
-def test_a_image_may_be_kept_within_its_values(call, run, tmp_path):
+def test_an_image_may_be_kept_within_its_values(call, run, tmp_path):
     facts, clamped, _ = facts_of(call, tmp_path, run, "--clamp", "--steps", 5)
     _, free, _ = facts_of(call, tmp_path, run, "--steps", 5)
     assert facts["clamp"] is True and clamped.shape == free.shape

@@ -24,8 +24,11 @@ def once(condition, seconds=60.0):
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_training_after_saving_and_tells_how_to_go_on(call, tiny, tmp_path, number, code):
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 128 + signal.SIGUSR1)],
+)
+def test_a_signal_ends_training_after_saving_and_says_how_to_go_on(call, tiny, tmp_path, number, code):
     out = tmp_path / "run"
 
     def interrupt():
@@ -34,15 +37,15 @@ def test_a_signal_ends_training_after_saving_and_tells_how_to_go_on(call, tiny, 
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    told = call("train", tiny, "--out", out, "--set", "training.steps=1000000")
+    result = call("train", tiny, "--out", out, "--set", "training.steps=1000000")
     thread.join()
-    line = told.complaint(code)
+    line = result.complaint(code)
     assert "everything is saved" in line
     assert "the same command and --resume auto" in line
     stopped = load_state(out)["step"]
     assert f"step {stopped};" in line
-    told = call("train", tiny, "--out", out, "--resume", "auto", "--set", f"training.steps={stopped + 2}")
-    assert told.code == 0, told.err
+    result = call("train", tiny, "--out", out, "--resume", "auto", "--set", f"training.steps={stopped + 2}")
+    assert result.code == 0, result.err
     assert load_state(out)["step"] == stopped + 2
 
 
@@ -61,7 +64,42 @@ def test_a_kill_at_any_moment_leaves_whole_files_or_none(call, tiny, tmp_path, e
     step = state["step"] if state else 0
     if (out / "model.safetensors").exists():
         assert checkpoint.load(out / "model.safetensors").shape == (1, 8, 8)
-    told = call("train", tiny, "--out", out, "--resume", "auto", "--set", f"training.steps={step + 3}")
-    assert told.code == 0, told.err
+    result = call("train", tiny, "--out", out, "--resume", "auto", "--set", f"training.steps={step + 3}")
+    assert result.code == 0, result.err
     assert load_state(out)["step"] == step + 3
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0, 2.0])
+def test_ctrl_c_while_the_program_starts_is_one_line(tiny, tmp_path, environment, seconds):
+    """Before that Python itself is starting."""
+    command = [sys.executable, "-m", "scorefield", "train", str(tiny), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [*command, "--set", "training.steps=1000000"], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, result = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in result and "stopped" in result.splitlines()[-1]
+
+
+def test_another_rate_is_taken_by_set_and_reported(call, tiny, tmp_path):
+    out = tmp_path / "run"
+    assert call("train", tiny, "--out", out, "--set", "training.steps=2").code == 0
+    result = call(
+        "train", tiny, "--out", out, "--resume", "auto", "--set", "training.steps=4", "--set", "optimizer.lr=1e-4"
+    )
+    assert result.code == 0, result.err
+    assert "changed at step 2: optimizer.lr = 0.0001, before 0.004" in result.err
+
+
+def test_an_error_tells_what_is_saved(call, tiny, tmp_path, monkeypatch):
+    from scorefield.data.batches import Batches
+
+    true = Batches.batch
+    monkeypatch.setattr(Batches, "batch", lambda self, step: true(self, step) if step < 3 else 1 / 0)
+    line = call("train", tiny, "--out", tmp_path / "run").complaint(1)
+    assert f"The 3 steps until then are saved in {tmp_path / 'run'}; --resume auto goes on." in line
+    assert load_state(tmp_path / "run")["step"] == 3

@@ -49,7 +49,7 @@ def test_idx_splits_go_by_the_prefix(tmp_path):
     assert len(open_images(path, split="test")) == 2
 
 
-def test_a_missing_idx_split_is_told(tmp_path):
+def test_a_missing_idx_split_is_reported(tmp_path):
     path = write_idx(tmp_path)
     for data in (tmp_path, path):
         with pytest.raises(UserError, match=r"has no split `test`"):
@@ -62,20 +62,20 @@ def test_idx_images_without_labels_have_none(tmp_path):
     assert open_images(path).labels is None
 
 
-def test_an_idx_of_bad_magic_is_told(tmp_path):
+def test_an_idx_of_bad_magic_is_reported(tmp_path):
     path = write_idx(tmp_path)
     path.write_bytes(b"\x00\x00\x0d\x03" + path.read_bytes()[4:])
     with pytest.raises(UserError, match=r"is no IDX file of images: it starts with 00 00 0d 03, not 00 00 08 03"):
         open_images(tmp_path)
 
 
-def test_labels_in_place_of_images_are_told(tmp_path):
+def test_labels_in_place_of_images_are_reported(tmp_path):
     write_idx(tmp_path)
     with pytest.raises(UserError, match=r"is no IDX file of images: it starts with 00 00 08 01"):
         open_images(tmp_path / "train-labels-idx1-ubyte")
 
 
-def test_a_truncated_idx_is_told(tmp_path):
+def test_a_truncated_idx_is_reported(tmp_path):
     path = write_idx(tmp_path)
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(UserError, match=r"truncated or damaged \(6 × 5 × 4 = 120 bytes promised, 113 found\)"):
@@ -83,7 +83,7 @@ def test_a_truncated_idx_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.9])
-def test_a_truncated_gzip_is_told(tmp_path, kept):
+def test_a_truncated_gzip_is_reported(tmp_path, kept):
     path = write_idx(tmp_path, pack=gzip.compress)
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data))])
@@ -91,7 +91,7 @@ def test_a_truncated_gzip_is_told(tmp_path, kept):
         open_images(tmp_path)
 
 
-def test_an_unequal_idx_pair_is_told(tmp_path):
+def test_an_unequal_idx_pair_is_reported(tmp_path):
     write_idx(tmp_path, labels=LABELS[:5])
     with pytest.raises(UserError, match="5 labels for 6 images"):
         open_images(tmp_path)
@@ -124,7 +124,7 @@ def test_an_npz_without_images_lists_what_it_holds(tmp_path):
         open_images(tmp_path / "set.npz")
 
 
-def test_labels_of_another_length_are_told(tmp_path):
+def test_labels_of_another_length_are_reported(tmp_path):
     np.savez(tmp_path / "set.npz", images=PIXELS, labels=LABELS[:4])
     with pytest.raises(UserError, match=r"set\.npz\[labels\]: its shape \[4\] of uint8 is not that of labels"):
         open_images(tmp_path / "set.npz")
@@ -147,7 +147,7 @@ def test_pickled_objects_are_never_opened(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["set.npz", "set.npy"])
-def test_a_truncated_array_file_is_told(tmp_path, name):
+def test_a_truncated_array_file_is_reported(tmp_path, name):
     (np.savez if name.endswith("z") else np.save)(tmp_path / name, PIXELS)
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: len(data) // 2])
@@ -210,7 +210,7 @@ def test_values_of_unknown_scale_are_refused(values):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_values_that_are_not_finite_are_told(tmp_path, kind, value):
+def test_values_that_are_not_finite_are_reported(tmp_path, kind, value):
     pixels = np.full((3, 4, 4), 0.5, kind)
     pixels[1, 2, 3] = value
     np.save(tmp_path / "set.npy", pixels)
@@ -267,7 +267,7 @@ def test_arrays_are_cropped_in_the_middle_and_then_reduced(tmp_path):
         open_images(tmp_path / "set.npy", crop=12)
 
 
-def test_impossible_crops_are_told():
+def test_impossible_crops_are_reported():
     with pytest.raises(UserError, match="crop: a square of 0 pixels is empty"):
         open_images("fashion", crop=0)
     with pytest.raises(UserError, match="crop: 20 pixels are less than the size 28×28"):

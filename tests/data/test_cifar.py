@@ -87,7 +87,7 @@ def test_the_fine_classes_of_cifar_100_are_its_labels(tmp_path):
 
 
 @pytest.mark.parametrize("left", [1, 3072, 3074, 0])
-def test_a_file_cut_short_is_told(ten, left):
+def test_a_file_cut_short_is_reported(ten, left):
     path = ten[0] / "data_batch_2.bin"
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(
@@ -97,7 +97,7 @@ def test_a_file_cut_short_is_told(ten, left):
         open_images(ten[0])
 
 
-def test_a_label_beyond_the_classes_is_told(ten):
+def test_a_label_beyond_the_classes_is_reported(ten):
     path = ten[0] / "data_batch_2.bin"
     data = bytearray(path.read_bytes())
     data[3073] = 10
@@ -106,13 +106,13 @@ def test_a_label_beyond_the_classes_is_told(ten):
         open_images(ten[0])
 
 
-def test_a_missing_batch_is_told(ten):
+def test_a_missing_batch_is_reported(ten):
     (ten[0] / "data_batch_3.bin").unlink()
     with pytest.raises(UserError, match=r"cifar-10-batches-bin: lacks data_batch_3\.bin\. Unpack"):
         open_images(ten[0])
 
 
-def test_an_archive_cut_short_is_told(tmp_path, ten):
+def test_an_archive_cut_short_is_reported(tmp_path, ten):
     path = packed(ten[0], tmp_path / "cifar-10-binary.tar.gz")
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(UserError, match=r"cifar-10-binary\.tar\.gz: is truncated or damaged"):
@@ -145,12 +145,12 @@ def test_the_pickled_version_is_refused_by_the_name_of_the_right_one(tmp_path, i
         folder, tmp_path / f"{inside.replace('batches-py', 'python')}.tar.gz", inside
     )
     for call in (open_images, splits):
-        with pytest.raises(UserError, match=r"is the Python version of CIFAR.*cifar-10-binary\.tar\.gz") as told:
+        with pytest.raises(UserError, match=r"is the Python version of CIFAR.*cifar-10-binary\.tar\.gz") as raised:
             call(data)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(raised.value)
 
 
-def test_an_archive_of_other_things_is_told(tmp_path):
+def test_an_archive_of_other_things_is_reported(tmp_path):
     with tarfile.open(tmp_path / "cifar-x.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("notes.txt"), io.BytesIO())
     with pytest.raises(UserError, match="holds no CIFAR"):

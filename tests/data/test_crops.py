@@ -74,20 +74,20 @@ def test_pairs_are_cut_at_one_place(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda root: None, "holds no images|empty"),
         (lambda root: ramp(root / "a.png", 9, 9), "none of its 1 images gives a window of 16"),
         (lambda root: (root / "a.png").write_bytes(b"no image"), "none of its 1 images"),
     ],
 )
-def test_a_folder_without_windows_is_told(tmp_path, make, told):
+def test_a_folder_without_windows_is_reported(tmp_path, make, message):
     make(tmp_path)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         open_crops(tmp_path, 16)
 
 
-def test_a_pair_without_its_partner_is_told(tmp_path):
+def test_a_pair_without_its_partner_is_reported(tmp_path):
     ramp(tmp_path / "after" / "a.png", 60, 50)
     with pytest.raises(UserError, match="no sub-folders before and after"):
         open_crops(tmp_path, 16, paired=True)
@@ -103,3 +103,19 @@ def test_small_and_broken_files_are_left_out_and_listed(tmp_path):
     windows = open_crops(tmp_path, 16)
     assert len(windows) == 1
     assert {skipped.path.rsplit("/")[-1] for skipped in windows.skipped} == {"small.png", "broken.png"}
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged", "small"])
+def test_a_file_that_changed_after_the_folder_was_opened_is_named(tmp_path, harm):
+    ramp(tmp_path / "a.png", 90, 60)
+    windows = open_crops(tmp_path, 16, memory=0)
+    assert windows.images is None
+    if harm == "gone":
+        (tmp_path / "a.png").unlink()
+    elif harm == "damaged":
+        (tmp_path / "a.png").write_bytes(b"no image")
+    else:
+        ramp(tmp_path / "a.png", 90, 15)
+    result = {"gone": "is gone; the folder was changed", "damaged": "the folder was changed", "small": "is 90×15 now"}
+    with pytest.raises(UserError, match=rf"a\.png: .*{result[harm]}"):
+        windows.cut(torch.tensor([0]), generator=seeded())

@@ -11,7 +11,7 @@ from scorefield.data.datasets import ImageSet, card, known_data, open_images, sp
 from scorefield.errors import UserError
 
 
-def test_a_missing_path_is_told(tmp_path):
+def test_a_missing_path_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"nowhere: no such file or folder\. Check the path\."):
         open_images(tmp_path / "nowhere")
 
@@ -27,13 +27,13 @@ def test_one_image_is_not_a_set(tmp_path):
         open_images(tmp_path / "one.png")
 
 
-def test_an_unknown_kind_of_file_is_told(tmp_path):
+def test_an_unknown_kind_of_file_is_reported(tmp_path):
     (tmp_path / "table.csv").write_text("a,b")
     with pytest.raises(UserError, match=r"table\.csv: is no kind of data that is known\. Pass a folder"):
         open_images(tmp_path / "table.csv")
 
 
-def test_impossible_sizes_and_channels_are_told():
+def test_impossible_sizes_and_channels_are_reported():
     with pytest.raises(UserError, match="size: 0×0 is no size"):
         open_images("fashion", size=0)
     with pytest.raises(UserError, match="channels: 2 is not possible"):
@@ -58,7 +58,7 @@ def test_a_folder_beside_the_user_does_not_change_what_a_bare_name_means(tmp_pat
         assert len(open_images(written)) == 1
 
 
-def test_the_digest_tells_pixels_and_shapes_apart():
+def test_the_digest_distinguishes_pixels_and_shapes():
     def digest(images):
         return ImageSet(images=images, labels=None, name="x", source="x").digest()
 

@@ -86,7 +86,7 @@ def test_a_folder_without_splits_has_train_alone(tmp_path):
         open_images(tmp_path, split="test")
 
 
-def test_channels_are_inferred_and_mixed_ones_are_told(tmp_path):
+def test_channels_are_inferred_and_mixed_ones_are_reported(tmp_path):
     write(tmp_path / "a.png")
     write(tmp_path / "b.png", mode="LA", color=(1, 255))
     assert open_images(tmp_path).shape[0] == 1
@@ -165,7 +165,7 @@ def test_a_folder_whose_only_image_is_truncated_is_an_error(tmp_path):
         open_folder(tmp_path, size=None, channels=None, limit=None, track=None, memory=0)
 
 
-def test_an_empty_folder_and_one_without_images_are_told(tmp_path):
+def test_an_empty_folder_and_one_without_images_are_reported(tmp_path):
     with pytest.raises(UserError, match=r"the folder is empty\."):
         open_images(tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
@@ -188,14 +188,14 @@ def test_a_limit_takes_a_fixed_sample_of_all_classes(tmp_path):
         open_images(tmp_path, limit=0)
 
 
-def test_progress_is_told_to_the_end_even_with_skipped_files(tmp_path):
+def test_progress_is_reported_to_the_end_even_with_skipped_files(tmp_path):
     for i in range(5):
         write(tmp_path / f"{i}.png")
     (tmp_path / "junk.png").write_bytes(b"junk")
-    told = []
-    open_images(tmp_path, track=lambda done, total: told.append((done, total)))
-    assert told[-1] == (12, 12)
-    assert told == sorted(told)
+    reports = []
+    open_images(tmp_path, track=lambda done, total: reports.append((done, total)))
+    assert reports[-1] == (12, 12)
+    assert reports == sorted(reports)
 
 
 def test_a_large_folder_is_mapped_from_the_cache_and_not_decoded_again(tmp_path, monkeypatch):
@@ -245,7 +245,7 @@ def test_a_changed_folder_or_degraded_cache_is_decoded_anew(tmp_path, change):
     assert opened.images[:, 0, 0, 0].tolist() == {"content": [2], "new file": [1, 2], "degraded cache": [1]}[change]
 
 
-def test_too_little_disk_for_the_cache_is_told_before_decoding(tmp_path, monkeypatch):
+def test_too_little_disk_for_the_cache_is_reported_before_decoding(tmp_path, monkeypatch):
     write(tmp_path / "set/1.png")
     monkeypatch.setattr(folders.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(UserError, match=r"too little disk space.*SCOREFIELD_CACHE"):
@@ -267,7 +267,7 @@ def test_a_crop_is_the_middle_square_and_then_reduced_as_pillow_does(tmp_path):
 
 
 def test_a_crop_of_a_jpeg_is_cut_from_the_whole_image(tmp_path):
-    """Decoding at a fraction of the size, as for reducing alone, would cut another part."""
+    """Decoding at a fraction of the size, as for reducing only, would cut another part."""
     y, x = np.mgrid[:512, :512]
     Image.fromarray(((x + y) // 4).astype(np.uint8)).save(tmp_path / "big.jpg", quality=95)
     opened = open_images(tmp_path, crop=64, size=8)

@@ -68,9 +68,11 @@ def test_float_pixels_are_unit_or_byte_scaled_and_others_are_refused(tmp_path):
             read_image(of(wrong))
 
 
-def test_cmyk_becomes_rgb(tmp_path):
-    path = saved(tmp_path / "print.tif", Image.new("CMYK", (4, 4), (255, 0, 0, 0)))
-    assert read_image(path).getpixel((0, 0)) == (0, 255, 255)  # full cyan absorbs red alone
+@pytest.mark.parametrize("suffix", [".tif", ".jpg"])
+def test_cmyk_without_a_profile_has_no_colors_and_is_refused(tmp_path, suffix):
+    path = saved(tmp_path / f"print{suffix}", Image.new("CMYK", (4, 4), (255, 0, 0, 0)))
+    with pytest.raises(UserError, match="CMYK"):
+        read_image(path)
 
 
 def test_a_colour_palette_becomes_rgb_and_a_grey_one_grey(tmp_path):
@@ -132,22 +134,22 @@ def test_a_jpeg_decoded_small_looks_as_one_decoded_whole(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp", "bmp", "tif"])
-def test_a_truncated_file_is_told_with_its_name(tmp_path, kind):
+def test_a_truncated_file_is_reported_with_its_name(tmp_path, kind):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     path = saved(tmp_path / f"half.{kind}", noise)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match=rf"half\.{kind}: is .*(truncated|degraded)") as told:
+    with pytest.raises(UserError, match=rf"half\.{kind}: is .*(truncated|degraded)") as raised:
         read_image(path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_a_file_that_is_no_image_is_told(tmp_path):
+def test_a_file_that_is_no_image_is_reported(tmp_path):
     (tmp_path / "notes.png").write_text("not an image")
     with pytest.raises(UserError, match=r"notes\.png: is not an image that can be read"):
         read_image(tmp_path / "notes.png")
 
 
-def test_a_missing_file_and_a_folder_are_told(tmp_path):
+def test_a_missing_file_and_a_folder_are_reported(tmp_path):
     with pytest.raises(UserError, match=r"none\.png: no such file\.$"):
         read_image(tmp_path / "none.png")
     with pytest.raises(UserError, match=r"is a folder, not an image\.$"):
@@ -219,9 +221,15 @@ def test_floats_and_bytes_invert_each_other_on_every_value(value_range):
     assert torch.equal(to_uint8(floats, value_range), levels)
 
 
-@given(st.floats(width=32, allow_nan=True), st.sampled_from([(0.0, 1.0), (-1.0, 1.0)]))
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.sampled_from([(0.0, 1.0), (-1.0, 1.0)]))
 def test_any_float_becomes_its_nearest_byte(value, value_range):
     level = to_uint8(torch.tensor([value]), value_range).item()
     low, high = value_range
-    clamped = low if np.isnan(value) else min(max(value, low), high)
+    clamped = min(max(value, low), high)
     assert abs(level - 255 * (clamped - low) / (high - low)) <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_no_pixel_stands_for_a_value_that_is_not_finite(value):
+    with pytest.raises(FloatingPointError, match="not finite"):
+        to_uint8(torch.tensor([0.5, value]), (0.0, 1.0))

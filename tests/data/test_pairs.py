@@ -24,7 +24,7 @@ def test_images_of_one_name_are_a_pair_whatever_their_suffix(tmp_path, layout):
     assert {pair.size for pair in pairs} == {(4, 6)}
 
 
-def test_a_image_without_partner_is_named(tmp_path):
+def test_an_image_without_partner_is_named(tmp_path):
     for name in ("before/a.png", "after/a.png", "after/b.png"):
         save(tmp_path / name)
     with pytest.raises(UserError, match=r"after/b\.png: has no partner of that name in before/\.$"):
@@ -35,21 +35,21 @@ def test_a_image_without_partner_is_named(tmp_path):
         read_pairs(tmp_path)
 
 
-def test_a_partner_of_another_size_is_told(tmp_path):
+def test_a_partner_of_another_size_is_reported(tmp_path):
     save(tmp_path / "before/a.png")
     save(tmp_path / "after/a.png", (8, 4))
     with pytest.raises(UserError, match=r"before/a\.png: is 6×4, its partner 8×4"):
         read_pairs(tmp_path)
 
 
-def test_two_of_one_name_are_told(tmp_path):
+def test_two_of_one_name_are_reported(tmp_path):
     for name in ("before/a.png", "before/a.jpg", "after/a.png"):
         save(tmp_path / name)
     with pytest.raises(UserError, match=r"before/a\.png: has the name of a\.jpg"):
         read_pairs(tmp_path)
 
 
-def test_what_is_no_folder_of_pairs_is_told(tmp_path):
+def test_what_is_no_folder_of_pairs_is_reported(tmp_path):
     with pytest.raises(UserError, match="is no folder"):
         read_pairs(tmp_path / "gone")
     save(tmp_path / "before/a.png")
@@ -60,7 +60,7 @@ def test_what_is_no_folder_of_pairs_is_told(tmp_path):
         read_pairs(tmp_path)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
+def test_a_file_that_cannot_be_read_is_reported(tmp_path):
     save(tmp_path / "before/a.png")
     (tmp_path / "after").mkdir()
     (tmp_path / "after/a.png").write_bytes(b"no image")

@@ -23,7 +23,7 @@ def random_images(n=5, c=3, h=6, w=4):
     st.integers(0, 3),
     st.none() | st.integers(1, 3),
 )
-def test_a_grid_of_anything_is_a_image(shape, columns, pad, scale):
+def test_a_grid_of_anything_is_an_image(shape, columns, pad, scale):
     image = grid(torch.zeros(shape, dtype=torch.uint8), columns=columns, pad=pad, scale=scale)
     assert image.mode in ("L", "RGB")
     assert min(image.size) >= 1
@@ -65,7 +65,7 @@ def test_images_are_written_without_loss(tmp_path, suffix):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_an_unknown_suffix_is_told(tmp_path):
+def test_an_unknown_suffix_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"cannot write `\.xyz`\. Use one of \.png"):
         save_image(Image.new("L", (1, 1)), tmp_path / "a.xyz")
     with pytest.raises(UserError, match=r"cannot write `\.gif`.*\.npz"):
@@ -78,7 +78,7 @@ def test_a_disk_that_refuses_is_a_user_error_and_leaves_the_old_file(tmp_path, m
     path = save_image(Image.new("L", (1, 1), 7), tmp_path / "a.png")
 
     def full(self, file, *args, **options):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)

@@ -68,7 +68,7 @@ def test_fewer_than_two_have_no_distance(n):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_what_is_no_number_is_told(bad):
+def test_what_is_no_number_is_reported(bad):
     images = blobs(5, bytes_=False)
     images[3, 0, 2, 2] = bad
     with pytest.raises(UserError, match="NaN or infinity"):

@@ -24,7 +24,7 @@ from scorefield.degradations import (
 )
 
 X = torch.rand(2, 3, 32, 48, generator=seeded()) * 2 - 1
-MASK = Mask(fill=(torch.rand(1, 1, 32, 48, generator=seeded(1)) > 0.5).float())
+MASK = Mask(mask=(torch.rand(1, 1, 32, 48, generator=seeded(1)) > 0.5).float())
 MARKS = Scratches().draw(X.shape, generator=seeded(2))
 OPERATORS = {
     "mask": MASK,

@@ -85,7 +85,7 @@ def test_a_seed_repeats_an_operator_and_an_operator_repeats_its_degradation(name
     st.integers(2, 12),
     st.integers(0, 99),
 )
-def test_what_was_seen_is_degraded_to_itself(name, rows, columns, seed):
+def test_an_observation_is_degraded_to_itself(name, rows, columns, seed):
     x = image(2, h=4 * rows, w=4 * columns, seed=seed)
     degradation = RANDOM[name].draw(x.shape, generator=seeded(seed))
     y = degradation(x)
@@ -114,7 +114,7 @@ def test_an_encoded_image_is_what_pillow_writes_and_reads(channels, quality, siz
         assert np.array_equal(back.permute(1, 2, 0).numpy(), expected)
 
 
-def test_the_encoder_halves_chroma_as_pillow_does_unasked():
+def test_the_encoder_halves_chroma_as_pillow_does_by_default():
     x = image()
     array = ((x[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     file = io.BytesIO()
@@ -146,7 +146,7 @@ def test_qualities_follow_their_distribution():
     assert chi_square < 52.6  # the 99.9 % quantile for 25 degrees of freedom
 
 
-def test_what_an_encoder_is_told_reaches_it():
+def test_an_encoders_settings_reach_it():
     distribution = RandomJPEG(quality=(9, 9), subsampling="4:4:4", value_range=(0.0, 1.0))
     expected = EncodedJPEG(quality=9, subsampling="4:4:4", value_range=(0.0, 1.0))
     assert distribution.draw((1, 3, 8, 8), generator=seeded()) == expected
@@ -239,7 +239,7 @@ def test_families_are_drawn_by_their_weights(weights, shares):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: OneOf(families=()), "nothing to choose"),
         (lambda: OneOf(families=(Grey(),), weights=(1.0, 2.0)), "1 weights"),
@@ -257,8 +257,8 @@ def test_families_are_drawn_by_their_weights(weights, shares):
         (lambda: Scratches(lines=(3, 2)), "lines go"),
     ],
 )
-def test_what_cannot_be_drawn_is_told(make, told):
-    with pytest.raises((UserError, ValueError), match=told):
+def test_what_cannot_be_drawn_is_reported(make, message):
+    with pytest.raises((UserError, ValueError), match=message):
         make()
 
 

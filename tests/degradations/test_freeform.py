@@ -1,4 +1,4 @@
-"""Strokes, rectangles and frames: the distributions of holes that Palette learns from."""
+"""Strokes, rectangles and frames: the distributions of masks that Palette is trained on."""
 
 import math
 from collections import Counter
@@ -19,16 +19,16 @@ sizes = st.tuples(st.integers(8, 96), st.integers(8, 96))
 def drawn(family, size, count, seed=0):
     """Fills, (count, H, W)."""
     generator = seeded(seed)
-    return torch.cat([family.draw((1, 3, *size), generator=generator).fill[0] for _ in range(count)])
+    return torch.cat([family.draw((1, 3, *size), generator=generator).mask[0] for _ in range(count)])
 
 
 @given(sizes, st.sampled_from(FAMILIES), st.integers(0, 2**31))
 def test_a_mask_of_any_size_fills_something_keeps_something_and_can_be_drawn_again(size, family, seed):
     one, other = (family.draw((2, 3, *size), generator=seeded(seed)) for _ in range(2))
     assert isinstance(one, Mask)
-    assert one.fill.shape == (1, 1, *size)
-    assert set(one.fill.flatten().tolist()) == {0.0, 1.0}
-    assert torch.equal(one.fill, other.fill)
+    assert one.mask.shape == (1, 1, *size)
+    assert set(one.mask.flatten().tolist()) == {0.0, 1.0}
+    assert torch.equal(one.mask, other.mask)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -39,7 +39,7 @@ def test_one_generator_draws_ever_other_masks(family):
 
 @given(sizes, st.integers(0, 2**31))
 def test_rectangles_cover_a_tenth_to_two_fifths(size, seed):
-    cover = float(Boxes().draw((1, 3, *size), generator=seeded(seed)).fill.mean())
+    cover = float(Boxes().draw((1, 3, *size), generator=seeded(seed)).mask.mean())
     assert 0.1 - 1e-6 <= cover <= 0.4 + 1e-6
 
 
@@ -111,7 +111,7 @@ def test_strokes_grow_with_the_image():
     assert small == pytest.approx(large, rel=0.15)  # measured 0.166 and 0.158
 
 
-def test_strokes_cover_as_much_as_asked():
+def test_strokes_cover_as_much_as_requested():
     cover = drawn(Brush(cover=(0.2, 0.3)), (64, 64), 50).mean((1, 2))
     assert float(cover.min()) >= 0.2 and float(cover.max()) <= 0.3
     with pytest.raises(UserError, match=r"brush: no mask of 1000 covers 99% to 100%"):
@@ -139,7 +139,7 @@ def test_a_frame_is_even_all_around():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: Brush(vertices=(5, 4)), "brush: vertices"),
         (lambda: Brush(cover=(0.2, 1.5)), "brush: cover"),
@@ -149,6 +149,6 @@ def test_a_frame_is_even_all_around():
         (lambda: Uncropping(share=1.0), "uncropping: a share"),
     ],
 )
-def test_a_distribution_that_cannot_be_is_told(make, told):
-    with pytest.raises(UserError, match=told):
+def test_a_distribution_that_cannot_be_is_reported(make, message):
+    with pytest.raises(UserError, match=message):
         make()

@@ -137,7 +137,7 @@ def read_jpeg(path, value_range=(-1.0, 1.0)):
 
 @pytest.mark.parametrize("quality", [3, 10, 75, 100])
 @pytest.mark.parametrize(("number", "subsampling"), list(enumerate(SUBSAMPLINGS)))
-def test_a_file_tells_how_it_was_made(tmp_path, quality, number, subsampling):
+def test_a_file_reveals_its_settings(tmp_path, quality, number, subsampling):
     path = tmp_path / "p.jpg"
     to_pil(image()).save(path, quality=quality, subsampling=number)
     assert read_jpeg(path) == JPEG(quality=quality, subsampling=subsampling)
@@ -163,7 +163,7 @@ def test_a_decoded_file_is_brought_onto_what_the_operator_gives(tmp_path):
     assert float((snapped - degradation(x)).abs().mean()) * 127.5 < 0.6  # measured 0.3 levels
 
 
-def test_a_image_that_is_stored_turned_was_degraded_so(tmp_path):
+def test_an_image_that_is_stored_rotated_was_degraded_so(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     to_pil(image()[:, :37, :58]).save(tmp_path / "p.jpg", quality=10, exif=exif)
@@ -176,7 +176,7 @@ def test_a_image_that_is_stored_turned_was_degraded_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: JPEG(quality=0), "1 to 100, got 0"),
         (lambda: JPEG(quality=101), "1 to 100"),
@@ -186,8 +186,8 @@ def test_a_image_that_is_stored_turned_was_degraded_so(tmp_path):
         (lambda: JPEG()(torch.zeros(1, 2, 8, 8)), "1 or 3 channels"),
     ],
 )
-def test_mistakes_are_told(make, told):
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_reported(make, message):
+    with pytest.raises(UserError, match=message):
         make()
 
 

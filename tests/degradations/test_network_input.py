@@ -27,7 +27,7 @@ from scorefield.degradations import (
     Scratches,
     network_input,
     predict_all,
-    with_hole_fill,
+    with_masked_input,
 )
 from scorefield.degradations.smooth import smooth_fill
 
@@ -47,23 +47,23 @@ def check_noise(values):
     assert float(values.var()) == pytest.approx(1, abs=4 * (2 / n) ** 0.5)
 
 
-def check_hole(seen, hole, x=X):
-    assert torch.equal(seen.mask, hole.float().expand(len(x), 1, -1, -1))
-    where = hole.expand_as(x)
+def check_masked(seen, masked, x=X):
+    assert torch.equal(seen.mask, masked.float().expand(len(x), 1, -1, -1))
+    where = masked.expand_as(x)
     assert torch.equal(seen.source[~where], x[~where])
     check_noise(seen.source[where])
 
 
-def test_a_hole_is_filled_with_standard_noise_and_the_rest_is_untouched():
+def test_masked_pixels_are_standard_noise_and_the_rest_is_untouched():
     mask = CenterBox(share=0.7).draw((1, 3, 32, 48), generator=seeded())
-    check_hole(see(mask), mask.fill.bool())
+    check_masked(see(mask), mask.mask.bool())
 
 
 def test_images_of_a_batch_have_their_own_holes_and_noise():
     fill = torch.zeros(2, 1, 32, 48)
     fill[0, :, :20], fill[1, :, 10:] = 1, 1
-    seen = see(Mask(fill=fill))
-    check_hole(seen, fill.bool())
+    seen = see(Mask(mask=fill))
+    check_masked(seen, fill.bool())
     both = (fill[0] * fill[1]).bool().expand(3, -1, -1)
     assert not torch.equal(seen.source[0][both], seen.source[1][both])
 
@@ -71,13 +71,13 @@ def test_images_of_a_batch_have_their_own_holes_and_noise():
 def test_around_a_crop_there_is_standard_noise():
     around = torch.ones(1, 1, 32, 48, dtype=torch.bool)
     around[..., 3:23, 5:35] = False
-    check_hole(see(CROP), around)
+    check_masked(see(CROP), around)
 
 
 def test_a_mask_and_a_crop_that_keep_the_same_pixels_give_the_same_input():
     fill = torch.ones(1, 1, 32, 48)
     fill[..., 3:23, 5:35] = 0
-    one, other = see(CROP), see(Mask(fill=fill))
+    one, other = see(CROP), see(Mask(mask=fill))
     assert torch.equal(one.source, other.source) and torch.equal(one.mask, other.mask)
 
 
@@ -125,26 +125,26 @@ def test_the_input_of_a_rotated_image_is_upright(orientation):
     fill[..., :8, :40] = 1  # of the stored image, so turned it is another
     turned = orientation >= 5
     x = X.transpose(-2, -1) if turned else X
-    degradation = Rotated(degradation=Mask(fill=fill), orientation=orientation)
-    hole = degradation(torch.ones_like(x))[:1, :1] == 0
-    assert int(hole.sum()) == 8 * 40
-    check_hole(see(degradation, x), hole, x)
+    degradation = Rotated(degradation=Mask(mask=fill), orientation=orientation)
+    masked = degradation(torch.ones_like(x))[:1, :1] == 0
+    assert int(masked.sum()) == 8 * 40
+    check_masked(see(degradation, x), masked, x)
 
 
 def test_of_several_degradations_known_is_what_all_of_them_know():
     mask = CenterBox(share=0.5).draw((1, 3, 20, 30), generator=seeded())
     seen = see(Composed(parts=(CROP, mask)))
-    hole = torch.ones(1, 1, 32, 48, dtype=torch.bool)
-    hole[..., 3:23, 5:35] = mask.fill.bool()
-    check_hole(seen, hole)
+    masked = torch.ones(1, 1, 32, 48, dtype=torch.bool)
+    masked[..., 3:23, 5:35] = mask.mask.bool()
+    check_masked(seen, masked)
 
 
-def test_a_hole_made_before_other_degradation_is_still_noise():
+def test_pixels_masked_before_another_degradation_are_still_noise():
     mask = CenterBox(share=0.5).draw((1, 3, 32, 48), generator=seeded())
     seen = see(Composed(parts=(mask, Downscale(factor=2), Grey())))
     assert torch.equal(seen.mask, ALL)
-    check_noise(seen.source[mask.fill.bool().expand_as(X)])
-    known = (mask.fill == 0)[:, :, 0].expand(2, 1, -1)  # a row above the hole
+    check_noise(seen.source[mask.mask.bool().expand_as(X)])
+    known = (mask.mask == 0)[:, :, 0].expand(2, 1, -1)  # a row above the mask
     assert seen.source.shape == X.shape and known.any()
 
 
@@ -202,7 +202,7 @@ def test_a_users_own_operator_may_have_its_own_rule():
     assert torch.equal(seen.source[..., 0, :], X[..., 0, :])
 
 
-def test_a_hole_of_half_precision_stays_so():
+def test_masked_pixels_of_half_precision_stay_so():
     mask = Boxes().draw((1, 3, 32, 48), generator=seeded())
     seen = see(mask, X.half())
     assert seen.source.dtype == seen.mask.dtype == torch.float16
@@ -212,10 +212,10 @@ def test_a_smooth_guess_solves_laplaces_equation_from_the_rim():
     # A plane is harmonic: whatever is cut out of it comes back.
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     plane = (0.02 * rows - 0.01 * columns)[None, None].expand(1, 3, -1, -1)
-    hole = torch.zeros(1, 1, 32, 32)
-    hole[..., 8:20, 10:18] = 1
-    filled = smooth_fill(torch.where(hole > 0, torch.tensor(99.0), plane), hole)
-    assert torch.equal(filled[(hole == 0).expand_as(plane)], plane[(hole == 0).expand_as(plane)])
+    masked = torch.zeros(1, 1, 32, 32)
+    masked[..., 8:20, 10:18] = 1
+    filled = smooth_fill(torch.where(masked > 0, torch.tensor(99.0), plane), masked)
+    assert torch.equal(filled[(masked == 0).expand_as(plane)], plane[(masked == 0).expand_as(plane)])
     assert float((filled - plane).abs().max()) < 0.02  # of a span of 0.93; measured 0.013
 
 
@@ -223,18 +223,18 @@ def test_an_image_that_is_masked_entirely_is_grey():
     assert not smooth_fill(torch.ones(1, 3, 9, 7), torch.ones(1, 1, 9, 7)).any()
 
 
-@pytest.mark.parametrize("hole", [0.0, 0.5, "smooth"])
-def test_masked_pixels_are_presented_as_requested_and_degraded_images_stay(hole):
+@pytest.mark.parametrize("masked_input", [0.0, 0.5, "smooth"])
+def test_masked_pixels_are_presented_as_set_and_degraded_images_stay(masked_input):
     x = torch.rand(1, 3, 16, 16, generator=seeded())
     fill = torch.zeros(1, 1, 16, 16)
     fill[..., 4:9, 5:12] = 1
-    seen = network_input(Mask(fill=fill), Mask(fill=fill)(x), generator=seeded(1))
-    other = with_hole_fill(seen, hole)
+    seen = network_input(Mask(mask=fill), Mask(mask=fill)(x), generator=seeded(1))
+    other = with_masked_input(seen, masked_input)
     assert torch.equal(other.source * (1 - fill), seen.source * (1 - fill))
     inside = other.source[(fill > 0).expand_as(x)]
-    if hole == "smooth":
+    if masked_input == "smooth":
         assert 0 <= float(inside.min()) < float(inside.max()) <= 1
     else:
-        assert torch.equal(inside, hole * seen.source[(fill > 0).expand_as(x)])
+        assert torch.equal(inside, masked_input * seen.source[(fill > 0).expand_as(x)])
     whole = network_input(Grey(), Grey()(x), generator=seeded())
-    assert torch.equal(with_hole_fill(whole, hole).source, whole.source)
+    assert torch.equal(with_masked_input(whole, masked_input).source, whole.source)

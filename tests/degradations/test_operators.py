@@ -27,7 +27,7 @@ from scorefield.errors import UserError
 
 
 def mask(h, w):
-    return Mask(fill=(torch.rand(1, 1, h, w, generator=seeded(1)) > 0.5).float())
+    return Mask(mask=(torch.rand(1, 1, h, w, generator=seeded(1)) > 0.5).float())
 
 
 def linear(h, w):
@@ -73,7 +73,7 @@ def test_the_adjoint_of_an_operator_is_its_transpose(size, name):
 
 
 @given(sizes, st.sampled_from(NAMES))
-def test_what_the_pseudo_inverse_gives_is_degraded_to_what_was_seen(size, name):
+def test_what_the_pseudo_inverse_gives_is_degraded_to_the_observation(size, name):
     degradation, x = linear(*size)[name], torch.randn(2, 3, *size, generator=seeded())
     y = degradation(x)
     back = degradation.pinv(y)
@@ -115,7 +115,7 @@ def test_smaller_is_the_mean_of_squares():
     assert Downscale(factor=2).pinv(torch.tensor([[[[4.0]]]])).flatten().tolist() == [4.0] * 4
 
 
-def test_blur_is_the_gaussian_mean_of_a_image_mirrored_at_its_edges():
+def test_blur_is_the_gaussian_mean_of_an_image_mirrored_at_its_edges():
     std, n = 0.6, 12  # little enough blur that no singular value is cut: the least is 0.17
     x = torch.randn(1, 1, n, n, generator=seeded(), dtype=torch.float64)
     j = torch.arange(-3, 4, dtype=torch.float64)
@@ -138,7 +138,7 @@ def test_what_a_blur_left_too_weak_is_not_in_it_at_all():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_degradation_sees_the_image_as_it_was_stored(orientation):
+def test_a_rotated_degradation_sees_the_image_as_it_was_stored(orientation):
     # Pillow's own rule for EXIF
     from PIL import Image, ImageOps
 
@@ -149,7 +149,7 @@ def test_a_turned_degradation_sees_the_image_as_it_was_stored(orientation):
     image.getexif()[0x0112] = orientation
     turned = ImageOps.exif_transpose(image)
     upright = torch.tensor(list(turned.get_flattened_data())).reshape(1, 1, turned.height, turned.width).float()
-    half = Mask(fill=torch.eye(5, 4).reshape(1, 1, 5, 4))
+    half = Mask(mask=torch.eye(5, 4).reshape(1, 1, 5, 4))
     left = Rotated(degradation=half, orientation=orientation)(upright)
     image = Image.fromarray((stored * (1 - torch.eye(5, 4).to(torch.uint8))).numpy())
     image.getexif()[0x0112] = orientation
@@ -162,7 +162,7 @@ def test_a_turned_degradation_sees_the_image_as_it_was_stored(orientation):
 
 def test_several_degradations_happen_in_their_order():
     x = torch.randn(2, 3, 8, 8, generator=seeded())
-    first, second = Blur(std=1.0), Mask(fill=torch.eye(8).reshape(1, 1, 8, 8))
+    first, second = Blur(std=1.0), Mask(mask=torch.eye(8).reshape(1, 1, 8, 8))
     assert torch.equal(Composed(parts=(first, second))(x), second(first(x)))
     assert not torch.allclose(Composed(parts=(second, first))(x), second(first(x)), atol=1e-3)
 
@@ -203,9 +203,9 @@ def test_jpeg_at_the_end_keeps_to_the_chain():
 
 def test_known_pixels_are_found_without_asking_what_the_operator_is():
     crop = Crop(top=0, left=2, height=4, width=2, size=(4, 4))
-    hole = torch.zeros(1, 1, 4, 2)
-    hole[..., 0, 0] = 1
-    known, gone = known_pixels(Composed(parts=(crop, Mask(fill=hole))), (1, 3, 4, 4))
+    masked = torch.zeros(1, 1, 4, 2)
+    masked[..., 0, 0] = 1
+    known, gone = known_pixels(Composed(parts=(crop, Mask(mask=masked))), (1, 3, 4, 4))
     expected = torch.zeros(4, 4, dtype=torch.bool)
     expected[:, 2:] = True
     expected[0, 2] = False
@@ -218,7 +218,7 @@ def test_known_pixels_are_found_without_asking_what_the_operator_is():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: Grey(weights=(1.0, 1.0, 1.0)), "must sum to 1"),
         (lambda: Grey()(torch.zeros(1, 1, 2, 2)), "made for 3 channels, the image has 1"),
@@ -238,8 +238,8 @@ def test_known_pixels_are_found_without_asking_what_the_operator_is():
         (lambda: Observation(y=torch.zeros(1), degradation=Grey(), noise=math.nan), "0 or more"),
     ],
 )
-def test_mistakes_are_told(make, told):
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_reported(make, message):
+    with pytest.raises(UserError, match=message):
         make()
 
 

@@ -51,7 +51,7 @@ def test_a_mask_is_named_or_a_file(tmp_path):
     left = Side(side="left").draw((1, 3, 16, 24), generator=seeded())
     for text in ("mask:left", f"mask:{tmp_path / 'm.png'}"):
         made = operator(text)
-        assert isinstance(made, Mask) and torch.equal(made.fill, left.fill)
+        assert isinstance(made, Mask) and torch.equal(made.mask, left.mask)
 
 
 def test_the_range_of_values_reaches_jpeg():
@@ -61,7 +61,7 @@ def test_the_range_of_values_reaches_jpeg():
 def test_each_of_several_is_made_for_what_the_one_before_leaves():
     made = operator(["crop:0,8,0,0", "mask:right", "downscale:2"])
     assert made(torch.zeros(1, 3, 16, 24)).shape == (1, 3, 8, 8)
-    assert made.parts[1].fill.shape == (1, 1, 16, 16)
+    assert made.parts[1].mask.shape == (1, 1, 16, 16)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_size_before_is_the_size_that_leads_there(texts):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("gery", r"no such degradation 'gery'\. Did you mean `grey`"),
         ("", "no such degradation"),
@@ -95,12 +95,12 @@ def test_the_size_before_is_the_size_that_leads_there(texts):
         ("crop:0", "cut nothing"),
     ],
 )
-def test_what_cannot_be_meant_is_told(text, told):
-    with pytest.raises(UserError, match=told):
+def test_what_cannot_be_meant_is_reported(text, message):
+    with pytest.raises(UserError, match=message):
         parse_degradation(text)
 
 
-def test_a_image_that_would_be_gone_is_told():
+def test_an_image_that_would_be_gone_is_reported():
     with pytest.raises(UserError, match="nothing of an image of 16×24 would be left"):
         operator("crop:8")
     with pytest.raises(UserError, match="does not divide by 5"):

@@ -16,19 +16,19 @@ pytest.importorskip("torchdiffeq")
 
 
 def test_the_mean_and_its_error_are_those_of_the_images():
-    told, model, test = [], tiny_model(), images(24)
+    reports, model, test = [], tiny_model(), images(24)
     found = bits_per_dimension(
-        model, test, n=5, rtol=1e-2, batch=2, progress=lambda share, words: told.append((words, share))
+        model, test, n=5, rtol=1e-2, batch=2, progress=lambda share, words: reports.append((words, share))
     )
     assert found.n == len(found.each) == 5
     assert found.mean == pytest.approx(sum(found.each) / 5)
     assert found.standard_error == pytest.approx(float(torch.tensor(found.each).std()) / math.sqrt(5))
     assert found.data.startswith("ramps, 24 images, ")
     assert "±" in found.rows()["bits per dimension"]
-    shares = [share for _, share in told]
+    shares = [share for _, share in reports]
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
-    assert {words for words, _ in told} == {"Likelihood"}
+    assert {words for words, _ in reports} == {"Likelihood"}
 
 
 def test_it_is_log_likelihood_in_full_precision():

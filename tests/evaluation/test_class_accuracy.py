@@ -22,7 +22,7 @@ def class_model(classes=3):
 
 
 def drawing(shift):
-    """A sampler that gives a training image of the class asked for, moved on by `shift`."""
+    """A sampler that gives a training image of the requested class, moved on by `shift`."""
     train, asked = images(), []
 
     def draw(model, n, *, classes, **_):
@@ -34,12 +34,12 @@ def drawing(shift):
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0, 1.0), (1, 0.0)])
-def test_the_share_of_samples_of_the_class_asked_for(monkeypatch, shift, expected):
+def test_the_share_of_samples_of_the_requested_class(monkeypatch, shift, expected):
     draw, asked = drawing(shift)
     monkeypatch.setattr(module, "sample", draw)
     report, _ = evaluate(class_model(), images(), images(24), SampleSettings(n=30))
     ours, real = report.class_accuracy
-    assert real > 0.95  # the ramps are easily told apart
+    assert real > 0.95  # the ramps are easily distinguished
     assert ours == pytest.approx(expected, abs=0.05)
     assert report.rows()["class accuracy"].startswith(f"{ours:.3f}  (real images: {real:.3f}")
     assert asked[0].bincount(minlength=3).tolist() == [10, 10, 10]  # the shares of the test images, 8 each
@@ -62,7 +62,7 @@ def test_a_judge_of_other_classes_gives_none():
     assert report.class_accuracy is None
 
 
-def test_guidance_reaches_the_sampler_and_mistakes_are_told_before_any_work(monkeypatch):
+def test_guidance_reaches_the_sampler_and_mistakes_are_reported_before_any_work(monkeypatch):
     settings = (SampleSettings(n=8, steps=4, guidance=Guidance(weight=weight)) for weight in (1.0, 4.0))
     plain, guided = (evaluate(class_model(), images(), images(24), one)[0] for one in settings)
     assert plain.frechet != guided.frechet

@@ -1,4 +1,4 @@
-"""Classical tools on images whose answer is known."""
+"""Classical tools on images whose restoration is known."""
 
 from types import SimpleNamespace
 
@@ -25,9 +25,9 @@ def step(n=1, channels=3, side=16, low=60, high=160):
 
 
 def box(side=16, n=1):
-    hole = torch.zeros(n, 1, side, side, dtype=torch.bool)
-    hole[..., 5:10, 5:10] = True
-    return hole
+    masked = torch.zeros(n, 1, side, side, dtype=torch.bool)
+    masked[..., 5:10, 5:10] = True
+    return masked
 
 
 def degraded(seen, originals):
@@ -73,12 +73,12 @@ def test_the_strength_is_the_best_on_training_images():
 
 def test_edges_are_repeated_to_every_side():
     x = torch.arange(36, dtype=torch.uint8).reshape(1, 1, 6, 6)
-    hole = torch.ones(1, 1, 6, 6, dtype=torch.bool)
-    hole[..., 2:4, 1:4] = False
-    restored = replicated(x, hole)
+    masked = torch.ones(1, 1, 6, 6, dtype=torch.bool)
+    masked[..., 2:4, 1:4] = False
+    restored = replicated(x, masked)
     assert restored[0, 0, 0].tolist() == [13, 13, 14, 15, 15, 15]
     assert restored[0, 0, 5].tolist() == [19, 19, 20, 21, 21, 21]
-    assert torch.equal(restored[~hole], x[~hole])
+    assert torch.equal(restored[~masked], x[~masked])
     with pytest.raises(UserError, match="no rectangle"):
         replicated(step(), box())
 
@@ -100,11 +100,11 @@ def test_opencv_fills_a_ramp_nearly_as_it_was(method, channels):
     pytest.importorskip("cv2")
     ramp = torch.arange(0, 160, 10, dtype=torch.uint8).expand(2, channels, 16, 16).clone()
     ramp[:, 0] = ramp[:, 0].flip(-1)  # the channels keep their order
-    hole = box(n=2)
-    spoiled = torch.where(hole, 255, ramp)
-    restored = opencv_inpaint(spoiled, hole, method=method)
+    masked = box(n=2)
+    spoiled = torch.where(masked, 255, ramp)
+    restored = opencv_inpaint(spoiled, masked, method=method)
     assert restored.shape == ramp.shape
-    kept = ~hole.expand_as(ramp)
+    kept = ~masked.expand_as(ramp)
     assert torch.equal(restored[kept], ramp[kept])
     assert (restored.float() - ramp.float()).abs().max() < 25
 

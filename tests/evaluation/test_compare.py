@@ -1,4 +1,4 @@
-"""Models side by side: paired differences, one set of units, and every mistake told before any work."""
+"""Models side by side: paired differences, one set of units, and every mistake reported before any work."""
 
 import json
 import math
@@ -91,7 +91,7 @@ def test_the_comparison_is_stamped_and_plain(compared):
 def test_samples_are_measured_against_one_reference_with_progress_to_one():
     train, test = images(), images(24)
     reference = prepare(train, test, n=6)
-    told = []
+    reports = []
     models = {"a": tiny_model(), "b": tiny_model(value_range=(0.0, 1.0))}
     models["a"] = models["a"].with_precision(torch.bfloat16)
     found, drawn = compare_models(
@@ -100,7 +100,7 @@ def test_samples_are_measured_against_one_reference_with_progress_to_one():
         ComparisonSettings(losses=LossSettings(n=10), samples=SampleSettings(n=6, steps=2)),
         sigmas=(0.5, 0.1),
         reference=reference,
-        progress=lambda *now: told.append(now),
+        progress=lambda *now: reports.append(now),
     )
     assert found.n == 10
     assert models["a"].precision == torch.bfloat16
@@ -109,9 +109,9 @@ def test_samples_are_measured_against_one_reference_with_progress_to_one():
         assert entry.report.features.startswith("ramps-classifier-")
         assert math.isfinite(entry.report.frechet) and entry.report.evaluations == 3
         assert entry.parameters == sum(p.numel() for p in models["a"].parameters())
-    shares = [share for share, _ in told]
+    shares = [share for share, _ in reports]
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
-    assert {words for _, words in told} == {f"{name}: {what}" for name in "ab" for what in ("losses", "samples")}
+    assert {words for _, words in reports} == {f"{name}: {what}" for name in "ab" for what in ("losses", "samples")}
 
 
 def test_the_losses_are_of_the_network_in_full_precision(monkeypatch):
@@ -147,7 +147,7 @@ def test_operations_are_counted_as_products_and_sums():
     assert gflops(model) == pytest.approx(2 * (2 * 9) * 64 / 1e9)
 
 
-def test_what_cannot_be_compared_is_told_before_any_work(monkeypatch):
+def test_what_cannot_be_compared_is_reported_before_any_work(monkeypatch):
     monkeypatch.setattr(module, "level_losses", lambda *_, **__: pytest.fail("worked"))
     model, held_out = tiny_model(), images()
     with pytest.raises(UserError, match="models: none to compare"):

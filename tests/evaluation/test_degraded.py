@@ -82,7 +82,7 @@ def test_every_system_is_given_the_same_bytes(windows, text):
         assert torch.equal(to_uint8(y, value_range), whole.degraded)
 
 
-def test_a_hole_is_grey_and_beside_it_is_the_image(windows):
+def test_masked_pixels_are_grey_and_the_others_the_image(windows):
     images = degrade(windows, parse_case("inpaint:center"))
     mask = images.mask.expand_as(images.shown)
     assert torch.equal(images.mask, images.unknown)
@@ -91,7 +91,7 @@ def test_a_hole_is_grey_and_beside_it_is_the_image(windows):
     assert mask.float().mean() == pytest.approx(0.25)
 
 
-def test_what_is_seen_of_grey_is_its_luma_and_of_jpeg_its_file(windows):
+def test_grey_shows_the_luma_and_jpeg_the_file(windows):
     grey = degrade(windows, parse_case("colorize"))
     weights = torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)
     luma = (grey.originals.float() * weights).sum(1)
@@ -103,7 +103,7 @@ def test_what_is_seen_of_grey_is_its_luma_and_of_jpeg_its_file(windows):
 
 
 @pytest.mark.parametrize("name", ["brush", "boxes"])
-def test_masks_may_be_asked_to_cover_a_share(windows, name):
+def test_masks_may_be_set_to_cover_a_share(windows, name):
     images = degrade(windows, parse_case(f"inpaint:{name},20-30"))
     share = images.unknown.float().mean((1, 2, 3))
     assert ((share >= 0.2) & (share <= 0.3)).all()
@@ -116,7 +116,7 @@ def test_qualities_make_cases_of_a_plain_dejpeg():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("dejpg", "no such task to measure 'dejpg'. Did you mean `dejpeg`"),
         ("dejpeg:x", "is no number"),
@@ -128,8 +128,8 @@ def test_qualities_make_cases_of_a_plain_dejpeg():
         ("deblur:-1", "above 0"),
     ],
 )
-def test_what_cannot_be_meant_is_told(text, told):
-    with pytest.raises(UserError, match=told.replace("?", r"\?")):
+def test_what_cannot_be_meant_is_reported(text, message):
+    with pytest.raises(UserError, match=message.replace("?", r"\?")):
         parse_case(text)
 
 

@@ -132,7 +132,7 @@ def test_a_model_that_sees_no_noise_has_loss_one():
     assert nothing.sliced.abs().max() < 1e-9
 
 
-def test_nan_is_told_where_it_is():
+def test_nan_is_reported_where_it_is():
     images = data(5)
     images[3, 0, 1, 1] = math.nan
     with pytest.raises(UserError, match="1 of 5 hold NaN"):
@@ -163,7 +163,7 @@ def test_a_schedule_gives_the_levels_where_a_model_has_one():
     assert schedule_levels(halved, [halved]) == pytest.approx([0.5, 0.25, 0.125, 0.0625, 0.03])
 
 
-def test_levels_that_cannot_be_are_told():
+def test_levels_that_cannot_be_are_reported():
     low, high = model(sigma_range=(0.01, 0.1)), model(sigma_range=(0.2, 1.0))
     with pytest.raises(UserError, match="no noise level is common to all models: 0.01 … 0.1; 0.2 … 1"):
         common_levels([low, high])
@@ -175,7 +175,7 @@ def test_levels_that_cannot_be_are_told():
         schedule_levels(model(parameterization=NCSN(sigmas=(1.0, 0.5))), [low])
 
 
-def test_estimates_are_told_to_two_digits_of_their_interval():
+def test_estimates_are_reported_to_two_digits_of_their_interval():
     assert str(Estimate(mean=0.253844, half=0.00712)) == "0.2538 ± 0.0071"
     assert str(Estimate(mean=-3.21e-6, half=2.16e-6)) == "-0.0000032 ± 0.0000022"
     assert str(Estimate(mean=1.5, half=0.0).plus(1)) == "2.5000 ± 0.0000"

@@ -76,7 +76,7 @@ def test_the_same_seed_measures_the_same():
     assert {key: one.to_dict()[key] for key in keep} == {key: two.to_dict()[key] for key in keep}
 
 
-def test_what_cannot_be_measured_is_told_before_any_work(monkeypatch):
+def test_what_cannot_be_measured_is_reported_before_any_work(monkeypatch):
     monkeypatch.setattr(reference, "choose_features", lambda *_, **__: pytest.fail("worked"))
     model = tiny_model()
     with pytest.raises(UserError, match="ramps: its images are 1×12×12, the model draws 1×8×8"):
@@ -91,9 +91,11 @@ def test_what_cannot_be_measured_is_told_before_any_work(monkeypatch):
         evaluate(model, images(), images(), SampleSettings(sampler="huen"))
 
 
-def test_progress_is_told_from_0_to_1():
-    told = []
-    evaluate(tiny_model(), images(), images(24), SampleSettings(n=4, steps=2), progress=lambda *now: told.append(now))
-    assert {words for _, words in told} >= {"Sampling", "Measuring"}
-    assert all(0 <= share <= 1 for share, _ in told)
-    assert told[-1] == (1.0, "Measuring")
+def test_progress_is_reported_from_0_to_1():
+    reports = []
+    evaluate(
+        tiny_model(), images(), images(24), SampleSettings(n=4, steps=2), progress=lambda *now: reports.append(now)
+    )
+    assert {words for _, words in reports} >= {"Sampling", "Measuring"}
+    assert all(0 <= share <= 1 for share, _ in reports)
+    assert reports[-1] == (1.0, "Measuring")

@@ -72,12 +72,12 @@ def judges(trial):
 @pytest.fixture(scope="module")
 def table(trial, judges):
     systems = [OriginalWithError("off", 4), OriginalWithError("perfect"), Unrestored()]
-    made, answers = measure_restorations(trial, systems, judges)
-    assert torch.equal(answers[1], trial.originals)
+    made, samples = measure_restorations(trial, systems, judges)
+    assert torch.equal(samples[1], trial.originals)
     return {row.name: row for row in made.rows}
 
 
-def test_a_perfect_answer_has_perfect_numbers(table):
+def test_a_perfect_restoration_has_perfect_numbers(table):
     numbers = {name: number.value for name, number in table["perfect"].numbers.items()}
     assert numbers["PSNR"] == pytest.approx(MAX_PSNR)
     assert numbers["SSIM"] == pytest.approx(1, abs=1e-5)
@@ -120,11 +120,11 @@ def test_diversity_is_measured_over_candidates_of_what_draws(trial, judges):
 
 
 def test_diversity_takes_the_pairs_of_the_paper():
-    answers = [torch.tensor([[0.0]]), torch.tensor([[3.0]]), torch.tensor([[4.0]])]
-    assert float(consecutive(answers, feature_distance)) == (3 + 1) / 2
-    assert float(first_with_rest(answers, feature_distance)) == (3 + 4) / 2
+    samples = [torch.tensor([[0.0]]), torch.tensor([[3.0]]), torch.tensor([[4.0]])]
+    assert float(consecutive(samples, feature_distance)) == (3 + 1) / 2
+    assert float(first_with_rest(samples, feature_distance)) == (3 + 4) / 2
     with pytest.raises(ValueError, match="two candidates"):
-        consecutive(answers[:1], feature_distance)
+        consecutive(samples[:1], feature_distance)
 
 
 def test_agreement_asks_for_the_originals_class_and_accuracy_for_the_label():
@@ -191,22 +191,22 @@ def test_evaluate_and_dejpeg_give_the_same_bytes(tmp_path):
 
 
 def test_several_cases_in_one_call():
-    told = []
+    reports = []
     report, sheets = compare_restorations(
         [model_method("tiny", conditional(), steps=2), model_method("other", conditional(("inpaint",)), steps=3)],
         [parse_case("inpaint:center"), parse_case("dejpeg:10")],
         some_windows(8),
         features=[random_features(3)],
         candidates=2,
-        progress=lambda share, words: told.append(share),
+        progress=lambda share, words: reports.append(share),
     )
     inpaint, dejpeg = report.tables
     assert [row.name for row in inpaint.rows] == ["tiny", "other", "input", "original"]
     assert [row.name for row in dejpeg.rows] == ["tiny", "input", "original"]
     assert [row.evaluations for row in inpaint.rows] == [2, 3, 0, 0]
     assert set(sheets) == {"inpaint-center", "dejpeg-10"}
-    assert told == sorted(told)
-    assert told[-1] == pytest.approx(1)
+    assert reports == sorted(reports)
+    assert reports[-1] == pytest.approx(1)
     text = markdown(report)
     assert "## inpaint:center" in text
     assert "Paired differences: tiny minus the others" in text

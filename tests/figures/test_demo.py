@@ -29,9 +29,9 @@ def quick(monkeypatch):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_page_holds_every_image_and_every_number(quick, tmp_path, channels):
-    told = []
+    reports = []
     data = write_set(tmp_path / "a <b> 'c'.npz", channels=channels)
-    tour = demo(tmp_path / "tour", data=str(data), train_seconds=60, show=lambda *now: told.append(now))
+    tour = demo(tmp_path / "tour", data=str(data), train_seconds=60, show=lambda *now: reports.append(now))
     page = tour.page.read_text(encoding="utf-8")
     words = re.sub(r"data:image/(png|gif);base64,[A-Za-z0-9+/=]+", "image", page)
     assert page.count("data:image/") == 7
@@ -41,8 +41,8 @@ def test_the_page_holds_every_image_and_every_number(quick, tmp_path, channels):
     assert "a <b>" not in words
     assert "48 in" in re.sub(r"\s+", " ", words)
     assert tour.images == 15 * 8
-    assert {part for part, *_ in told} == {"Training", "Sampling", "Restoring", "Done"}
-    assert all(0 <= share <= 1 for _, share, _ in told)
+    assert {part for part, *_ in reports} == {"Training", "Sampling", "Restoring", "Done"}
+    assert all(0 <= share <= 1 for _, share, _ in reports)
     for name in ("samples.png", "inpainting.png", "degraded.png", "restored.png", "loss.png", "trace.gif"):
         with Image.open(tmp_path / "tour" / name) as image:
             image.load()

@@ -43,8 +43,8 @@ def test_every_tile_stands_in_its_place_pixel_for_pixel(tmp_path, channels):
 def test_labels_widen_the_margin(tmp_path):
     images = torch.zeros(2, 2, 1, 8, 8, dtype=torch.uint8)
     plain = save(tiles(images, columns=["", ""]), tmp_path / "a.png")
-    told = save(tiles(images, columns=["one", "two\nlines"], rows=["a long label", "b"]), tmp_path / "b.png")
-    with Image.open(plain) as a, Image.open(told) as b:
+    labelled = save(tiles(images, columns=["one", "two\nlines"], rows=["a long label", "b"]), tmp_path / "b.png")
+    with Image.open(plain) as a, Image.open(labelled) as b:
         assert b.width > a.width + 40
         assert b.height > a.height + 20
 

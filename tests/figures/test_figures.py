@@ -87,9 +87,9 @@ def test_every_figure_is_tested():
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_images_table_numbers_and_progress(name, tmp_path):
-    spec, told = FIGURES[name], []
+    spec, reports = FIGURES[name], []
     options, out = options_of(name, tmp_path), tmp_path / "out"
-    inputs = inputs_for(out, progress=lambda share, words: told.append(share))
+    inputs = inputs_for(out, progress=lambda share, words: reports.append(share))
     files, numbers = make(spec, options, inputs)
     assert files == tuple(out / file for file in spec.files)
     for path in files[:-1]:
@@ -101,8 +101,8 @@ def test_images_table_numbers_and_progress(name, tmp_path):
         rows = list(csv.DictReader(file))
     assert (len(rows), " ".join(rows[0])) == COLUMNS[name]
     assert numbers
-    assert told == sorted(told)
-    assert 0.8 < told[-1] <= 1 + 1e-9
+    assert reports == sorted(reports)
+    assert 0.8 < reports[-1] <= 1 + 1e-9
     with pytest.raises(UserError, match="already exists"):
         make(spec, options, inputs)
     assert make(spec, options, inputs, overwrite=True)[1] == numbers

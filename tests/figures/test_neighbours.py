@@ -1,4 +1,4 @@
-"""Samples beside their nearest training images."""
+"""Samples and their nearest training images."""
 
 import pytest
 import torch

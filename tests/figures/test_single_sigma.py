@@ -35,8 +35,8 @@ def settings():
 
 
 def test_the_figure_its_table_and_both_runs(settings, tmp_path):
-    out, told = tmp_path / "out", []
-    _, numbers = single_sigma(out, settings, progress=lambda share, words: told.append(share))
+    out, result = tmp_path / "out", []
+    _, numbers = single_sigma(out, settings, progress=lambda share, words: result.append(share))
     with Image.open(out / "single-sigma.png") as image:
         assert image.height > 6 * 80
     with (out / "single-sigma.csv").open(encoding="utf-8") as file:
@@ -49,7 +49,7 @@ def test_the_figure_its_table_and_both_runs(settings, tmp_path):
         "iterations", "updates", "step_size",
     ]  # fmt: skip
     assert len(numbers) == 3
-    assert told == sorted(told)
+    assert result == sorted(result)
     one, schedule = (read_recipe(out / f"single-sigma-{name}" / "recipe.toml") for name in ("one", "schedule"))
     assert one.noise_levels.distribution.sigmas == pytest.approx((0.01001, 0.01))
     assert schedule.noise_levels.distribution.sigmas == pytest.approx((1, 0.1, 0.01))

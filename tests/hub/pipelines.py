@@ -52,7 +52,7 @@ def save_ddpm(folder, *, settings=PLAIN, **scheduler):
 
 
 def ours(*, widths=(8, 16), groups=4, size=8, channels=1, predicts="noise", sigmas=None, **settings):
-    """A model of ours that is told the step, with lively weights."""
+    """A model of ours conditioned on the step, with lively weights."""
     torch.manual_seed(0)
     network = lively(UNet(channels=channels, widths=widths, groups=groups, **settings))
     schedule = tuple((linear_beta(1e-3, 0.2, 50) if sigmas is None else sigmas).tolist())

@@ -50,7 +50,7 @@ def test_a_folder_without_weights_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("precision", [None, torch.float32, torch.bfloat16])
-def test_a_loaded_model_denoises_in_the_precision_asked_for(run, precision):
+def test_a_loaded_model_denoises_in_the_precision_requested(run, precision):
     model = load(run, device="cpu", precision=precision)
     assert model.precision == (precision or preferred_precision("cpu"))
     assert not model.training

@@ -182,7 +182,7 @@ def test_ncsnv2s_schedule_is_the_one_in_the_file(tmp_path):
     assert other.parameterization.sigmas == pytest.approx((4.0, 0.4, 0.04))
 
 
-def test_the_average_is_taken_unless_the_last_weights_are_asked_for(tmp_path):
+def test_the_average_is_taken_unless_the_last_weights_are_requested(tmp_path):
     last, average = Authors(**V2), Authors(**V2, seed=1)
     path = saved(tmp_path, [weights_of(last, sigmas=SIGMAS, prefix="module."), {}, 3, 100, dict(average.weights)])
     found, raw = import_ncsn(path), import_ncsn(path, raw=True)
@@ -221,7 +221,7 @@ def test_an_imported_model_is_saved_and_loaded_like_any_other(tmp_path):
     assert again.parameterization.sigmas == found.model.parameterization.sigmas
 
 
-def test_what_was_found_is_told(tmp_path):
+def test_what_was_found_is_reported(tmp_path):
     facts = import_ncsn(saved(tmp_path, [weights_of(Authors("deeper", levels=3, means=False))])).facts
     assert facts["network"] == "NCSN, deeper" and facts["width"] == 4 and facts["channels"] == 1
     assert facts["schedule"] == "3 noise levels, 1 to 0.01" and facts["weights"] == "last"

@@ -210,10 +210,10 @@ def test_reverse_diffusion_steps_are_those_of_the_ve_scheduler():
     noise, others = seeded(1), []
     for step, sigma in zip(distribution.timesteps, distribution.sigmas, strict=True):
         output = model.network.unet(x, sigma.expand(len(x))).sample
-        told = distribution.step_pred(output, step, x, generator=noise)
-        x = told.prev_sample
+        made = distribution.step_pred(output, step, x, generator=noise)
+        x = made.prev_sample
         others.append(x)
-    others[-1] = told.prev_sample_mean  # what their pipeline shows
+    others[-1] = made.prev_sample_mean  # what their pipeline shows
     assert apart(mine, others, sigmas, shrunk=False) < TABLES
 
 

@@ -22,15 +22,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(kept):
-    told, count = subprocess.run(
+    kept_memory, count = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(kept=kept)], capture_output=True, text=True, check=True
     ).stdout.split()
-    return told, int(count)
+    return kept_memory, int(count)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for glibc")
 def test_memory_that_is_given_back_is_not_cleared_anew():
     assert faults(kept=False)[1] > 100_000  # measured 307,000: above 32 MB it never keeps them
-    told, count = faults(kept=True)
-    assert told == "True"
+    result, count = faults(kept=True)
+    assert result == "True"
     assert count < 60_000  # measured 0 to 31,000

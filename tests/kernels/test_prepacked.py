@@ -109,7 +109,7 @@ def test_a_block_leaves_nothing_behind_even_after_a_failure():
             raise KeyError
         assert not keeps(x, layer.weight)
         assert set(vars(layer)) == before
-        layer.weight.data.mul_(2)  # a change that no version counter tells
+        layer.weight.data.mul_(2)  # a change that no version counter records
         with prepacked():
             torch.testing.assert_close(layer(x), conv2d(x, layer.weight, layer.bias, padding=1), rtol=1e-5, atol=1e-5)
 

@@ -61,6 +61,22 @@ def test_the_jackknife_of_a_frechet_distance_covers_what_many_samples_show():
     assert (found.high - found.low) / 2 / 2.093 == pytest.approx(float(many.std()), rel=0.5)
 
 
+@pytest.mark.parametrize("n", [20, 40, 200])
+def test_the_interval_of_a_frechet_distance_is_above_zero_even_between_alike_samples(n):
+    a, b = (torch.randn(n, 4, generator=seeded(seed)) for seed in (0, 1))
+
+    def statistic(rows):
+        distance = frechet_distance(b[rows], a[rows])
+        return torch.tensor([distance, distance])
+
+    one, plain = jackknife(statistic, torch.arange(n), positive=1)
+    assert 0 < one.low < one.value < one.high
+    assert one.value == plain.value
+    relative = math.log(one.high / one.value)
+    assert math.log(one.value / one.low) == pytest.approx(relative)
+    assert relative == pytest.approx((plain.high - plain.value) / plain.value, rel=0.5)  # where both are narrow, equal
+
+
 def test_one_photograph_has_no_interval():
     with pytest.raises(ValueError, match="two groups"):
         bootstrap(torch.ones(3), torch.zeros(3, dtype=torch.int64))

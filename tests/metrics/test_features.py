@@ -1,5 +1,6 @@
 """Features carry a name, are trained once, and tell good images from bad ones."""
 
+import json
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -10,10 +11,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
+from scorefield.evaluation.reference import choose_features
 from scorefield.metrics import features as module
+from scorefield.metrics.classifier import Classifier, save_classifier
 from scorefield.metrics.distances import frechet_distance, kernel_distance
 from scorefield.metrics.features import (
+    ClassifierFeatures,
     RandomFeatures,
     classifier_features,
     load_features,
@@ -112,51 +117,102 @@ def test_a_kept_classifier_can_be_named_as_a_file(quick, tmp_path):
     assert torch.equal(loaded(images).features, kept(images).features)
 
 
-class Halves(nn.Module):
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        f = x.float().mean(3).flatten(1)
-        return f, f.softmax(1)
+@pytest.mark.parametrize("facts", [
+    {"channels": 1, "class_count": 10**12}, {"channels": 10**12, "class_count": 2}, {"channels": [], "class_count": 2},
+    [], 3, {},
+])  # fmt: skip
+def test_facts_that_lie_are_refused_before_anything_is_built(quick, tmp_path, facts):
+    save_file(Classifier(channels=1, class_count=2).state_dict(), tmp_path / "x.safetensors",
+              metadata={"format": "scorefield-classifier-1", "facts": json.dumps(facts)})  # fmt: skip
+    with pytest.raises(UserError, match="cannot be read as a classifier"):
+        load_features(tmp_path / "x.safetensors")
+
+
+def test_deeply_nested_facts_are_refused(tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors",
+              metadata={"format": "scorefield-classifier-1", "facts": "[" * 100_000})  # fmt: skip
+    with pytest.raises(UserError, match="cannot be read as a classifier"):
+        load_features(tmp_path / "x.safetensors")
+
+
+def test_features_compute_on_the_device_that_was_asked_for(quick, tmp_path):
+    images, labels = stripes(120)
+    train = ImageSet(images=images, labels=labels, name="s", source="s")
+    own = choose_features(train, None)
+    assert isinstance(own, ClassifierFeatures) and own.classifier.mean.device.type == "cpu"
+    again = choose_features(train, None, device="meta")  # kept in the cache now, so that nothing is computed
+    assert isinstance(again, ClassifierFeatures) and again.classifier.mean.device.type == "meta"
+    save_classifier(own.classifier, tmp_path / "own.safetensors", {"name": "own"})
+    named = choose_features(train, tmp_path / "own.safetensors", device="meta")
+    assert isinstance(named, ClassifierFeatures) and named.classifier.mean.device.type == "meta"
+    random = choose_features(train, "random", device="meta")
+    assert isinstance(random, RandomFeatures) and {f.device.type for f in random.filters} == {"meta"}
 
 
 class Writer(nn.Module):
+    """A program that writes a file of its own choice."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
     def forward(self, x: Tensor) -> Tensor:
-        torch.save(x, "written")
+        torch.save(x, self.path)
         return x.float().mean(3).flatten(1)
 
 
-class Square(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.float()
+def _with_comment(archive: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    return [(name, code.replace(b"torch.save(", b"(torch.save # \n(")) for name, code in archive.items()]
 
 
-def scripted(made: nn.Module, path: Path) -> Path:
-    torch.jit.script(made).save(path)
-    return path
+def _with_line_break(archive: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    return [(name, code.replace(b"torch.save(", b"torch.save\\\n(")) for name, code in archive.items()]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_torchscript_file_gives_features_and_probabilities(tmp_path):
-    loaded = load_features(scripted(Halves(), tmp_path / "halves.pt"))
-    images = torch.randint(0, 256, (120, 1, 8, 8), dtype=torch.uint8)
-    found = loaded(images)
-    assert torch.equal(found.features, images.float().mean(3).flatten(1))
-    assert found.probabilities is not None and found.probabilities.shape == (120, 8)
-    assert loaded.name.startswith("halves-") and len(loaded.name) == len("halves-") + 4
+def _with_upper_case_file(archive: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    return [(name.replace(".py", ".PY"), code) for name, code in archive.items()]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_torchscript_file_that_writes_files_is_not_loaded(tmp_path):
-    with pytest.raises(UserError, match="reads or writes files"):
-        load_features(scripted(Writer(), tmp_path / "writer.pt"))
+def _with_upper_case_folder(archive: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    return [(name.replace("/code/", "/CODE/"), code) for name, code in archive.items()]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_torchscript_file_of_another_form_says_which_is_wanted(tmp_path):
-    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
-    with pytest.raises(UserError, match="must return features"):
-        load_features(scripted(Square(), tmp_path / "square.pt"))(images)
-    with pytest.raises(UserError, match="must take uint8"):
-        load_features(scripted(nn.Conv2d(1, 2, 3), tmp_path / "conv.pt"))(images)
+def _with_two_entries(archive: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    harmless = [(name, b"") for name in archive if name.endswith(".py")]
+    return [*archive.items(), *harmless]
+
+
+def _unchanged(archive: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    return list(archive.items())
+
+
+_HIDINGS = (_unchanged, _with_comment, _with_line_break, _with_upper_case_file, _with_upper_case_folder,
+            _with_two_entries)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("hide", _HIDINGS)
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".PT", ".safetensors", ""])
+def test_a_program_is_refused_however_it_hides(tmp_path, hide, suffix):
+    written = tmp_path / "written"
+    torch.jit.script(Writer(str(written))).save(tmp_path / "plain.zip")
+    with zipfile.ZipFile(tmp_path / "plain.zip") as plain:
+        entries = hide({name: plain.read(name) for name in plain.namelist()})
+    path = tmp_path / f"features{suffix}"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, code in entries:
+            archive.writestr(name, code)
+    with pytest.raises(UserError, match="cannot be read as a classifier|no safetensors file"):
+        load_features(path)(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    assert not written.exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_export_archive_is_refused_since_its_weights_are_unpickled(tmp_path):
+    exported = torch.export.export(nn.Flatten(), (torch.zeros(2, 1, 8, 8),))
+    torch.export.save(exported, tmp_path / "features.pt2")
+    with pytest.raises(UserError, match="no safetensors file"):
+        load_features(tmp_path / "features.pt2")
 
 
 class Trap:
@@ -181,13 +237,9 @@ def test_a_pickle_is_refused_and_never_run(tmp_path, suffix):
 def test_files_of_other_kinds_are_refused(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_features(tmp_path / "absent.safetensors")
-    (tmp_path / "words.pt").write_text("words")
-    with pytest.raises(UserError, match="no TorchScript module"):
-        load_features(tmp_path / "words.pt")
-    with zipfile.ZipFile(tmp_path / "fake.pt", "w") as archive:
-        archive.writestr("fake/code/x.py", "class X:\n")
-    with pytest.raises(UserError, match="no TorchScript module"):
-        load_features(tmp_path / "fake.pt")
+    (tmp_path / "words.safetensors").write_text("words")
+    with pytest.raises(UserError, match="cannot be read as a classifier"):
+        load_features(tmp_path / "words.safetensors")
     save_file({"x": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="not a classifier that scorefield saved"):
         load_features(tmp_path / "other.safetensors")

@@ -119,7 +119,7 @@ def test_so_many_scales_fit(side, scales):
         assert ms_ssim_name((side, side)) == "MS-SSIM"
 
 
-def test_what_cannot_be_compared_is_told():
+def test_what_cannot_be_compared_is_reported():
     a, b = smooth_and_noisy()
     with pytest.raises(ValueError, match="differ"):
         psnr(a, b[..., 1:])

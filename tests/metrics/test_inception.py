@@ -245,15 +245,16 @@ def shelf(tmp_path, monkeypatch):
     (tmp_path / "there.pth").write_bytes(b"weights" * 999)
     monkeypatch.setenv("SCOREFIELD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "INCEPTION_URL", (tmp_path / "there.pth").as_uri())
-    monkeypatch.setattr(module, "INCEPTION_SHA256", module.sha256(tmp_path / "there.pth")[:8])
+    monkeypatch.setattr(module, "INCEPTION_SHA256", module.sha256(tmp_path / "there.pth"))
+    monkeypatch.setattr(module, "INCEPTION_BYTES", (tmp_path / "there.pth").stat().st_size)
     return tmp_path
 
 
 def test_published_weights_are_fetched_once_and_kept(shelf):
-    told = []
-    path = module.fetch_inception(progress=lambda *now: told.append(now))
+    reports = []
+    path = module.fetch_inception(progress=lambda *now: reports.append(now))
     assert path.read_bytes() == b"weights" * 999
-    assert told[-1] == (1.0, "Fetching Inception's weights")
+    assert reports[-1] == (1.0, "Fetching Inception's weights")
     (shelf / "there.pth").unlink()
     assert module.fetch_inception() == path
     assert [p.name for p in path.parent.iterdir()] == ["pt_inception-2015-12-05-6726825d.pth"]
@@ -291,7 +292,7 @@ def test_only_the_published_weights_give_numbers_the_standard_names():
         assert metric_names(other) == (f"FD[{other}]", f"KD[{other}]", f"inception-type[{other}]")
 
 
-def test_the_settings_are_told():
+def test_the_settings_are_reported():
     assert kernel_subsets(500, 1000) == "all pairs of 500 and 1000"
     assert kernel_subsets(2000, 10_000) == "100 subsets of 1000"
     assert kernel_subsets(500, 10_000) == "100 subsets of 500 and 1000"
@@ -328,3 +329,21 @@ GOLDEN = (
     [4.6758466, -20.5812206, 15.1816139],
     [442.810169, 455.732395],
 )
+
+
+def test_more_bytes_than_the_file_has_are_not_fetched(shelf, tmp_path):
+    (tmp_path / "there.pth").write_bytes(b"weights" * 999_999)
+    with pytest.raises(UserError, match="more bytes than the file has"):
+        module.fetch_inception()
+    assert not list((tmp_path / "cache").rglob("*.pth"))
+
+
+def test_the_published_digest_is_whole():
+    assert len(module.INCEPTION_SHA256) == 64
+
+
+def test_a_file_of_the_same_first_digits_has_another_name(shelf, monkeypatch):
+    path = module.fetch_inception()
+    digest = module.sha256(path)
+    monkeypatch.setattr(module, "INCEPTION_SHA256", digest[:8] + "0" * 56)
+    assert module.inception_name(path) == f"inception-{digest[:8]}"

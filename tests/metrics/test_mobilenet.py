@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from oracles import seeded
@@ -51,7 +52,7 @@ def weights(tmp_path_factory):
 
 
 def plain(state, x):
-    """The network written out, block by block, from torchvision's names alone."""
+    """The network written out, block by block, from torchvision's names."""
 
     def conv(x, name, stride=1, groups=1):
         w = state[f"{name}.weight"]
@@ -86,7 +87,7 @@ def test_features_are_those_of_the_network_written_out(weights):
     torch.testing.assert_close(found.probabilities, logits.softmax(1), atol=1e-4, rtol=1e-3)
 
 
-def test_a_image_of_224_goes_in_as_it_is_and_grey_as_three_channels():
+def test_an_image_of_224_goes_in_as_it_is_and_grey_as_three_channels():
     images = pixels(1, 224, channels=1)
     seen = normalized(images)
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -103,7 +104,16 @@ def test_the_name_holds_the_digest_and_a_distance_is_no_fid(weights):
     assert metric_names(features.name)[0] == f"FD[{features.name}]"
 
 
-def test_weights_of_something_else_are_told(tmp_path, weights):
+def test_weights_may_be_a_safetensors_file(weights, tmp_path):
+    path = weights[0] if isinstance(weights, tuple) else weights
+    save_file(torch.load(path, weights_only=True), tmp_path / "w.safetensors")
+    images = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        mobilenet_features(tmp_path / "w.safetensors")(images).features, mobilenet_features(path)(images).features,
+        rtol=0, atol=0)  # fmt: skip
+
+
+def test_weights_of_something_else_are_reported(tmp_path, weights):
     path, state = weights
     short = {name: value for name, value in state.items() if not name.startswith("features.7.")}
     torch.save(short, tmp_path / "short.pth")
@@ -176,7 +186,7 @@ def test_lpips_is_the_weighted_distance_of_unit_features(two_files):
     assert distance.name.startswith("LPIPS[alexnet-")
 
 
-def test_files_that_are_not_those_of_lpips_are_told(two_files, tmp_path):
+def test_files_that_are_not_those_of_lpips_are_reported(two_files, tmp_path):
     network, heads, *_ = two_files
     with pytest.raises(UserError, match="lacks 10 of AlexNet's weights"):
         read_lpips(heads, heads)

@@ -26,7 +26,7 @@ def test_neighbours_are_those_of_the_plain_search(seed, k, chunk, offset):
     torch.testing.assert_close(distances, expected, rtol=1e-12, atol=0)
 
 
-def test_rows_nearer_than_the_rounding_of_a_matrix_product_are_told_apart():
+def test_rows_nearer_than_the_rounding_of_a_matrix_product_are_distinguished():
     g = torch.Generator().manual_seed(0)
     base = torch.randn(1, 64, generator=g, dtype=torch.float64)
     step = torch.randn(64, generator=g, dtype=torch.float64)

@@ -41,7 +41,7 @@ def test_a_card_builds_the_same_network_again():
     again.load_state_dict(network.state_dict())
 
 
-def test_the_activation_is_the_one_asked_for():
+def test_the_activation_is_the_one_requested():
     x, label = torch.randn(3, 2, generator=seeded()), torch.zeros(3)
     torch.manual_seed(0)
     network = MLP(features=2, width=16, activation="softplus")

@@ -88,9 +88,9 @@ def test_a_card_builds_the_same_network():
 def test_the_label_picks_the_row_of_the_table_and_nothing_else():
     net, x = network(), noise(2, 1, 8, 8)
     with torch.no_grad():
-        told = net(x, torch.tensor([1.0, 1.0]))
-        assert not torch.allclose(told, net(x, torch.tensor([2.0, 2.0])))
-        assert torch.equal(told, net(x, torch.tensor([1.2, 0.9])))
+        conditioned = net(x, torch.tensor([1.0, 1.0]))
+        assert not torch.allclose(conditioned, net(x, torch.tensor([2.0, 2.0])))
+        assert torch.equal(conditioned, net(x, torch.tensor([1.2, 0.9])))
         deaf = network(levels=None)
         assert torch.equal(deaf(x, LABEL), deaf(x, LABEL + 5))
 

@@ -24,15 +24,15 @@ def described(weights, x, source, label, *, widths, blocks):
 
     def stage(name, count, x):
         for i in range(count):
-            a, b = apply(linear, f"{name}.{i}.tell", told)[..., None, None].chunk(2, 1)
+            a, b = apply(linear, f"{name}.{i}.tell", embedding)[..., None, None].chunk(2, 1)
             hidden = ((1 + a) * apply(conv2d, f"{name}.{i}.conv1", x, padding=1) + b).clamp(min=0)
             x = x + 0.3 * apply(conv2d, f"{name}.{i}.conv2", hidden, padding=1)
         return x
 
     half = widths[0] // 2
     angles = label[:, None] * 10_000 ** (-torch.arange(half) / half)
-    told = apply(linear, "embed.1", torch.cat([angles.cos(), angles.sin()], 1))
-    told = silu(apply(linear, "embed.3", silu(told)))
+    embedding = apply(linear, "embed.1", torch.cat([angles.cos(), angles.sin()], 1))
+    embedding = silu(apply(linear, "embed.3", silu(embedding)))
     large = apply(conv2d, "first", pixel_unshuffle(torch.cat([x, source], 1), 2), padding=1)
     large = stage("down.0", blocks[0], large)
     small = stage("down.1", blocks[1], apply(conv2d, "smaller.0", large, stride=2))
@@ -64,8 +64,8 @@ def test_any_size_goes(size):
     assert network(x, torch.zeros(2), x).shape == x.shape
 
 
-def test_little_that_is_lacking_is_answered_by_little():
-    """Without attention and shifts it is homogeneous: its answer goes with the size of what it sees."""
+def test_a_small_input_gives_a_small_output():
+    """Without attention and shifts it is homogeneous: its output scales with its input."""
     network = lively(ResUNet(**FORM, attention=False))
     with torch.no_grad():
         for name, weight in network.named_parameters():
@@ -86,7 +86,7 @@ def test_packed_weights_give_the_same():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"channels": 5}, "1 to 4 channels, got 5"),
         ({"widths": (7, 16)}, "first must be even, got 7"),
@@ -96,6 +96,6 @@ def test_packed_weights_give_the_same():
         ({"blocks": (1, -1)}, "a number for each"),
     ],
 )
-def test_mistakes_are_told(change, told):
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_reported(change, message):
+    with pytest.raises(UserError, match=message):
         ResUNet(**FORM | change)

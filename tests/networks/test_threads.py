@@ -114,7 +114,7 @@ def test_training_between_two_samples_counts():
     before = sf.sample(model, 1, steps=2)
     with torch.no_grad():
         for weight in model.network.parameters():
-            weight.data.mul_(1.01)  # a change that no version counter tells
+            weight.data.mul_(1.01)  # a change that no version counter records
     after = sf.sample(model, 1, steps=2)
     changed = sf.load("fashion")
     changed.network.load_state_dict(model.network.state_dict())

@@ -1,4 +1,4 @@
-"""The U-Net takes any image, starts at nothing, and hears all that it is told."""
+"""The U-Net takes any image, starts at 0, and depends on all its conditions."""
 
 import json
 
@@ -89,7 +89,7 @@ def test_the_label_matters_and_each_image_has_its_own():
         torch.testing.assert_close(both[1:], network(x[1:], torch.tensor([1.0])), rtol=1e-4, atol=1e-5)
 
 
-def test_a_source_is_laid_beside_the_image():
+def test_a_source_is_concatenated_to_the_image():
     network = lively(unet(source_channels=2))
     x, label = torch.randn(1, 1, 6, 6, generator=seeded()), torch.zeros(1)
     one, other = torch.zeros(1, 2, 6, 6), torch.ones(1, 2, 6, 6)
@@ -206,14 +206,14 @@ def test_a_network_without_classes_is_the_one_it_always_was():
     torch.manual_seed(0)
     plain = unet()
     torch.manual_seed(0)
-    told = unet(classes=4)
-    assert "classes" not in to_card(plain) and to_card(told) == to_card(plain) | {"classes": 4}
-    assert told.state_dict().keys() - plain.state_dict().keys() == {"embed_class.weight"}
+    labelled = unet(classes=4)
+    assert "classes" not in to_card(plain) and to_card(labelled) == to_card(plain) | {"classes": 4}
+    assert labelled.state_dict().keys() - plain.state_dict().keys() == {"embed_class.weight"}
     for name, value in plain.state_dict().items():
-        assert torch.equal(value, told.state_dict()[name])
-    card = json.loads(json.dumps(to_card(told)))
+        assert torch.equal(value, labelled.state_dict()[name])
+    card = json.loads(json.dumps(to_card(labelled)))
     again = from_card(card)
-    again.load_state_dict(told.state_dict())
+    again.load_state_dict(labelled.state_dict())
     assert to_card(again) == card
     with pytest.raises(UserError, match="network.classes: cannot be fewer than none"):
         unet(classes=-1)

@@ -27,7 +27,7 @@ def image(*shape, seed=0):
 
 
 def published(weights, x, gamma, *, widths, blocks, attention, head_width, groups):
-    """Blocks by name, in the order of App. A of Dhariwal & Nichol; x has its source beside it."""
+    """Blocks by name, in the order of App. A of Dhariwal & Nichol; x is concatenated with its source."""
 
     def apply(what, name, x, **form):
         return what(x, weights[f"{name}.weight"], weights[f"{name}.bias"], **form)
@@ -40,7 +40,7 @@ def published(weights, x, gamma, *, widths, blocks, attention, head_width, group
 
     def block(name, x, resize=lambda x: x):
         hidden = apply(conv2d, f"{name}.conv1", resize(silu(norm(f"{name}.norm1", x))), padding=1)
-        scale, shift = apply(linear, f"{name}.tell", silu(told))[..., None, None].chunk(2, 1)
+        scale, shift = apply(linear, f"{name}.tell", silu(embedding))[..., None, None].chunk(2, 1)
         hidden = silu(norm(f"{name}.norm2", hidden) * (1 + scale) + shift)
         hidden = apply(conv2d, f"{name}.conv2", hidden, padding=1)
         straight = resize(x)
@@ -54,8 +54,8 @@ def published(weights, x, gamma, *, widths, blocks, attention, head_width, group
 
     half = widths[0] // 2
     angles = gamma[:, None] * 10_000 ** (-torch.arange(half) / half)
-    told = apply(linear, "embed.1", torch.cat([angles.cos(), angles.sin()], 1))
-    told = apply(linear, "embed.3", silu(told))
+    embedding = apply(linear, "embed.1", torch.cat([angles.cos(), angles.sin()], 1))
+    embedding = apply(linear, "embed.3", silu(embedding))
 
     skips, place = [apply(conv2d, "first", x, padding=1)], 0
     for level in range(len(widths)):

@@ -53,7 +53,7 @@ def images(n=2):
 
 
 @pytest.mark.parametrize("wrap", [lambda network: network, Energy], ids=["score", "energy"])
-def test_the_trace_of_a_image_network_is_that_of_its_whole_jacobian(wrap):
+def test_the_trace_of_an_image_network_is_that_of_its_whole_jacobian(wrap):
     model, (x, sigma) = image_model(wrap), images()
     losses = explicit_score_matching(model, x, sigma)
     for i in range(len(x)):
@@ -202,10 +202,10 @@ def test_finite_differences_of_densities_are_of_second_order():
 def test_a_model_given_a_condition_has_objectives_too(name):
     torch.manual_seed(0)
     model, (x, sigma) = image_model(source=1), images()
-    hole = torch.zeros(2, 1, 4, 4)
-    hole[..., :2] = 1
-    given = model.given(Condition(source=torch.randn(2, 1, 4, 4, generator=seeded(9)), mask=hole))
-    other = model.given(Condition(source=torch.zeros(2, 1, 4, 4), mask=hole))
+    masked = torch.zeros(2, 1, 4, 4)
+    masked[..., :2] = 1
+    given = model.given(Condition(source=torch.randn(2, 1, 4, 4, generator=seeded(9)), mask=masked))
+    other = model.given(Condition(source=torch.zeros(2, 1, 4, 4), mask=masked))
     losses = OF_SCORES[name](given, x, sigma)
     losses.sum().backward()
     assert losses.shape == (2,) and torch.isfinite(losses).all()
@@ -240,7 +240,7 @@ def test_numbers_of_one_image_do_not_reach_another():
 
 
 class Silent(nn.Module):
-    """A network that is never asked."""
+    """A network that is never evaluated."""
 
     def __init__(self):
         super().__init__()

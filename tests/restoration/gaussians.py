@@ -1,7 +1,7 @@
 """Gaussian posteriors in closed form, and what a restorer makes of them.
 
 On a Gaussian a restorer's denoiser is affine in x, and so is the whole way down an ODE: the images of 0 and
-of the unit vectors give the mean and the covariance of its answers exactly, without drawing.
+of the unit vectors give the mean and the covariance of its samples exactly, without drawing.
 """
 
 from dataclasses import dataclass
@@ -67,11 +67,11 @@ def bayes(distribution, matrix, y, noise):
 
 
 def denoised_bayes(distribution, matrix, y, noise, x, sigma):
-    """E[x0 | x, y], (B, D), for noisy x: a Gaussian that is told x first and y then."""
+    """E[x0 | x, y], (B, D), for noisy x: a Gaussian conditioned first on x, then on y."""
     rows = []
     for row in x.flatten(1):
-        told = gaussian(*bayes(distribution, torch.eye(len(row), dtype=row.dtype), row, sigma))
-        rows.append(bayes(told, matrix, y, noise)[0])
+        posterior = gaussian(*bayes(distribution, torch.eye(len(row), dtype=row.dtype), row, sigma))
+        rows.append(bayes(posterior, matrix, y, noise)[0])
     return torch.stack(rows)
 
 
@@ -83,7 +83,7 @@ def posterior_of(restorer, matrix, y, noise, n, dtype=torch.float64):
 
 
 def moments(restorer, matrix, y, noise=0.0, sampler=None, sigmas=None):
-    """Mean and covariance of the answers along an ODE, exactly."""
+    """Mean and covariance of the samples along an ODE, exactly."""
     sigmas = DOWN if sigmas is None else sigmas
     dim = matrix.shape[1]
     start = torch.cat([torch.zeros(1, dim), float(sigmas[0]) * torch.eye(dim)]).double()[:, None, None]

@@ -1,4 +1,4 @@
-"""Models that restore whose answers are known in closed form."""
+"""Models that restore, with results known in closed form."""
 
 import numpy as np
 import torch
@@ -69,13 +69,13 @@ class Row(nn.Module):
         return as_network(denoised, x, label)
 
     def _mean(self, clean, noisy, sigma):
-        told = gaussian(*bayes(self.distribution, self.seen, self.seen @ clean.flatten().double(), 0.0))
-        mean, _ = bayes(told, self.unseen, self.unseen @ noisy.flatten().double(), float(sigma))
+        posterior = gaussian(*bayes(self.distribution, self.seen, self.seen @ clean.flatten().double(), 0.0))
+        mean, _ = bayes(posterior, self.unseen, self.unseen @ noisy.flatten().double(), float(sigma))
         return mean.float().reshape(noisy.shape)
 
 
-def model_of(network, *, shape=(3, 16, 16), tasks=TASKS, hole=1.0, sigma_range=(0.002, 20.0)):
-    restoration = RestorationSpec(tasks=tasks, hole_fill=hole)
+def model_of(network, *, shape=(3, 16, 16), tasks=TASKS, masked_input=1.0, sigma_range=(0.002, 20.0)):
+    restoration = RestorationSpec(tasks=tasks, masked_input=masked_input)
     return ScoreModel(network, EDM_1, ModelSpec(shape=shape, sigma_range=sigma_range, restoration=restoration)).eval()
 
 
@@ -89,7 +89,7 @@ def tiny_learner(channels=3, *, size=16, tasks=TASKS, regression=False):
 
 
 def restore(model, image, task=None, *, degradation=None, simulate=False, noise=0.0, schedule=None, **settings):
-    """`scorefield.restoration.restore` with the task's settings beside the call's, to be varied one by one."""
+    """`scorefield.restoration.restore` with the settings of task and call together, to be varied one by one."""
     kinds = {**TASK_KINDS, None: Inpaint}
     call = {name: settings.pop(name) for name in CALL if name in settings}
     if degradation is not None:

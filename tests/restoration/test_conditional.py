@@ -32,7 +32,7 @@ def jpeg(path, quality=10, **settings):
     return path
 
 
-def hole(height=40, width=70):
+def box_mask(height=40, width=70):
     fill = torch.zeros(height, width)
     fill[10:18, 20:60] = 1
     return fill
@@ -42,19 +42,19 @@ def hole(height=40, width=70):
 
 
 @pytest.mark.parametrize("task", LEARNED_TASKS)
-def test_every_task_is_answered_by_the_models_own_method(task):
-    settings = {"inpaint": {"mask": hole()}, "upscale": {"factor": 2}}.get(task, {})
-    told = []
-    out = restore(MODEL, image(), task, steps=2, progress=lambda *done: told.append(done), **settings)
+def test_every_task_uses_the_models_own_method(task):
+    settings = {"inpaint": {"mask": box_mask()}, "upscale": {"factor": 2}}.get(task, {})
+    reports = []
+    out = restore(MODEL, image(), task, steps=2, progress=lambda *done: reports.append(done), **settings)
     size = {"uncrop": (140, 40), "upscale": (140, 80)}.get(task, (70, 40))
     assert out.images[0].size == size and out.std.shape == size[::-1]
-    assert told[-1][0] == told[-1][1] and [done for done, _ in told] == sorted({done for done, _ in told})
+    assert reports[-1][0] == reports[-1][1] and [done for done, _ in reports] == sorted({done for done, _ in reports})
     assert list(TASKS) == list(LEARNED_TASKS)
 
 
 @pytest.mark.parametrize("simulate", [False, True])
-def test_what_the_model_is_shown_is_the_image_itself(simulate):
-    # pixels all but known: an answer is what was shown
+def test_the_models_input_is_the_image_itself(simulate):
+    # pixels almost known: a sample equals the input
     model = model_of(EachPixel(10.0, 1e-3))
     clean = image()
     out = restore(model, clean, "dejpeg", quality=30 if simulate else None, simulate=simulate, steps=3)
@@ -63,7 +63,7 @@ def test_what_the_model_is_shown_is_the_image_itself(simulate):
     assert to_tensor(out.original).equal(clean)
 
 
-def test_known_pixels_of_a_image_of_several_tiles_come_back_byte_for_byte():
+def test_known_pixels_of_an_image_of_several_tiles_come_back_byte_for_byte():
     clean = image(150, 230)
     fill = torch.rand(150, 230, generator=torch.Generator().manual_seed(0)).gt(0.9).float()
     out = restore(MODEL, clean, "inpaint", mask=fill, candidates=2, tile=64, steps=2)
@@ -79,10 +79,10 @@ def test_known_pixels_of_a_image_of_several_tiles_come_back_byte_for_byte():
 def test_uncropping_keeps_the_image_where_it_is(times):
     clean = image()
     out = restore(MODEL, clean, "uncrop", sides=["top", "right"], amount=0.5, times=times, steps=2)
-    answer = to_tensor(out.images[0])
-    assert answer.shape == (3, 40 + times * 20, 70 + times * 35)
+    sample = to_tensor(out.images[0])
+    assert sample.shape == (3, 40 + times * 20, 70 + times * 35)
     inside = (slice(None), slice(times * 20, None), slice(0, 70))
-    assert torch.equal(answer[inside], clean)
+    assert torch.equal(sample[inside], clean)
     degraded = to_tensor(out.degraded)
     assert torch.equal(degraded[inside], clean) and to_tensor(out.original).equal(clean)
     degraded[inside] = 128
@@ -102,7 +102,7 @@ def test_colorize_keeps_the_luma_and_shows_the_original():
     assert off_luma(out.levels[0], np.asarray(out.degraded)[..., None]) <= 0.501
 
 
-def test_degradation_by_name_or_operator_is_shown_as_in_training():
+def test_degradation_by_name_or_operator_enters_the_network_as_in_training():
     clean = image(16, 16)
     by_name, by_operator, by_task = (
         restore(MODEL, clean, steps=3, simulate=True, **settings)
@@ -118,14 +118,14 @@ def test_degradation_by_name_or_operator_is_shown_as_in_training():
     assert np.array_equal(grey.levels[0], restore(MODEL, clean, "colorize", steps=3).levels[0])
     both = restore(MODEL, clean, degradation=["grey", "jpeg:20"], simulate=True, steps=2)
     assert both.images[0].size == (16, 16)
-    fill = hole(16, 16)[None, None]
+    fill = box_mask(16, 16)[None, None]
     fill[..., :4] = 1
-    masked = restore(MODEL, clean, degradation=Mask(fill=fill), steps=2)
+    masked = restore(MODEL, clean, degradation=Mask(mask=fill), steps=2)
     known = (fill[0] == 0).expand(3, -1, -1)
     assert torch.equal(to_tensor(masked.images[0])[known], clean[known])
 
 
-def test_the_models_tasks_need_not_be_told_how_bad_it_is():
+def test_the_models_tasks_need_no_degradation():
     for task in ("dejpeg", "deblur", "denoise", "descratch", "paired"):
         assert restore(MODEL, image(), task, steps=1).images[0].size == (70, 40)
 
@@ -138,18 +138,18 @@ def test_16_bits_come_back_in_16_bits(tmp_path):
     deep = levels(30, 40, np.uint16)
     path = Photo(path=tmp_path / "x.png", levels=deep).save(deep, tmp_path / "deep.png")
     for model in (MODEL, tiny_model(3, size=16)):
-        out = restore(model, path, "inpaint", mask=hole(30, 40), steps=2)
-        answer, known = out.levels[0], hole(30, 40).numpy() == 0
-        assert answer.dtype == np.uint16 and out.photo.path == path
-        assert np.array_equal(answer[known], deep[known])
-        between = answer[~known & ((answer > 0) & (answer < 65535)).any(2)] % 65535
+        out = restore(model, path, "inpaint", mask=box_mask(30, 40), steps=2)
+        sample, known = out.levels[0], box_mask(30, 40).numpy() == 0
+        assert sample.dtype == np.uint16 and out.photo.path == path
+        assert np.array_equal(sample[known], deep[known])
+        between = sample[~known & ((sample > 0) & (sample < 65535)).any(2)] % 65535
         assert (between[between > 0] % 257 != 0).mean() > 0.9  # not 8 bits, widened
     assert restore(MODEL, path, "dejpeg", quality=30, steps=1).levels[0].dtype == np.uint16
 
 
 def test_a_transparent_part_may_be_what_is_to_be_filled(tmp_path):
     clear = np.full((40, 70), 255, np.uint8)
-    clear[hole().numpy() == 1] = 0
+    clear[box_mask().numpy() == 1] = 0
     rgba = np.dstack([levels(40, 70), clear])
     Image.fromarray(rgba).save(tmp_path / "p.png")
     out = restore(MODEL, tmp_path / "p.png", "inpaint", mask="alpha", steps=2)
@@ -158,7 +158,7 @@ def test_a_transparent_part_may_be_what_is_to_be_filled(tmp_path):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_image_that_grows_is_opaque_where_it_grew(tmp_path, times):
+def test_an_image_that_grows_is_opaque_where_it_grew(tmp_path, times):
     rgba = np.dstack([levels(40, 70), levels(40, 70, channels=1, seed=1)])
     Image.fromarray(rgba).save(tmp_path / "p.png")
     growth = {"sides": ["left", "top"], "amount": 0.2, "times": times}
@@ -224,7 +224,7 @@ def test_any_size_goes(size):
 # --- candidates ----------------------------------------------------------------------------------
 
 
-def test_candidates_are_seeds_of_their_own_and_their_spread_is_told():
+def test_candidates_are_seeds_of_their_own_and_their_std_is_reported():
     three = restore(MODEL, image(), "dejpeg", candidates=3, steps=2, seed=5)
     again = restore(MODEL, image(), "dejpeg", candidates=2, steps=2, seed=5)
     other = restore(MODEL, image(), "dejpeg", candidates=2, steps=2, seed=6)
@@ -289,7 +289,7 @@ LESS = tiny_learner(tasks=("colorize", "dejpeg"))
 
 
 @pytest.mark.parametrize(
-    ("model", "settings", "told"),
+    ("model", "settings", "message"),
     [
         (LESS, {"task": "uncrop"}, "model: was not trained for uncrop; it was trained for colorize, dejpeg"),
         (LESS, {"task": "uncrop", "times": 8}, "was not trained for uncrop"),
@@ -312,12 +312,12 @@ LESS = tiny_learner(tasks=("colorize", "dejpeg"))
         (MODEL, {"task": "colourize"}, "no such task 'colourize'. Did you mean `colorize`"),
     ],
 )
-def test_mistakes_are_told(model, settings, told):
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_reported(model, settings, message):
+    with pytest.raises(UserError, match=message):
         restore(model, image(), **settings)
 
 
-def test_denoising_without_training_is_told_how_noisy_it_is():
+def test_denoising_without_training_takes_the_noise_std():
     out = restore(tiny_model(3, size=16), image(16, 16), "denoise", noise=25.0, steps=2)
     assert out.images[0].size == (16, 16)
     with pytest.raises(UserError, match="the image has 3 channels"):
@@ -343,7 +343,7 @@ def test_the_grey_of_color_that_is_simulated_is_the_degradations():
     assert np.abs(np.asarray(out.degraded).astype(int) - y[0].numpy()).max() <= 1
 
 
-def test_a_file_better_than_a_model_helps_is_refused_unless_its_quality_is_told(tmp_path):
+def test_a_file_better_than_a_model_helps_is_refused_unless_its_quality_is_given(tmp_path):
     plain = tiny_learner()
     for quality in (20, 21):
         Image.fromarray(levels(40, 70)).save(tmp_path / f"{quality}.jpg", quality=quality)

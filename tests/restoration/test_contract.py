@@ -19,7 +19,7 @@ RESTORERS = {
     "dps": DPS(denoiser=PLAIN),
     "moment-matching": MomentMatching(denoiser=PLAIN),
 }
-MASK = Mask(fill=(torch.rand(1, 1, 8, 8, generator=seeded(1)) > 0.5).float())
+MASK = Mask(mask=(torch.rand(1, 1, 8, 8, generator=seeded(1)) > 0.5).float())
 X0 = torch.rand(3, 3, 8, 8, generator=seeded(2)) * 2 - 1
 SIGMA = torch.tensor([0.2, 1.0, 5.0])
 
@@ -67,15 +67,15 @@ def test_the_same_call_gives_the_same_bytes_and_changes_neither_x_nor_the_observ
 
 @every
 def test_the_observation_is_heard(restorer):
-    """With another image around it, the hole is filled otherwise."""
+    """With another image around it, the masked is filled otherwise."""
     ends = []
     for y in (MASK(X0), MASK(-X0)):
         made = restorer.posterior(Observation(y=y, degradation=MASK), generator=seeded(3))
         start = torch.randn(X0.shape, generator=seeded(4))
         with torch.no_grad():
             ends.append(run(Euler(), made.denoiser, start, [1.0, 0.5, 0.2], generator=seeded(), project=made.project))
-    hole = MASK.fill.bool().expand_as(X0)
-    assert not torch.allclose(ends[0][hole], ends[1][hole])
+    masked = MASK.mask.bool().expand_as(X0)
+    assert not torch.allclose(ends[0][masked], ends[1][masked])
 
 
 @every

@@ -1,4 +1,4 @@
-"""From coarse to fine: color on the luma that is known, and wide holes by way of a small image."""
+"""From coarse to fine: color on the luma that is known, and wide masks by way of a small image."""
 
 from itertools import pairwise
 
@@ -28,8 +28,8 @@ def off_luma(color, grey):
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(0, 99))
 def test_recolored_images_have_the_luma_that_is_known(height, width, times, seed):
     grey = levels(times * height, times * width, channels=1, seed=seed)
-    answer, small = levels(height, width, seed=seed + 1), grey[::times, ::times]
-    out = recolored(answer, small, grey)
+    sample, small = levels(height, width, seed=seed + 1), grey[::times, ::times]
+    out = recolored(sample, small, grey)
     assert out.shape == (*grey.shape[:2], 3) and out.dtype == np.uint8
     assert off_luma(out, grey) <= 0.5 + 1e-3  # each channel is rounded by half a level at most
 
@@ -40,10 +40,10 @@ def test_at_16_bits_the_luma_is_known_to_16_bits():
     assert out.dtype == np.uint16 and off_luma(out, grey) <= 0.6
 
 
-def test_an_answer_with_the_right_luma_comes_back_as_it_is():
-    answer = levels(30, 40) // 2 + 64  # far enough from black and white
-    grey = np.rint(answer @ LUMA).astype(np.uint8)[..., None]
-    assert np.abs(recolored(answer, grey, grey).astype(int) - answer).max() <= 1
+def test_a_result_with_the_right_luma_comes_back_as_it_is():
+    sample = levels(30, 40) // 2 + 64  # far enough from black and white
+    grey = np.rint(sample @ LUMA).astype(np.uint8)[..., None]
+    assert np.abs(recolored(sample, grey, grey).astype(int) - sample).max() <= 1
 
 
 def test_color_goes_along_the_edges_of_the_luma():
@@ -84,24 +84,24 @@ def test_stages_go_from_small_to_whole_by_at_most_two(height, width, side):
 
 
 @pytest.mark.parametrize(("side", "expected"), [(1, True), (6, True), (7, False)])
-def test_a_hole_holds_squares_up_to_its_depth(side, expected):
-    hole = np.zeros((40, 50), np.bool_)
-    hole[10:16, :] = True
-    hole[:, 3:8] = True
-    assert contains_square(hole, side) is expected
+def test_a_mask_contains_squares_up_to_its_depth(side, expected):
+    masked = np.zeros((40, 50), np.bool_)
+    masked[10:16, :] = True
+    masked[:, 3:8] = True
+    assert contains_square(masked, side) is expected
 
 
 def test_colors_of_a_large_image_come_from_a_small_one_and_its_luma_from_itself():
     network = EachPixel()
     grey = np.broadcast_to(levels(150, 210, channels=1), (150, 210, 3))
     canvas = Canvas(levels=grey, mask=None, value_range=RANGE)
-    told = []
+    reports = []
     by = colorize(tiled(model_of(network), candidates=2, steps=4), canvas, keep_luminance=False)
-    answers = by.samples(told.append)
+    results = by.samples(reports.append)
     assert {shape[2:] for shape in network.shapes} == {(23, 32)}  # whole, though a tile has 64
-    assert sum(told) == by.evaluations == 8
-    assert len(answers) == 2 and not np.array_equal(*answers)
-    assert max(off_luma(answer, grey[..., :1]) for answer in answers) <= 0.5 + 1e-3
+    assert sum(reports) == by.evaluations == 8
+    assert len(results) == 2 and not np.array_equal(*results)
+    assert max(off_luma(result, grey[..., :1]) for result in results) <= 0.5 + 1e-3
 
 
 def test_a_small_image_keeps_its_luma_or_not_as_is_wished():
@@ -114,53 +114,53 @@ def test_a_small_image_keeps_its_luma_or_not_as_is_wished():
     assert off_luma(kept, grey[..., :1]) <= 0.5 + 1e-3 < off_luma(free, grey[..., :1])
 
 
-def wide_hole(height=120, width=180):
-    hole = np.zeros((height, width), np.bool_)
-    hole[:, 60:] = True
-    return Canvas(levels=levels(height, width), mask=hole, value_range=RANGE)
+def wide_mask(height=120, width=180):
+    masked = np.zeros((height, width), np.bool_)
+    masked[:, 60:] = True
+    return Canvas(levels=levels(height, width), mask=masked, value_range=RANGE)
 
 
-def test_a_wide_hole_is_filled_from_small_to_large():
-    network, canvas, told = EachPixel(), wide_hole(), []
+def test_a_wide_mask_is_filled_from_small_to_large():
+    network, canvas, reports = EachPixel(), wide_mask(), []
     by = fill(tiled(model_of(network), steps=10, tile=64), canvas)
-    (answer,) = by.samples(told.append)
-    assert sum(told) == by.evaluations == sum(shape[0] for shape in network.shapes)
+    (result,) = by.samples(reports.append)
+    assert sum(reports) == by.evaluations == sum(shape[0] for shape in network.shapes)
     assert network.shapes[0][2:] == (21, 32) and max(max(s[2:]) for s in network.shapes) < 64 + 16
-    assert np.array_equal(answer[~canvas.mask], canvas.levels[~canvas.mask])
+    assert np.array_equal(result[~canvas.mask], canvas.levels[~canvas.mask])
 
 
 def test_what_is_drawn_small_is_what_is_drawn_large():
-    # pixels that correlate with nothing: the small answer alone makes neighbours of the large one alike
-    canvas = wide_hole(240, 360)
+    # pixels that correlate with nothing: only the small result makes neighbours of the large one alike
+    canvas = wide_mask(240, 360)
     model = model_of(EachPixel(0.3, 1e4))  # N(0, 0.3²), and nothing is shown
     (plain,) = tiled(model, steps=30).sample(canvas, report=nothing)
-    (answer,) = fill(tiled(model, steps=30), canvas).samples(nothing)
+    (restored,) = fill(tiled(model, steps=30), canvas).samples(nothing)
 
     def likeness(image):
         drawn = image[:, 64:] / 127.5 - 1
         a, b = drawn[:, 1:].ravel(), drawn[:, :-1].ravel()
         return np.corrcoef(a, b)[0, 1]
 
-    assert abs(likeness(plain)) < 0.02 and likeness(answer) > 0.05
+    assert abs(likeness(plain)) < 0.02 and likeness(restored) > 0.05
 
 
-def test_a_narrow_hole_is_filled_at_its_own_size():
-    canvas = wide_hole()
+def test_a_narrow_mask_is_filled_at_its_own_size():
+    canvas = wide_mask()
     canvas.mask[:] = False
     canvas.mask[50:56, 10:170] = True
     by = tiled(tiny_learner(), steps=4)
-    (answer,) = fill(by, canvas).samples(nothing)
-    assert np.array_equal(answer, by.sample(canvas, report=nothing)[0])
+    (result,) = fill(by, canvas).samples(nothing)
+    assert np.array_equal(result, by.sample(canvas, report=nothing)[0])
 
 
 @pytest.mark.parametrize(("regression", "evaluations"), [(True, 1), (False, 2)])
-def test_few_evaluations_fill_a_wide_hole_by_its_small_answer_enlarged(regression, evaluations):
+def test_few_evaluations_fill_a_wide_mask_by_its_small_result_enlarged(regression, evaluations):
     sampler = tiled(tiny_learner(regression=regression), steps=evaluations)
-    canvas = wide_hole()
+    canvas = wide_mask()
     by = fill(sampler, canvas)
-    (answer,) = by.samples(nothing)
+    (result,) = by.samples(nothing)
     assert by.evaluations == evaluations
     (small,) = sampler.sample(canvas.reduced((21, 32)), report=nothing)
     large = enlarged(torch.from_numpy(small).permute(2, 0, 1).float(), (120, 180), Box(0, 0, 120, 180))
-    assert np.abs(answer - large.permute(1, 2, 0).numpy())[canvas.mask].max() <= 0.51
-    assert np.array_equal(answer[~canvas.mask], canvas.levels[~canvas.mask])
+    assert np.abs(result - large.permute(1, 2, 0).numpy())[canvas.mask].max() <= 0.51
+    assert np.array_equal(result[~canvas.mask], canvas.levels[~canvas.mask])

@@ -41,13 +41,13 @@ def test_each_singular_value_is_corrected_as_far_as_the_noise_allows(sigma):
     posterior = posterior_of(NullSpace(denoiser=distribution), GENERAL, y, noise, 1)
     left, values, right = torch.linalg.svd(GENERAL, full_matrices=False)
     plain = distribution(x, level).flatten()
-    told = left.T @ y / values
+    measured = left.T @ y / values
     part = (values * sigma) ** 2 / ((values * sigma) ** 2 + noise**2)
-    expected = plain + right.T @ (part * (told - right @ plain))
+    expected = plain + right.T @ (part * (measured - right @ plain))
     torch.testing.assert_close(posterior.denoiser(x, level).flatten(), expected)
 
 
-def test_without_noise_the_answer_shows_what_was_observed_and_the_model_is_called_once():
+def test_without_noise_the_result_agrees_with_the_observation_and_the_model_is_called_once():
     spy = Counting(correlated())
     posterior = posterior_of(NullSpace(denoiser=spy), GENERAL, observed(GENERAL), 0.0, 4)
     x = torch.randn(4, 1, 1, 6, generator=seeded(), dtype=torch.float64)

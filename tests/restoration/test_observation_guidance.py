@@ -23,7 +23,7 @@ from restoration.gaussians import (
     off,
     posterior_of,
 )
-from scorefield.degradations import JPEG, Mask, Observation
+from scorefield.degradations import JPEG, Blur, Downscale, Mask, Observation
 from scorefield.distributions import GaussianMixture
 from scorefield.errors import UserError
 from scorefield.model import expand
@@ -38,7 +38,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 guided = pytest.mark.parametrize("kind", GUIDED)
 
 
-# The distribution of the answers
+# The distribution of the samples
 
 
 # Where each is exact: moment matching on any Gaussian, pseudo-inverse guidance where images are uncorrelated, one
@@ -81,11 +81,42 @@ def test_along_an_ode_it_draws_the_posterior(restorer, distribution, matrix, noi
     assert off((distribution.means[0], distribution.covariances[0]), right)[0] > 0.5  # the prior is another
 
 
+@noises
+@pytest.mark.parametrize("sigma", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize(
+    "degradation",
+    [Mask(mask=(torch.arange(36).reshape(1, 1, 6, 6) % 7 < 3).double()), Downscale(factor=2), Blur(std=0.7)],
+    ids=["mask", "downscale", "blur"],
+)
+def test_moment_matching_is_bayes_for_images_whose_pixels_correlate(degradation, sigma, noise):
+    # The residual is 1e-4 of the first; along what y hardly shows its error in x is a few times that.
+    rows, columns = torch.meshgrid(torch.arange(6.0), torch.arange(6.0), indexing="ij")
+    places = torch.stack([rows, columns], -1).reshape(36, 2).double()
+    distribution = gaussian(torch.zeros(36, dtype=torch.float64), 0.8 ** torch.cdist(places, places))
+    units = torch.eye(36, dtype=torch.float64).reshape(36, 1, 6, 6)
+    matrix = degradation(units).flatten(1).T
+    informative = matrix.abs().sum(1) > 0  # a mask keeps the shape of the image
+    matrix = matrix[informative]
+    x0 = distribution.sample(5, generator=seeded())
+    x = x0 + sigma * torch.randn(5, 36, generator=seeded(1), dtype=torch.float64)
+    y = degradation(x0.reshape(5, 1, 6, 6))
+    y = degradation(degradation.pinv(y + noise * torch.randn(y.shape, generator=seeded(2), dtype=torch.float64)))
+    observation = Observation(y=y, degradation=degradation, noise=noise)
+    posterior = MomentMatching(denoiser=distribution).posterior(observation, generator=seeded())
+    found = posterior.denoiser(x.reshape(5, 1, 6, 6), torch.full((5,), sigma, dtype=torch.float64)).flatten(1)
+    cov = torch.linalg.inv(torch.linalg.inv(distribution.covariances[0]) + torch.eye(36).double() / sigma**2)
+    mean = distribution(x, torch.full((5,), sigma, dtype=torch.float64))
+    seen = matrix @ cov @ matrix.T + noise**2 * torch.eye(len(matrix)).double()
+    right = mean + (y.flatten(1)[:, informative] - mean @ matrix.T) @ torch.linalg.solve(seen, matrix @ cov)
+    error = (found - right).square().mean().sqrt() / (mean - right).square().mean().sqrt()
+    assert float(error) < 2e-3
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_moment_matching_draws_the_posterior_with_a_stochastic_sampler_too(noise):
     distribution, y = correlated(), observed(GENERAL)
     narrow = GaussianMixture(distribution.weights.float(), distribution.means.float(), distribution.covariances.float())
-    restorer = MomentMatching(denoiser=narrow, iterations=4)
+    restorer = MomentMatching(denoiser=narrow)
     x = draws(restorer, GENERAL, y, noise, Ancestral(), karras(80, 0.01, 100)).double()
     mean, covariance = off((x.mean(0), torch.cov(x.T)), bayes(distribution, GENERAL, y, noise))
     assert mean < 0.06  # standard error 0.016
@@ -111,14 +142,14 @@ def test_a_published_step_is_this_one_seen_through_a_sampler():
     torch.testing.assert_close(ours, (plain - zeta * slope).detach(), rtol=1e-9, atol=1e-9)
 
 
-# Where an answer comes from
+# Where a sample comes from
 
 
 @guided
 def test_it_works_without_gradients_in_the_caller_and_calls_the_model_once(kind):
     distribution = float32_mixture()
     spy = Counting(distribution)
-    degradation = Mask(fill=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
+    degradation = Mask(mask=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
     observation = Observation(y=torch.full((3, 1, 1, 2), 0.4), degradation=degradation)
     posterior = kind(denoiser=spy).posterior(observation, generator=seeded())
     x, sigma = torch.randn(3, 1, 1, 2, generator=seeded()), torch.tensor([0.2, 1.0, 5.0])
@@ -137,14 +168,14 @@ def test_images_of_a_batch_do_not_know_of_each_other(kind):
     y, sigma = torch.tensor([0.4, -1.0, 2.0])[:, None, None, None], torch.tensor([0.2, 1.0, 5.0])
     x = torch.randn(3, 1, 1, 2, generator=seeded())
 
-    def answers(rows):
+    def samples(rows):
         observation = Observation(y=y[rows], degradation=degradation, noise=0.1)
         posterior = kind(denoiser=distribution).posterior(observation, generator=seeded())
         return posterior.denoiser(x[rows], sigma[rows])
 
-    together = answers(slice(0, 3))
+    together = samples(slice(0, 3))
     for i in range(3):
-        torch.testing.assert_close(together[i : i + 1], answers(slice(i, i + 1)), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(together[i : i + 1], samples(slice(i, i + 1)), rtol=1e-5, atol=1e-6)
 
 
 @guided
@@ -168,7 +199,7 @@ def test_nothing_of_the_pass_backwards_is_kept(kind):
 def test_half_precision_inside_the_network_changes_little(kind):
     model = tiny_model(3)
     x = torch.randn(2, 3, 8, 8, generator=seeded())
-    degradation = Mask(fill=(torch.rand(1, 1, 8, 8, generator=seeded(1)) > 0.5).float())
+    degradation = Mask(mask=(torch.rand(1, 1, 8, 8, generator=seeded(1)) > 0.5).float())
     observation = Observation(y=degradation(torch.rand(2, 3, 8, 8, generator=seeded(2))), degradation=degradation)
     found = {}
     for precision in (torch.float32, torch.bfloat16):
@@ -182,9 +213,9 @@ def test_half_precision_inside_the_network_changes_little(kind):
 
 @kinds
 @noises
-def test_an_answer_stays_finite_at_any_noise(kind, noise):
+def test_a_sample_stays_finite_at_any_noise(kind, noise):
     distribution = float32_mixture()
-    degradation = Mask(fill=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
+    degradation = Mask(mask=torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
     observation = Observation(y=torch.full((6, 1, 1, 2), 0.4), degradation=degradation, noise=noise)
     posterior = kind(denoiser=distribution).posterior(observation, generator=seeded())
     sigma = torch.tensor([0.0, 1e-8, 1e-3, 1.0, 1e4, 1e10])
@@ -257,14 +288,14 @@ def test_without_noise_the_ending_is_what_was_observed(kind):
 
 
 @guided
-def test_a_denoiser_without_a_derivative_is_told(kind):
+def test_a_denoiser_without_a_derivative_is_reported(kind):
     observation = Observation(y=torch.ones(1, 1, 1, 1), degradation=Linear(torch.tensor([[1.0, 0.5]])))
     posterior = kind(denoiser=lambda x, sigma: x.detach()).posterior(observation, generator=seeded())
     with pytest.raises(UserError, match="denoiser: cannot be differentiated.*NullSpace"):
         posterior.denoiser(torch.zeros(1, 1, 1, 2), torch.ones(1))
 
 
-def test_no_iteration_at_all_is_told():
+def test_no_iteration_at_all_is_reported():
     observation = Observation(y=torch.ones(1, 1, 1, 1), degradation=Linear(torch.tensor([[1.0, 0.5]])))
     posterior = MomentMatching(denoiser=float32_mixture(), iterations=0).posterior(observation, generator=seeded())
     with pytest.raises(UserError, match="iterations: need at least one, got 0"):

@@ -1,4 +1,4 @@
-"""A model that was trained to restore as a restorer: its answers are draws of the true posterior."""
+"""A model that was trained to restore as a restorer: its samples follow the true posterior."""
 
 import pytest
 import torch
@@ -16,14 +16,14 @@ KNOWN = MASK.sum(0) > 0
 def row_answers(distribution, values, x, sigmas=DOWN):
     model = model_of(Row(distribution, KNOWN), shape=(1, 1, 6), sigma_range=(0.002, 400.0))
     whole = (values.float() @ MASK.float()).expand(len(x), 1, 1, 6)
-    observation = Observation(y=whole, degradation=Mask(fill=(~KNOWN).float()[None, None, None]))
+    observation = Observation(y=whole, degradation=Mask(mask=(~KNOWN).float()[None, None, None]))
     posterior = Palette(model=model).posterior(observation, generator=seeded())
     for step in Heun().iterate(posterior.denoiser, x, sigmas, generator=seeded(1), project=posterior.project):
         x = step.x
     return x.flatten(1)
 
 
-def test_answers_have_the_mean_and_the_covariance_of_the_posterior():
+def test_samples_have_the_mean_and_the_covariance_of_the_posterior():
     # along an ODE they are affine in the start: exact moments from 7 starts
     distribution, values = correlated(), torch.tensor([2.5, -1.5, 2.0], dtype=torch.float64)
     start = torch.cat([torch.zeros(1, 6), float(DOWN[0]) * torch.eye(6)])[:, None, None]
@@ -51,7 +51,7 @@ def test_the_model_is_given_what_the_degradation_shows(degradation):
     assert torch.equal(denoiser(x0, sigma), model(x0, sigma, denoiser.condition))
 
 
-def test_a_regression_is_asked_once_whatever_is_wished():
+def test_a_regression_is_evaluated_once_whatever_the_steps():
     model = tiny_learner(regression=True)
     for sampler, steps in (("heun", 30), ("ddpm", None), ("dpm++-2m", 5)):
         chosen = resolve_method(model, None, sampler, steps)

@@ -46,34 +46,34 @@ def test_each_time_sees_what_is_known_and_draws_what_is_not(height, width, sides
 
 def drafted(sampler, image, size, sides, amount, times):
     whole = np.zeros((*size, image.shape[2]), image.dtype)
-    canvas = masked_canvas(whole, np.ones(size, np.bool_), value_range=(-1.0, 1.0), hole_fill=1.0)
+    canvas = masked_canvas(whole, np.ones(size, np.bool_), value_range=(-1.0, 1.0), masked_input=1.0)
     return panorama(sampler, image, canvas, sides=sides, amount=amount, times=times)
 
 
 def test_the_image_stays_and_the_rest_is_drawn_differently_by_each_candidate():
     image = levels(30, 40)
-    network, told = EachPixel(), []
+    network, reports = EachPixel(), []
     by = drafted(
         tiled(model_of(network, shape=(3, 64, 64)), candidates=2, steps=4), image, (30, 160), ("right", "left"), 0.5, 3
     )
-    answers = by.samples(told.append)
-    assert sum(told) == by.evaluations == 2 * 6 * 4
-    for answer in answers:
-        assert answer.shape == (30, 40 + 6 * 20, 3)
-        assert np.array_equal(answer[:, 60:100], image)
-    rest = np.delete(np.stack(answers), slice(60, 100), 2).astype(int)
+    results = by.samples(reports.append)
+    assert sum(reports) == by.evaluations == 2 * 6 * 4
+    for result in results:
+        assert result.shape == (30, 40 + 6 * 20, 3)
+        assert np.array_equal(result[:, 60:100], image)
+    rest = np.delete(np.stack(results), slice(60, 100), 2).astype(int)
     assert (rest[0] != rest[1]).mean() > 0.9
-    strips = [answers[0][:, k * 20 : k * 20 + 20] for k in (0, 1, 2, 5, 6, 7)]
+    strips = [results[0][:, k * 20 : k * 20 + 20] for k in (0, 1, 2, 5, 6, 7)]
     assert all(not np.array_equal(a, b) for k, a in enumerate(strips) for b in strips[:k])
 
 
 def test_16_bits_stay_16_bits():
     image = levels(20, 20, np.uint16)
     by = drafted(tiled(tiny_learner(size=64), steps=2), image, (40, 20), ("bottom",), 0.5, 2)
-    (answer,) = by.samples(nothing)
-    assert answer.dtype == np.uint16 and np.array_equal(answer[:20], image)
+    (result,) = by.samples(nothing)
+    assert result.dtype == np.uint16 and np.array_equal(result[:20], image)
 
 
-def test_no_time_at_all_is_told():
+def test_no_time_at_all_is_reported():
     with pytest.raises(UserError, match="times: need at least one"):
         Uncrop(times=0)

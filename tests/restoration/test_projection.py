@@ -16,7 +16,7 @@ def restored(distribution, known, values, *, sigmas, sampler, n=4000, pinned=Tru
     generator = seeded()
     y = torch.zeros(n, 1, 1, len(known))
     y[..., known] = values
-    observation = Observation(y=y, degradation=Mask(fill=(~known).float().reshape(1, 1, 1, -1)))
+    observation = Observation(y=y, degradation=Mask(mask=(~known).float().reshape(1, 1, 1, -1)))
     posterior = Projection(denoiser=distribution).posterior(observation, generator=generator)
     x = sigmas[0] * torch.randn(y.shape, generator=generator)
     for step in sampler.iterate(posterior.denoiser, x, sigmas, generator=generator, project=posterior.project):
@@ -98,9 +98,9 @@ def test_masked_annealed_langevin_follows_the_recursion_of_its_moments(known, ra
     assert (torch.cov(x.T) - covariance).abs().max() < 0.035 * scale  # standard error 0.007
 
 
-def test_the_answers_for_a_mixture_have_the_weights_of_the_posterior():
+def test_the_samples_for_a_mixture_have_the_weights_of_the_posterior():
     # The known coordinate turns the modes' 0.5 and 0.5 into 0.27 and 0.73. Which mode a chain ends in is
-    # settled at σ of about 1, where the observation has that much noise itself: its own spread, 4, hides it.
+    # burnt in at σ of about 1, where the observation has that much noise itself: its own spread, 4, hides it.
     distribution = GaussianMixture(
         torch.ones(2),
         torch.tensor([[-4.0, -1.5], [4.0, 1.5]]),
@@ -115,7 +115,7 @@ def test_the_answers_for_a_mixture_have_the_weights_of_the_posterior():
 
 
 def projector(y, fill, seed=0):
-    observation = Observation(y=y, degradation=Mask(fill=fill))
+    observation = Observation(y=y, degradation=Mask(mask=fill))
     return Projection(denoiser=Gaussian()).posterior(observation, generator=seeded(seed))
 
 
@@ -151,12 +151,12 @@ def test_a_whole_walk_draws_once_for_each_level():
 def test_unknown_pixels_pass_bit_for_bit():
     fill = (torch.rand(1, 1, 9, 7, generator=seeded(2)) > 0.5).float()
     x = 1e3 * torch.randn(2, 3, 9, 7, generator=seeded())
-    hole = fill.bool().expand_as(x)
+    masked = fill.bool().expand_as(x)
     for sigma in (0.0, 1e-3, 80.0):
         kept = projector(torch.zeros_like(x), fill).project(x, sigma)
-        assert torch.equal(kept[hole], x[hole])
+        assert torch.equal(kept[masked], x[masked])
         if sigma == 0:
-            assert not bool(kept[~hole].any())
+            assert not bool(kept[~masked].any())
 
 
 class Grey:
@@ -169,7 +169,7 @@ class Grey:
         return y.expand(-1, 3, -1, -1)
 
 
-def test_any_linear_degradation_keeps_what_was_seen_through_it():
+def test_any_linear_degradation_keeps_the_observation():
     y, x = torch.rand(2, 1, 4, 4, generator=seeded(1)), torch.randn(2, 3, 4, 4, generator=seeded())
     observation = Observation(y=y, degradation=Grey())
     project = Projection(denoiser=Gaussian()).posterior(observation, generator=seeded()).project
@@ -197,7 +197,7 @@ def test_the_denoiser_is_handed_on_and_any_sampler_keeps_the_known():
 
 def test_a_noisy_observation_is_given_only_the_noise_that_it_lacks_and_below_its_own_none():
     y, x = torch.zeros(4, 1, 100, 100), torch.full((4, 1, 100, 100), 9.0)
-    observation = Observation(y=y, degradation=Mask(fill=torch.zeros(1, 1, 100, 100)), noise=0.3)
+    observation = Observation(y=y, degradation=Mask(mask=torch.zeros(1, 1, 100, 100)), noise=0.3)
     project = Projection(denoiser=Gaussian()).posterior(observation, generator=seeded()).project
     for sigma in (2.0, 0.5, 0.3):
         lacking = max(sigma**2 - 0.09, 0.0) ** 0.5
@@ -205,7 +205,7 @@ def test_a_noisy_observation_is_given_only_the_noise_that_it_lacks_and_below_its
     assert torch.equal(project(x, 0.29), x)
 
 
-def test_nothing_is_laid_over_a_image_that_has_just_been_made_noisy_again():
+def test_nothing_is_laid_over_an_image_that_has_just_been_made_noisy_again():
     y, x = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 9.0)
     project = projector(y, torch.zeros(1, 1, 1, 1)).project
     first = project(x, 1.0)

@@ -33,7 +33,7 @@ def restored(distribution, known, values, sigmas, n):
     generator = seeded()
     y = torch.zeros(n, 1, 1, len(known))
     y[..., known] = values
-    observation = Observation(y=y, degradation=Mask(fill=(~known).float().reshape(1, 1, 1, -1)))
+    observation = Observation(y=y, degradation=Mask(mask=(~known).float().reshape(1, 1, 1, -1)))
     posterior = Projection(denoiser=distribution).posterior(observation, generator=generator)
     x = sigmas[0] * torch.randn(y.shape, generator=generator)
     for step in Ancestral().iterate(posterior.denoiser, x, sigmas, generator=generator, project=posterior.project):

@@ -22,7 +22,7 @@ def pixels(channels=1, height=8, width=8, seed=0):
     return torch.from_numpy(values)
 
 
-def hole(height=8, width=8):
+def box_mask(height=8, width=8):
     mask = torch.zeros(height, width)
     mask[2:6, 3:7] = 1
     return mask
@@ -30,7 +30,7 @@ def hole(height=8, width=8):
 
 def restore(image, *, model=None, **settings):
     model = model or tiny_model(image.shape[0] if isinstance(image, torch.Tensor) else 1)
-    return call(model, image, **{"mask": hole(), "steps": 6, **settings})
+    return call(model, image, **{"mask": box_mask(), "steps": 6, **settings})
 
 
 @settings(max_examples=12)
@@ -56,41 +56,41 @@ def test_known_pixels_come_back_byte_for_byte(channels, height, width, seed, sam
     assert torch.equal(degraded[known], image[known]) and bool((degraded[~known] == 128).all())
 
 
-def test_the_hole_is_drawn_differently_by_each_candidate_and_only_the_hole_is_uncertain():
+def test_candidates_differ_under_the_mask_and_nowhere_else():
     out = restore(pixels(), candidates=4)
-    answers = torch.stack([to_tensor(each) for each in out.images]).float()
-    spread = answers.std(0, correction=0).mean(0) / 255
+    samples = torch.stack([to_tensor(each) for each in out.images]).float()
+    spread = samples.std(0, correction=0).mean(0) / 255
     torch.testing.assert_close(out.std, spread)
-    assert bool((out.std[hole() == 0] == 0).all())
-    assert float((out.std[hole() == 1] > 0).float().mean()) > 0.9
+    assert bool((out.std[box_mask() == 0] == 0).all())
+    assert float((out.std[box_mask() == 1] > 0).float().mean()) > 0.9
 
 
 def test_the_known_pixels_steer_what_is_drawn():
-    # not merely pasted at the end: with the same seed another surround gives another hole
+    # not merely pasted at the end: with the same seed another surround gives other masked pixels
     bright = restore(torch.full((1, 8, 8), 230, dtype=torch.uint8), steps=50)
     dark = restore(torch.full((1, 8, 8), 20, dtype=torch.uint8), steps=50)
-    inside = [to_tensor(out.images[0])[0][hole() == 1] for out in (bright, dark)]
+    inside = [to_tensor(out.images[0])[0][box_mask() == 1] for out in (bright, dark)]
     assert not torch.equal(*inside)
 
 
 @pytest.mark.parametrize("sampler", ["annealed-langevin", "heun"])
-def test_one_seed_gives_one_answer(sampler):
+def test_one_seed_gives_one_result(sampler):
     first, same, other = (to_tensor(restore(pixels(), sampler=sampler, seed=seed).images[0]) for seed in (5, 5, 6))
     assert torch.equal(first, same) and not torch.equal(first, other)
 
 
 def test_candidates_of_a_large_image_are_drawn_one_after_another(monkeypatch):
     monkeypatch.setattr(module, "PIXELS_AT_ONCE", 2 * 64 * METHODS[DEFAULT_METHOD].memory)
-    told = []
-    out = restore(pixels(), candidates=5, progress=lambda done, total: told.append((done, total)))
+    reports = []
+    out = restore(pixels(), candidates=5, progress=lambda done, total: reports.append((done, total)))
     assert len(out.images) == 5
     assert len({image.tobytes() for image in out.images}) == 5
-    assert told[-1] == (30, 30) and told == sorted(told) and len(told) == 18  # 2, 2 and 1, of 6 steps
+    assert reports[-1] == (30, 30) and reports == sorted(reports) and len(reports) == 18  # 2, 2 and 1, of 6 steps
 
 
 def test_a_mask_may_be_a_file_a_name_or_a_tensor(tmp_path):
-    Image.fromarray((hole().numpy() * 255).astype(np.uint8)).save(tmp_path / "mask.png")
-    by_tensor, by_file = (restore(pixels(), mask=mask) for mask in (hole(), tmp_path / "mask.png"))
+    Image.fromarray((box_mask().numpy() * 255).astype(np.uint8)).save(tmp_path / "mask.png")
+    by_tensor, by_file = (restore(pixels(), mask=mask) for mask in (box_mask(), tmp_path / "mask.png"))
     assert by_tensor.images[0].tobytes() == by_file.images[0].tobytes()
     for name in ("center", "left", "right", "top", "bottom"):
         gone = to_tensor(restore(pixels(), mask=name).degraded)[0] == 128
@@ -106,29 +106,29 @@ def test_a_mask_may_be_a_file_a_name_or_a_tensor(tmp_path):
 
 
 @pytest.mark.parametrize("as_file", [True, False])
-def test_invert_takes_black_for_the_hole(tmp_path, as_file):
-    Image.fromarray((hole().numpy() * 255).astype(np.uint8)).save(tmp_path / "mask.png")
-    out = restore(pixels(), mask=tmp_path / "mask.png" if as_file else hole(), invert=True)
-    kept = hole() == 1
+def test_invert_masks_the_black_pixels(tmp_path, as_file):
+    Image.fromarray((box_mask().numpy() * 255).astype(np.uint8)).save(tmp_path / "mask.png")
+    out = restore(pixels(), mask=tmp_path / "mask.png" if as_file else box_mask(), invert=True)
+    kept = box_mask() == 1
     assert torch.equal(to_tensor(out.images[0])[0][kept], pixels()[0][kept])
     assert bool((to_tensor(out.degraded)[0][~kept] == 128).all())
 
 
-def test_a_image_may_be_a_file_a_pil_image_or_a_tensor_and_a_model_a_file(tmp_path):
+def test_an_image_may_be_a_file_a_pil_image_or_a_tensor_and_a_model_a_file(tmp_path):
     image = Image.fromarray(pixels()[0].numpy())
     image.save(tmp_path / "p.png")
     expected = restore(pixels()).images[0].tobytes()
     assert restore(image).images[0].tobytes() == expected
     assert restore(str(tmp_path / "p.png")).images[0].tobytes() == expected
     path = checkpoint.save(tiny_model(), tmp_path / "model.safetensors")
-    answer = to_tensor(restore(pixels(), model=path).images[0])
-    assert torch.equal(answer[0][hole() == 0], pixels()[0][hole() == 0])
+    sample = to_tensor(restore(pixels(), model=path).images[0])
+    assert torch.equal(sample[0][box_mask() == 0], pixels()[0][box_mask() == 0])
 
 
 def test_a_grey_image_goes_through_a_color_model_and_grey_rgb_through_a_grey_one():
     grey = pixels()
     out = restore(grey, model=tiny_model(3))
-    known = (hole() == 0)[None]
+    known = (box_mask() == 0)[None]
     assert out.levels[0].shape[2] == 1 and torch.equal(to_tensor(out.images[0])[known], grey[known])
     out = restore(grey.expand(3, -1, -1), model=tiny_model(1))
     color = to_tensor(out.images[0])
@@ -140,11 +140,11 @@ def test_a_model_that_fails_still_leaves_the_known_pixels():
     model = tiny_model()
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
-    answer = to_tensor(restore(pixels(), model=model).images[0])
-    assert torch.equal(answer[0][hole() == 0], pixels()[0][hole() == 0])
+    sample = to_tensor(restore(pixels(), model=model).images[0])
+    assert torch.equal(sample[0][box_mask() == 0], pixels()[0][box_mask() == 0])
 
 
-def test_answers_and_a_sheet_are_saved_and_nothing_is_overwritten_unasked(tmp_path):
+def test_results_and_a_sheet_are_saved_and_nothing_is_overwritten_by_default(tmp_path):
     out = restore(pixels(), candidates=2)
     paths = out.save(tmp_path, stem="cat")
     assert [p.name for p in paths] == ["cat-1.png", "cat-2.png", "cat-sheet.png"]
@@ -156,7 +156,7 @@ def test_answers_and_a_sheet_are_saved_and_nothing_is_overwritten_unasked(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"task": "inpant"}, r"no such task 'inpant'\. Did you mean `inpaint`"),
         ({"mask": "centre.png"}, r"centre\.png: no such mask.*center, left"),
@@ -169,8 +169,8 @@ def test_answers_and_a_sheet_are_saved_and_nothing_is_overwritten_unasked(tmp_pa
         ({"steps": 0}, "steps"),
     ],
 )
-def test_mistakes_are_told(settings, told):
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_reported(settings, message):
+    with pytest.raises(UserError, match=message):
         restore(pixels(), **settings)
 
 

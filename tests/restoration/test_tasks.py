@@ -31,7 +31,7 @@ def jpeg_file(path, image, **settings):
 
 
 def misfit(image, degradation, seen):
-    """The mean difference between an answer, degraded, and what was seen, in steps of 8 bits."""
+    """The mean difference between a degraded sample and the observation, in steps of 8 bits."""
     return float((degradation(to_float(to_tensor(image), RANGE)[None]) - seen).abs().mean()) * 127.5
 
 
@@ -91,7 +91,7 @@ def test_colorize_takes_a_grey_image_as_grey_or_as_rgb():
     assert same.images[0].tobytes() == out.images[0].tobytes()
 
 
-def test_colorize_takes_the_color_off_a_image_first_and_shows_it():
+def test_colorize_takes_the_color_off_an_image_first_and_shows_it():
     clean = pixels()
     out = run(clean, "colorize")
     assert to_tensor(out.original).equal(clean)
@@ -110,13 +110,13 @@ def test_colorize_takes_the_color_off_a_image_first_and_shows_it():
 def test_uncrop_draws_on_at_the_sides_and_keeps_the_image(height, width, sides, amount, channels):
     image = pixels(channels, height, width)
     out = run(image, "uncrop", model=tiny_model(channels), sides=sorted(sides), amount=amount)
-    answer = to_tensor(out.images[0])
+    sample = to_tensor(out.images[0])
     tall, wide = max(1, round(amount * height)), max(1, round(amount * width))
     top, left = tall * ("top" in sides), wide * ("left" in sides)
-    assert answer.shape[1] == height + top + tall * ("bottom" in sides)
-    assert answer.shape[2] == width + left + wide * ("right" in sides)
+    assert sample.shape[1] == height + top + tall * ("bottom" in sides)
+    assert sample.shape[2] == width + left + wide * ("right" in sides)
     inside = (..., slice(top, top + height), slice(left, left + width))
-    assert torch.equal(answer[inside], image)
+    assert torch.equal(sample[inside], image)
     degraded = to_tensor(out.degraded)
     assert torch.equal(degraded[inside], image) and to_tensor(out.original).equal(image)
     degraded[inside] = 128
@@ -131,8 +131,8 @@ def test_dejpeg_reads_from_the_file_how_it_was_made(tmp_path, settings):
     assert job.degradation == JPEG(quality=settings["quality"], subsampling=kept)
     assert torch.equal(job.degradation(job.y), job.y)  # on what the operator gives
     assert run(path, "dejpeg").images[0].size == (32, 32)
-    told = run(to_tensor(Image.open(path)), "dejpeg", quality=settings["quality"])
-    assert told.images[0].size == (32, 32)
+    result = run(to_tensor(Image.open(path)), "dejpeg", quality=settings["quality"])
+    assert result.images[0].size == (32, 32)
 
 
 def _job(path):
@@ -146,7 +146,7 @@ def test_upscale_goes_to_the_models_own_size_or_by_the_factor():
     assert out.original_levels is None and out.degraded.size == (6, 4)
 
 
-def test_deblur_is_told_the_blur():
+def test_deblur_takes_the_blur():
     assert run(pixels(), "deblur", std=1.5).images[0].size == (16, 16)
 
 
@@ -206,7 +206,7 @@ def test_a_sampler_of_ones_own_has_its_own_number_of_steps():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"method": "pigmd"}, r"no such method 'pigmd'\. Did you mean `pigdm`"),
         ({"task": "colourize"}, "no such task 'colourize'. Did you mean `colorize`"),
@@ -227,8 +227,8 @@ def test_a_sampler_of_ones_own_has_its_own_number_of_steps():
         ({"task": "dejpeg", "quality": 0}, "1 to 100"),
     ],
 )
-def test_mistakes_are_told(settings, told):
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_reported(settings, message):
+    with pytest.raises(UserError, match=message):
         restore(tiny_model(3, size=16), pixels(), **settings)
 
 

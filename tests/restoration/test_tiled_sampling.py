@@ -1,4 +1,4 @@
-"""Large images by tiles: as one would be, where pixels hang on themselves alone; known pixels above all."""
+"""Large images by tiles: as one would be, where pixels are independent; known pixels above all."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ RANGE = (-1.0, 1.0)
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_tiles_put_together_are_the_image_drawn_whole(dtype):
-    # pixels that hang on themselves alone: what tiles share, noise and all, they answer alike
+    # independent pixels: tiles agree where they overlap, noise included
     canvas = Canvas(levels=levels(150, 203, dtype), mask=None, value_range=RANGE)
     model = model_of(EachPixel())
     whole = tiled(model, tile=208, candidates=2).sample(canvas, report=nothing)
@@ -29,11 +29,11 @@ def test_tiles_put_together_are_the_image_drawn_whole(dtype):
     assert np.abs(whole[0].astype(int) - whole[1]).mean() > 5  # candidates differ
 
 
-def test_answers_are_draws_of_the_posterior():
+def test_samples_are_draws_of_the_posterior():
     spread, seen = 0.3, 0.2
     canvas = Canvas(levels=np.full((200, 200, 3), 200, np.uint8), mask=None, value_range=RANGE)
-    (answer,) = tiled(model_of(EachPixel(spread, seen)), steps=40).sample(canvas, report=nothing)
-    drawn, y = answer / 127.5 - 1, 200 / 127.5 - 1
+    (result,) = tiled(model_of(EachPixel(spread, seen)), steps=40).sample(canvas, report=nothing)
+    drawn, y = result / 127.5 - 1, 200 / 127.5 - 1
     variance = 1 / (spread**-2 + seen**-2)
     assert drawn.mean() == pytest.approx(y * variance / seen**2, abs=0.003)
     assert drawn.std() == pytest.approx(variance**0.5, rel=0.03)
@@ -47,24 +47,24 @@ def with_hole(dtype=np.uint8):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_known_pixels_come_back_byte_for_byte_and_the_hole_is_drawn(dtype):
+def test_known_pixels_come_back_byte_for_byte_and_masked_pixels_are_drawn(dtype):
     canvas = with_hole(dtype)
     for answer in tiled(tiny_learner(), candidates=2, steps=3).sample(canvas, report=nothing):
         assert np.array_equal(answer[~canvas.mask], canvas.levels[~canvas.mask])
         assert (answer[canvas.mask] != canvas.levels[canvas.mask]).mean() > 0.9
 
 
-def test_tiles_with_nothing_to_fill_are_left_out_and_all_evaluations_are_told():
+def test_tiles_with_nothing_to_fill_are_left_out_and_all_evaluations_are_reported():
     canvas, network = with_hole(), EachPixel()
-    by, told = tiled(model_of(network), candidates=3, steps=5), []
-    by.sample(canvas, report=told.append)
+    by, reports = tiled(model_of(network), candidates=3, steps=5), []
+    by.sample(canvas, report=reports.append)
     tiles = sum(shape[0] for shape in network.shapes)
-    assert tiles == sum(told) == by.evaluations(canvas)
+    assert tiles == sum(reports) == by.evaluations(canvas)
     assert by.evaluations(canvas) < 0.6 * by.evaluations(replace(canvas, mask=None))
 
 
-def test_the_hole_is_shown_as_noise_of_the_models_strength():
-    canvas = replace(with_hole(), hole_fill=0.25)
+def test_masked_pixels_are_noise_of_the_models_strength():
+    canvas = replace(with_hole(), masked_input=0.25)
     by = tiled(tiny_learner())
     seen = canvas.network_input(canvas.whole, by._noise(0, 1).window)
     inside = seen.source[0][:, torch.from_numpy(canvas.mask)]
@@ -101,8 +101,8 @@ def test_a_warm_start_keeps_of_the_start_what_the_ode_says():
     canvas = Canvas(levels=np.zeros((100, 120, 3), np.uint8), mask=None, value_range=RANGE)
     by = tiled(model, steps=60, sampler="heun").from_level(sigma, 1)
     start = torch.full((3, 25, 30), m)
-    (answer,) = by.sample(canvas, report=nothing, start=[start])
-    drawn = answer / 127.5 - 1
+    (result,) = by.sample(canvas, report=nothing, start=[start])
+    drawn = result / 127.5 - 1
     k = spread / (spread**2 + sigma**2) ** 0.5
     assert drawn.mean() == pytest.approx(m * k, abs=0.01)
     assert drawn.std() == pytest.approx(sigma * k, rel=0.03)
@@ -112,19 +112,19 @@ def test_seeds_stages_and_candidates_have_noise_of_their_own():
     canvas = Canvas(levels=levels(40, 40), mask=None, value_range=RANGE)
     by = tiled(model_of(EachPixel()))
     settings = ({}, {"seed": 4}, {"stage": 1}, {"first": 1})
-    answers = [replace(by, **each).sample(canvas, report=nothing)[0] for each in settings]
+    results = [replace(by, **each).sample(canvas, report=nothing)[0] for each in settings]
     again = by.sample(canvas, report=nothing)[0]
-    assert np.array_equal(answers[0], again)
-    assert all(not np.array_equal(answers[0], other) for other in answers[1:])
+    assert np.array_equal(results[0], again)
+    assert all(not np.array_equal(results[0], other) for other in results[1:])
     second = replace(by, candidates=2).sample(canvas, report=nothing)[1]
-    assert np.array_equal(second, answers[3])
+    assert np.array_equal(second, results[3])
 
 
 def test_a_reduced_canvas_is_the_mean_of_what_is_known_beneath():
     image = levels(8, 8)
-    hole = np.zeros((8, 8), np.bool_)
-    hole[:, :5] = True
-    small = Canvas(levels=image, mask=hole, value_range=RANGE).reduced((4, 4))
+    masked = np.zeros((8, 8), np.bool_)
+    masked[:, :5] = True
+    small = Canvas(levels=image, mask=masked, value_range=RANGE).reduced((4, 4))
     assert np.array_equal(small.mask, [[True, True, False, False]] * 4)
     mean = image[:2, 6:].astype(float).mean((0, 1))
     assert np.abs(small.levels[0, 3] - mean).max() <= 0.5
@@ -132,14 +132,14 @@ def test_a_reduced_canvas_is_the_mean_of_what_is_known_beneath():
     assert np.abs(small.levels[0, 2] - half).max() <= 0.5
 
 
-def test_where_holes_are_shown_as_a_guess_a_warm_start_is_that_guess():
-    # pixels all but known from what is shown: the answer in the hole is the start, enlarged
-    hole = np.zeros((100, 120), np.bool_)
-    hole[:, 40:] = True  # whole tiles of it, that see nothing known
-    canvas = Canvas(levels=levels(100, 120), mask=hole, value_range=RANGE, hole_fill="smooth")
+def test_where_masked_pixels_are_interpolated_a_warm_start_replaces_them():
+    # pixels all but known from what is shown: the result under the mask is the enlarged start
+    masked = np.zeros((100, 120), np.bool_)
+    masked[:, 40:] = True  # whole tiles of it, that see nothing known
+    canvas = Canvas(levels=levels(100, 120), mask=masked, value_range=RANGE, masked_input="smooth")
     by = tiled(model_of(EachPixel(10.0, 1e-3)), steps=10).from_level(0.4, 1)
     start = torch.rand(3, 25, 30, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    (answer,) = by.sample(canvas, report=nothing, start=[start])
+    (restored,) = by.sample(canvas, report=nothing, start=[start])
     guess = enlarged(start, (100, 120), canvas.whole).permute(1, 2, 0).numpy()
-    assert np.abs(answer / 127.5 - 1 - guess)[hole].max() < 0.012  # half a level, and 4 spreads of 1e-3
-    assert np.array_equal(answer[~hole], canvas.levels[~hole])
+    assert np.abs(restored / 127.5 - 1 - guess)[masked].max() < 0.012  # half a level, and 4 spreads of 1e-3
+    assert np.array_equal(restored[~masked], canvas.levels[~masked])

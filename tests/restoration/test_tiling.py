@@ -33,7 +33,7 @@ def test_tiles_cover_a_side_with_their_overlap_and_no_more_of_them_than_it_takes
 
 @settings(max_examples=30)
 @given(SIDES, SIDES, TILES)
-def test_windows_put_a_image_together_as_it_was(height, width, tile):
+def test_windows_put_an_image_together_as_it_was(height, width, tile):
     tiling = Tiling(size=(height, width), tile=tile[0], overlap=tile[1])
     image = torch.rand(2, 1, height, width)
     strip = BlendBuffer.of(tiling, 2, 1)
@@ -57,7 +57,7 @@ def test_neighbouring_windows_sum_to_one_and_are_flat_at_both_ends():
     assert float(first[:96].min()) == 1 and float(first[96]) > 0.999 and float(first[-1]) < 1e-3
 
 
-def test_what_no_tile_was_laid_on_is_told():
+def test_what_no_tile_was_laid_on_is_reported():
     strip = BlendBuffer.of(Tiling(size=(64, 128), tile=64, overlap=0), 1, 1)
     strip.add(Box(0, 64, 64, 64), torch.ones(64, 64), [0], torch.ones(1, 1, 64, 64))
     _, there = strip.pop_rows(64)
@@ -65,6 +65,6 @@ def test_what_no_tile_was_laid_on_is_told():
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(60, 16), (0, 0), (64, 8), (64, 48), (64, -16)])
-def test_sides_that_cannot_be_are_told(tile, overlap):
+def test_sides_that_cannot_be_are_reported(tile, overlap):
     with pytest.raises(UserError, match="tile: "):
         Tiling(size=(100, 100), tile=tile, overlap=overlap)

@@ -58,7 +58,7 @@ def test_a_mixture_is_sampled():
     assert energy_distance(x.flatten(1), mixture.sample(4000, generator=seeded(99))) < 0.006
 
 
-def test_levels_beyond_the_schedule_are_never_asked():
+def test_levels_beyond_the_schedule_are_never_evaluated():
     spy = Counting(Gaussian())
     run(RungeKutta(), spy, 50 * torch.ones(2, 1, 1, 1), torch.tensor([50.0, 3.0, 0.5]))
     assert max(spy.sigmas) <= 50 * 1.00001
@@ -168,15 +168,15 @@ def test_where_there_is_no_arc_the_chord_serves(sign):
 
 
 def test_images_between_images_begin_and_end_with_them():
-    model, told = exact_model(float32_mixture(), (1, 1, 2)), []
+    model, reports = exact_model(float32_mixture(), (1, 1, 2)), []
     x0, x1 = float32_mixture().sample(6, generator=seeded()).reshape(2, 3, 1, 1, 2)
     between = interpolation(
-        model, x0, x1, 4, generator=seeded(1), batch=4, progress=lambda done, total: told.append((done, total))
+        model, x0, x1, 4, generator=seeded(1), batch=4, progress=lambda done, total: reports.append((done, total))
     )
     assert between.shape == (5, 3, 1, 1, 2)
     torch.testing.assert_close(between[0], x0, rtol=0, atol=0.01)  # σ_min = 0.002, and the tolerance
     torch.testing.assert_close(between[-1], x1, rtol=0, atol=0.01)
-    assert told == [(k, 6) for k in range(1, 7)]
+    assert reports == [(k, 6) for k in range(1, 7)]
 
 
 # --- mistakes ------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def test_levels_that_cannot_be_the_ends_are_refused(ends):
         encode(Gaussian(), torch.ones(1, 1), sigma_max=ends[0], sigma_min=ends[1])
 
 
-def test_a_model_that_gives_nan_is_told():
+def test_a_model_that_gives_nan_is_reported():
     with pytest.raises(UserError, match=r"ode: no step of dopri5 keeps rtol 1e-05 .* NaN"):
         encode(lambda x, sigma: x * math.nan, torch.ones(1, 1), sigma_max=2, sigma_min=1)
 

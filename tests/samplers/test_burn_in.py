@@ -19,10 +19,10 @@ def last(sampler, sigmas=SIGMAS, count=20_000):
     return steps, steps[-1].x
 
 
-def test_a_schedule_that_begins_low_finds_the_data_only_when_settled():
+def test_a_schedule_that_begins_low_finds_the_data_only_after_burn_in():
     _, lost = last(Heun())
     _, found = last(BurnIn(sampler=Heun(), updates=20))
-    assert lost.mean() < 2.5  # noise around 0 is not noise around 3, and Heun alone cannot know
+    assert lost.mean() < 2.5  # noise around 0 is not noise around 3, and Heun cannot find it
     assert found.mean() == pytest.approx(3, abs=0.01)  # 4 standard errors of 40,000 numbers of spread 0.3
     # (2 − a)/(2 − aq) = 0.966 in variance with a = 0.6 and q = 1/1.09; Heun's own error is below 1 %
     assert found.var().sqrt() == pytest.approx(0.3 * 0.966**0.5, rel=0.015)

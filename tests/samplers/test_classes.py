@@ -64,7 +64,7 @@ def test_without_classes_all_components_are_drawn_in_their_shares():
     torch.testing.assert_close(counts, MIXTURE.weights, rtol=0, atol=0.05)
 
 
-def test_minus_1_is_a_class_not_told():
+def test_minus_1_is_no_class():
     same = [sample(model(), 6, classes=classes, seed=4) for classes in (None, -1)]
     torch.testing.assert_close(*same)
 
@@ -100,7 +100,7 @@ def test_guidance_within_an_interval_that_no_level_meets_is_none():
         ({"classes": 1, "guidance": Guidance(weight=2.0, interval=(3.0, 1.0))}, "must rise"),
     ],
 )
-def test_mistakes_are_told_before_any_evaluation(settings, words):
+def test_mistakes_are_reported_before_any_evaluation(settings, words):
     made = model()
     with pytest.raises(UserError, match=words):
         sample(made, 2, **settings)

@@ -141,7 +141,7 @@ def test_nothing_is_computed_ahead_and_a_stopped_sampler_serves_again(sampler):
     first, same, other = (run(sampler, CountingDensity(), x, ABOVE, seed)[0] for seed in (4, 4, 5))
     assert torch.equal(first, same)
     assert torch.equal(first, other) == (sampler in DETERMINISTIC)
-    assert torch.equal(x, start())  # the caller's tensor is left alone
+    assert torch.equal(x, start())  # the caller's tensor is unchanged
 
 
 def test_a_burn_in_makes_a_deterministic_sampler_random():

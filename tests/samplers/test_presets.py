@@ -93,7 +93,7 @@ def test_plans_have_their_papers_defaults():
         ("runge-kutta", {"rtol": 1e-3, "method": "bosh3"}, RungeKutta(rtol=1e-3, method="bosh3")),
     ],
 )
-def test_settings_reach_the_sampler_and_the_plan_tells_them(name, settings, sampler):
+def test_settings_reach_the_sampler_and_the_plan_names_them(name, settings, sampler):
     chosen = plan(tiny_model(), name, settings=settings)
     assert chosen.sampler == sampler
     assert chosen.settings == chosen.settings | settings
@@ -125,7 +125,7 @@ def test_settings_reach_the_sampler_and_the_plan_tells_them(name, settings, samp
         ("ddpm", {"variance": 3}, "variance: need posterior or forward or reverse-diffusion, got 3"),
     ],
 )
-def test_a_setting_that_cannot_be_is_told(name, settings, words):
+def test_a_setting_that_cannot_be_is_reported(name, settings, words):
     with pytest.raises(UserError, match=words):
         plan(tiny_model(), name, settings=settings)
 
@@ -156,7 +156,7 @@ def test_the_models_own_levels_may_be_walked(family):
     assert torch.equal(every, torch.cat([levels, torch.zeros(1)]))
 
 
-def test_levels_off_a_models_levels_are_told():
+def test_levels_off_a_models_levels_are_reported():
     chosen = plan(scheduled(V1), "heun")
     asked, own = chosen.sigmas[chosen.sigmas > 0], torch.tensor(V1.sigmas)
     nearest = (asked.log()[:, None] - own.log()[None]).abs().min(1).values.max().exp()
@@ -167,7 +167,7 @@ def test_levels_off_a_models_levels_are_told():
 
 
 @pytest.mark.parametrize("name", WALKERS)
-def test_a_model_of_few_levels_is_settled_first(name):
+def test_a_model_of_few_levels_starts_with_burn_in(name):
     chosen = plan(scheduled(V1), name, 5)
     assert isinstance(chosen.sampler, BurnIn)
     assert type(chosen.sampler.sampler) is type(plan(tiny_model(), name, 5).sampler)
@@ -207,7 +207,7 @@ def test_a_warm_start_walks_the_levels_below_alone():
     ],
     ids=str,
 )
-def test_mistakes_are_told(arguments, words):
+def test_mistakes_are_reported(arguments, words):
     with pytest.raises(UserError, match=words):
         plan(tiny_model(), **arguments)
 
@@ -288,7 +288,7 @@ def test_a_schedule_of_ones_own_sets_the_step_too():
         assert chosen.schedule == "given"
 
 
-def test_what_is_asked_for_wins():
+def test_the_request_wins():
     settings = {"steps_each": 2, "step_size": 1e-6, "denoise": True}
     assert plan(scheduled(V1), "annealed-langevin", settings=settings).sampler == AnnealedLangevin(
         step_size=1e-6, steps_each=2, denoise=True

@@ -41,7 +41,7 @@ def test_a_named_schedule_refuses_an_impossible_range(name):
 
 
 @pytest.mark.parametrize("name", ["linear-beta", "cosine", "vp", "palette-training", "palette-inference"])
-def test_a_range_that_a_schedule_never_meets_is_told(name):
+def test_a_range_that_a_schedule_never_meets_is_reported(name):
     with pytest.raises(UserError, match=r"schedule: it runs from .* the noise levels asked for from 0.0002 to"):
         SCHEDULES[name](2e-4, 1e-4, 5)
 

@@ -68,7 +68,7 @@ def test_palettes_recipes_learn_the_tasks_of_their_names(name):
     assert (recipe.optimizer.lr, recipe.optimizer.warmup) == (1e-4, 10_000)
     assert (recipe.training.steps, recipe.average.decay) == (1_000_000, 0.9999)
     assert recipe.data.window == 256
-    assert recipe.data.hole_fill == 1
+    assert recipe.data.masked_input == 1
     schedule = torch.tensor(recipe.noise_levels.distribution.sigmas)
     torch.testing.assert_close(schedule, schedules.palette_training())
 

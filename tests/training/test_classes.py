@@ -1,4 +1,4 @@
-"""Training with class labels: who is told what, that it matters, and that a run goes on exactly."""
+"""Training with class labels: which images receive one, that it matters, and that a run goes on exactly."""
 
 import sys
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_training_heeds_the_labels(tmp_path, settings):
 
 
 def test_a_run_without_labels_is_not_touched_by_them(tmp_path):
-    """Neither the data's labels nor the share dropped enter a run that is told no class."""
+    """Neither the data's labels nor the share dropped enter a run without classes."""
     plain = ["training.steps=3"]
     for name, data, more in (
         ("a", images(), []),
@@ -83,16 +83,16 @@ def test_with_none_dropped_the_row_of_none_stays(tmp_path):
     assert moved.tolist() == [True, True, True, False]
 
 
-def test_the_share_dropped_is_the_one_asked_for():
+def test_the_share_dropped_is_the_one_requested():
     generator, classes = seeded(), torch.arange(20_000) % 7
     condition = Condition(classes=classes)
-    told = hide_classes(condition, 0.1, generator=generator).classes
-    dropped = told < 0
+    given = hide_classes(condition, 0.1, generator=generator).classes
+    dropped = given < 0
     assert float(dropped.float().mean()) == pytest.approx(0.1, abs=5 * (0.09 / 20_000) ** 0.5)
-    assert torch.equal(told[~dropped], classes[~dropped])
+    assert torch.equal(given[~dropped], classes[~dropped])
     again = hide_classes(condition, 0.1, generator=generator).classes
-    assert not torch.equal(told, again)
-    assert torch.equal(told, hide_classes(condition, 0.1, generator=seeded()).classes)
+    assert not torch.equal(given, again)
+    assert torch.equal(given, hide_classes(condition, 0.1, generator=seeded()).classes)
     assert hide_classes(None, 0.1, generator=generator) is None
 
 
@@ -109,7 +109,7 @@ def test_two_sessions_make_the_run_of_one_bit_for_bit(tmp_path):
         assert torch.equal(value, two["average"][name])
 
 
-def test_the_trained_model_draws_the_class_it_is_told(tmp_path):
+def test_the_trained_model_draws_the_requested_class(tmp_path):
     """The ramps of three steepnesses: at a high noise level D is about the mean of the class."""
     more = ["training.steps=150", "optimizer.lr=0.01", "optimizer.batch=32", "training.drop_class=0.2"]
     model = trainer(tmp_path / "run", *more).fit()
@@ -117,12 +117,12 @@ def test_the_trained_model_draws_the_class_it_is_told(tmp_path):
     means = torch.stack([data.images[data.labels == k].float().mean(0) for k in range(3)]) / 127.5 - 1
     x, sigma = 20 * torch.randn(3, 1, 8, 8, generator=seeded()), torch.full((3,), 20.0)
     with torch.no_grad():
-        told = model(x, sigma, Condition(classes=torch.arange(3)))
-        untold = model(x, sigma)
-    nearest = (told[:, None] - means[None]).flatten(2).norm(dim=2).argmin(1)
+        given = model(x, sigma, Condition(classes=torch.arange(3)))
+        unconditional = model(x, sigma)
+    nearest = (given[:, None] - means[None]).flatten(2).norm(dim=2).argmin(1)
     assert nearest.tolist() == [0, 1, 2]
     overall = (data.images.float() / 127.5 - 1).mean(0)
-    errors = [float((d - overall).pow(2).mean().sqrt()) for d in (untold, told)]
+    errors = [float((d - overall).pow(2).mean().sqrt()) for d in (unconditional, given)]
     assert errors[0] < 0.5 * errors[1]
 
 
@@ -161,20 +161,20 @@ def test_a_run_goes_on_with_the_share_that_it_began_with(tmp_path):
         Trainer(recipe(), out=tmp_path / "run", data=images(), device="cpu", resume=True)
 
 
-def test_images_without_labels_are_told(tmp_path):
+def test_images_without_labels_are_reported(tmp_path):
     with pytest.raises(UserError, match=r"have no labels, and the recipe says data.labels = true"):
         trainer(tmp_path / "run", data=images(labelled=False))
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("labels", [torch.arange(48) - 1, torch.arange(48) * 1000])
-def test_labels_that_number_no_classes_are_told(tmp_path, labels):
+def test_labels_that_number_no_classes_are_reported(tmp_path, labels):
     with pytest.raises(UserError, match=r"are no classes of 48 images\. Number the classes from 0"):
         trainer(tmp_path / "run", data=replace(images(), labels=labels))
 
 
 @pytest.mark.parametrize("network", ["{kind='refinenet', width=4, conditional=false}", "{energy=true}"])
-def test_networks_that_take_no_classes_are_told(network):
+def test_networks_that_take_no_classes_are_reported(network):
     made = read_recipe("default", [LABELS, f"network={network}"])
     with pytest.raises(UserError, match=r"data.labels: only a plain U-Net takes a class"):
         build_model(made, (1, 8, 8), 3)

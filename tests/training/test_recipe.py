@@ -14,7 +14,7 @@ from scorefield.training import Recipe, build_model, parse_duration, read_recipe
 from scorefield.training.reading import recipe_from
 
 
-def told(tmp_path, text, overrides=()):
+def complaint_of(tmp_path, text, overrides=()):
     """What reading a recipe of this text complains of, without the folder."""
     path = tmp_path / "mine.toml"
     path.write_text(text)
@@ -62,7 +62,7 @@ def told(tmp_path, text, overrides=()):
     ],
 )  # fmt: skip
 def test_an_unknown_key_names_its_line_and_the_nearest_right_one(tmp_path, text, complaint):
-    assert told(tmp_path, text).startswith(complaint)
+    assert complaint_of(tmp_path, text).startswith(complaint)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_an_unknown_key_names_its_line_and_the_nearest_right_one(tmp_path, text,
     ],
 )
 def test_an_ill_typed_value_names_its_line_and_itself(tmp_path, section, line, key, complaint):
-    text = told(tmp_path, f"# a comment\n[{section}]\n{line}\n")
+    text = complaint_of(tmp_path, f"# a comment\n[{section}]\n{line}\n")
     assert text.startswith(f"mine.toml:3: {section}.{key}: ")
     assert complaint in text
 
@@ -120,13 +120,13 @@ def test_an_ill_typed_value_names_its_line_and_itself(tmp_path, section, line, k
         ("[data]\ncrop = 20\nsize = [16, 28]", "size = 28 is larger than crop = 20"),
     ],
 )
-def test_values_that_contradict_each_other_are_told(tmp_path, text, complaint):
-    assert complaint in told(tmp_path, text)
+def test_values_that_contradict_each_other_are_reported(tmp_path, text, complaint):
+    assert complaint in complaint_of(tmp_path, text)
 
 
-def test_bad_toml_and_bytes_that_are_no_text_are_told(tmp_path):
-    assert "not valid TOML" in told(tmp_path, "[optimizer\nlr = 3")
-    assert "line 2" in told(tmp_path, "[optimizer]\nlr = = 3")
+def test_bad_toml_and_bytes_that_are_no_text_are_reported(tmp_path):
+    assert "not valid TOML" in complaint_of(tmp_path, "[optimizer\nlr = 3")
+    assert "line 2" in complaint_of(tmp_path, "[optimizer]\nlr = = 3")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not valid TOML"):
         read_recipe(tmp_path / "bytes.toml")
@@ -155,12 +155,12 @@ def test_a_bare_word_is_a_string_and_anything_else_is_toml():
 
 
 @pytest.mark.parametrize("override", ["lr", "=3", ".lr=3", "optimizer.=3", ""])
-def test_a_malformed_override_is_told(override):
+def test_a_malformed_override_is_reported(override):
     with pytest.raises(UserError, match="not of the form section.key=value"):
         read_recipe("default", [override])
 
 
-def test_an_override_through_a_value_is_told():
+def test_an_override_through_a_value_is_reported():
     with pytest.raises(UserError, match=r"--set optimizer.lr.x=3: `lr` is a value, not a section"):
         read_recipe("default", ["optimizer.lr=1", "optimizer.lr.x=3"])
 
@@ -184,7 +184,7 @@ def test_durations(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-3m", "3 m", "m", "3mm", "1e3s", "3w", "h1", "1..5s", True])
-def test_what_is_no_duration_is_told(text):
+def test_what_is_no_duration_is_reported(text):
     with pytest.raises(ValueError, match="no duration"):
         parse_duration(text)
 
@@ -221,7 +221,7 @@ def test_the_distributions_of_noise_are_those_named():
     assert levels.noise_levels.distribution.sigmas == pytest.approx((10, 1, 0.1))
 
 
-def test_ncsn_without_a_schedule_is_told():
+def test_ncsn_without_a_schedule_is_reported():
     with pytest.raises(UserError, match='counts the levels of a schedule. Set kind = "levels"'):
         build_model(read_recipe("default", ["parameterization={kind='ncsn'}"]), (1, 8, 8))
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from oracles import ramp
+from oracles import ramp, seeded
 from scorefield import checkpoint
 from scorefield.data.crops import open_crops
+from scorefield.degradations import CenterBox, Grey
 from scorefield.errors import UserError
 from scorefield.model import Condition, ModelSpec, ScoreModel
 from scorefield.objectives import denoising_score_matching
@@ -16,6 +17,7 @@ from scorefield.parameterization import EDM, Regression
 from scorefield.samplers import plan
 from scorefield.training import Trainer, read_recipe
 from scorefield.training.batch import Loader, degrade
+from scorefield.training.settings import Pairs, TrainingTask
 
 from .toys import images, recipe
 
@@ -34,16 +36,16 @@ def feed(*settings, data=None):
     return Loader(recipe(*settings), data or images(channels=3), torch.device("cpu"))
 
 
-class Told(nn.Module):
-    """A network that keeps what it was given, and answers with a constant."""
+class Recorder(nn.Module):
+    """A network that keeps its inputs and returns a constant."""
 
-    def __init__(self, answer=0.0):
+    def __init__(self, output=0.0):
         super().__init__()
-        self.answer = nn.Parameter(torch.tensor(answer))
+        self.output = nn.Parameter(torch.tensor(output))
 
     def forward(self, x, label, source=None):
         self.x, self.source = x, source
-        return torch.zeros_like(x) + self.answer
+        return torch.zeros_like(x) + self.output
 
 
 def test_a_batch_and_its_degradation_are_functions_of_seed_and_step():
@@ -63,34 +65,46 @@ def test_the_random_streams_of_training_keep_their_seeds():
         generator = torch.Generator()
         digest = hashlib.sha256(f"damage:{loader.recipe.training.seed}:3".encode()).digest()
         generator.manual_seed(int.from_bytes(digest[:7], "big"))
-        fill = loader.recipe.data.hole_fill
-        same = degrade(loader.recipe.degradation, streams.batch(3), hole_fill=fill, generator=generator)
+        fill = loader.recipe.data.masked_input
+        same = degrade(loader.recipe.degradation, streams.batch(3), masked_input=fill, generator=generator)
     assert torch.equal(batch.condition.source, same.condition.source)
     assert torch.equal(batch.condition.mask, same.condition.mask)
 
 
-def test_outside_the_hole_the_source_is_the_image_itself():
+def test_the_degradations_keep_their_weights_next_to_pairs():
+    tasks = (
+        TrainingTask(family=Pairs(), weight=5.0, loss=7.0),
+        TrainingTask(family=Grey(), weight=1.0, loss=2.0),
+        TrainingTask(family=CenterBox(), weight=1e-9, loss=3.0),  # so rare that eight images never draw it
+    )
+    x0 = torch.rand(8, 3, 8, 8, generator=seeded())
+    batch = degrade(tasks, x0, generator=seeded())
+    assert batch.weights.tolist() == [2.0] * 8
+    assert torch.equal(batch.condition.source, Grey()(x0).expand(-1, 3, -1, -1))
+
+
+def test_outside_the_mask_the_source_is_the_image_itself():
     with feed('degradation=[{kind="masks"}, {kind="uncrop"}]') as batches:
         fed = batches(0)
     known = (fed.condition.mask == 0).expand_as(fed.x0)
     assert torch.equal(fed.condition.source[known], fed.x0[known])
-    hole = fed.condition.source[~known]
-    assert float(hole.std()) == pytest.approx(1, abs=0.1)  # N(0, 1), whatever lay there
+    masked = fed.condition.source[~known]
+    assert float(masked.std()) == pytest.approx(1, abs=0.1)  # N(0, 1), whatever lay there
 
 
-def test_a_hole_may_be_shown_grey():
-    with feed('degradation=[{kind="masks"}, {kind="grey"}]', "data.hole_fill=0.0") as batches:
+def test_masked_pixels_may_be_grey():
+    with feed('degradation=[{kind="masks"}, {kind="grey"}]', "data.masked_input=0.0") as batches:
         fed = batches(0)
     mask, source = fed.condition.mask, fed.condition.source
     holed = (mask == 0).flatten(1).any(1)
     assert 0 < int(holed.sum()) < len(mask)
-    assert not (source * mask)[holed].any()  # nothing in the hole
+    assert not (source * mask)[holed].any()  # 0 under the mask
     assert source[~holed].abs().mean() > 0.1  # and what is degraded all over is shown as it is
 
 
-def test_the_loss_is_the_mean_over_the_hole_alone():
-    # D = 0 at every pixel: the loss is |x0/σ|^p over the hole, whatever is known beside it.
-    model = ScoreModel(Told(), Regression(), ModelSpec(shape=(3, 8, 8)))
+def test_the_loss_is_the_mean_over_the_masked_pixels():
+    # D = 0 at every pixel: the loss is |x0/σ|^p over the masked pixels, whatever the known ones hold.
+    model = ScoreModel(Recorder(), Regression(), ModelSpec(shape=(3, 8, 8)))
     x0 = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(2, 1, 8, 8)
     mask[:, :, 2:4, 1:7] = 1
@@ -105,7 +119,7 @@ def test_the_loss_is_the_mean_over_the_hole_alone():
 
 
 def test_known_pixels_reach_the_network_clean_at_every_noise_level():
-    network = Told()
+    network = Recorder()
     model = ScoreModel(network, EDM(), ModelSpec(shape=(3, 8, 8)))
     x = torch.randn(1, 3, 8, 8) * 50
     source, mask = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
@@ -115,8 +129,8 @@ def test_known_pixels_reach_the_network_clean_at_every_noise_level():
     assert torch.equal(network.source, source)
 
 
-def test_a_regression_sees_nothing_of_x_and_is_answered_in_one_evaluation():
-    network = Told(0.25)
+def test_a_regression_sees_nothing_of_x_and_takes_one_evaluation():
+    network = Recorder(0.25)
     model = ScoreModel(network, Regression(), ModelSpec(shape=(3, 8, 8), sigma_range=(1.0, 1.0)))
     x, y = torch.randn(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
     given = model.given(Condition(source=y, mask=torch.ones(1, 1, 8, 8)))
@@ -162,7 +176,7 @@ def test_pairs_teach_the_second_of_the_first(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (['degradation=[{kind="gray"}]'], "degradation.*no such kind 'gray'.*grey"),
         (['degradation=[{kind="jpeg", quality=[5, 300]}]'], "degradation.*100"),
@@ -175,8 +189,8 @@ def test_pairs_teach_the_second_of_the_first(tmp_path):
         (["data.window=16", "data.zoom=[1.0, 0.5]"], "zoom must rise"),
     ],
 )
-def test_settings_that_cannot_be_are_told(settings, told):
-    with pytest.raises(UserError, match=told):
+def test_settings_that_cannot_be_are_reported(settings, message):
+    with pytest.raises(UserError, match=message):
         read_recipe("default", settings)
 
 

@@ -1,6 +1,7 @@
-"""Before a run begins or goes on: noise levels found, mistakes told before a step is made."""
+"""Before a run begins or goes on: noise levels found, mistakes reported before the first step."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -59,11 +60,12 @@ def test_a_state_of_before_the_digest_was_kept_still_goes_on(tmp_path):
     Trainer(recipe("training.steps=1"), out=tmp_path / "run", data=images()).fit()
     state = load_state(tmp_path / "run")
     del state["data"]
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
     torch.save(state, tmp_path / "run" / "state.pt")
     assert Trainer(recipe(), out=tmp_path / "run", data=images(), resume=True).step == 1
 
 
-def test_images_that_are_no_bytes_are_told(tmp_path):
+def test_images_that_are_no_bytes_are_reported(tmp_path):
     broken = dataclasses.replace(images(), images=torch.full((4, 1, 8, 8), float("nan")))
     with pytest.raises(UserError, match=r"made here: its images are torch.float32, not uint8"):
         Trainer(recipe(), out=tmp_path / "run", data=broken)
@@ -71,7 +73,7 @@ def test_images_that_are_no_bytes_are_told(tmp_path):
 
 
 class Even(nn.Module):
-    """A network that halves and doubles, and so takes even sizes alone."""
+    """A network that halves and doubles, and so takes only even sizes."""
 
     def __init__(self):
         super().__init__()
@@ -81,16 +83,16 @@ class Even(nn.Module):
         return nn.functional.interpolate(nn.functional.avg_pool2d(x, 2), scale_factor=2) * self.weight
 
 
-def test_a_size_that_the_network_cannot_take_is_told_in_a_line():
+def test_a_size_that_the_network_cannot_take_is_reported_in_a_line():
     check_size(ScoreModel(Even(), EDM(), ModelSpec(shape=(1, 8, 6))))
     odd = ScoreModel(Even(), EDM(), ModelSpec(shape=(1, 9, 7))).train()
-    with pytest.raises(UserError, match=r"data.size: this network cannot take images of 7×9 \(.*\)\. ") as told:
+    with pytest.raises(UserError, match=r"data.size: this network cannot take images of 7×9 \(.*\)\. ") as raised:
         check_size(odd)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     assert odd.training
 
 
-def test_gradients_of_gradients_are_taken_in_float32_unless_told():
+def test_gradients_of_gradients_are_taken_in_float32_by_default():
     cpu = torch.device("cpu")
     auto = 'training.precision="auto"'
     for second in ('objective={kind="sliced"}', 'objective={kind="explicit"}', "network.energy=true"):

@@ -5,11 +5,12 @@ places. Whatever the moment of a kill, the same command restores what is not who
 """
 
 import json
-import os
 import re
 import shutil
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -17,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from scorefield.cli.console import Show, note, progress, require_free, tell, write_json
+from scorefield.cli.console import Show, note, printable, progress, require_free, tell, write_json
 from scorefield.cli.inputs import Found, find_images
-from scorefield.cli.manifest import DIGITS, MANIFEST, Manifest, Record, digest, stamped
+from scorefield.cli.manifest import DIGITS, MANIFEST, Manifest, Record, digest, stamp, stamped
 from scorefield.cli.restore_options import RestoreOptions
 from scorefield.errors import NothingToRestore, UserError
-from scorefield.files import disk_is_full, refuse_existing
+from scorefield.files import PART, disk_is_full, locked, refuse_existing, sweep
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,8 +38,8 @@ SOME_FAILED = 3
 _RESULT = re.compile(r"(.+)-(\d+(-page)?|sheet|map|before)\.[A-Za-z]+")
 _NUMBERED = re.compile(r"-\d+\.[A-Za-z]+$")
 _IN_BROWSERS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp"})
-_HIDDEN = ".restoring-"
 _PAGE_SIDE = 1600  # pixels; a page shows no more
+_ON_PAGE = 2000  # images; about 2 MB of HTML, as much as browsers show at once
 
 
 def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, kind: "type[Task]") -> None:
@@ -51,7 +52,7 @@ def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, 
 
     Raises:
         UserError: before any work: a model that cannot be loaded or was not trained for the task, settings out of
-            range, a folder without images, or results that exist.
+            range, a folder without images, results that exist, or another process that writes into the folder.
     """
     import scorefield as sf
 
@@ -59,21 +60,27 @@ def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, 
     check_options(options)
     found = find_images(options.inputs, options.out)
     model = sf.load(options.model, device=options.device)
-    manifest = Manifest(out=options.out)
     chosen = _chosen(options, model, task_of, found, kind)
-    sweep(options.out)
     first = _first(options, chosen, kind)
-    jobs = [_job(one, first, task_of, manifest) for one in found]
-    batch = _Batch(options=options, manifest=manifest, model=model, chosen=chosen)
-    code = batch.run(jobs)
-    records = [batch.results[job.found.stem] for job in jobs]
-    write_json(options.json, [_reachable(record, options.out) for record in records])
+    with locked(options.out):
+        sweep(options.out)
+        manifest = Manifest(out=options.out)
+        batch = _Batch(
+            options=options,
+            manifest=manifest,
+            model=model,
+            chosen=chosen,
+            job=lambda one: _job(one, first, task_of, manifest),
+        )
+        code = batch.run(found)
+    if options.json is not None:
+        write_json(options.json, [_reachable(batch.results[one.stem], options.out) for one in found])
     if code:
         raise typer.Exit(code)
 
 
 def check_options(options: RestoreOptions) -> None:
-    """See that the results can be written as they are asked for.
+    """Check that the results can be written as requested.
 
     Raises:
         UserError: they cannot.
@@ -170,7 +177,9 @@ class _Batch:
         manifest: of the folder for the results.
         model: the score model.
         chosen: the method with its sampler.
-        results: by stem, what became of each image.
+        job: what is to be done with an image; made anew when it is needed: a million of them would not fit in memory.
+        tally: how many images were restored, were so already, were skipped, failed.
+        results: by stem, what became of each image, where --json is to tell.
         waiting: records of images that failed before the first was restored; until then there is no folder.
     """
 
@@ -178,50 +187,65 @@ class _Batch:
     manifest: Manifest
     model: "ScoreModel"
     chosen: "MethodPlan"
+    job: Callable[[Found], _Job]
+    tally: Counter[str] = field(default_factory=Counter)
     results: dict[str, Record] = field(default_factory=dict)
     waiting: list[Record] = field(default_factory=list)
 
-    def run(self, jobs: list[_Job]) -> int:
+    def run(self, found: list[Found]) -> int:
         """Restore what is left to do; the exit code."""
-        todo = self._left(jobs)
-        codes = [self._fail(job, job.record.error) for job in jobs if job.task is None]
-        total = sum(job.record.bytes for job in todo) or 1
-        done = 0
+        todo, bad = self._left(found)
+        codes = {self._fail(job, job.record.error) for job in bad}
+        total, done = sum(size for _, size in todo) or 1, 0
         try:
-            with progress(f"Restoring {len(todo)} of {len(jobs)}") as show:
-                for k, job in enumerate(todo):
-                    words = f"{job.found.path.name} ({k + 1}/{len(todo)})"
-                    codes.append(self._one(job, _within(show, done / total, job.record.bytes / total, words)))
-                    done += job.record.bytes
+            with progress(f"Restoring {len(todo)} of {len(found)}") as show:
+                for k, (one, size) in enumerate(todo):
+                    words = f"{one.path.name} ({k + 1}/{len(todo)})"
+                    job = self.job(one)
+                    within = _within(show, done / total, size / total, words)
+                    codes.add(self._fail(job, job.record.error) if job.task is None else self._one(job, within))
+                    done += size
                     show(done / total, words)
         finally:
-            if any(record.error is None for record in self.results.values()):
+            if self.tally["restored"]:
                 tell(f"see {_write_run_page(self.options.out, self.manifest)}")
-        return self._code(codes)
+        return self._code(codes - {0}, len(found))
 
-    def _code(self, codes: list[int]) -> int:
-        failed = [code for code in codes if code]
-        restored = any(record.error is None for record in self.results.values())
-        skipped = sum(record.skipped for record in self.results.values())
-        if skipped:
-            tell(f"{skipped} of {len(self.results)} had nothing to restore: skipped")
+    def _code(self, failed: set[int], n: int) -> int:
+        if skipped := self.tally["skipped"]:
+            tell(f"{skipped} of {n} had nothing to restore: skipped")
         if failed:
-            return SOME_FAILED if restored else min(failed)
-        return 0 if restored else 2
+            return SOME_FAILED if self.tally["restored"] else min(failed)
+        return 0 if self.tally["restored"] else 2
 
-    def _left(self, jobs: list[_Job]) -> list[_Job]:
-        """The jobs that can be done and are not, once it is seen that no result is in their way."""
-        good = [job for job in jobs if job.task is not None]
-        left = {job.found.stem: self.manifest.left(job.record) for job in good}
-        todo = [job for job in good if left[job.found.stem]]
-        for job in good:
-            if not left[job.found.stem]:
-                self.results[job.found.stem] = self.manifest.restored[job.found.stem]
-        if len(todo) < len(good):
-            tell(f"{len(good) - len(todo)} of {len(jobs)} are restored already, in this same way: skipped")
+    def _left(self, found: list[Found]) -> tuple[list[tuple[Found, int]], list[_Job]]:
+        """The images that are not done, with their bytes, and those that cannot be.
+
+        Raises:
+            UserError: a result of another request is in the way of one.
+        """
+        todo: list[tuple[Found, int]] = []
+        new: list[Found] = []
+        bad: list[_Job] = []
+        for one in found:
+            job = self.job(one)
+            if job.task is None:
+                bad.append(job)
+            elif left := self.manifest.left(job.record):
+                todo.append((one, job.record.bytes))
+                new += [one] if left == ["all"] else []
+            else:
+                self._note(self.manifest.restored[one.stem])
+        if ready := len(found) - len(todo) - len(bad):
+            tell(f"{ready} of {len(found)} are restored already, in this same way: skipped")
         if not self.options.overwrite:
-            _refuse_results(self.options.out, [job.found for job in todo if left[job.found.stem] == ["all"]])
-        return todo
+            _refuse_results(self.options.out, new)
+        return todo, bad
+
+    def _note(self, record: Record) -> None:
+        self.tally["skipped" if record.skipped else "restored" if record.error is None else "failed"] += 1
+        if self.options.json is not None:
+            self.results[record.stem] = record
 
     def _one(self, job: _Job, show: Callable[[int, int], None]) -> int:
         """Restore one image, whatever comes; 0, or an exit code."""
@@ -261,7 +285,7 @@ class _Batch:
         note(f"scorefield: {line}")
         skipped = isinstance(error, NothingToRestore)
         record = replace(job.record, error=line, skipped=skipped)
-        self.results[job.found.stem] = record
+        self._note(record)
         if (self.options.out / MANIFEST).exists():
             self.manifest.append(record)
         else:
@@ -272,9 +296,9 @@ class _Batch:
         """Write the results and their record."""
         record = _write(restored, record, self.options, self.manifest, self.waiting)
         self.waiting.clear()
-        self.results[record.stem] = record
+        self._note(record)
         notes = f" ({'; '.join(record.notes)})" if record.notes else ""
-        tell(f"{job.found.path} -> {self.options.out / record.outputs[0]}{notes}")
+        tell(f"{printable(str(job.found.path))} -> {self.options.out / record.outputs[0]}{notes}")
 
 
 def _within(show: Show, begin: float, share: float, words: str) -> Callable[[int, int], None]:
@@ -296,19 +320,18 @@ def _refuse_results(out: Path, images: list[Found]) -> None:
     Raises:
         UserError: names the first that is in the way.
     """
-    folders = {(out / one.stem).parent for one in images}
-    there = {
-        found.parent / match[1]: found
-        for folder in folders
-        if folder.is_dir()
-        for found in sorted(folder.iterdir(), reverse=True)
-        if (match := _RESULT.fullmatch(found.name))
-    }
-    taken = [there[out / one.stem] for one in images if out / one.stem in there]
+    stems = {one.stem for one in images}
+    taken: dict[str, Path] = {}
+    for folder in {(out / stem).parent for stem in stems}:
+        for found in folder.iterdir() if folder.is_dir() else ():
+            match = _RESULT.fullmatch(found.name)
+            stem = "" if match is None else (folder.relative_to(out) / match[1]).as_posix()
+            if stem in stems:
+                taken[stem] = min(found, taken.get(stem, found))
     if taken:
         others = f", and {len(taken) - 1} like it" if len(taken) > 1 else ""
         raise UserError(
-            taken[0],
+            next(taken[one.stem] for one in images if one.stem in taken),
             f"already exists, of other settings or another image{others}.",
             "Choose another --out or pass --overwrite.",
         )
@@ -318,56 +341,56 @@ def _write(
     restored: "Restoration", record: Record, options: RestoreOptions, manifest: Manifest, waiting: list[Record]
 ) -> Record:
     """Write the results and, after the records that are waiting, theirs; the record, with the files' names."""
-    out = options.out
-    hidden = out / f"{_HIDDEN}{os.getpid()}"
+    out, earlier = options.out, manifest.restored.get(record.stem)
+    out.mkdir(parents=True, exist_ok=True)
+    hidden = Path(tempfile.mkdtemp(dir=out, prefix=PART))
     path = hidden / record.stem
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         written = restored.save(path.parent, stem=path.name, format=options.format, with_map=options.map)
-        before = _write_small(restored.degraded, path.with_name(f"{path.name}-before.png"))
+        degraded = restored.shown(restored.degraded_levels)
+        before = _write_small(degraded, path.with_name(f"{path.name}-before.png"), restored)
         seen = _write_for_page(restored, written)
         names = [part.relative_to(hidden).as_posix() for part in (*written, before, *seen)]
         n = len(written)
         notes = _left_behind(restored, written[0])
-        record = replace(record, outputs=names[:n], before=names[n], page=names[n + 1 :], notes=notes)
         if options.overwrite:
             for name in names:
                 (out / name).unlink(missing_ok=True)
+        kept = [name for name in names if earlier is not None and manifest.is_intact(earlier, name)]
+        files = {name: stamp((out if name in kept else hidden) / name) for name in names}
+        record = replace(record, outputs=names[:n], before=names[n], page=names[n + 1 :], files=files, notes=notes)
         manifest.append(*waiting, record)
         for name in names:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
-            if not (out / name).exists():
-                (hidden / name).replace(out / name)
+            if name in kept:
+                continue
+            if (out / name).exists():
+                _set_aside(out / name)
+            (hidden / name).replace(out / name)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     return record
 
 
-def sweep(out: Path) -> None:
-    """Remove what killed runs left half-written."""
-    for folder in out.glob(f"{_HIDDEN}*"):
-        number = folder.name.removeprefix(_HIDDEN)
-        if number.isdecimal() and not _runs(int(number)):
-            shutil.rmtree(folder, ignore_errors=True)
+def _set_aside(path: Path) -> None:
+    """Keep a result that was changed after it was written, under another name."""
+    aside = path.with_name(f"{path.name}.changed")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.changed-{number}")
+    path.replace(aside)
+    note(f"scorefield: {path}: changed since it was restored; kept as {aside.name}, and made again")
 
 
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # signal 0 only asks
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return process != os.getpid()
-
-
-def _write_small(image: "Image.Image", path: Path) -> Path:
-    """The image, reduced to what a page shows."""
+def _write_small(image: "Image.Image", path: Path, restored: "Restoration") -> Path:
+    """The image, reduced to what a page shows, with the color of the results."""
     from scorefield.data.grids import save_image
 
     small = image.copy()
     small.thumbnail((_PAGE_SIDE, _PAGE_SIDE))
-    save_image(small, path)
+    save_image(small, path, metadata=restored.photo.metadata.color)
     return path
 
 
@@ -376,23 +399,27 @@ def _write_for_page(restored: "Restoration", written: list[Path]) -> list[Path]:
     if written[0].suffix.lower() in _IN_BROWSERS:
         return []
     paths = [path.with_name(f"{path.stem}-page.png") for path in written[: len(restored.levels)]]
-    for path, image in zip(paths, restored.images, strict=True):
-        _write_small(image, path)
+    for path, levels in zip(paths, restored.levels, strict=True):
+        _write_small(restored.shown(levels), path, restored)
     return paths
 
 
 def _left_behind(restored: "Restoration", result: Path) -> list[str]:
-    """What of the image's file its result lacks, beside what any JPEG loses."""
-    lost = [words for words in restored.photo.lost(result) if words != "each pixel exactly"]
+    """The properties of the image's file that its result lacks, apart from the losses of any JPEG."""
+    channels = restored.levels[0].shape[2]
+    lost = [words for words in restored.photo.lost(result, channels) if words != "each pixel exactly"]
     return [*restored.photo.notes, *(f"without {words}" for words in lost)]
 
 
 def _write_run_page(out: Path, manifest: Manifest) -> Path:
-    """The page of all images in the manifest whose files are there."""
-    from scorefield.cli.page import ShownImage, write_page
+    """The page of all images in the manifest whose files are there, and of those that have no results."""
+    from scorefield.cli.page import LeftOut, ShownImage, write_page
 
     shown: list[ShownImage] = []
-    for record in sorted(manifest.restored.values(), key=lambda record: record.stem):
+    for stem in sorted(manifest.restored):
+        if len(shown) == _ON_PAGE:
+            break
+        record = manifest.restored[stem]
         results = [name for name in record.outputs if _NUMBERED.search(name)]
         seen = record.page or results
         if record.before is None or not all((out / name).is_file() for name in (record.before, *seen)):
@@ -407,7 +434,10 @@ def _write_run_page(out: Path, manifest: Manifest) -> Path:
                 files=results if record.page else (),
             )
         )
-    return write_page(out, shown)
+    n = len(manifest.restored)
+    some = f": the first {_ON_PAGE} of {n}" if n > len(shown) == _ON_PAGE else ""
+    left = [LeftOut(name=r.stem, why=r.error or "", skipped=r.skipped) for r in manifest.unrestored[:_ON_PAGE]]
+    return write_page(out, shown, left, title=f"Restored images{some}")
 
 
 def _facts(record: Record) -> dict[str, str]:

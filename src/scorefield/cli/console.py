@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scorefield.errors import printable
 from scorefield.files import refuse_existing, write_atomic
 
 if TYPE_CHECKING:
@@ -25,40 +26,41 @@ def progress(title: str) -> Generator[Show]:
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
     clock = (
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[words]}"),
+        TextColumn("{task.fields[words]}", markup=False),
     )
     with Progress(*columns, *clock, console=_console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=1.0, words="")
-        yield lambda share, words="": bar.update(task, completed=share, words=words)
+        task = bar.add_task(printable(title), total=1.0, words="")
+        yield lambda share, words="": bar.update(task, completed=share, words=printable(words))
 
 
 def _plain(title: str) -> Show:
-    begun = told = time.monotonic()
+    begun = reported = time.monotonic()
 
     def show(share: float, words: str = "") -> None:
-        nonlocal told
+        nonlocal reported
         now = time.monotonic()
-        if share > 0 and now - told >= 5:
-            told = now
+        if share > 0 and now - reported >= 5:
+            reported = now
             left = (now - begun) * (1 / share - 1)
             note(f"{title} {share:.0%}, ETA {left:.0f} s {words}".rstrip())
 
     return show
 
 
-def tell(text: str) -> None:
-    """A line for people."""
-    _console().print(text, soft_wrap=True, markup=False)
+def tell(*lines: str) -> None:
+    """Lines for people."""
+    for line in lines:
+        _console().print(printable(line), soft_wrap=True, markup=False)
 
 
 def note(text: str) -> None:
     """A line about the way, to standard error."""
-    _console(stderr=True).print(text, soft_wrap=True, markup=False)
+    _console(stderr=True).print(printable(text), soft_wrap=True, markup=False)
 
 
 def table(rows: dict[str, Any], title: str = "") -> None:
@@ -76,12 +78,12 @@ def columns(title: str, header: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    tell(f"\n{title}")
+    tell("", title)
     made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for i, name in enumerate(header):
-        made.add_column(Text(name), justify="right" if i else "left", no_wrap=True)
+        made.add_column(Text(printable(name)), justify="right" if i else "left", no_wrap=True)
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(printable(cell)) for cell in row))
     _console(width=10_000).print(made, crop=False)
 
 
@@ -89,7 +91,7 @@ def require_free(*paths: Path | None, overwrite: bool) -> None:
     """See, before any work, that what a command will write is not there yet.
 
     Raises:
-        UserError: something is, and overwriting was not asked for.
+        UserError: something is, and overwriting was not requested.
     """
     for path in paths:
         if path is not None:
@@ -106,4 +108,4 @@ def write_json(path: Path | None, values: Any) -> None:
 def _console(*, stderr: bool = False, width: int | None = None) -> "Console":
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, width=width)
+    return Console(stderr=stderr, highlight=False, emoji=False, width=width)

@@ -98,7 +98,7 @@ def _explain(schedule: "ScheduleProposal") -> None:
     """Print the proposal, a line of explanation for each number, and the lines for a recipe."""
     wide, measured = schedule.scaled(2), schedule.distances
     sure = "exact" if measured.exact else "at least: the search was cut short"
-    tell("\nnoise levels after Song & Ermon (2020), for pixels in [0, 1], and in [-1, 1]")
+    tell("", "noise levels after Song & Ermon (2020), for pixels in [0, 1], and in [-1, 1]")
     rows = [
         ("largest distance", measured.largest, wide.distances.largest, f"of any two images ({sure})"),
         ("median distance", measured.median, wide.distances.median, "of two images"),
@@ -120,8 +120,13 @@ def _explain(schedule: "ScheduleProposal") -> None:
         numbers = (f"{v:.4g}" if isinstance(v, float) else f"{v:,}" for v in (narrow, broad))
         tell(f"{name:<16}  {'  '.join(f'{number:<9}' for number in numbers)}  {words}")
     distribution = f'{{ kind = "levels", levels = {schedule.levels} }}'
-    tell('\nin a recipe: noise = "auto", which for the default value_range [-1, 1] becomes')
-    tell(f"[noise]\nsigma_max = {wide.sigma_max:.4g}\nsigma_min = {wide.sigma_min:.4g}\ndistribution = {distribution}")
+    tell("", 'in a recipe: noise = "auto", which for the default value_range [-1, 1] becomes')
+    tell(
+        "[noise]",
+        f"sigma_max = {wide.sigma_max:.4g}",
+        f"sigma_min = {wide.sigma_min:.4g}",
+        f"distribution = {distribution}",
+    )
 
 
 def _counted(labels: "Tensor", names: tuple[str, ...] | None) -> dict[int | str, int]:

@@ -27,8 +27,8 @@ def evaluate(options: EvaluationOptions) -> None:
 
     Example: scorefield evaluate fashion --data fashion
 
-    A conditional model restores degraded images: PSNR, SSIM, perceptual distance, Fréchet distance,
-    agreement and diversity, beside other methods, with confidence intervals.
+    A conditional model restores degraded images: PSNR, SSIM, distance of features, Fréchet distance,
+    agreement and diversity, with confidence intervals and compared with other methods.
 
     Example: scorefield evaluate runs/mine --data photographs/ --task dejpeg --quality 10 --out measured
     """

@@ -28,7 +28,7 @@ FeatureNames = Annotated[
     typer.Option(
         "--features",
         help="Other features: inception (the standard network, fetched once), inception:FILE (its "
-        "weights), mobilenet:FILE, random, a classifier kept in the cache, a TorchScript module (.pt). "
+        "weights), mobilenet:FILE, random, a classifier kept in the cache (.safetensors). "
         "For a conditional model: repeatable, and lpips:ALEXNET,LIN (two files).",
     ),
 ]

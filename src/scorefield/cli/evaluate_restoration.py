@@ -1,4 +1,4 @@
-"""`scorefield evaluate` for conditional models: their restorations, measured beside other methods."""
+"""`scorefield evaluate` for conditional models: their restorations, compared with other methods."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +55,7 @@ def evaluate_restorations(options: EvaluationOptions, model: "ScoreModel") -> No
         write_json(files["table.json"], report.to_dict())
         for slug, sheet in sheets.items():
             save_image(sheet, files[slug])
-        tell(f"\nwritten to {options.out}")
+        tell("", f"written to {options.out}")
     write_json(options.json, report.to_dict())
 
 
@@ -163,7 +163,7 @@ def _zoom(options: EvaluationOptions) -> "tuple[Zoom, int | None]":
 
 
 def _features(options: EvaluationOptions, crops: "CropSet", device: str) -> "tuple[list[Features], list[LPIPS]]":
-    """The named features and perceptual distances."""
+    """The named features, and LPIPS where it is named."""
     from scorefield.data.datasets import open_images
     from scorefield.evaluation.reference import choose_features
     from scorefield.metrics.lpips import read_lpips

@@ -111,8 +111,9 @@ def _inputs(spec: FigureSpec, options: Any, given: dict[str, Any]) -> "FigureInp
             inputs = replace(inputs, **{name: images_for(inputs.model, data, split=split)})
     check_options(spec, options, inputs)  # before a classifier is trained for the features
     if "features" in spec.needs:
+        where = inputs.model.device if "model" in spec.needs else "cpu"
         with progress("Features") as show:
-            features = choose_features(inputs.train, given["features"], progress=show)
+            features = choose_features(inputs.train, given["features"], device=where, progress=show)
         inputs = replace(inputs, features=features)
     return inputs
 

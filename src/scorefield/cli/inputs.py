@@ -5,12 +5,18 @@ is `sea/a-1.png`. With several folders, each result keeps its folder's name befo
 suffix alone keep it: `a.jpg` and `a.png` become `a-jpg-1.png` and `a-png-1.png`.
 """
 
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from scorefield.cli.console import note
+from scorefield.cli.manifest import MANIFEST, Manifest
 from scorefield.errors import UserError
+
+_LONGEST = 255 - len("-1000-page.jpeg")  # bytes of a stem: file systems take names of 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +53,8 @@ def find_images(inputs: Iterable[Path], out: Path) -> list[Found]:
         above = f"{given.resolve().name}/" if len(folders) > 1 else ""
         for name in _below(given, out):
             named.setdefault((given / name).absolute(), (given / name, above + name))
-    stems = Counter(_stem(name) for _, name in named.values())
-    found = [
-        Found(path=path, name=name, stem=_stem(name, keep=stems[_stem(name)] > 1)) for path, name in named.values()
-    ]
+    stems = _apart([name for _, name in named.values()])
+    found = [Found(path=path, name=name, stem=stems[name]) for path, name in named.values()]
     _tell_apart(found, out)
     return found
 
@@ -58,26 +62,50 @@ def find_images(inputs: Iterable[Path], out: Path) -> list[Found]:
 def _below(folder: Path, out: Path) -> list[str]:
     """The images of a folder that are not below `out`."""
     from scorefield.data.encode import FORMATS
-    from scorefield.data.folder import SUFFIXES, list_images
+    from scorefield.data.folder import SUFFIXES, listing
 
     inside, outside = out.resolve(), folder.resolve()
     if inside == outside:
         raise UserError(out, "is the folder of the images themselves.", "Choose another for the results: --out.")
     try:
-        listed = list_images(folder, suffixes=SUFFIXES | set(FORMATS))
+        there = listing(folder, suffixes=SUFFIXES | set(FORMATS))
     except UserError as error:
         raise UserError(folder, error.what, "Name an image, or a folder that has some.") from None
+    for left in there.skipped:
+        note(f"skipped {folder / left.path}: {left.reason}")
+    results = {
+        (path.parent.relative_to(folder) / name).as_posix()
+        for path in folder.rglob(MANIFEST)
+        for name in Manifest(out=path.parent).written
+    }
+    listed = [name for name in there.files if name not in results]
     below = f"{inside.relative_to(outside).as_posix()}/" if inside.is_relative_to(outside) else None
     kept = [name for name in listed if below is None or not name.startswith(below)]
     if not kept:
-        raise UserError(folder, f"holds no images but the results in {out}.", "Name one with others.")
+        raise UserError(folder, "holds no images but results of earlier runs.", "Name the files themselves.")
     return kept
 
 
+def _apart(names: list[str]) -> dict[str, str]:
+    """The stem of every name; those that would be the same keep their suffixes."""
+    keep: set[str] = set()
+    while True:
+        stems = {name: _stem(name, keep=name in keep) for name in names}
+        counts = Counter(stems.values())
+        again = {name for name, stem in stems.items() if counts[stem] > 1} - keep
+        if not again:
+            return stems
+        keep |= again
+
+
 def _stem(name: str, *, keep: bool = False) -> str:
-    """The name without its suffix, or with it in another way."""
+    """The name without its suffix, or with it in another way; short enough for the names of results."""
     path = PurePosixPath(name)
-    return str(path.with_name(f"{path.stem}-{path.suffix[1:]}" if keep and path.suffix else path.stem))
+    stem = f"{path.stem}-{path.suffix[1:]}" if keep and path.suffix else path.stem
+    if len(encoded := os.fsencode(stem)) > _LONGEST:
+        cut = encoded[: _LONGEST - 9].decode("utf-8", "ignore")
+        stem = f"{cut}-{hashlib.sha256(encoded).hexdigest()[:8]}"
+    return str(path.with_name(stem))
 
 
 def _tell_apart(found: list[Found], out: Path) -> None:

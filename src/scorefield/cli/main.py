@@ -1,12 +1,14 @@
 """The program: its verbs, and how it ends.
 
-Exit codes: 0 done, 2 a mistake of the user's, 1 a failure, 130 or 143 a signal (after saving).
+Exit codes: 0 done, 2 a mistake of the user's, 1 a failure, 128 and its number a signal (after saving): 130 for Ctrl-C,
+143 for SIGTERM, 129 for a closed terminal.
 """
 
 import errno
 import os
 import sys
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +28,8 @@ from scorefield.cli import (
     sample,
     train,
 )
-from scorefield.errors import UserError
+from scorefield.cli.console import note
+from scorefield.errors import UserError, printable
 from scorefield.files import disk_is_full
 from scorefield.kernels.malloc import tune_malloc
 
@@ -63,8 +66,8 @@ app.add_typer(figures.app, name="figures")
 app.add_typer(models.app, name="models")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"scorefield {__version__}")
         raise typer.Exit
 
@@ -87,10 +90,16 @@ def options(
 ) -> None:
     """Options of the program as a whole."""
     tune_malloc()
+    warnings.showwarning = _show_warning
     if not debug:
         warnings.filterwarnings("ignore", module=r"(?!scorefield)")
     for name in modules or ():
         _import(name)
+
+
+def _show_warning(message: Warning | str, *place: object) -> None:
+    """A warning in one line, without the place in the code that it comes from."""
+    note(f"scorefield: {_one_line(message)}")
 
 
 def _import(name: str) -> None:
@@ -116,26 +125,39 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
         message = "stopped." if code == _CTRL_C else ""  # Typer makes an exit code of it, and no word
+    except KeyboardInterrupt:
+        message, code = "stopped.", _CTRL_C
     except Exception as error:
         if "--debug" in sys.argv:
             raise
         message, code = _verdict(error)
-    if message:
-        typer.echo(f"scorefield: {message}", err=True)
+    with suppress(OSError):  # a terminal that was closed takes no words
+        if message:
+            typer.echo(f"scorefield: {printable(message)}", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _verdict(error: Exception) -> tuple[str, int]:
+def _verdict(error: BaseException) -> tuple[str, int]:
     """One line and an exit code for whatever went wrong; no line where the help was shown already."""
+    context = error.__context__
+    while context is not None:  # a signal comes first: after it a terminal that was closed may raise errors of its own
+        if type(context).__name__ == "Interrupted":
+            return _verdict(context)
+        context = context.__context__
+    line, code = _own_verdict(error)
+    return " ".join([line, *map(_one_line, getattr(error, "__notes__", ()))]), code
+
+
+def _own_verdict(error: BaseException) -> tuple[str, int]:
     if disk_is_full(error):
         where = getattr(error, "where", None) or getattr(error, "filename", None) or "output"
         return f"{where}: the disk is full. Free some room; what was saved before is whole.", 1
     if isinstance(error, UserError):
         return _one_line(error), 2
     if isinstance(error, typer.TyperException):
-        told = _one_line(error.format_message())
-        ended = told if told.endswith("?") else f"{told.rstrip('.')}."
-        return (f"{ended} See --help." if told else ""), 2
+        line = _one_line(error.format_message())
+        ended = line if line.endswith("?") else f"{line.rstrip('.')}."
+        return (f"{ended} See --help." if line else ""), 2
     if isinstance(error, typer.Abort):
         return "stopped.", _CTRL_C
     if type(error).__name__ == "Interrupted":

@@ -1,18 +1,25 @@
 """The manifest of a folder of results: what was done, one JSON line for each image.
 
 A line is written and flushed as soon as its image is restored, before its files take their places. The same command
-therefore continues where a kill stopped it. A line that a kill has cut is ignored.
+therefore continues where a kill stopped it. A line that a kill has cut, or of another program, is ignored.
+
+A line also holds size, time and digest of the files that were written. A file that was damaged or changed afterwards is
+set aside and made again by the same command. As with git, a file whose size and time are unchanged is not read.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from scorefield.errors import UserError
+from scorefield.files import is_special
 
 MANIFEST = "manifest.jsonl"
 DIGITS = 16
@@ -38,9 +45,10 @@ class Record:
         outputs: the results and their sheet, below the manifest's folder.
         before: the image as it was read, for the page.
         page: the results, for the page, where browsers do not show their files.
+        files: of each that was written: bytes, when it was changed last, and the first digits of its digest.
         evaluations: of the network, over all results.
         seconds: it took.
-        jpeg_quality: of the file, where its tables tell.
+        jpeg_quality: of the file, estimated from its quantisation tables.
         notes: what was left behind of the file, in words.
         error: why there are no results.
         skipped: whether that is because there was nothing to restore.
@@ -61,6 +69,7 @@ class Record:
     outputs: list[str] = field(default_factory=list)
     before: str | None = None
     page: list[str] = field(default_factory=list)
+    files: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     evaluations: int = 0
     seconds: float = 0.0
     jpeg_quality: int | None = None
@@ -69,11 +78,39 @@ class Record:
     skipped: bool = False
 
     def same_request(self, other: "Record") -> bool:
-        """Whether the other was asked of the same image, in the same way, of the same model."""
-        asked, told = (
-            (e.task, e.settings, e.seed, e.model_sha256, e.method, e.sampler, e.sha256) for e in (self, other)
-        )
-        return asked == told
+        """Whether the other is of the same image, with the same settings and model."""
+        one, two = ((e.task, e.settings, e.seed, e.model_sha256, e.method, e.sampler, e.sha256) for e in (self, other))
+        return one == two
+
+
+class Records(Mapping[str, Record]):
+    """Records by stem, read from the manifest when they are asked for: a million of them take little memory.
+
+    Args:
+        path: of the manifest.
+        places: where their lines begin.
+    """
+
+    def __init__(self, path: Path, places: dict[str, int]) -> None:
+        self._path, self.places = path, places
+
+    def __getitem__(self, stem: str) -> Record:
+        """The record of a stem."""
+        place = self.places[stem]
+        with self._path.open("rb") as file:
+            file.seek(place)
+            record = _read(file.readline())
+        if record is None:
+            raise UserError(self._path, "was changed while it was in use.", "Start again.")
+        return record
+
+    def __iter__(self) -> Iterator[str]:
+        """The stems."""
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.places)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +124,34 @@ class Manifest:
     out: Path
 
     @cached_property
-    def restored(self) -> dict[str, Record]:
+    def restored(self) -> "Records":
         """The last record without an error of every stem, as the file has them when first asked for."""
-        try:
-            lines = (self.out / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            return {}
-        records = [record for record in map(_read, lines) if record is not None]
-        return {record.stem: record for record in records if record.error is None}
+        return Records(
+            self.out / MANIFEST, {record.stem: place for place, record in self._records() if record.error is None}
+        )
+
+    @property
+    def written(self) -> set[str]:
+        """All files that any run has written into the folder: results, their sheets, and what the page shows."""
+        return {name for _, r in self._records() for name in (*r.outputs, *r.page, *([r.before] if r.before else ()))}
+
+    @property
+    def unrestored(self) -> list[Record]:
+        """The last record of every stem that failed or was skipped and has no results, by stem."""
+        last: dict[str, Record | None] = {}
+        for _, record in self._records():
+            last[record.stem] = None if record.error is None else record
+        found = (record for record in last.values() if record is not None and record.stem not in self.restored)
+        return sorted(found, key=lambda record: record.stem)
+
+    def _records(self) -> Iterator[tuple[int, Record]]:
+        """All records, and where their lines begin."""
+        place = 0
+        with suppress(FileNotFoundError), (self.out / MANIFEST).open("rb") as lines:
+            for line in lines:
+                if (record := _read(line)) is not None:
+                    yield place, record
+                place += len(line)
 
     def append(self, *records: Record) -> None:
         """Write the lines to the disk, after whatever is there, and keep those without an error."""
@@ -104,23 +161,41 @@ class Manifest:
             if file.tell() and _last_byte(self.out / MANIFEST) != b"\n":
                 file.write(b"\n")
             for record in records:
-                file.write(json.dumps(asdict(record), ensure_ascii=False).encode() + b"\n")
+                if record.error is None:
+                    known.places[record.stem] = file.tell()
+                file.write(json.dumps(asdict(record)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        known.update({record.stem: record for record in records if record.error is None})
 
     def left(self, record: Record) -> list[str]:
-        """Outputs of the same request that are gone, of an `record` that was restored; all if it was not."""
+        """Outputs of the same request that are gone or changed, of a `record` that was restored; all if it was not."""
         before = self.restored.get(record.stem)
         if before is None or not before.same_request(record):
             return ["all"]
-        return [name for name in before.outputs if not (self.out / name).is_file()]
+        return [name for name in before.outputs if not self.is_intact(before, name)]
+
+    def is_intact(self, record: Record, name: str) -> bool:
+        """Whether a file of the record is there, and as it was written."""
+        path = self.out / name
+        if not path.is_file():
+            return False
+        if name not in record.files:  # a record of version 0.1
+            return True
+        size, mtime_ns, sha256 = record.files[name]
+        stat = path.stat()
+        return stat.st_size == size and (stat.st_mtime_ns == mtime_ns or digest(path) == sha256)
 
 
 def digest(path: Path) -> str:
     """The first digits of a file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+
+
+def stamp(path: Path) -> tuple[int, int, str]:
+    """Size, time of the last change and first digits of the digest."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, digest(path)
 
 
 def stamped(record: Record, path: Path, before: Record | None) -> Record:
@@ -132,6 +207,8 @@ def stamped(record: Record, path: Path, before: Record | None) -> Record:
     Raises:
         UserError: there is no such file, or it cannot be read.
     """
+    if is_special(path):
+        raise UserError(path, "is a pipe or a device, not a file.")
     try:
         stat = path.stat()
         known = before is not None and (before.bytes, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
@@ -142,11 +219,34 @@ def stamped(record: Record, path: Path, before: Record | None) -> Record:
     return replace(record, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256)
 
 
-def _read(line: str) -> Record | None:
+def _read(line: bytes) -> Record | None:
     try:
-        return Record(**json.loads(line))
+        record = Record(**json.loads(line.decode(errors="surrogateescape")))
     except (ValueError, TypeError):
         return None  # cut by a kill, or of another program
+    return record if all(_fits(getattr(record, name), kind) for name, kind in _kinds().items()) else None
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    return get_type_hints(Record)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of an annotation's type; pydantic would refuse names that are no UTF-8."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin is UnionType:
+        return any(_fits(value, one) for one in inner)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(part, inner[0]) for part in cast(list[Any], value))
+    if origin is tuple:
+        parts = cast(list[Any], value) if isinstance(value, list) else []
+        return len(parts) == len(inner) and all(map(_fits, parts, inner))
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(part, inner[1]) for part in cast(dict[str, Any], value).values())
+    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _last_byte(path: Path) -> bytes:

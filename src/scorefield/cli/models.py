@@ -63,7 +63,7 @@ def show(
         table(inner, title=section)
         tell("")
     table({key: value for key, value in card["spec"].items() if key != "restoration"}, title="images")
-    if card["spec"]["restoration"] is not None:
+    if card["spec"].get("restoration") is not None:
         table(card["spec"]["restoration"], title="restoration")
     write_json(json, card)
 
@@ -88,7 +88,7 @@ def bring(
         float | None, typer.Option("--sigma-min", help="Last noise level; by default the file's own, or 0.01.")
     ] = None,
     levels: Annotated[
-        int | None, typer.Option("--levels", min=1, help="Noise levels, where the file does not tell.")
+        int | None, typer.Option("--levels", min=1, help="Noise levels, where the file does not hold them.")
     ] = None,
     size: Annotated[
         int | None,
@@ -111,7 +111,7 @@ def bring(
     require_free(out, json, overwrite=overwrite)
     if file.is_dir() or hub.is_pipeline(file):
         if raw or rescaled or any(value is not None for value in (sigma_max, sigma_min, levels, size)):
-            raise UserError(file, "a pipeline tells its own noise levels, range and size.", "Pass --out alone.")
+            raise UserError(file, "a pipeline has its own noise levels, range and size.", "Pass only --out.")
         model = hub.import_diffusers(file)
         facts, weights = _facts(model), "the pipeline's"
     else:
@@ -131,7 +131,7 @@ def bring(
 
 
 def _facts(model: "ScoreModel") -> dict[str, Any]:
-    """What a pipeline turned out to be, by name."""
+    """The properties of a pipeline, by name."""
     low, high = model.sigma_range
     schedule = "" if model.schedule is None else f"{len(model.schedule)} noise levels, "
     return {

@@ -94,6 +94,6 @@ NamedFeatures = Annotated[
     typer.Option(
         "--features",
         help="Other features: inception (the standard network, fetched once), inception:FILE (its weights), "
-        "mobilenet:FILE (torchvision's), random, a classifier kept in the cache, or a TorchScript module.",
+        "mobilenet:FILE (torchvision's), random, or a classifier kept in the cache (.safetensors).",
     ),
 ]

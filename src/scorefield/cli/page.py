@@ -3,14 +3,16 @@
 One HTML file that needs nothing else but the images beside it: it opens from the disk, without a network.
 """
 
-from collections.abc import Sequence
+import html
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
+from scorefield.errors import printable
 from scorefield.files import write_atomic
 
 PAGE = "index.html"
@@ -37,31 +39,60 @@ class ShownImage:
     files: Sequence[str] = ()
 
 
-def write_page(folder: str | Path, entries: Sequence[ShownImage], *, title: str = "Restored images") -> Path:
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """An image without results.
+
+    Args:
+        name: what it is called.
+        why: in words.
+        skipped: whether there was nothing to restore; else it failed.
+    """
+
+    name: str
+    why: str
+    skipped: bool
+
+
+def write_page(
+    folder: str | Path,
+    entries: Sequence[ShownImage],
+    left: Sequence[LeftOut] = (),
+    *,
+    title: str = "Restored images",
+) -> Path:
     """Write index.html into the folder, in one step and over the one before; its path."""
     template = files("scorefield").joinpath("assets", "restored.html").read_text(encoding="utf-8")
     page = Template(template).substitute(
-        title=escape(title),
+        title=_text(title),
         count="1 image" if len(entries) == 1 else f"{len(entries)} images",
-        parts="\n".join(map(_section, entries)),
+        parts="\n".join([*map(_section, entries), *_left_out(left)]),
     )
     return write_atomic(Path(folder) / PAGE, page)
+
+
+def _left_out(images: Sequence[LeftOut]) -> Iterator[str]:
+    """A list of those that were skipped, and one of those that failed."""
+    for skipped, heading in ((True, "skipped: nothing to restore"), (False, "failed")):
+        rows = [f"<dt>{_text(one.name)}</dt><dd>{_text(one.why)}</dd>" for one in images if one.skipped == skipped]
+        if rows:
+            yield f"<section><h2>{heading}</h2><dl>{''.join(rows)}</dl></section>"
 
 
 def _section(entry: ShownImage) -> str:
     own = entry.files or entry.after
     thumbs = _thumbs(entry.after, own) if len(entry.after) > 1 else ""
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in entry.facts.items())
-    link = f'<a class="file" href="{_url(own[0])}">{escape(own[0])}</a>'
+    facts = "".join(f"<dt>{_text(name)}</dt><dd>{_text(words)}</dd>" for name, words in entry.facts.items())
+    link = f'<a class="file" href="{_url(own[0])}">{_text(own[0])}</a>'
     return (
-        f'<section><h2>{escape(entry.title)}</h2><div class="row"><div>{_slider(entry)}{thumbs}</div>'
+        f'<section><h2>{_text(entry.title)}</h2><div class="row"><div>{_slider(entry)}{thumbs}</div>'
         f"<div><dl>{facts}<dt>file</dt><dd>{link}</dd></dl>{_map(entry)}</div></div></section>"
     )
 
 
 def _slider(entry: ShownImage) -> str:
     """Both images, one upon the other, and a range over them that moves the seam."""
-    title = escape(entry.title)
+    title = _text(entry.title)
     return (
         '<div class="pair" style="--at:50%">'
         f'<img class="after" src="{_url(entry.after[0])}" alt="{title}, after" loading="lazy">'
@@ -75,7 +106,7 @@ def _slider(entry: ShownImage) -> str:
 def _thumbs(shown: Sequence[str], own: Sequence[str]) -> str:
     """A button for each candidate that puts it under the slider."""
     buttons = (
-        f'<button type="button" aria-pressed="{str(k == 0).lower()}" title="{escape(file)}"'
+        f'<button type="button" aria-pressed="{str(k == 0).lower()}" title="{_text(file)}"'
         f' data-src="{_url(image)}" data-file="{_url(file)}" aria-label="candidate {k + 1}">'
         f'<img src="{_url(image)}" alt="" loading="lazy">{k + 1}</button>'
         for k, (image, file) in enumerate(zip(shown, own, strict=True))
@@ -93,6 +124,11 @@ def _map(entry: ShownImage) -> str:
     )
 
 
+def _text(words: str) -> str:
+    """What others wrote, without markup and control characters."""
+    return html.escape(printable(words))
+
+
 def _url(path: str) -> str:
     """A relative URL; its dot keeps a name such as `a:b.png` from being read as a scheme."""
-    return escape("./" + quote(path))
+    return html.escape("./" + quote(os.fsencode(path)))

@@ -24,10 +24,12 @@ def inpaint(
         typer.Option(
             "--mask",
             help="What to fill: an image that is white there; a folder of such images, named like those "
-            "to restore; alpha, what is transparent; center, left, right, top, bottom; brush:SEED, boxes:SEED.",
+            "to restore; alpha, what is transparent; '#ff00ff', what was painted in this color; center, left, "
+            "right, top, bottom; brush:SEED, boxes:SEED.",
         ),
     ] = "center",
     invert: Annotated[bool, typer.Option("--invert", help="Fill the mask's black instead.")] = False,
+    grow: Annotated[int, typer.Option("--grow", min=0, help="Fill so many pixels more to all sides of the mask.")] = 0,
     preview: Annotated[
         bool, typer.Option("--preview", help="Restore nothing; show in red what would be filled.")
     ] = False,
@@ -38,11 +40,11 @@ def inpaint(
     """
     mask_of = _masks(mask)
     if preview:
-        _preview(options, mask_of, invert=invert)
+        _preview(options, mask_of, invert=invert, grow=grow)
         return
     from scorefield.restoration import Inpaint
 
-    restore_all(options, lambda found: Inpaint(mask=mask_of(found), invert=invert), kind=Inpaint)
+    restore_all(options, lambda found: Inpaint(mask=mask_of(found), invert=invert, grow=grow), kind=Inpaint)
 
 
 @with_options
@@ -78,7 +80,7 @@ def colorize(
         bool,
         typer.Option(
             "--keep-luminance/--own-luminance",
-            help="Keep the image's own luma to the last level, and take the colors alone.",
+            help="Keep the image's own luma to the last level, and take only the colors.",
         ),
     ] = True,
 ) -> None:
@@ -105,7 +107,8 @@ def dejpeg(
 ) -> None:
     """Remove JPEG artifacts.
 
-    A file that is no JPEG, or a JPEG of a quality too high to gain, is skipped, unless --quality is given.
+    A file of another format that shows no blocks of JPEG, or a JPEG of a quality too high to gain, is skipped, unless
+    --quality is given.
 
     Example: scorefield dejpeg photos --out clean
     """
@@ -189,11 +192,11 @@ def _masks(mask: str) -> Callable[[Found], str]:
     Raises:
         UserError: no such name, file or folder, or a folder without images.
     """
-    from scorefield.degradations import named_mask
+    from scorefield.degradations import is_color, named_mask
 
     folder = Path(mask)
     if not folder.is_dir():
-        if not folder.exists() and mask != "alpha":
+        if not folder.exists() and mask != "alpha" and not is_color(mask):
             named_mask(mask, (64, 64))  # raises if there is no mask of that name
         return lambda _: mask
     from scorefield.data.folder import list_images
@@ -214,7 +217,7 @@ def _masks(mask: str) -> Callable[[Found], str]:
     return mask_of
 
 
-def _preview(options: RestoreOptions, mask_of: Callable[[Found], str], *, invert: bool) -> None:
+def _preview(options: RestoreOptions, mask_of: Callable[[Found], str], *, invert: bool, grow: int) -> None:
     """Write `stem`-preview.png of every image: in red what would be filled."""
     from scorefield.data.grids import save_image
     from scorefield.data.image import read_image
@@ -230,14 +233,14 @@ def _preview(options: RestoreOptions, mask_of: Callable[[Found], str], *, invert
         try:
             image = read_image(one.path)
             size = (image.height, image.width)
-            made = named_mask(mask_of(one), size, invert=invert, image=one.path)
-            save_image(mask_preview(image, made.fill), path)
+            made = named_mask(mask_of(one), size, invert=invert, grow=grow, image=one.path)
+            save_image(mask_preview(image, made.mask), path)
         except UserError as error:
             line = str(error) if str(one.path) in str(error) else f"{one.path}: {error}"
             note(f"scorefield: {line}")
             failed = True
             continue
-        share = float(made.fill.mean())
+        share = float(made.mask.mean())
         tell(f"{one.path} -> {path} ({share:.0%} to fill)")
     if failed:
         raise typer.Exit(2)

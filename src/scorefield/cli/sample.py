@@ -11,11 +11,15 @@ import typer
 
 from scorefield.cli.class_options import Classes, GuidanceInterval, GuidanceWeight, chosen_classes, guidance_interval
 from scorefield.cli.console import note, progress, require_free, table, write_json
+from scorefield.cli.manifest import digest
 from scorefield.cli.options import Device, Json, ModelName, Overwrite, Sampler, Seed, Steps, with_options
+from scorefield.cli.samples import BATCH, SampleWriter, begun
 from scorefield.errors import UserError
 from scorefield.sampler_names import SAMPLER_SUMMARIES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from scorefield.figures.trace import Trace
@@ -117,8 +121,6 @@ def sample(options: SampleOptions) -> None:
     With NCSN's own numbers: scorefield sample RUN --sampler annealed-langevin --start uniform --out s.png
     """
     import scorefield as sf
-    from scorefield.data.grids import save_images
-    from scorefield.data.image import to_uint8
     from scorefield.figures.trace import Trace
 
     _check(options)
@@ -127,10 +129,9 @@ def sample(options: SampleOptions) -> None:
     model = model if size is None else model.with_size(*size)
     chosen = _plan(options, model, settings, schedule)
     recorder = Trace(model.value_range) if options.trace else None
-    begun = time.perf_counter()
-    images, facts = _draw(options, model, chosen, recorder)
-    seconds = time.perf_counter() - begun
-    save_images(to_uint8(images, model.value_range).cpu(), options.out)
+    started = time.perf_counter()
+    facts = _draw(options, model, chosen, recorder)
+    seconds = time.perf_counter() - started
     if recorder is not None:
         recorder.save(options.film)
     results = facts | {"seconds": round(seconds, 2), "images_per_second": round(options.n / seconds, 2)}
@@ -159,7 +160,8 @@ def _check(options: SampleOptions) -> None:
     out, known = options.out, [*FORMATS, ".npz", ".npy"]
     if out.suffix and out.suffix.lower() not in known and not out.is_dir():
         raise UserError(out, f"cannot write `{out.suffix}`.", f"Use a folder's name, or one of {', '.join(known)}.")
-    require_free(out, options.film if options.trace else None, options.json, overwrite=options.overwrite)
+    film = options.film if options.trace else None
+    require_free(None if begun(out) else out, film, options.json, overwrite=options.overwrite)
     if (options.init is None) != (options.sigma is None):
         raise UserError("--from", "an image to begin with and --sigma, its noise level, go together.")
 
@@ -185,19 +187,19 @@ def _plan(
     )
 
 
-def _draw(
-    options: SampleOptions, model: "ScoreModel", chosen: "Plan", recorder: "Trace | None"
-) -> "tuple[Tensor, dict[str, Any]]":
-    """The images, and how they were drawn."""
-    import scorefield as sf
+def _draw(options: SampleOptions, model: "ScoreModel", chosen: "Plan", recorder: "Trace | None") -> dict[str, Any]:
+    """Draw the images and write them, batch by batch; how they were drawn."""
+    from scorefield.data.image import to_uint8
     from scorefield.guidance import Guidance
-    from scorefield.samplers import Start, WarmStart
+    from scorefield.samplers import Start, WarmStart, sample_batches
 
     classes = chosen_classes(options.classes, options.model, model.classes)
     interval = guidance_interval(options.interval)
     start = cast(Start, options.start)
     if options.init is not None and options.sigma is not None:
         start = WarmStart(images=_image(options.init, model, sized=options.size is not None), sigma=options.sigma)
+    request = _request(options, chosen)
+    writer = SampleWriter(out=options.out, n=options.n, request=request, overwrite=options.overwrite)
     with progress("Sampling") as show:
 
         def track(done: int, total: int, step: "Step") -> None:
@@ -205,28 +207,47 @@ def _draw(
             if recorder is not None:
                 recorder.add(step)
 
-        images = sf.sample(
-            model,
-            options.n,
-            sampler=chosen,
-            start=start,
-            classes=classes,
-            guidance=Guidance(weight=options.guidance, interval=interval),
-            seed=options.seed,
-            progress=track,
-        )
-    begun = {"start": options.start} if options.init is None else {"from": str(options.init), "sigma": options.sigma}
-    return images, {
+        def batches(first: int) -> "Iterator[Tensor]":
+            drawn = sample_batches(
+                model,
+                options.n,
+                sampler=chosen,
+                start=start,
+                classes=classes,
+                guidance=Guidance(weight=options.guidance, interval=interval),
+                seed=options.seed,
+                batch=BATCH,
+                first=first,
+                progress=track,
+            )
+            return (to_uint8(images, model.value_range).cpu() for images in drawn)
+
+        writer.write(batches)
+    begin = {"start": options.start} if options.init is None else {"from": str(options.init), "sigma": options.sigma}
+    return {
         "out": str(options.out),
         "n": options.n,
         "sampler": options.sampler,
         **_used(chosen),
-        **begun,
+        **begin,
         "clamp": options.clamp,
         "classes": classes,
         "guidance": options.guidance,
         "guidance_interval": [end if end < math.inf else None for end in interval],
         "seed": options.seed,
+    }
+
+
+def _request(options: SampleOptions, chosen: "Plan") -> dict[str, Any]:
+    """All that the samples depend on: the same command goes on where it was stopped."""
+    from scorefield.hub import find, is_pipeline
+
+    kept = ("model", "n", "sampler", "start", "sigma", "clamp", "classes", "guidance", "interval", "size", "seed")
+    return {name: getattr(options, name) for name in kept} | {
+        "sigmas": chosen.sigmas.tolist(),
+        "settings": chosen.settings,
+        "from": None if options.init is None else digest(options.init),
+        "weights": "" if is_pipeline(options.model) else digest(find(options.model)),
     }
 
 

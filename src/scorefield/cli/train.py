@@ -54,19 +54,22 @@ class TrainOptions:
 def train(options: TrainOptions) -> None:
     """Train a score model on images.
 
-    Ctrl-C saves and stops; the same command with --resume auto continues.
+    Ctrl-C saves and stops; the same command with --resume auto continues. A setting of --set that differs from the
+    run's, such as optimizer.lr, is then changed from that step on.
     The run's folder is the MODEL of the other commands.
 
     Example: scorefield train default --data fashion --out runs/fashion --stop-after 3m
     """
     from scorefield.training import Trainer, open_recipe_data, read_recipe
-    from scorefield.training.checks import can_resume
+    from scorefield.training.checks import can_resume, refuse_many_processes
 
+    refuse_many_processes()
     if options.resume not in {"auto", "never"}:
         raise UserError("--resume", f"no such choice {options.resume!r}.", "Use auto or never.")
     out, resume, seconds = options.out, options.resume == "auto", _seconds(options.stop_after)
     recipe = read_recipe(options.recipe, _overrides(options))
-    can_resume(recipe, out, resume=resume)
+    change = {setting.partition("=")[0].strip() for setting in options.settings or ()}
+    can_resume(recipe, out, resume=resume, change=change)
     with progress("Reading images") as show:
         images = open_recipe_data(recipe, track=lambda done, total: show(done / max(total, 1), ""))
     note(images.summary())
@@ -77,17 +80,21 @@ def train(options: TrainOptions) -> None:
             data=images,
             stop_after=seconds,
             resume=resume,
+            change=change,
             device=options.device,
             report=lambda now: show(now.share, f"step {now.step}  loss {now.loss:.4f}"),
         )
         if options.dry_run:
-            tell(trainer.recipe.to_toml())
+            tell(*trainer.recipe.to_toml().split("\n"))
             tell(f"# {trainer.summary()}")
             return
         if trainer.step:
             note(f"resuming at step {trainer.step}")
+            for line in trainer.changes:
+                note(line)
         trainer.fit()
-    table({"run": out, "steps": trainer.step, "seconds": round(trainer.seconds, 1)})
+    skipped = {"skipped steps (loss not finite)": trainer.skipped} if trainer.skipped else {}
+    table({"run": out, "steps": trainer.step, "seconds": round(trainer.seconds, 1), **skipped})
     tell(f"Next: {_next(recipe.tasks, out)}")
 
 

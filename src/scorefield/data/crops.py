@@ -2,7 +2,7 @@
 
 A crop of side w shows the image reduced by a factor z: a square of w/z pixels is cut at a random place and
 resized to w × w. z is drawn log-uniformly between two bounds, so that a model sees details at full size and
-whole images alike. z = "whole" takes the largest square that fits (Saharia et al. 2022, §5.1).
+whole images alike. z = "whole" takes the largest square that fits (Saharia et al. 2022, colorization).
 
 If the decoded images are larger than `memory` bytes, each is decoded again whenever it is needed.
 
@@ -88,23 +88,40 @@ class RandomCrops:
         """The first 16 hex digits of SHA-256 over every file's name and size."""
         sha = hashlib.sha256()
         for path in (path for pair in self.files for path in pair):
-            sha.update(f"{path.name}:{path.stat().st_size};".encode())
+            sha.update(f"{path.name}:{path.stat().st_size};".encode(errors="surrogateescape"))
         return sha.hexdigest()[:16]
 
     def cut(self, indices: Tensor, *, generator: Generator) -> Tensor:
-        """One crop of each image at `indices`: uint8, (B, C, w, w), or (B, 2C, w, w) for pairs."""
+        """One crop of each image at `indices`: uint8, (B, C, w, w), or (B, 2C, w, w) for pairs.
+
+        Raises:
+            UserError: names a file that is gone, damaged or smaller than it was when the folder was opened.
+        """
         numbers = torch.rand((len(indices), 3), generator=generator).tolist()
         chosen: list[int] = indices.tolist()
         if self.images is not None:
             images = [self.images[i] for i in chosen]
         else:
             with ThreadPoolExecutor() as pool:
-                images = list(pool.map(self.decoded, chosen))
+                images = list(pool.map(self._decoded_now, chosen))
         return torch.stack([self._crop(p, *n) for p, n in zip(images, numbers, strict=True)])
 
     def decoded(self, index: int) -> Tensor:
         """Image number `index`, from its file: uint8, (C, H, W), or (2C, H, W) for a pair."""
         return torch.cat([_read(path, self.channels, self.limit) for path in self.files[index]])
+
+    def _decoded_now(self, index: int) -> Tensor:
+        files = self.files[index]
+        try:
+            image = self.decoded(index)
+        except (OSError, ImageReadError, RuntimeError) as error:  # the last: a pair whose sizes differ now
+            gone = next((path for path in files if not path.is_file()), files[0])
+            what = "is gone" if not gone.is_file() else f"{error}".rstrip(".")
+            raise UserError(gone, f"{what}; the folder was changed after it was opened.") from error
+        if min(image.shape[-2:]) < self.side:
+            size = f"{image.shape[-1]}×{image.shape[-2]}"
+            raise UserError(files[0], f"is {size} now, smaller than the window of {self.side}.")
+        return image
 
     def _crop(self, image: Tensor, u: float, v: float, t: float) -> Tensor:
         shorter = min(image.shape[-2:])

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from scorefield.data.folder import SUFFIXES, open_folder
@@ -40,7 +39,7 @@ from scorefield.data.formats import (
     read_npy,
     read_npz,
 )
-from scorefield.data.image import Size
+from scorefield.data.image import Size, open_image
 from scorefield.data.image_set import ImageSet, Track, adapted, centre_square, chosen
 from scorefield.errors import UserError, did_you_mean
 
@@ -288,7 +287,7 @@ def read_bundled(name: str, split: str) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, C, H, W) and labels int64 (N,) of a split."""
     entry = card(name).splits[split]
     c, h, w = card(name).shape
-    with (_ASSETS / entry["file"]).open("rb") as file, Image.open(file) as image:
+    with open_image(_ASSETS / entry["file"]) as image:
         sheet = np.asarray(image.convert("L" if c == 1 else "RGB")).reshape(-1, h, entry["columns"], w, c)
     tiles = sheet.transpose(0, 2, 4, 1, 3).reshape(-1, c, h, w)[: entry["n"]]
     labels = torch.tensor([int(digit) for digit in entry["labels"]])

@@ -1,4 +1,4 @@
-"""Pixels written as an image file, with EXIF, color profile and alpha, whole or not at all.
+"""Pixels written as an image file, with its metadata and alpha, whole or not at all.
 
 References:
     PNG (third edition), §5.3 chunks, §9 filtering, §11.3 iCCP and eXIf. https://www.w3.org/TR/png-3/
@@ -9,17 +9,20 @@ import struct
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
 from scorefield.data.exif import DESCRIBING, INNER, MARK
 from scorefield.data.image import Levels
+from scorefield.data.metadata import Metadata, jpeg_iptc, png_chunks
 from scorefield.errors import UserError
 from scorefield.files import atomic
 
@@ -38,6 +41,7 @@ FORMATS = {
 DEEP = frozenset({"PNG", "TIFF"})  # formats of up to 16 bits a channel
 OPAQUE = frozenset({"JPEG", "BMP"})  # formats without alpha
 LOSSY = frozenset({"JPEG", "AVIF", "HEIF"})
+_JPEG_XMP = 65533 - 29  # the largest XMP packet, behind its name space
 _JPEG_EXIF = 65533 - len(MARK)  # the largest EXIF block of a JPEG file
 
 
@@ -89,50 +93,64 @@ def register_heif(path: Path) -> None:
         raise UserError(path, "HEIC needs pillow_heif.", mend) from None
 
 
-def write_samples(samples: Levels, path: Path, *, exif: bytes | None, icc: bytes | None, quality: int) -> None:
+def fitting(metadata: Metadata, kind: str, samples: Levels) -> Metadata:
+    """The metadata that a file of this format holds beside these samples.
+
+    EXIF that only the note of the software makes too long for a JPEG file is left out with it.
+    """
+    h, w, channels = samples.shape
+    sized = metadata.for_size(w, h)
+    exif = sized.exif if holds_exif(kind, sized.exif) else None
+    icc = metadata.icc if matches_channels(metadata.icc, 1 if channels < 3 else 3) and kind != "BMP" else None
+    return replace(sized, exif=exif, icc=icc)
+
+
+def write_samples(samples: Levels, path: Path, *, metadata: Metadata, quality: int) -> None:
     """Write in the format of the suffix.
 
     Args:
         samples: (H, W, C) of 1 to 4 channels, alpha last; 16 bits for PNG and TIFF only.
         path: an existing file is replaced in one step.
-        exif: without `MARK`; left out if the format cannot hold it.
-        icc: a color profile; left out if it is for other channels.
+        metadata: what the format cannot hold of it is left out, and so is a color profile for other channels.
         quality: of lossy formats.
 
     Raises:
         UserError: unknown suffix, `pillow_heif` is missing, or a disk that does not take the file.
     """
     kind = format_of(path)
-    if kind == "TIFF" and samples.dtype == np.uint16 and samples.shape[2] == 2:
+    if kind == "TIFF" and samples.dtype == np.uint16 and samples.shape[2] == 2 and metadata.icc is None:
         samples = samples[..., [0, 0, 0, 1]]  # few programs read 16-bit grey with alpha
-    exif = exif if holds_exif(kind, exif) else None
-    icc = icc if matches_channels(icc, 1 if samples.shape[2] < 3 else 3) else None
+    metadata = fitting(metadata, kind, samples)
     if kind == "HEIF":
         register_heif(path)
     try:
         with writing(path) as part:
             if kind == "TIFF":
-                part.write_bytes(tiff_bytes(samples, exif=exif, icc=icc))
-            elif samples.dtype == np.uint16:
-                part.write_bytes(png_bytes(samples.astype(np.uint16, copy=False), exif=exif, icc=icc))
+                part.write_bytes(tiff_bytes(samples, metadata))
+            elif kind == "PNG":
+                part.write_bytes(png_bytes(samples, metadata))
             else:
-                _write(part, samples.astype(np.uint8, copy=False), kind, exif, icc, quality)
+                _write(part, samples.astype(np.uint8, copy=False), kind, metadata, quality)
     except ValueError as error:  # a codec that refuses the size
         raise UserError(path, f"{kind} cannot hold this image: {error}.", "Choose PNG.") from error
 
 
-def _write(
-    path: Path, samples: NDArray[np.uint8], kind: str, exif: bytes | None, icc: bytes | None, quality: int
-) -> None:
+def _write(path: Path, samples: NDArray[np.uint8], kind: str, metadata: Metadata, quality: int) -> None:
     image = Image.fromarray(np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples))
     if kind in OPAQUE and image.mode in ("LA", "RGBA"):
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA")).convert(image.mode[:-1])
     options: dict[str, Any] = dict(_options(quality).get(kind, {}))
-    if exif is not None:
-        options["exif"] = MARK + exif
-    if icc is not None and kind != "BMP":
-        options["icc_profile"] = icc
+    if metadata.exif is not None:
+        options["exif"] = MARK + metadata.exif
+    if metadata.icc is not None:
+        options["icc_profile"] = metadata.icc
+    if metadata.xmp is not None and (kind in ("WEBP", "AVIF", "HEIF") or len(metadata.xmp) <= _JPEG_XMP):
+        options["xmp"] = metadata.xmp
+    if metadata.dpi is not None and kind in ("JPEG", "BMP"):
+        options["dpi"] = tuple(round(dots) for dots in metadata.dpi) if kind == "JPEG" else metadata.dpi
+    if metadata.iptc is not None and kind == "JPEG":
+        options["extra"] = jpeg_iptc(metadata.iptc)
     image.save(path, kind, **options)
 
 
@@ -155,48 +173,52 @@ def writing(path: Path) -> Generator[Path]:
         raise UserError(path, f"cannot be written: {error.strerror or error}.") from error
 
 
-# --- PNG of 16 bits, and TIFF with EXIF: Pillow does not write them in full ----------------------
+# --- PNG and TIFF with all metadata: Pillow does not write them in full ---------------------------
 
 _PNG_COLOR = {1: 0, 2: 4, 3: 2, 4: 6}  # channels → color type
 _UP = 2  # the filter that subtracts the row above
 _EFFORT = 3  # of deflate: higher levels shrink photographs little and take twice as long
+_HEADER_END = 33  # of a PNG: its mark and the IHDR chunk
+_END_CHUNK = 12
 _LITTLE = b"II*\0\x08\0\0\0"  # the first bytes of a TIFF file: byte order and offset of the directory
 _DEFLATE, _ALPHA = 8, 2  # TIFF's compression, and ExtraSamples "unassociated alpha"
+_BYTES = 7  # TIFF's type "undefined"
 
 
-def png_bytes(samples: NDArray[np.uint16], *, exif: bytes | None = None, icc: bytes | None = None) -> bytes:
-    """A PNG file of 16 bits a channel.
+def png_bytes(samples: Levels, metadata: Metadata) -> bytes:
+    """A PNG file of 8 or 16 bits a channel.
 
     Args:
         samples: (H, W, C): grey, grey and alpha, RGB, RGB and alpha.
-        exif: a TIFF structure, without the "Exif" mark that JPEG sets before it.
-        icc: a color profile.
+        metadata: see `fitting`.
     """
+    before, behind = ([_chunk(*chunk) for chunk in chunks] for chunks in png_chunks(metadata))
+    if samples.dtype == np.uint8:
+        file = BytesIO()
+        Image.fromarray(np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples)).save(file, "PNG")
+        plain = file.getvalue()
+        parts = (plain[:_HEADER_END], *before, plain[_HEADER_END:-_END_CHUNK], *behind, plain[-_END_CHUNK:])
+        return b"".join(parts)
     h, w, channels = samples.shape
     rows = samples.astype(">u2").reshape(h, -1).view(np.uint8)
     filtered = np.full((h, rows.shape[1] + 1), _UP, np.uint8)
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256, §9.2
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", w, h, 16, _PNG_COLOR[channels], 0, 0, 0))]
-    if icc is not None:
-        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
-    if exif is not None:
-        chunks.append((b"eXIf", exif))
-    chunks += [(b"IDAT", zlib.compress(filtered.tobytes(), _EFFORT)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in chunks)
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 16, _PNG_COLOR[channels], 0, 0, 0))
+    pixels = _chunk(b"IDAT", zlib.compress(filtered.tobytes(), _EFFORT))
+    return b"".join((b"\x89PNG\r\n\x1a\n", header, *before, pixels, *behind, _chunk(b"IEND", b"")))
 
 
-def tiff_bytes(samples: Levels, *, exif: bytes | None = None, icc: bytes | None = None) -> bytes:
+def tiff_bytes(samples: Levels, metadata: Metadata) -> bytes:
     """A TIFF file of 8 or 16 bits a channel, deflated in one strip.
 
     Args:
         samples: (H, W, C), uint8 or uint16, channels as for `png_bytes`.
-        exif: its tags go into the directory of the file; damaged ones are left out.
-        icc: a color profile.
+        metadata: EXIF's tags go into the directory of the file; damaged ones are left out.
     """
     h, w, channels = samples.shape
     strip = zlib.compress(samples.astype(samples.dtype.newbyteorder("<")).tobytes(), _EFFORT)
-    directory = _directory(exif)
+    directory = _directory(metadata.exif)
     directory[256], directory[257] = w, h
     directory[258] = (8 * samples.dtype.itemsize,) * channels
     directory[259] = _DEFLATE
@@ -205,9 +227,13 @@ def tiff_bytes(samples: Levels, *, exif: bytes | None = None, icc: bytes | None 
     directory[273], directory[278], directory[279] = 0, h, len(strip)  # where: right behind the directory
     if channels in (2, 4):
         directory[338] = _ALPHA
-    if icc is not None:
-        directory.tagtype[34675] = 7
-        directory[34675] = icc
+    if metadata.dpi is not None:
+        directory[282], directory[283] = (IFDRational(round(10_000 * dots), 10_000) for dots in metadata.dpi)
+        directory[296] = 2  # inches
+    for tag, content in ((34675, metadata.icc), (700, metadata.xmp), (33723, metadata.iptc)):
+        if content is not None:
+            directory.tagtype[tag] = _BYTES
+            directory[tag] = content
     return _LITTLE + directory.tobytes(8) + strip
 
 

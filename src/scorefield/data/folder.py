@@ -29,7 +29,7 @@ from scorefield.data.encode import FORMATS
 from scorefield.data.image import ImageReadError, Size, centre_box, decode, fit, header, to_tensor
 from scorefield.data.image_set import ImageSet, Skipped, Track, chosen
 from scorefield.errors import UserError
-from scorefield.files import atomic, cache_dir, write_atomic
+from scorefield.files import atomic, cache_dir, is_special, write_atomic
 
 MEMORY = 2**30
 SUFFIXES = frozenset(suffix for suffix, kind in FORMATS.items() if kind != "HEIF") | frozenset(
@@ -55,8 +55,37 @@ class _Plan:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What a folder holds.
+
+    Args:
+        files: relative paths of its image files, sorted.
+        skipped: pipes, devices, and links to folders that are read already.
+        links: relative paths of links to folders that were followed.
+    """
+
+    files: list[str]
+    skipped: tuple[Skipped, ...]
+    links: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth saying, a sentence each."""
+        count = len(self.links)
+        more = f" and {count - 1} more" if count > 1 else ""
+        return tuple(f"links to folders are followed: {first}{more}." for first in self.links[:1])
+
+
 def list_images(folder: Path, *, suffixes: frozenset[str] = SUFFIXES) -> list[str]:
-    """Relative paths of all image files below `folder`, sorted; hidden files and folders are left out.
+    """The files of `listing`."""
+    return listing(folder, suffixes=suffixes).files
+
+
+def listing(folder: Path, *, suffixes: frozenset[str] = SUFFIXES) -> Listing:
+    """All image files below `folder`; hidden files and folders are left out.
+
+    Links to folders are followed, each folder once: not those that lead back into `folder` or above it.
 
     Args:
         folder: where to look.
@@ -67,19 +96,46 @@ def list_images(folder: Path, *, suffixes: frozenset[str] = SUFFIXES) -> list[st
     """
     found: list[str] = []
     others: list[str] = []
-    for base, folders, files in os.walk(folder):
-        folders[:] = [f for f in folders if not f.startswith(".")]
+    skipped: list[Skipped] = []
+    links: list[str] = []
+    for base, files in _walk(folder, skipped, links):
         for file in files:
-            if not file.startswith("."):
-                path = (Path(base) / file).relative_to(folder)
-                (found if path.suffix.lower() in suffixes else others).append(path.as_posix())
+            path = (base / file).relative_to(folder)
+            if path.suffix.lower() not in suffixes:
+                others.append(path.as_posix())
+            elif is_special(folder / path):
+                skipped.append(Skipped(path=path.as_posix(), reason="is a pipe or a device, not a file"))
+            else:
+                found.append(path.as_posix())
     if found:
-        return sorted(found)
+        return Listing(files=sorted(found), skipped=tuple(skipped), links=tuple(sorted(links)))
+    if skipped:
+        raise UserError(folder, f"holds no images ({skipped[0].path}: {skipped[0].reason}).")
     if not others:
         raise UserError(folder, "the folder is empty.", "Point --data at a folder of images.")
     arrays = [o for o in others if o.endswith((".npz", ".npy"))]
     mend = f"Pass the file {folder / arrays[0]} itself." if arrays else "PNG, JPEG, WebP and others are read."
     raise UserError(folder, f"holds no images ({len(others)} other files).", mend)
+
+
+def _walk(folder: Path, skipped: list[Skipped], links: list[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder and its files; what links lead to is added to the lists."""
+    root, read = folder.resolve(), set[Path]()
+    for base, folders, files in os.walk(folder, followlinks=True):
+        kept: list[str] = []
+        for name in sorted(name for name in folders if not name.startswith(".")):
+            path = Path(base) / name
+            relative, target = path.relative_to(folder).as_posix(), path.resolve()
+            back = path.is_symlink() and (target.is_relative_to(root) or root.is_relative_to(target))
+            if back or target in read:
+                skipped.append(Skipped(path=relative, reason="links to a folder that is read already"))
+                continue
+            read.add(target)
+            kept.append(name)
+            if path.is_symlink():
+                links.append(relative)
+        folders[:] = kept
+        yield Path(base), [file for file in files if not file.startswith(".")]
 
 
 def open_folder(
@@ -98,7 +154,8 @@ def open_folder(
     Class labels are the names of the sub-folders, where every image lies in exactly one level of
     at least two of them.
     """
-    listed = list_images(folder)
+    there = listing(folder)
+    listed = there.files
     files = [listed[i] for i in chosen(len(listed), limit)]
     stored = cache_dir() / "images" / f"{_key(folder, files, size, crop, channels)}.bin"
     if (cached := _from_cache(stored)) is not None:
@@ -123,9 +180,9 @@ def open_folder(
         labels=labels,
         name=name or folder.resolve().name,
         source=str(folder),
-        skipped=tuple(sorted(skipped, key=lambda s: s.path)),
+        skipped=tuple(sorted((*skipped, *there.skipped), key=lambda s: s.path)),
         class_names=class_names,
-        notes=(*notes, *_empty_folders(folder, listed)),
+        notes=(*there.notes, *notes, *_empty_folders(folder, listed)),
     )
 
 
@@ -279,9 +336,9 @@ def _key(folder: Path, files: list[str], size: Size | None, crop: int | None, ch
     for file in files:
         try:
             stat = (folder / file).stat()
-            sha.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            sha.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
         except OSError:
-            sha.update(f"{file}\0missing\n".encode())
+            sha.update(f"{file}\0missing\n".encode(errors="surrogateescape"))
     return sha.hexdigest()[:32]
 
 

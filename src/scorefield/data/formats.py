@@ -17,6 +17,11 @@ label and 3·32·32 bytes of pixels, planes in the order red, green, blue, each 
 bytes of label; the second is the fine class. The other version holds pickled objects, which can run code.
 Nothing is ever unpickled.
 
+What a header promises is compared with what the file can hold before anything is allocated: deflate packs at most
+1,032 bytes into one, and images, even black ones beside others, never come near it. An array of more than `_SMALL`
+bytes that is packed more tightly than `_RATIO` : 1 is refused as a decompression bomb; an `.npy` is mapped from the
+disk and has no bound.
+
 References:
     Krizhevsky (2009), Learning multiple layers of features from tiny images.
 """
@@ -40,6 +45,8 @@ from scorefield.errors import UserError
 Array = npt.NDArray[np.generic]
 _PREFIX = {"train": "train", "test": "t10k"}  # the names that MNIST gave its splits
 _GZIP, _UNSIGNED_BYTE = b"\x1f\x8b", 0x08
+_DEFLATE = 1032  # the most bytes that one byte can unpack to (RFC 1951: 258 bytes in 2 bits)
+_RATIO, _SMALL = 100, 2**28  # MNIST, mostly black, packs 5 : 1
 
 
 # --- IDX -----------------------------------------------------------------------------------------
@@ -111,16 +118,32 @@ def _idx(path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:
             if len(shape) != dimensions:
                 raise _truncated(path, "its header ends early")
             want = math.prod(shape)
+            stored = path.stat().st_size
+            _refuse_lies(path, shape, want, (stored - 4) * _DEFLATE if packed else stored - 4 - 4 * dimensions)
+            _refuse_bomb(path, want, stored)
             data = file.read(want)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _truncated(path, f"its gzip data end early or are damaged: {error}") from None
     except OSError as error:
         raise UserError(path, f"cannot be read: {error.strerror or error}.") from None
-    if len(data) < want:
-        raise _truncated(path, f"{' × '.join(map(str, shape))} = {want} bytes promised, {len(data)} found")
+    _refuse_lies(path, shape, want, len(data))
     if want == 0:
         raise UserError(path, "holds no images.")
     return np.frombuffer(bytearray(data), np.uint8).reshape(shape)
+
+
+def _refuse_lies(path: Path, shape: tuple[int, ...], want: int, most: int) -> None:
+    if want > most:
+        raise _truncated(path, f"{' × '.join(map(str, shape))} = {want} bytes promised, {max(most, 0)} found")
+
+
+def _refuse_bomb(where: object, size: int, stored: int) -> None:
+    if size > max(_SMALL, _RATIO * stored):
+        raise UserError(
+            where,
+            f"unpacks to {size / 1e9:.1f} GB from {stored / 1e6:.1f} MB (a decompression bomb?).",
+            "If it is what you want, unpack it: an .npy is not bounded.",
+        )
 
 
 def _truncated(path: Path, why: str) -> UserError:
@@ -173,7 +196,7 @@ def read_npy(path: Path) -> Tensor:
     """
     try:
         array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise anything on damaged files
         raise _unreadable(path, error) from None
     return as_images(array, where=path)
 
@@ -242,24 +265,43 @@ def _image_keys(arrays: Mapping[str, Array]) -> dict[str, str]:
     return {split: key for split, key in keys.items() if key}
 
 
-def _shape(arrays: Mapping[str, Array], key: str) -> tuple[int, ...] | tuple[str]:
+def _shape(arrays: "np.lib.npyio.NpzFile", key: str) -> tuple[int, ...] | tuple[str]:
     try:
-        return arrays[key].shape
-    except (ValueError, OSError, EOFError):
+        return _promised(arrays, key)[0]
+    except Exception:
         return ("unreadable",)
 
 
-def _array(path: Path, arrays: Mapping[str, Array], key: str) -> Array:
+def _promised(arrays: "np.lib.npyio.NpzFile", key: str) -> tuple[tuple[int, ...], int, zipfile.ZipInfo]:
+    """Shape, bytes and place of an array, from its header."""
+    archive = arrays.zip
+    assert archive is not None  # until it is closed
+    info = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    return shape, math.prod(shape) * dtype.itemsize, info
+
+
+def _array(path: Path, arrays: "np.lib.npyio.NpzFile", key: str) -> Array:
+    try:
+        shape, size, info = _promised(arrays, key)
+        if size > min(info.file_size, info.compress_size * _DEFLATE):
+            raise ValueError(f"{' × '.join(map(str, shape))} = {size} bytes promised, {info.file_size} found")
+    except Exception as error:  # numpy and zipfile raise anything on damaged files
+        raise _unreadable(path, error) from None
+    _refuse_bomb(f"{path}[{key}]", size, info.compress_size)
     try:
         return arrays[key]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:
         raise _unreadable(path, error) from None
 
 
 def _opened(path: Path) -> "np.lib.npyio.NpzFile":
     try:
-        arrays = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        arrays = np.load(path, mmap_mode="c", allow_pickle=False)  # an .npy of this name is not read into memory
+    except Exception as error:  # numpy and zipfile raise anything on damaged files
         raise _unreadable(path, error) from None
     if not isinstance(arrays, np.lib.npyio.NpzFile):
         raise UserError(path, "is not an .npz archive.", "Is it an .npy of another name?")

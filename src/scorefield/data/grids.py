@@ -15,6 +15,7 @@ from torch import Tensor
 
 from scorefield.data.encode import FORMATS, format_of, write_samples, writing
 from scorefield.data.image import to_pil, uint8_images
+from scorefield.data.metadata import Metadata
 from scorefield.errors import UserError
 
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}
@@ -63,14 +64,19 @@ def png_of(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def save_image(image: Image.Image, path: Path) -> Path:
+def save_image(image: Image.Image, path: Path, *, metadata: Metadata | None = None) -> Path:
     """Write an image; JPEG at quality 95 without subsampling of chroma.
+
+    Args:
+        image: the image.
+        path: the file; its suffix names the format.
+        metadata: what the file says beside the pixels, where its format can hold it.
 
     Raises:
         UserError: unknown suffix, or a disk that does not take it.
     """
     plain = image if image.mode in ("L", "LA", "RGB", "RGBA") else image.convert("RGB")
-    write_samples(np.atleast_3d(np.asarray(plain)), path, exif=None, icc=None, quality=95)
+    write_samples(np.atleast_3d(np.asarray(plain)), path, metadata=metadata or Metadata(), quality=95)
     return path
 
 

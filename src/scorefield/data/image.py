@@ -1,10 +1,11 @@
 """Pixels: from a file to an 8-bit image, from integers to floats and back.
 
-Any file that Pillow opens becomes an 8-bit grey or RGB image, upright and opaque:
+A file in one of `FORMATS` becomes an 8-bit grey or RGB image, upright and opaque:
 
     16-bit grey      v → round(v / 257), so that 65535 → 255
     alpha            composited on white: α v + (1 − α) 255
-    CMYK, palette …  → RGB (a palette of greys → grey)
+    palette …        → RGB (a palette of greys → grey)
+    CMYK             → sRGB by its color profile; refused without one
     EXIF orientation applied
 
 Two maps lead from pixels to a model's value range [a, b] and back. They are exact inverses on all 256
@@ -13,9 +14,19 @@ values, and likewise on the 65,536 of 16 bits:
     to_float: v → a + (b − a) v / 255        to_uint8: x → round(255 (x − a) / (b − a)), clamped
 
 Between 8 and 16 bits, v₁₆ = 257 v₈ and v₈ = round(v₁₆ / 257); the second undoes the first.
+
+Files are not trusted. `open_image` alone calls Pillow's decoders: by content, for `FORMATS` alone, of regular files, up
+to `MAX_BYTES` and `MAX_PIXELS`. `decoding` bounds what all threads decode at once to `MAX_PIXELS` too, so the memory
+of a process does not grow with its threads.
 """
 
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from threading import Condition
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,22 +34,23 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.data.color import cmyk_to_srgb
+from scorefield.data.tiff import BYTE_SCALED, Levels, is_tiff, read_tiff, tiff_header, upright
+from scorefield.errors import ImageReadError, UserError
 
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "AVIF", "HEIF", "JPEG2000", "PPM")
+"""What is read, by Pillow's names. EPS would start Ghostscript; PSD, FITS, WMF and others hold no photographs."""
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 2**30  # of a file: MAX_PIXELS of 16 bits, RGB and alpha, without compression, take 0.8 GB
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
+_BAND = 2**22  # pixels converted at once: the intermediate images of a band stay below 100 MB
 
 Size = tuple[int, int]  # (H, W)
-Levels = NDArray[np.uint8 | np.uint16]  # (H, W, C)
 
 
 STATE_RANGE = "Pass value_range=(-1, 1) for a model's samples, or (0, 1) or (0, 255), as they are."
-"""What to do about float pixels: their black and white cannot be told from the numbers alone."""
-
-
-class ImageReadError(Exception):
-    """Why a file cannot be read; a folder skips it, for a single file it becomes a UserError."""
+"""What to do about float pixels: the numbers do not say which of them are black and white."""
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = None) -> Image.Image:
@@ -47,7 +59,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, at_least: Size
     The pixel count is read from the header, before anything is decoded.
 
     Args:
-        path: a file in any format that Pillow reads; of an animation, the first frame.
+        path: a file in one of `FORMATS`, whatever its name, or a .tga; of an animation, the first frame.
         max_pixels: larger images are refused. Pillow's own limit (179 million) is above it.
         at_least: (H, W) that the caller will shrink to; a JPEG may then be decoded at an eighth,
             a quarter or half of its size, never below twice `at_least`.
@@ -64,11 +76,20 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, at_least: Size
 def decode(path: Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = None) -> Image.Image:
     """As `read_image`, but raises ImageReadError with the bare reason."""
     try:
-        with Image.open(path) as image:
-            check_pixels(image, max_pixels)
+        check_file(path)
+        with path.open("rb") as file:
+            if is_tiff(file.read(4)):
+                file.seek(0)
+                (h, w), _ = tiff_header(file)
+                check_size(w, h, max_pixels)
+                file.seek(0)
+                with decoding((w, h)):
+                    return _on_white_8_bit(read_tiff(file.read(), max_pixels=max_pixels).samples)
+        with open_image(path, max_pixels=max_pixels) as image:
             if at_least is not None:
                 image.draft(None, (2 * max(at_least), 2 * max(at_least)))  # before rotation: a square
-            return _upright_8_bit(image)
+            with decoding(image.size):
+                return _upright_8_bit(image)
     except ImageReadError:
         raise
     except Exception as error:  # codecs raise anything on damaged files
@@ -82,8 +103,14 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
         ImageReadError: the header cannot be read or announces too many pixels.
     """
     try:
-        with Image.open(path) as image:
-            check_pixels(image, max_pixels)
+        check_file(path)
+        with path.open("rb") as file:
+            if is_tiff(file.read(4)):
+                file.seek(0)
+                (h, w), grey = tiff_header(file)
+                check_size(w, h, max_pixels)
+                return (h, w), grey
+        with open_image(path, max_pixels=max_pixels) as image:
             w, h = image.size
             turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
             return ((w, h) if turned else (h, w)), image.mode in GREY_MODES or has_grey_palette(image)
@@ -91,6 +118,73 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
         raise
     except Exception as error:  # codecs raise anything on damaged files
         raise ImageReadError(reason(error)) from error
+
+
+def open_image(
+    path: Path, content: bytes | None = None, *, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """The image of a file, opened but not decoded: the one place where Pillow reads what others wrote.
+
+    The format follows from the content. TGA has no signature, so it is read where the file is named .tga.
+
+    Args:
+        path: the file.
+        content: its bytes, if they were read already.
+        formats: Pillow's names of those that are read.
+        max_pixels: larger images are refused, from the header.
+
+    Raises:
+        ImageReadError: no regular file, too large, or too many pixels.
+        OSError: no such file.
+        Exception: what a codec raises on a damaged header; `reason` has words for it.
+    """
+    if content is None:
+        check_file(path)
+    known = [name for name in formats if name != "HEIF" or name in Image.OPEN]  # HEIF is registered by an extra
+    if path.suffix.lower() == ".tga" and formats is FORMATS:
+        known.append("TGA")
+    image = Image.open(path if content is None else BytesIO(content), formats=known)
+    try:
+        check_size(image.width, image.height, max_pixels)
+    except ImageReadError:
+        image.close()
+        raise
+    return image
+
+
+def check_file(path: Path) -> None:
+    """Refuse a pipe, a device and a file too large to be an image, before a byte is read.
+
+    Raises:
+        ImageReadError: it is one of them.
+        OSError: no such file, or a folder.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageReadError("is no regular file")
+    if status.st_size > MAX_BYTES:
+        raise ImageReadError(f"has {status.st_size / 1e9:.1f} GB, more than any image of {MAX_PIXELS / 1e6:g} MP")
+
+
+@contextmanager
+def decoding(size: tuple[int, int]) -> Generator[None]:
+    """Wait until the images that all threads decode within this block have at most `MAX_PIXELS` together."""
+    global _pixels_at_once  # noqa: PLW0603
+    pixels = min(size[0] * size[1], MAX_PIXELS)
+    with _turn:
+        _turn.wait_for(lambda: _pixels_at_once + pixels <= MAX_PIXELS)
+        _pixels_at_once += pixels
+    try:
+        yield
+    finally:
+        with _turn:
+            _pixels_at_once -= pixels
+            _turn.notify_all()
+
+
+_turn, _pixels_at_once = Condition(), 0
 
 
 def centre_box(size: Size, side: int) -> tuple[int, int, int, int]:
@@ -168,14 +262,24 @@ def to_float(pixels: Tensor, value_range: tuple[float, float], *, top: int = 255
 
 
 def to_levels(values: Tensor, value_range: tuple[float, float], *, top: int) -> Tensor:
-    """Floats a…b → pixels 0…`top`, rounded and clamped; uint8, or int32 if `top` is above 255. NaN becomes a."""
+    """Floats a…b → pixels 0…`top`, rounded and clamped; uint8, or int32 if `top` is above 255.
+
+    Raises:
+        FloatingPointError: a value is not finite: what made it diverged, and no pixel stands for that.
+    """
     low, high = value_range
+    if not bool(torch.isfinite(values).all()):
+        raise FloatingPointError("the images have values that are not finite; the model or its sampler diverged")
     levels = (values.detach().to(torch.float32) - low) * (top / (high - low))
-    return levels.nan_to_num(nan=0.0).round_().clamp_(0, top).to(torch.uint8 if top == 255 else torch.int32)
+    return levels.round_().clamp_(0, top).to(torch.uint8 if top == 255 else torch.int32)
 
 
 def to_uint8(values: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """Floats a…b → uint8 0…255, rounded and clamped. NaN becomes a."""
+    """Floats a…b → uint8 0…255, rounded and clamped.
+
+    Raises:
+        FloatingPointError: a value is not finite.
+    """
     return to_levels(values, value_range, top=255)
 
 
@@ -205,28 +309,53 @@ def _mode(channels: int) -> str:
     return "L" if channels == 1 else "RGB"
 
 
-def check_pixels(image: Image.Image, max_pixels: int) -> None:
-    """Refuse an image of too many pixels, before it is decoded.
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a size of too many pixels.
 
     Raises:
-        ImageReadError: it has more than `max_pixels`.
+        ImageReadError: there are more than `max_pixels`.
     """
-    if image.width * image.height > max_pixels:
+    if width * height > max_pixels:
         raise ImageReadError(
-            f"{image.width}×{image.height} is more than {max_pixels / 1e6:g} million pixels (a decompression bomb?)"
+            f"{width}×{height} is more than {max_pixels / 1e6:g} million pixels (a decompression bomb?)"
         )
+
+
+def _on_white_8_bit(samples: Levels) -> Image.Image:
+    """An image, "L" or "RGB", of samples with or without alpha, which are put on white."""
+    flat = np.ascontiguousarray(in_8_bits(samples))
+    image = Image.fromarray(flat[..., 0] if flat.shape[2] == 1 else flat)
+    return _on_white(image) if image.mode in ("LA", "RGBA") else image
 
 
 def _upright_8_bit(image: Image.Image) -> Image.Image:
     grey_palette = has_grey_palette(image)
+    full_range_clear(image)
     image.load()
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
-        return _from_deep_grey(upright)
-    if upright.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in upright.info:
-        grey = grey_palette or upright.mode in GREY_MODES
-        return _on_white(upright).convert("L" if grey else "RGB")
-    return upright.convert("L" if grey_palette or upright.mode in ("1", "L") else "RGB")
+    if image.mode == "CMYK":
+        rgb = cmyk_to_srgb(image, image.info.get("icc_profile"))
+        return _on_white_8_bit(upright(rgb, image.getexif().get(_ORIENTATION, 1)))
+    ImageOps.exif_transpose(image, in_place=True)
+    turned = image
+    if turned.mode in ("I", "F") or turned.mode.startswith("I;16"):
+        return _from_deep_grey(turned)
+    if turned.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in turned.info:
+        grey = grey_palette or turned.mode in GREY_MODES
+        opaque, mode = _on_white(turned), "L" if grey else "RGB"
+        return opaque if opaque.mode == mode else opaque.convert(mode)
+    return turned.convert("L" if grey_palette or turned.mode in ("1", "L") else "RGB")
+
+
+def full_range_clear(image: Image.Image) -> None:
+    """Bring the clear level of a grey PNG of 2 or 4 bits, which is in the file's own bits, to 8 bits like the pixels.
+
+    Args:
+        image: opened and not loaded.
+    """
+    tile: Any = getattr(image, "tile", None)
+    clear, packing = image.info.get("transparency"), tile[0][3] if tile else ""
+    if isinstance(clear, int) and packing in ("L;2", "L;4"):
+        image.info["transparency"] = clear * (85 if packing == "L;2" else 17)
 
 
 def has_grey_palette(image: Image.Image) -> bool:
@@ -242,23 +371,37 @@ def _on_white(image: Image.Image) -> Image.Image:
     grey = image.mode in ("1", "L", "LA", "La")
     if image.mode in ("La", "RGBa"):  # premultiplied: Pillow leaves them one way only
         image = image.convert("LA" if grey else "RGBA")
-    layer = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, layer).convert("L" if grey else "RGB")
+    made = Image.new("L" if grey else "RGB", image.size)
+    for box in _bands(image):
+        layer = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        made.paste(Image.alpha_composite(white, layer).convert(made.mode), box)
+    return made
+
+
+def _bands(image: Image.Image) -> Generator[tuple[int, int, int, int]]:
+    """Boxes of whole rows, from top to bottom, of about `_BAND` pixels."""
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        yield 0, top, image.width, min(top + rows, image.height)
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     low, high = float(values.min()), float(values.max())
     if image.mode == "F":
         scale = 255.0 if high <= 1 else 1.0
-        if not (low >= 0 and high * scale <= 255):
+        if not (low >= 0 and (high <= 1 or BYTE_SCALED <= high <= 255)):
             raise ImageReadError(f"float pixels span {low:g}…{high:g}; expected 0…1 or 0…255")
     else:
         scale = 255 / 65535
         if low < 0 or high > 65535:
             raise ImageReadError(f"integer pixels span {low:g}…{high:g}; expected 16 bits, 0…65535")
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
+    made = Image.new("L", image.size)
+    for left, top, right, bottom in _bands(image):
+        levels = np.rint(values[top:bottom].astype(np.float64) * scale).astype(np.uint8)
+        made.paste(Image.fromarray(levels), (left, top, right, bottom))
+    return made
 
 
 _KNOWN_ERRORS: tuple[tuple[type[Exception], str], ...] = (

@@ -56,7 +56,7 @@ def spread(images: Tensor, *, budget: float = 1e12, chunk: int = 1024) -> Spread
     rows = images.flatten(1)
     radii, mean = _radii(rows, chunk)
     if not bool(radii.isfinite().all()):
-        raise UserError("images", "NaN or infinity among the values.", "Leave those images out, or mend them.")
+        raise UserError("images", "NaN or infinity among the values.", "Leave those images out, or correct them.")
     largest, exact = _largest(rows, mean, radii, budget, chunk)
     return Spread(images=len(rows), dim=rows.shape[1], largest=largest, exact=exact, median=_median(rows, mean))
 

@@ -4,15 +4,14 @@ Models work in 8 bits, grey or RGB. A file may hold more, which must not be lost
 
     levels    (H, W, C), 8 or 16 bits, C = 1 or 3, upright
     alpha     (H, W), of the same depth; colors beneath it stay as they are
-    EXIF      its orientation set to 1, since the pixels are upright
-    ICC       the color profile; no color is converted
+    metadata  EXIF, ICC profile, resolution, XMP, IPTC, text, see `Metadata`; EXIF's orientation is set to 1
 
 A file is read once; all of this comes from the same bytes. `as_photo` takes images that are in memory, too.
 """
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -24,22 +23,37 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 from torch import Tensor
 
-from scorefield.data.encode import DEEP, LOSSY, OPAQUE, format_of, holds_exif, register_heif, write_samples
-from scorefield.data.exif import ORIENTATION, upright_exif
+from scorefield.data.color import cmyk_to_srgb, grey_to_srgb
+from scorefield.data.encode import (
+    DEEP,
+    LOSSY,
+    OPAQUE,
+    format_of,
+    holds_exif,
+    matches_channels,
+    register_heif,
+    write_samples,
+)
+from scorefield.data.exif import ORIENTATION
 from scorefield.data.image import (
     GREY_MODES,
     MAX_PIXELS,
     STATE_RANGE,
     ImageReadError,
     Levels,
-    check_pixels,
+    check_file,
+    decoding,
+    full_range_clear,
     has_grey_palette,
     image_of,
     in_8_bits,
     in_16_bits,
+    open_image,
     reason,
     to_uint8,
 )
+from scorefield.data.metadata import Metadata, read_metadata, tiff_metadata
+from scorefield.data.tiff import is_bigtiff, is_tiff, read_tiff, tiff_header, upright
 from scorefield.errors import UserError
 
 _ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
@@ -64,14 +78,13 @@ class JPEGHeader(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Photo:
-    """An image and what its file holds beside the pixels.
+    """An image with the metadata of its file.
 
     Args:
         path: the file; for an image from memory, a name for errors.
         levels: (H, W, C), uint8 or uint16, C of 1 (grey) or 3 (RGB), upright, as if opaque.
         alpha: (H, W), of the same type; None if the file has no alpha channel.
-        exif: a TIFF structure, with orientation 1.
-        icc: the color profile.
+        metadata: EXIF, color profile, resolution and more.
         format: Pillow's name of the file format.
         notes: remarks on what the file holds and was not read, a sentence each.
         jpeg: how it was compressed, if the file is a JPEG.
@@ -81,8 +94,7 @@ class Photo:
     path: Path
     levels: Levels
     alpha: Levels | None = None
-    exif: bytes | None = None
-    icc: bytes | None = None
+    metadata: Metadata = field(default_factory=Metadata)
     format: str = "PNG"
     notes: tuple[str, ...] = ()
     jpeg: JPEGHeader | None = None
@@ -92,21 +104,24 @@ class Photo:
     def read(cls, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> "Photo":
         """Read a file.
 
-        The pixel count is read from the header, before anything is decoded. 16-bit RGB needs OpenCV and
+        The pixel count is read from the header, before anything is decoded. 16-bit RGB of PNG needs OpenCV and
         HEIC needs `pillow_heif`, both of the extra `photos`.
 
         Raises:
-            UserError: no file, a folder, a damaged file, too many pixels, CMYK or float pixels.
+            UserError: no file, a folder, a damaged file, too many pixels, CMYK without a color profile, or float
+                pixels outside of a TIFF.
         """
         path = Path(path)
         if path.is_dir():
             raise UserError(path, "is a folder, not an image.")
         try:
+            check_file(path)
             content = path.read_bytes()
+            if is_tiff(content):
+                return _read_tiff(path, content, max_pixels)
             if _is_heif(content):
                 register_heif(path)
-            with Image.open(BytesIO(content)) as image:
-                check_pixels(image, max_pixels)
+            with open_image(path, content, max_pixels=max_pixels) as image, decoding(image.size):
                 return _read(path, image, content)
         except UserError:
             raise
@@ -114,6 +129,16 @@ class Photo:
             raise UserError(path, f"{problem}.") from None
         except Exception as error:  # codecs raise anything on damaged files
             raise UserError(path, f"{reason(error)}.") from None
+
+    @property
+    def exif(self) -> bytes | None:
+        """A TIFF structure, with orientation 1."""
+        return self.metadata.exif
+
+    @property
+    def icc(self) -> bytes | None:
+        """The color profile."""
+        return self.metadata.icc
 
     @property
     def deep(self) -> bool:
@@ -144,24 +169,49 @@ class Photo:
         opaque = 1 - lay(clear)[0, 0].clamp(0, 1).numpy()
         return replace(self, alpha=(opaque * most).round().astype(self.alpha.dtype))
 
-    def lost(self, path: str | Path) -> tuple[str, ...]:
+    def opaque(self, mask: NDArray[np.bool_] | None) -> "Photo":
+        """The photo with what was filled, bool (H, W), opaque."""
+        if mask is None or self.alpha is None or mask.shape != self.alpha.shape:
+            return self
+        return replace(self, alpha=np.where(mask, np.iinfo(self.alpha.dtype).max, self.alpha).astype(self.alpha.dtype))
+
+    def in_srgb_grey(self) -> "Photo":
+        """Grey by a color profile of grey, as sRGB's grey, which can be colored; else the same."""
+        if self.icc is None or self.levels.shape[2] != 1 or self.icc[16:20] != b"GRAY":
+            return self
+        notes = (*self.notes, "grey is converted to sRGB by its color profile")
+        levels = grey_to_srgb(self.levels, self.icc)
+        return replace(self, levels=levels, metadata=self.metadata.without_color(), notes=notes)
+
+    def lost(self, path: str | Path, channels: int | None = None) -> tuple[str, ...]:
         """What a file of this name cannot keep, in words; `save` leaves it out silently.
+
+        Args:
+            path: the file.
+            channels: 1 or 3, of what is saved; by default the photo's own.
 
         Raises:
             UserError: unknown suffix.
         """
         kind = format_of(Path(path))
+        count = self.levels.shape[2] if channels is None else channels
+        meta = self.metadata
+        color = meta.icc is None and any(name in (b"cICP", b"gAMA", b"cHRM") for name, _ in meta.color.chunks)
         found = {
             "16 bits a channel": self.deep and kind not in DEEP,
             "alpha (it is put on white)": self.alpha is not None and kind in OPAQUE,
             "EXIF": not holds_exif(kind, self.exif),
-            "the color profile": self.icc is not None and kind == "BMP",
+            "the color profile": meta.icc is not None and (kind == "BMP" or not matches_channels(meta.icc, count)),
+            "gamma and primaries": color and kind != "PNG",
+            "XMP": meta.xmp is not None and kind == "BMP",
+            "IPTC": meta.iptc is not None and kind not in ("PNG", "TIFF", "JPEG"),
+            "text": bool(meta.text) and kind != "PNG",
             "each pixel exactly": kind in LOSSY,
         }
         return tuple(words for words, is_lost in found.items() if is_lost)
 
     def save(self, levels: Levels, path: str | Path, *, quality: int = 95) -> Path:
-        """Write an image with this one's depth, alpha, EXIF and color profile, in the suffix's format.
+        """Write an image with this one's depth, alpha and metadata, in the suffix's format.
 
         PNG, TIFF, WebP and BMP are written losslessly; `lost` lists what a format cannot keep. A grey color
         profile is not written with RGB, nor an RGB profile with grey. Alpha of another size is left out.
@@ -179,7 +229,7 @@ class Photo:
         samples: Levels = at_depth(levels)
         if self.alpha is not None and self.alpha.shape == levels.shape[:2]:
             samples = np.concatenate([samples, at_depth(self.alpha)[..., None]], axis=2)
-        write_samples(samples, path, exif=self.exif, icc=self.icc, quality=quality)
+        write_samples(samples, path, metadata=self.metadata, quality=quality)
         return path
 
 
@@ -193,7 +243,7 @@ def as_photo(
     | image | what is taken |
     | --- | --- |
     | path | any file that Pillow reads, HEIC with the extra `photos` |
-    | PIL image | every mode but CMYK; of mode "F" as float pixels |
+    | PIL image | every mode but LAB, and CMYK by its color profile; of mode "F" as float pixels |
     | numpy array | uint8 or uint16, or floats; (H, W) or (H, W, C) |
     | tensor | uint8 or uint16, or floats; (H, W) or (C, H, W) |
 
@@ -213,9 +263,13 @@ def as_photo(
         return Photo.read(image)
     if isinstance(image, Image.Image) and image.mode != "F":
         try:
+            if image.format == "TIFF" and (content := _not_loaded(image)):
+                return _read_tiff(Path("image"), content, MAX_PIXELS)
             return _read(Path("image"), image, b"")
         except ImageReadError as problem:
             raise UserError("image", f"{problem}.") from None
+    if np.ma.isMaskedArray(image) or (isinstance(image, Tensor) and image.layout != torch.strided):
+        raise UserError("image", "masked arrays and sparse tensors are not images.", "Pass plain pixels.")
     if isinstance(image, Tensor):
         stored = image.detach().cpu()
         array = (stored.float() if stored.is_floating_point() else stored).numpy()
@@ -231,12 +285,22 @@ def as_photo(
         samples = _from_floats(samples, value_range)
     elif samples.dtype.name not in ("uint8", "uint16"):
         raise UserError("image", f"{samples.dtype} is not a type of pixels.", "Pass uint8, uint16 or floats.")
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
     channels = 1 if samples.shape[2] < 3 else 3
     return Photo(
         path=Path("image"),
         levels=samples[..., :channels].copy(),
         alpha=samples[..., channels].copy() if samples.shape[2] > channels else None,
     )
+
+
+def _not_loaded(image: Image.Image) -> bytes:
+    """The file of an image that Pillow has opened and not loaded; Pillow would turn some TIFFs wrong."""
+    file, tiles = getattr(image, "fp", None), getattr(image, "tile", None)
+    if not tiles or file is None or image.tell():
+        return b""
+    file.seek(0)
+    return file.read()
 
 
 def _from_floats(values: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
@@ -259,30 +323,51 @@ def _is_heif(content: bytes) -> bool:
 
 
 def _read(path: Path, image: Image.Image, content: bytes) -> Photo:
-    if image.mode == "CMYK":
-        raise UserError(path, "is a CMYK image.", "Convert it to RGB first.")
+    if image.mode == "LAB":
+        raise UserError(path, "is a CIELab image.", "Convert it to RGB first.")
     if image.mode == "F":
         raise UserError(path, "has float pixels.", "Convert it to 8 or 16 bits first.")
     notes, deep_color = _notes(image), _is_deep_color(image)
-    grey = image.mode in GREY_MODES or has_grey_palette(image)
+    icc = image.info.get("icc_profile") or None
+    grey = image.mode in GREY_MODES or (has_grey_palette(image) and matches_channels(icc, 1))
+    full_range_clear(image)
     image.load()
-    samples = _deep_color(content, image.mode) if deep_color and content else None
-    if samples is None:
-        samples = _deep_grey(image) if image.mode[0] == "I" else _samples(image, grey)
+    orientation = image.getexif().get(ORIENTATION, 1)
+    metadata = read_metadata(image, content, orientation)
+    if image.mode == "CMYK":
+        samples: Levels = cmyk_to_srgb(image, icc)
+        metadata = metadata.without_color()
+        notes += ("CMYK is converted to sRGB by its color profile",)
+    else:
+        deep = _deep_color(content, image.mode) if deep_color and content else None
+        samples = deep if deep is not None else _deep_grey(image) if image.mode[0] == "I" else _samples(image, grey)
     if deep_color and samples.dtype == np.uint8:
         notes += ("16 bits a channel are read as 8: pip install 'scorefield[photos]' reads all of them",)
-    samples = _upright(samples, image.getexif().get(ORIENTATION, 1))
+    return _photo(
+        path, upright(samples, orientation), metadata, content,
+        format="JPEG" if image.format == "MPO" else image.format or "PNG",  # a JPEG with previews behind it
+        notes=notes, jpeg=jpeg_header(image),
+    )  # fmt: skip
+
+
+def _read_tiff(path: Path, content: bytes, max_pixels: int) -> Photo:
+    (h, w), _ = tiff_header(BytesIO(content))
+    with decoding((h, w)):
+        tiff = read_tiff(content, max_pixels=max_pixels)
+    metadata = tiff_metadata(content, tiff.tags_at, tiff.icc, tiff.orientation)
+    notes = (*tiff.notes, "without EXIF: it is a BigTIFF") if is_bigtiff(content) else tiff.notes
+    return _photo(path, tiff.samples, metadata, content, format="TIFF", notes=notes)
+
+
+def _photo(path: Path, samples: Levels, metadata: Metadata, content: bytes, **facts: Any) -> Photo:
     channels = 1 if samples.shape[2] < 3 else 3
     return Photo(
         path=path,
         levels=samples[..., :channels].copy(),
         alpha=samples[..., channels].copy() if samples.shape[2] > channels else None,
-        exif=upright_exif(image),
-        icc=image.info.get("icc_profile") or None,
-        format="JPEG" if image.format == "MPO" else image.format or "PNG",  # a JPEG with previews behind it
-        notes=notes,
-        jpeg=jpeg_header(image),
+        metadata=metadata,
         sha256=hashlib.sha256(content).hexdigest() if content else "",
+        **facts,
     )
 
 
@@ -346,14 +431,3 @@ def _deep_color(content: bytes, mode: str) -> Levels | None:
         return None
     order = [0, 3] if mode == "LA" else [2, 1, 0, 3]  # OpenCV has blue first
     return found[..., order[: found.shape[2]]]
-
-
-def _upright(samples: Levels, orientation: int) -> Levels:
-    """Upright by EXIF's orientation (Exif 2.3, tag 0x0112): 5 to 8 exchange the axes."""
-    if orientation in (5, 6, 7, 8):
-        samples = samples.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        samples = samples[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        samples = samples[::-1]
-    return samples

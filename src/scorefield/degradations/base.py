@@ -20,8 +20,8 @@ from torch import Generator, Tensor
 from scorefield.degradations.smooth import smooth_fill
 from scorefield.errors import UserError
 
-HoleFill = float | Literal["smooth"]
-"""How masked pixels are presented: Gaussian noise of this std (0 is grey), or interpolated from the border."""
+MaskedInput = float | Literal["smooth"]
+"""How masked pixels enter a network: Gaussian noise of this std (0 is grey), or interpolated from the border."""
 
 
 class Box(NamedTuple):
@@ -59,7 +59,7 @@ class DegradationFamily(Protocol):
 
 
 class NetworkInput(NamedTuple):
-    """What a conditional network receives beside x.
+    """The inputs of a conditional network besides x and σ.
 
     Args:
         source: (B, C, H, W), of the whole image's size and channels.
@@ -133,7 +133,7 @@ class Observation:
 
 
 def network_input(
-    degradation: Degradation, y: Tensor, *, generator: Generator, hole_fill: HoleFill = 1.0
+    degradation: Degradation, y: Tensor, *, generator: Generator, masked_input: MaskedInput = 1.0
 ) -> NetworkInput:
     """Source and mask that a conditional network receives for y = A(x).
 
@@ -144,35 +144,35 @@ def network_input(
         degradation: A.
         y: the degraded images, (B, C', H', W').
         generator: of the noise in masked pixels.
-        hole_fill: how masked pixels are presented.
+        masked_input: how masked pixels enter the network.
     """
     if isinstance(degradation, HasNetworkInput):
         made = degradation.network_input(y, generator=generator)
     else:
         back = degradation.pinv(y)
         made = predict_all(y if y.shape == back.shape else back)
-    return with_hole_fill(made, hole_fill)
+    return with_masked_input(made, masked_input)
 
 
-def with_hole_fill(made: NetworkInput, hole_fill: HoleFill) -> NetworkInput:
+def with_masked_input(made: NetworkInput, masked_input: MaskedInput) -> NetworkInput:
     """The same with other values in masked pixels.
 
     An image of which every pixel is to be predicted is degraded rather than masked; it stays as it is.
 
     Args:
         made: with noise of std 1 in masked pixels.
-        hole_fill: std of the noise, or "smooth".
+        masked_input: std of the noise, or "smooth".
     """
-    if hole_fill == 1:
+    if masked_input == 1:
         return made
     source, mask = made
-    holes = ((mask == 0).flatten(1).any(1)[:, None, None, None] & (mask > 0)).to(mask)
-    if hole_fill == "smooth":
-        which = holes.flatten(1).any(1)
+    masked = ((mask == 0).flatten(1).any(1)[:, None, None, None] & (mask > 0)).to(mask)
+    if masked_input == "smooth":
+        which = masked.flatten(1).any(1)
         source = source.clone()
-        source[which] = smooth_fill(source[which], holes[which])
+        source[which] = smooth_fill(source[which], masked[which])
         return NetworkInput(source, mask)
-    return NetworkInput(torch.where(holes > 0, hole_fill * source, source), mask)
+    return NetworkInput(torch.where(masked > 0, masked_input * source, source), mask)
 
 
 def predict_all(source: Tensor) -> NetworkInput:

@@ -41,7 +41,7 @@ class Grey(SameSize):
             raise UserError("grey", f"the weights {self.weights} sum to {sum(self.weights):g}.", "They must sum to 1.")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """W · x, (B, 1, H, W).
+        """w · x, (B, 1, H, W).
 
         Raises:
             UserError: x has another number of channels than there are weights.
@@ -54,7 +54,7 @@ class Grey(SameSize):
         return (x * constant(self.weights, x).reshape(-1, 1, 1)).sum(1, keepdim=True)
 
     def pinv(self, y: Tensor) -> Tensor:
-        """W y / (w · w), (B, C, H, W): of all images with this luma, the one of smallest norm."""
+        """w y / (w · w), (B, C, H, W): of all images with this luma, the one of smallest norm."""
         square = sum(weight**2 for weight in self.weights)
         return y * constant(self.weights, y).reshape(-1, 1, 1) / square
 

@@ -55,13 +55,13 @@ class Crop:
         return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
     def pinv(self, y: Tensor) -> Tensor:
-        """Y in its place and 0 around it, (B, C, H, W)."""
+        """y in its place and 0 around it, (B, C, H, W)."""
         h, w = self.size
         beside = (self.left, w - self.left - self.width)
         return pad(y, (*beside, self.top, h - self.top - self.height))
 
     def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
-        """Y in its place and N(0, 1) around it, which is to be predicted."""
+        """y in its place and N(0, 1) around it, which is to be predicted."""
         around = 1 - self.pinv(torch.ones_like(y[:, :1]))
         canvas = self.pinv(y)
         source = torch.where(around > 0, noise_like(canvas, generator=generator), canvas)

@@ -15,12 +15,12 @@ References:
 import io
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Generator, Tensor
 
-from scorefield.data.image import to_float, to_pil, to_tensor, to_uint8
+from scorefield.data.image import open_image, to_float, to_pil, to_tensor, to_uint8
 from scorefield.degradations.base import SameSize, fast_rng
 from scorefield.degradations.jpeg import Subsampling, check_jpeg
 from scorefield.errors import UserError
@@ -60,13 +60,13 @@ class EncodedJPEG(SameSize):
         return y + (x - x.detach()) if x.requires_grad else y
 
     def pinv(self, y: Tensor) -> Tensor:
-        """Y itself."""
+        """y itself."""
         return y
 
     def _coded(self, pixels: Tensor) -> Tensor:
         file = io.BytesIO()
         to_pil(pixels).save(file, "JPEG", quality=self.quality, subsampling=self.subsampling)
-        with Image.open(file, formats=("JPEG",)) as image:
+        with open_image(Path("jpeg"), file.getvalue(), formats=("JPEG",)) as image:
             return to_tensor(image)
 
 

@@ -123,7 +123,7 @@ class Boxes:
         return _within("boxes", lambda rng: _filled(h, w, self.boxes(h, w, n, rng)), self.cover, rng)
 
     def boxes(self, h: int, w: int, n: int, rng: Random) -> list[Box]:
-        """N rectangles within h × w; their union may be outside of `cover`."""
+        """n rectangles within h × w; their union may be outside of `cover`."""
         parts = [rng.uniform(0.5, 1.5) for _ in range(n)]
         share = rng.uniform(*self.cover) / sum(parts)
         return [_placed(h, w, share * part, rng) for part in parts]
@@ -181,19 +181,19 @@ def _placed(h: int, w: int, share: float, rng: Random) -> Box:
 
 
 def _filled(h: int, w: int, boxes: list[Box]) -> NDArray[np.uint8]:
-    fill = np.zeros((h, w), np.uint8)
+    mask = np.zeros((h, w), np.uint8)
     for top, left, height, width in boxes:
-        fill[top : top + height, left : left + width] = 1
-    return fill
+        mask[top : top + height, left : left + width] = 1
+    return mask
 
 
 def _within(where: str, paint: Callable[[Random], NDArray[np.uint8]], cover: tuple[float, float], rng: Random) -> Mask:
     """The first mask whose share is within `cover`, and neither empty nor full."""
     for _ in range(_TRIES):
-        fill = paint(rng)
-        filled, size = int(np.count_nonzero(fill)), fill.size
+        mask = paint(rng)
+        filled, size = int(np.count_nonzero(mask)), mask.size
         if 0 < filled < size and cover[0] * size <= filled <= cover[1] * size:
-            return Mask(fill=torch.from_numpy(fill.astype(np.float32))[None, None])
+            return Mask(mask=torch.from_numpy(mask.astype(np.float32))[None, None])
     raise UserError(where, f"no mask of {_TRIES} covers {cover[0]:.0%} to {cover[1]:.0%} of the image.")
 
 

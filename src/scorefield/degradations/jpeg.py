@@ -133,7 +133,7 @@ class JPEG(SameSize):
         return (back + 128) * ((high - low) / 255) + low
 
     def pinv(self, y: Tensor) -> Tensor:
-        """Y itself: a second pass changes nothing."""
+        """y itself: a second pass changes nothing."""
         return y
 
 

@@ -22,27 +22,27 @@ class Mask(SameSize):
     """The operator that blanks the pixels under a mask m.
 
     Args:
-        fill: m, 1 where a pixel is missing and 0 where it is known, (1 or B, 1, H, W).
+        mask: m, 1 where a pixel is missing and 0 where it is known, (1 or B, 1, H, W).
     """
 
-    fill: Tensor
+    mask: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         """(1 − m) ⊙ x, (B, C, H, W)."""
-        return x * (1 - self.fill.to(x))
+        return x * (1 - self.mask.to(x))
 
     def pinv(self, y: Tensor) -> Tensor:
-        """Y itself."""
+        """y itself."""
         return y
 
     def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
         """N(0, 1) under the mask; the masked pixels are to be predicted."""
-        fill = self.fill.to(y).expand(len(y), -1, -1, -1)
-        return NetworkInput(torch.where(fill > 0, noise_like(y, generator=generator), y), fill)
+        mask = self.mask.to(y).expand(len(y), -1, -1, -1)
+        return NetworkInput(torch.where(mask > 0, noise_like(y, generator=generator), y), mask)
 
     def cut(self, boxes: Sequence[Box]) -> Self:
         """The mask of each tile, (B, 1, h, w)."""
-        return replace(self, fill=torch.cat([self.fill[(..., *box.slices)] for box in boxes]))
+        return replace(self, mask=torch.cat([self.mask[(..., *box.slices)] for box in boxes]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,9 @@ class CenterBox:
         """The same box each time; (1, 1, H, W)."""
         h, w = shape[-2:]
         bh, bw = max(1, round(h * self.share)), max(1, round(w * self.share))
-        fill = torch.zeros(1, 1, h, w)
-        fill[..., (h - bh) // 2 : (h - bh) // 2 + bh, (w - bw) // 2 : (w - bw) // 2 + bw] = 1
-        return Mask(fill=fill)
+        mask = torch.zeros(1, 1, h, w)
+        mask[..., (h - bh) // 2 : (h - bh) // 2 + bh, (w - bw) // 2 : (w - bw) // 2 + bw] = 1
+        return Mask(mask=mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +92,9 @@ class Side:
         }
         if self.side not in cuts:
             raise UserError("side", f"no such side {self.side!r}.", f"Known: {', '.join(cuts)}.")
-        fill = torch.zeros(1, 1, h, w)
-        fill[(..., *cuts[self.side])] = 1
-        return Mask(fill=fill)
+        mask = torch.zeros(1, 1, h, w)
+        mask[(..., *cuts[self.side])] = 1
+        return Mask(mask=mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +124,6 @@ class Uncropping:
         height = min(max(1, round(h * (1 - self.share) ** 0.5)), h)
         width = min(max(1, round(h * w * (1 - self.share) / height)), w)
         top, left = (h - height) // 2, (w - width) // 2
-        fill = torch.ones(1, 1, h, w)
-        fill[..., top : top + height, left : left + width] = 0
-        return Mask(fill=fill)
+        mask = torch.ones(1, 1, h, w)
+        mask[..., top : top + height, left : left + width] = 0
+        return Mask(mask=mask)

@@ -20,11 +20,11 @@ class Identity(SameSize):
     """A(x) = x, for images that are degraded by noise only."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """X itself."""
+        """x itself."""
         return x
 
     def pinv(self, y: Tensor) -> Tensor:
-        """Y itself."""
+        """y itself."""
         return y
 
 
@@ -48,11 +48,11 @@ class AdditiveNoise:
             raise UserError("noise", f"a standard deviation is 0 or more, got {self.std:g}.")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """X + s n, (B, C, H, W)."""
+        """x + s n, (B, C, H, W)."""
         return x + self.std * self._noise(x)
 
     def pinv(self, y: Tensor) -> Tensor:
-        """Y − s n."""
+        """y − s n."""
         return y - self.std * self._noise(y)
 
     def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:

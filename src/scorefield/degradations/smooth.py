@@ -1,4 +1,4 @@
-"""Smooth interpolation of masked pixels from their border: a guess in place of noise for a network's input.
+"""Smooth interpolation of masked pixels from their border, in place of noise in a network's input.
 
 Push–pull (Gortler et al. 1996, §3.4). Known pixels are averaged over squares of 2 × 2, repeatedly, each mean
 over the known pixels of its square. Then, from coarse to fine, unknown pixels take the coarser image's value

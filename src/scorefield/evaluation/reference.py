@@ -84,11 +84,11 @@ def choose_features(
             raise UserError("features", "mobilenet has no weights.", "Name torchvision's file: mobilenet:FILE.")
         return mobilenet_features(Path(file), device=device)
     if word == "random":
-        return random_features(train.shape[0])
+        return random_features(train.shape[0], device=device)
     if name is not None:
-        return load_features(Path(name))
+        return load_features(Path(name), device=device)
     if train.labels is None or len(train.labels.unique()) < 2:
-        return random_features(train.shape[0])
+        return random_features(train.shape[0], device=device)
     _refuse_empty_classes(train)
     training = portion(progress, 0, 1, "Training a classifier for the features")
     return classifier_features(train.images, train.labels, name=train.name, device=device, progress=training)

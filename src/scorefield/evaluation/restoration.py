@@ -33,7 +33,7 @@ from scorefield.evaluation.cases import Case
 from scorefield.evaluation.degraded import CropSet, DegradedSet, degrade
 from scorefield.evaluation.restoration_methods import RestorationMethod, Unrestored, check_methods
 from scorefield.evaluation.tables import ORIGINAL, CaseTable, MethodRow, RestorationReport, image_sheet
-from scorefield.metrics.confidence import ConfidenceInterval, bootstrap, jackknife
+from scorefield.metrics.confidence import FEWEST_GROUPS, ConfidenceInterval, bootstrap, jackknife
 from scorefield.metrics.distances import IS_SPLITS, frechet_distance, inception_score, kernel_distance
 from scorefield.metrics.features import ClassifierFeatures, Extracted, Features, metric_names
 from scorefield.metrics.fidelity import WINDOW, ms_ssim, ms_ssim_name, psnr, ssim
@@ -53,7 +53,7 @@ _METRICS_COST = 3.0  # of one image, in evaluations of a network, for the progre
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSet:
-    """What restorations are judged by beside their pixels.
+    """The features by which restorations are compared, in addition to their pixels.
 
     Args:
         features: named extractors.
@@ -83,7 +83,7 @@ def compare_restorations(
     seed: int = 0,
     progress: ProgressCallback = ignore_progress,
 ) -> tuple[RestorationReport, dict[str, Image.Image]]:
-    """Measure all methods on every case that they serve, beside the degraded images.
+    """Measure the degraded images, and all methods on every case that they serve.
 
     Args:
         methods: differences are taken to the first, which must serve every case.
@@ -268,14 +268,23 @@ _Intervals = dict[str, ConfidenceInterval]
 def _distances(
     results: Sequence[_Results], judged: FeatureSet, groups: Tensor
 ) -> tuple[list[_Intervals], list[_Intervals]]:
-    """Of each method the distances to the originals, and the paired differences to the first method."""
+    """Of each method the distances to the originals, and the paired differences to the first method.
+
+    Few photographs give a distance without an interval, and no difference.
+    """
     own: list[_Intervals] = [{} for _ in results]
     differences: list[_Intervals] = [{} for _ in results]
     for name, real in judged.real.items():
         frechet, kernel, _ = metric_names(name)
         ours = [one.features[name].features for one in results]
         for title, distance in ((frechet, frechet_distance), (kernel, _paired_kernel_distance)):
-            intervals = jackknife(_compared(distance, ours, real.features), groups)
+            compared = _compared(distance, ours, real.features)
+            if len(groups.unique()) < FEWEST_GROUPS:
+                for index, value in enumerate(compared(torch.arange(len(groups)))[: len(results)].tolist()):
+                    own[index][title] = ConfidenceInterval(value=value, low=value, high=value)
+                continue
+            positive = len(results) if title == frechet else 0
+            intervals = jackknife(compared, groups, positive=positive)
             for index in range(len(results)):
                 own[index][title] = intervals[index]
                 differences[index][title] = intervals[len(results) + index]

@@ -197,7 +197,7 @@ def task_for(name: str, operator: Degradation, model: ScoreModel) -> Task:
     low, high = model.value_range
     match operator:
         case Mask():
-            mask = operator.fill[0, 0]
+            mask = operator.mask[0, 0]
             return _MaskedSides(mask=mask) if name == "uncrop" else Inpaint(mask=mask)
         case EncodedJPEG():
             return Dejpeg(quality=operator.quality)

@@ -69,8 +69,9 @@ def _sampler(name: str) -> Any:
     return option(name, "Sampler: see scorefield sample --help.")
 
 
-def _steps() -> Any:
-    return option(None, "Updates of the sampler; by default the plan's.", min=1)
+def _steps(default: int | None = None) -> Any:
+    by_default = " By default the plan's." if default is None else ""
+    return option(default, f"Updates of the sampler.{by_default}", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,7 @@ class LowDensity:
 class Mixing:
     """Fig. 3's settings."""
 
-    samples: int = 1280  # chains, and exact samples beside them
+    samples: int = 1280  # chains, and as many exact samples
     side: float = 8.0  # chains start uniform on [−side, side]²
     langevin_steps: int = 1000  # T of plain Langevin dynamics
     step_size: float = 0.1  # ε
@@ -123,7 +124,7 @@ class Anneal:
 
     samples: int = _rows()
     levels: int = option(10, "Noise levels, one column each.", min=1)
-    steps: int | None = _steps()
+    steps: int | None = _steps(2000)  # 500, the plan's, leave half of the samples torn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ class Completions:
         ("left", "right", "center"), "left, right, center, top or bottom; repeatable.", "--mask"
     )
     sampler: str = _sampler("annealed-langevin")
-    steps: int | None = _steps()
+    steps: int | None = _steps(2000)  # 500, the plan's, leave half of the samples torn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,7 @@ class Neighbours:
     """What is drawn and shown."""
 
     samples: int = _rows()
-    neighbours: int = option(9, "Training images beside each.", "-k", min=1)
+    neighbours: int = option(9, "Training images for each sample.", "-k", min=1)
     sampler: str = _sampler("heun")
     steps: int | None = _steps()
 
@@ -206,7 +207,7 @@ FIGURES: dict[str, FigureSpec] = {
         needs=("model", "held_out"),
     ),
     "neighbours": FigureSpec(
-        help="Figs. 9-10: samples beside their nearest training images, in pixels and in features.",
+        help="Figs. 9-10: samples and their nearest training images, in pixels and in features.",
         default=Neighbours(),
         needs=("model", "train", "held_out", "features"),
         images=("-pixels", "-features"),
@@ -219,7 +220,7 @@ FIGURES: dict[str, FigureSpec] = {
         needs=("train", "held_out", "features"),
     ),
     "interpolation": FigureSpec(
-        help="Held-out images encoded by the ODE and decoded, and what lies between two of them.",
+        help="Held-out images encoded by the ODE and decoded, and interpolations between two of them.",
         default=Interpolation(),
         needs=("model", "held_out"),
     ),

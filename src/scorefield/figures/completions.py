@@ -71,7 +71,7 @@ def check(options: Completions, inputs: FigureInputs) -> None:
 def _rows(restored: Restoration, index: int, mask: str) -> list[dict[str, Any]]:
     """For each candidate its difference to the original under the mask, and the spread of all candidates there."""
     original, *candidates = (to_tensor(one).float() / 255 for one in (restored.original, *restored.images))
-    mask_pixels = MASKS[mask].draw((1, *original.shape), generator=Generator()).fill[0, 0].bool()
+    mask_pixels = MASKS[mask].draw((1, *original.shape), generator=Generator()).mask[0, 0].bool()
     spread = float(restored.std[mask_pixels].mean())
     return [
         {

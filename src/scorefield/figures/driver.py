@@ -56,7 +56,7 @@ class Drawing:
     Args:
         images: matplotlib figures, in the order of the figure's files.
         rows: of the table; all have the same keys.
-        numbers: the few that tell the story, by name.
+        numbers: the main results, by name.
     """
 
     images: Sequence[Any]

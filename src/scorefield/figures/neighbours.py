@@ -1,4 +1,4 @@
-"""Is a sample new? Samples beside their nearest training images, in pixels and in features.
+"""Is a sample new? Samples and their nearest training images, in pixels and in features.
 
 Song & Ermon (2019), Figs. 9 and 10, App. C.3: the nearest neighbours of samples in ℓ2 over pixels, and over the
 features of Inception-V3. Here the features are those of a classifier of the data's labels, random ones without

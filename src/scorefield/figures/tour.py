@@ -1,4 +1,4 @@
-"""The tour: train a score network, draw with it, restore with it, and explain on one page what is seen."""
+"""The tour: train a score network, draw with it, restore with it, and explain the images on one page."""
 
 import base64
 import html
@@ -16,6 +16,7 @@ from PIL import Image
 from scorefield.data.datasets import held_out, open_images
 from scorefield.data.grids import grid, save_image
 from scorefield.data.image import to_uint8
+from scorefield.errors import printable
 from scorefield.figures.plots import loss_curve, matplotlib
 from scorefield.figures.trace import Trace
 from scorefield.files import refuse_existing, write_atomic
@@ -25,7 +26,7 @@ from scorefield.samplers import plan, sample
 from scorefield.training import Progress, Trainer, read_recipe
 
 Show = Callable[[str, float, str], None]
-"""Told the part of the tour, the share of it that is done, and a few words."""
+"""Receives the part of the tour, the share of it that is done, and a few words."""
 
 _MASKS = ("center", "bottom", "right", "top")
 
@@ -57,7 +58,7 @@ def demo(out: Path, *, data: str = "fashion", train_seconds: float = 110, seed: 
         data: what `open_images` takes.
         train_seconds: of training.
         seed: of everything.
-        show: told how far it is.
+        show: receives the progress.
 
     Raises:
         UserError: `out` is taken, the data cannot be read, or matplotlib is missing.
@@ -126,7 +127,7 @@ def _page(out: Path, model: ScoreModel, tour: Tour, data: str, count: int) -> st
     grids = sorted((out / "run" / "samples").glob("*.png"))
     early = grids[0] if grids else out / "samples.png"
     words = {
-        "data": html.escape(data),
+        "data": html.escape(printable(data)),
         "count": f"{count:,}",
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
         "seen": f"{tour.images:,}",
@@ -136,7 +137,7 @@ def _page(out: Path, model: ScoreModel, tour: Tour, data: str, count: int) -> st
         "inpaint_evaluations": str(resolve_method(model, DEFAULT_METHOD).plan.evaluations),
         "threads": str(torch.get_num_threads()),
         "early_step": early.stem.lstrip("0") or "0",
-        "run": html.escape(str(out / "run")),
+        "run": html.escape(printable(out / "run")),
     }
     images = {
         "samples": out / "samples.png",

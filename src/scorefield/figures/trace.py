@@ -15,7 +15,7 @@ class Trace:
     """Collects the steps of the first batch that a sampler yields and shows them one after another.
 
     A noisy image at σ is shown as x/√(1+σ²) around the middle of the value range, so that its noise stays
-    on the screen; beside it stands what the model makes of it, D(x; σ).
+    on the screen; next to it stands the denoised image, D(x; σ).
 
     Args:
         value_range: of the model.

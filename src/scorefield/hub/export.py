@@ -116,8 +116,8 @@ def _config(network: UNet, shape: tuple[int, ...]) -> Settings:
     channels, height, width = shape
     widths, attention = ours["widths"], set(ours["attention"])
     _refuse("patch", ours["patch"] != 1, "UNet2DModel folds no pixels into channels", "network.patch = 1")
-    _refuse("source_channels", ours["source_channels"] != 0, "a DDPMPipeline lays nothing beside x", "none")
-    _refuse("classes", network.classes != 0, "a DDPMPipeline tells no classes", "data.labels = false")
+    _refuse("source_channels", ours["source_channels"] != 0, "a DDPMPipeline has no condition", "none")
+    _refuse("classes", network.classes != 0, "a DDPMPipeline has no classes", "data.labels = false")
     _refuse("linear", "linear" in ours, "UNet2DModel adds no linear map", "network.linear = false")
     _refuse("resample", "resample" in ours, "its residual resampling is not mapped", 'network.resample = "conv"')
     _refuse("middle", "middle" in ours, "its middle is not mapped", 'network.middle = "plain"')

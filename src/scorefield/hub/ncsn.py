@@ -76,13 +76,13 @@ def import_ncsn(
     """Read a checkpoint of NCSN or NCSNv2.
 
     Args:
-        path: what `torch.save` wrote in their training: the list, or the weights alone.
+        path: what `torch.save` wrote in their training: the list, or only the weights.
         raw: take the last weights where there is an average too.
         rescaled: the network saw pixels in [−1, 1] (their `data.rescaled`); by default they are in [0, 1].
         sigma_max: first noise level of the geometric schedule; by default the file's own, or NCSN's 1.
         sigma_min: last noise level; by default the file's own, or NCSN's 0.01.
-        levels: noise levels, where neither a table nor a schedule in the file tells them.
-        size: side of the images, which no file tells; by default 28 for grey ones, 32 for color.
+        levels: noise levels, where the file has neither a table nor a schedule of them.
+        size: side of the images, which no file holds; by default 28 for grey ones, 32 for color.
 
     Raises:
         UserError: not a file of `torch.save`, no such checkpoint, weights that do not fit (the first of each
@@ -97,10 +97,10 @@ def import_ncsn(
     channels = cast(int, network.settings["channels"])
     side = size or (28 if channels == 1 else 32)
     network.check_size(side, side)
-    told = network.settings["levels"] is not None
+    labelled = network.settings["levels"] is not None
     model = ScoreModel(
         network,
-        NCSN(sigmas=schedule) if told else NCSNv2(sigmas=schedule),
+        NCSN(sigmas=schedule) if labelled else NCSNv2(sigmas=schedule),
         ModelSpec(
             shape=(channels, side, side),
             value_range=(-1.0, 1.0) if rescaled else (0.0, 1.0),
@@ -108,7 +108,7 @@ def import_ncsn(
         ),
     ).eval()
     facts = {
-        "network": f"{'NCSN' if told else 'NCSNv2'}, {network.form}",
+        "network": f"{'NCSN' if labelled else 'NCSNv2'}, {network.form}",
         "width": network.settings["width"],
         "channels": channels,
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -125,9 +125,9 @@ def _read(path: Path) -> list[Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        told = "it holds more than tensors, which could run code" if _is_pickle(path) else "not a checkpoint"
+        what = "it holds more than tensors, which could run code" if _is_pickle(path) else "not a checkpoint"
         mend = "Give a checkpoint of ncsn or ncsnv2 (checkpoint_….pth)."
-        raise UserError(path, f"{told}; not read.", mend) from error
+        raise UserError(path, f"{what}; not read.", mend) from error
     except Exception as error:  # torch promises none in particular for a file that is something else
         raise UserError(path, "not a checkpoint of PyTorch, or a degraded one.", "Copy it again.") from error
     return list(content) if isinstance(content, list | tuple) else [content]  # pyright: ignore[reportUnknownVariableType]
@@ -187,7 +187,7 @@ def _schedule(
     sigma_min: float | None,
     levels: int | None,
 ) -> tuple[float, ...]:
-    """The file's own schedule unless another is asked for."""
+    """The requested schedule, by default the file's own."""
     own = weights.get("sigmas")
     count = cast(int | None, network.settings["levels"]) or (len(own) if own is not None else levels)
     if own is not None and sigma_max is None and sigma_min is None:

@@ -22,6 +22,7 @@ from scorefield.errors import UserError
 from scorefield.hub.schedules import Settings, read_schedule
 from scorefield.model import ModelSpec, ScoreModel
 from scorefield.networks.diffusers_unet import Diffusers
+from scorefield.plain import check_plain
 
 __all__ = ["import_diffusers", "is_pipeline"]
 
@@ -30,6 +31,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 _NEEDED = [INDEX, CONFIG, WEIGHTS, SCHEDULER, f"unet/{CONFIG}", f"unet/{WEIGHTS}", f"scheduler/{SCHEDULER}"]
 _RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # in 2022, attention
+_MAX_JSON = 2**20
 _AUTOENCODERS = {"vae", "vqvae", "movq"}
 
 
@@ -73,7 +75,7 @@ def import_diffusers(source: str | Path) -> ScoreModel:
 
 
 def _fetch(name: str) -> Path:
-    """The folder of a pipeline on the Hub, its needed files alone, kept in the Hub's own cache."""
+    """The folder of a pipeline from the Hub: only the files that are needed, kept in the Hub's own cache."""
     try:
         import huggingface_hub as hub  # noqa: PLC0415 (an extra)
     except ImportError as error:
@@ -90,7 +92,7 @@ def _fetch(name: str) -> Path:
 
 
 def _check_index(folder: Path) -> None:
-    """See, where a pipeline says what it is of, that it draws images by a UNet2DModel alone."""
+    """Check that a pipeline, where its index is there, draws images by a UNet2DModel only."""
     if not (folder / INDEX).is_file():
         return
     index = _read_json(folder / INDEX)
@@ -109,21 +111,21 @@ def _schedule_file(folder: Path) -> Path:
             return place / SCHEDULER
     raise UserError(
         folder,
-        f"no scheduler/{SCHEDULER}: the noise levels that the network knows are not told.",
+        f"no scheduler/{SCHEDULER}: the network's noise levels are unknown.",
         "Copy the pipeline's into it.",
     )
 
 
 def _shape(config: Settings, where: Path) -> tuple[int, int, int]:
-    """(C, H, W) of the images, once the network is known to be one of images alone."""
+    """(C, H, W) of the images; checks that the network is unconditional."""
     name = config.get("_class_name", "UNet2DModel")
     if name != "UNet2DModel":
         raise UserError(where, f"its network is {name}; only a UNet2DModel is read.")
     if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
-        raise UserError(where, "its network must be told a class; only those without classes are read.")
+        raise UserError(where, "its network needs a class; only networks without classes are read.")
     channels, given = config.get("in_channels", 3), config.get("out_channels", 3)
     if given not in {channels, 2 * channels}:
-        raise UserError(where, f"its network takes {channels} channels and gives {given}: not of images alone.")
+        raise UserError(where, f"its network takes {channels} channels and returns {given}: not unconditional.")
     size: Any = config.get("sample_size")
     sides = cast(list[Any], size if isinstance(size, list) else [size, size])
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
@@ -135,11 +137,14 @@ def _read_json(path: Path) -> Settings:
     if not path.is_file():
         raise UserError(path, "no such file.", "Give the whole folder that diffusers saved.")
     try:
+        if path.stat().st_size > _MAX_JSON:
+            raise ValueError(f"{path.stat().st_size} bytes are no settings")
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(path, f"not valid JSON, or cut short: {error}.", "Copy it again.") from error
     if not isinstance(content, dict):
         raise UserError(path, "not settings of diffusers.", "Give the whole folder that diffusers saved.")
+    check_plain(content, path)
     return cast(Settings, content)
 
 

@@ -5,9 +5,9 @@ image divided by its share of signal, so that
 
     ᾱ_t = Π_{s≤t} (1 − β_s),    σ_t = √((1 − ᾱ_t)/ᾱ_t),    β_t = 1 − ᾱ_t/ᾱ_{t−1}.
 
-Their networks see √ᾱ_t x0 + √(1−ᾱ_t) n and are told t. ᾱ is read in float32, as they compute it: to the last
-bit what the network was trained on. The networks of the variance-exploding SDE see x0 + σn, are told σ and
-give the score.
+Their networks receive √ᾱ_t x0 + √(1−ᾱ_t) n and t. ᾱ is computed in float32, as they compute it, so that it
+equals the one of training to the last bit. The networks of the variance-exploding SDE receive x0 + σn and σ,
+and return the score.
 
 References:
     Ho et al. (2020), §2. https://arxiv.org/abs/2006.11239
@@ -103,7 +103,7 @@ def write_schedule(parameterization: Parameterization, where: object) -> Setting
     β that rises linearly is written by its ends, any other one by one.
 
     Raises:
-        UserError: a parameterization that their schedulers cannot tell apart from theirs.
+        UserError: a parameterization that their schedulers cannot represent.
     """
     mend = 'Train one with parameterization = { kind = "variance-preserving", conditioning = "index" }.'
     if not isinstance(parameterization, VariancePreserving):
@@ -151,14 +151,14 @@ def _preserving(settings: Settings, ends: tuple[float, float], where: object) ->
     if prediction not in _PREDICTIONS:
         raise UserError(where, f"no such prediction_type {prediction!r}.", did_you_mean(str(prediction), _PREDICTIONS))
     if settings.get("timestep_type") == "continuous":
-        raise UserError(where, "its network is told ln(σ)/4 (timestep_type continuous), which is not read.")
+        raise UserError(where, "its network is conditioned on ln(σ)/4 (timestep_type continuous), which is not read.")
     betas = _betas(settings, ends, where)
     if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas < 1)).all()):
         raise ValueError("β must be two numbers or more between 0 and 1")
     signal = (1 - betas).cumprod(0)
     if settings.get("rescale_betas_zero_snr"):
         if prediction == "epsilon":
-            raise UserError(where, "without signal at the end (rescale_betas_zero_snr) the noise tells nothing of x0.")
+            raise UserError(where, "without signal at the end (rescale_betas_zero_snr) the noise leaves x0 open.")
         signal = _without_signal_at_the_end(signal)
     sigmas = tuple(_sigmas(signal).flip(0).tolist())
     return Schedule(

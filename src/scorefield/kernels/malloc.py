@@ -1,4 +1,4 @@
-"""Tells the C library to keep freed memory for the next allocation.
+"""Makes the C library keep freed memory for the next allocation.
 
 A step of training or sampling on a CPU allocates and frees the same large tensors again and again. By default
 glibc returns the largest ones to the system, which clears every page again when it is next touched: up to

@@ -103,7 +103,7 @@ def in_transform() -> bool:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """X with channels last in memory, which oneDNN's convolutions take without reordering; equal values and shape."""
+    """x with channels last in memory, which oneDNN's convolutions take without reordering; equal values and shape."""
     return x.contiguous(memory_format=torch.channels_last) if applies(x) else x
 
 

@@ -176,14 +176,19 @@ def load_classifier(path: Path) -> tuple[Classifier, Facts]:
             if metadata.get("format") != _FORMAT:
                 raise UserError(path, "is not a classifier that scorefield saved.")
             facts = json.loads(metadata["facts"])
+            class_count, width = file.get_slice("head.weight").get_shape()
+            channels = file.get_slice("mean").get_shape()[0]
+            if (facts["channels"], facts["class_count"], width) != (channels, class_count, WIDTH):
+                raise ValueError("its facts do not fit its weights")
             with torch.random.fork_rng(devices=[]):
-                classifier = Classifier(channels=facts["channels"], class_count=facts["class_count"])
+                classifier = Classifier(channels=channels, class_count=class_count)
             classifier.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
             sound = classifier.digest() == facts["weights_digest"]
     except FileNotFoundError as error:
         raise UserError(path, "no such file.") from error
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(path, f"cannot be read as a classifier ({str(error).splitlines()[0]}).") from error
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(path, f"cannot be read as a classifier ({reason}).") from error
     if not sound:
         raise UserError(path, "is damaged: its weights differ from those that were saved.")
     return classifier.eval(), facts

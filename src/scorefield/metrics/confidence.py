@@ -11,6 +11,9 @@ for two that are alike. With θ_(i) the distance without the i-th of G blocks of
 
     s² = (G − 1)/G Σ_i (θ_(i) − mean θ_(·))²,      θ ± t_{G−1} s        (Efron & Stein 1981).
 
+A distance that cannot be negative gets the interval of its logarithm, θ exp(± t_{G−1} s), which cannot reach below 0.
+Under 20 photographs a Fréchet distance is mostly its own bias, and callers give no interval (`FEWEST_GROUPS`).
+
 References:
     Efron & Tibshirani (1993), An introduction to the bootstrap. https://doi.org/10.1201/9780429246593
     Efron & Stein (1981). https://doi.org/10.1214/aos/1176345462
@@ -22,10 +25,12 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["ConfidenceInterval", "bootstrap", "jackknife", "student_quantile"]
+__all__ = ["FEWEST_GROUPS", "ConfidenceInterval", "bootstrap", "jackknife", "student_quantile"]
 
 DRAWS = 2000  # resamples; 2,000 fix the ends to about 2 % of the interval's width
 BLOCKS = 20  # t of 19 degrees is 2.09, near its limit of 1.96; more blocks only cost time
+FEWEST_GROUPS = 20  # photographs for the interval of a distance: one for each block
+_TINY = 1e-12  # a distance of 0 has a logarithm too
 _Z = 1.959964  # 97.5 % quantile of the normal distribution
 
 
@@ -76,13 +81,16 @@ def bootstrap(values: Tensor, groups: Tensor, *, seed: int = 0) -> ConfidenceInt
     return ConfidenceInterval(value=float(sums.sum() / sizes.sum()), low=low, high=high)
 
 
-def jackknife(statistic: Callable[[Tensor], Tensor], groups: Tensor, *, seed: int = 0) -> list[ConfidenceInterval]:
+def jackknife(
+    statistic: Callable[[Tensor], Tensor], groups: Tensor, *, positive: int = 0, seed: int = 0
+) -> list[ConfidenceInterval]:
     """Statistics of one sample, each with its jackknife interval over blocks of groups.
 
     Args:
         statistic: maps indices of rows, (M,), to the statistics of these rows, (K,).
         groups: integers, (N,); rows of one group are left out together. The groups are dealt to 20 blocks, or to
             as many as there are groups.
+        positive: so many of the first statistics cannot be negative and get the interval of their logarithm.
         seed: of the dealing.
 
     Raises:
@@ -94,10 +102,13 @@ def jackknife(statistic: Callable[[Tensor], Tensor], groups: Tensor, *, seed: in
     block = dealt[index]
     whole = statistic(torch.arange(len(groups))).double()
     without = torch.stack([statistic((block != b).nonzero()[:, 0]).double() for b in range(blocks)])
-    spread = ((blocks - 1) * without.var(0, correction=0)).sqrt()
-    half = student_quantile(blocks - 1) * spread
-    pairs = zip(whole.tolist(), half.tolist(), strict=True)
-    return [ConfidenceInterval(value=value, low=value - h, high=value + h) for value, h in pairs]
+    logarithm = torch.arange(len(whole)) < positive
+    without = torch.where(logarithm, without.clamp_min(_TINY).log(), without)
+    half = student_quantile(blocks - 1) * ((blocks - 1) * without.var(0, correction=0)).sqrt()
+    low = torch.where(logarithm, whole * (-half).exp(), whole - half)
+    high = torch.where(logarithm, whole * half.exp(), whole + half)
+    ends = zip(whole.tolist(), low.tolist(), high.tolist(), strict=True)
+    return [ConfidenceInterval(value=value, low=start, high=end) for value, start, end in ends]
 
 
 def student_quantile(degrees: int) -> float:

@@ -5,7 +5,7 @@ FD[fashion-classifier-9f3a] is the Fréchet distance on a classifier of Fashion-
 begins with 9f3a. Only the published Inception weights give FID, KID and IS (`metric_names`).
 
 Extractors: a published network (`NetworkFeatures`), a classifier trained once on the data set's own labels, fixed
-random convolutions, or a TorchScript file of the user's.
+random convolutions, or any object with the members of `Features`.
 
 References:
     Naeem et al. (2020), who also measure on networks with random weights. https://arxiv.org/abs/2002.09797
@@ -14,13 +14,12 @@ References:
 import hashlib
 import re
 import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -45,7 +44,6 @@ __all__ = [
     "Features",
     "NetworkFeatures",
     "RandomFeatures",
-    "ScriptFeatures",
     "classifier_features",
     "extract",
     "load_features",
@@ -54,7 +52,7 @@ __all__ = [
 ]
 
 _PASSES = 450_000  # images that a training sees, whatever the size of the data: 95 s on two cores at 28×28
-_KINDS = "Name a classifier that scorefield saved (.safetensors) or a TorchScript module (.pt)."
+_KINDS = "Name a classifier that scorefield saved (.safetensors), inception:FILE or mobilenet:FILE."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +257,8 @@ class RandomFeatures:
     def __call__(self, images: Tensor) -> Extracted:
         """Features (N, C + 2 · width · octaves) of uint8 images (N, C, H, W)."""
         check_images(images, channels=self.filters[0].shape[1])
-        return Extracted(features=torch.cat([self._features(x) for x in images.split(self.batch)]))
+        device = self.filters[0].device
+        return Extracted(features=torch.cat([self._features(x.to(device)).cpu() for x in images.split(self.batch)]))
 
     def _features(self, images: Tensor) -> Tensor:
         x = images.float() / 127.5 - 1
@@ -271,7 +270,9 @@ class RandomFeatures:
         return torch.cat(statistics, 1)
 
 
-def random_features(channels: int, *, seed: int = 0, octaves: int = 3, width: int = 16) -> RandomFeatures:
+def random_features(
+    channels: int, *, seed: int = 0, octaves: int = 3, width: int = 16, device: str | torch.device = "cpu"
+) -> RandomFeatures:
     """Features for images without labels, named "random-conv"; the same at every call.
 
     Args:
@@ -279,6 +280,7 @@ def random_features(channels: int, *, seed: int = 0, octaves: int = 3, width: in
         seed: of the filters; part of the name unless 0.
         octaves: levels of resolution; 3 suit images from 8×8.
         width: filters of each octave.
+        device: where they compute.
     """
     generator = Generator().manual_seed(seed)
     filters: list[Tensor] = []
@@ -286,90 +288,33 @@ def random_features(channels: int, *, seed: int = 0, octaves: int = 3, width: in
     for _ in range(octaves):
         weight = torch.randn(width, inputs, 3, 3, generator=generator)
         weight -= weight.mean((2, 3), keepdim=True)
-        filters.append(weight * (2 / (9 * inputs)) ** 0.5)  # He et al.: responses keep their size
+        filters.append((weight * (2 / (9 * inputs)) ** 0.5).to(device))  # He et al.: responses keep their size
         inputs = width
     return RandomFeatures(name="random-conv" + (f"-{seed}" if seed else ""), filters=tuple(filters))
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScriptFeatures:
-    """A TorchScript module of the user's: uint8 (N, C, H, W) to features, or to (features, probabilities).
+def load_features(path: Path, *, device: str | torch.device = "cpu") -> Features:
+    """The features of a classifier that `save_classifier` wrote, from its safetensors file.
+
+    Such a file holds numbers only. TorchScript modules, `torch.export` archives and pickles are programs, or run
+    some when they are loaded, so no file of theirs is opened. A network of your own is an object with the two
+    members of `Features`.
 
     Args:
-        name: the file's name and the beginning of its digest.
-        module: in evaluation mode.
-        batch: images at once.
-    """
-
-    name: str
-    module: nn.Module
-    batch: int = 50
-
-    @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Extracted:
-        """Features (N, D), and probabilities (N, K) where the module returns them.
-
-        Raises:
-            UserError: the module fails, or returns other shapes, NaN, or probabilities that do not sum to 1.
-        """
-        check_images(images)
-        return Extracted.cat([self._extract(x) for x in images.split(self.batch)])
-
-    def _extract(self, images: Tensor) -> Extracted:
-        try:
-            result: object = self.module(images)
-        except RuntimeError as error:
-            raise UserError(
-                self.name,
-                f"fails on uint8 images {tuple(images.shape)} ({str(error).strip().splitlines()[-1]}).",
-                "The module must take uint8 (N, C, H, W) and scale inside.",
-            ) from error
-        parts: tuple[object, ...] = cast("tuple[object, ...]", result) if isinstance(result, tuple) else (result,)
-        for part in parts:
-            if not isinstance(part, Tensor) or part.ndim != 2 or len(part) != len(images):
-                raise UserError(self.name, "must return features (N, D), or (features, probabilities).")
-        rows = cast("list[Tensor]", list(parts))
-        if not all(bool(part.isfinite().all()) for part in rows):
-            raise UserError(self.name, "returns NaN or infinity.")
-        if len(rows) > 1 and (bool((rows[1] < 0).any()) or float((rows[1].sum(1) - 1).abs().max()) > 1e-3):
-            raise UserError(self.name, "returns probabilities that do not sum to 1.", "Apply a softmax inside.")
-        return Extracted(features=rows[0].float(), probabilities=rows[1].float() if len(rows) > 1 else None)
-
-
-def load_features(path: Path) -> Features:
-    """Features from a file: a classifier that `save_classifier` wrote, or a TorchScript module.
-
-    Safetensors hold numbers only. TorchScript is loaded without Python's pickle and cannot run Python, but it is a
-    program: one that reads or writes files is refused before it is loaded. Pickled checkpoints and `torch.export`
-    archives (.pt2) are refused, because loading them runs code.
+        path: the file.
+        device: where the classifier computes.
 
     Raises:
-        UserError: no such file, or none of these kinds.
+        UserError: no such file, or not a classifier that scorefield saved.
     """
     if not path.is_file():
         raise UserError(path, "no such file.", _KINDS)
-    if path.suffix == ".safetensors":
-        classifier, facts = load_classifier(path)
-        return ClassifierFeatures(name=str(facts["name"]), classifier=classifier, facts=facts)
-    if path.suffix == ".pt2":
-        raise UserError(path, "is an export archive, and loading it runs pickled code.", _KINDS)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            code = [archive.read(n).decode() for n in archive.namelist() if re.search(r"/code/.*\.py$", n)]
-    except (zipfile.BadZipFile, OSError, UnicodeDecodeError, NotImplementedError) as error:
-        raise UserError(path, "is no TorchScript module.", _KINDS) from error
-    if not code:
-        raise UserError(path, "holds no TorchScript program; pickled checkpoints are not read.", _KINDS)
-    if any(re.search(r"\b(save|load|from_file)\s*\(", text) for text in code):
-        raise UserError(path, "is a program that reads or writes files; it was not loaded.", _KINDS)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is deprecated, but needs no pickle
-            module = torch.jit.load(path, map_location="cpu").eval()
-    except (RuntimeError, ValueError) as error:
-        raise UserError(path, "is no TorchScript module that this torch can read.", _KINDS) from error
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return ScriptFeatures(name=f"{path.stem}-{digest[:4]}", module=module)
+    if path.suffix.lower() != ".safetensors":
+        raise UserError(
+            path, "is no safetensors file; files of other kinds may be programs and are not opened.", _KINDS
+        )
+    classifier, facts = load_classifier(path)
+    return ClassifierFeatures(name=str(facts.get("name", path.stem)), classifier=classifier.to(device), facts=facts)
 
 
 def _data_digest(images: Tensor, labels: Tensor) -> str:

@@ -1,11 +1,12 @@
 """Similarity and diversity of images in the features of a network.
 
-- **Perceptual distance** ‖φ(a) − φ(b)‖. Palette's is on InceptionV1's last features (Saharia et al. 2022, App. C).
-  On other features it is another number, named after them, as in PD[mobilenet-b035].
+- **Distance of features** ‖φ(a) − φ(b)‖, PD in tables. On InceptionV1's last features it is Palette's perceptual
+  distance (Saharia et al. 2022, App. C). On other features it is another number, named after them, as in
+  PD[mobilenet-b035]; on random convolutions, PD[random-conv], nothing shows it to be perceptual.
 - **Classification accuracy**: whether a classifier finds the image's label. Where images have no labels,
   **agreement**: whether it finds the class that it finds in the original.
-- **Diversity** of several candidates for one degraded image (Saharia et al. 2022, §5.2 and Fig. 7): MS-SSIM of the
-  first candidate with each other one, low where candidates differ, and a perceptual distance between consecutive
+- **Diversity** of several candidates for one degraded image (Saharia et al. 2022): MS-SSIM of the
+  first candidate with each other one, low where candidates differ, and a distance of features between consecutive
   ones, high where they differ. Both are means over pairs.
 
 References:

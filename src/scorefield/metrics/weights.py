@@ -10,13 +10,13 @@ References:
 
 import hashlib
 import http.client
-import pickle
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from scorefield.errors import UserError
@@ -34,7 +34,8 @@ __all__ = [
 
 INCEPTION = "inception-2015-12-05"
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
-INCEPTION_SHA256 = "6726825d"  # its first eight digits, as in the file's name
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+INCEPTION_BYTES = 95_628_359
 INCEPTION_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{INCEPTION_FILE}"
 
 _COUNTER = "num_batches_tracked"  # of batch normalization in training; files hold it or not
@@ -58,7 +59,7 @@ def read_weights(
     """The tensors of a PyTorch state dict, all present and of the expected shapes.
 
     Args:
-        path: a state dict in the zipped format or the older one. Code in it is not run.
+        path: a state dict as safetensors, or in PyTorch's zipped format or the older one. Code in it is not run.
         expected: the network's state dict, under the names of the file.
         network: its name in error messages.
         mend: where to get the right file.
@@ -70,8 +71,9 @@ def read_weights(
     if not path.is_file():
         raise UserError(path, "no such file.", mend)
     try:
-        content: object = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        safe = path.suffix.lower() == ".safetensors"
+        content: object = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises anything
         raise UserError(path, "cannot be read as weights of PyTorch.", mend) from error
     if not isinstance(content, Mapping):
         raise UserError(path, f"holds a {type(content).__name__}, not weights by name.", mend)
@@ -92,7 +94,7 @@ def read_weights(
 def inception_name(path: Path) -> str:
     """INCEPTION for the published file; another file gets a name from its own SHA-256."""
     digest = sha256(path)
-    return INCEPTION if digest.startswith(INCEPTION_SHA256) else f"inception-{digest[:8]}"
+    return INCEPTION if digest == INCEPTION_SHA256 else f"inception-{digest[:8]}"
 
 
 def fetch_inception(*, progress: ProgressCallback = ignore_progress) -> Path:
@@ -102,7 +104,7 @@ def fetch_inception(*, progress: ProgressCallback = ignore_progress) -> Path:
         UserError: the download fails, or gives another file.
     """
     path = cache_dir() / "features" / INCEPTION_FILE
-    if path.is_file() and sha256(path).startswith(INCEPTION_SHA256):
+    if path.is_file() and sha256(path) == INCEPTION_SHA256:
         return path
     mend = f"Download {INCEPTION_URL} and name it: --features inception:FILE."
     with atomic(path) as part:
@@ -111,14 +113,15 @@ def fetch_inception(*, progress: ProgressCallback = ignore_progress) -> Path:
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = str(getattr(error, "reason", None) or error) or type(error).__name__
             raise UserError("inception", f"its weights can't be fetched ({reason}).", mend) from error
-        if not (digest := sha256(part)).startswith(INCEPTION_SHA256):
+        if (digest := sha256(part)) != INCEPTION_SHA256:
             raise UserError("inception", f"the downloaded weights are another file ({digest[:8]}).", mend)
     return path
 
 
 def _download(part: Path, progress: ProgressCallback) -> None:
     with urllib.request.urlopen(INCEPTION_URL, timeout=30) as response, part.open("wb") as file:
-        total = int(response.headers.get("Content-Length") or 0)
         while block := cast(bytes, response.read(1 << 20)):
             file.write(block)
-            progress(min(file.tell() / max(total, 1), 1.0), "Fetching Inception's weights")
+            if file.tell() > INCEPTION_BYTES:
+                raise ValueError("more bytes than the file has")
+            progress(file.tell() / INCEPTION_BYTES, "Fetching Inception's weights")

@@ -22,6 +22,7 @@ the module that registers the network first, on the command line by `scorefield 
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from scorefield.errors import UserError, did_you_mean
@@ -31,6 +32,7 @@ from scorefield.networks.mlp import MLP
 from scorefield.networks.refinenet import RefineNet
 from scorefield.networks.resunet import ResUNet
 from scorefield.networks.unet import UNet
+from scorefield.plain import check_memory, check_plain, check_settings
 
 __all__ = [
     "MLP",
@@ -44,6 +46,7 @@ __all__ = [
     "kind_hint",
     "register",
     "registered",
+    "sketch",
     "to_card",
 ]
 
@@ -131,16 +134,45 @@ def from_card(card: dict[str, Any]) -> nn.Module:
     Raises:
         UserError: an unknown kind or setting.
     """
+    sketch(card)
+    return _made(card)
+
+
+def sketch(card: dict[str, Any]) -> nn.Module | None:
+    """The network that `to_card` described, without memory for its weights: on PyTorch's meta device.
+
+    A network of your own may not be made there: None where one takes part.
+
+    Raises:
+        UserError: an unknown kind or setting, one of another type or out of bounds, or more weights than fit into the
+            machine's memory.
+    """
+    check_plain(card, "network")
+    if not _is_built_in(card):
+        return None
+    with torch.device("meta"):
+        network = _made(card)
+    check_memory(sum(weight.numel() for weight in network.state_dict().values()), "network")
+    return network
+
+
+def _is_built_in(card: dict[str, Any]) -> bool:
+    inner = [value for value in card.values() if isinstance(value, dict) and "kind" in value]
+    return str(card.get("kind")) not in registered() and all(_is_built_in(cast(dict[str, Any], one)) for one in inner)
+
+
+def _made(card: dict[str, Any]) -> nn.Module:
     settings = dict(card)
-    kind = settings.pop("kind", "")
-    if kind not in _KINDS:
-        raise UserError("network", f"no such kind {kind!r}.", kind_hint(kind, _KINDS))
+    kind: object = settings.pop("kind", "")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise UserError("network", f"no such kind {kind!r}.", kind_hint(str(kind), _KINDS))
     for key, value in settings.items():
         if isinstance(value, dict) and "kind" in value:  # the card of a network inside this one
-            settings[key] = from_card(cast(dict[str, Any], value))
+            settings[key] = _made(cast(dict[str, Any], value))
+    check_settings(_KINDS[kind], settings, f"network {kind}")
     try:
         return _KINDS[kind](**settings)
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise UserError(f"network {kind}", str(error)) from error
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from scorefield.errors import UserError
 from scorefield.networks.layers import pad_to
+from scorefield.plain import check_plain
 
 __all__ = ["Diffusers"]
 
@@ -36,6 +37,7 @@ class Diffusers(nn.Module):
     def __init__(self, *, config: dict[str, Any]) -> None:
         super().__init__()
         config = {key: value for key, value in config.items() if not key.startswith("_")}
+        _check_config(config)
         self.settings: dict[str, Any] = {"config": config}
         self.unet = _build(config)
         self.multiple = 2 ** (len(self.unet.down_blocks) - 1)
@@ -53,6 +55,18 @@ class Diffusers(nn.Module):
         hidden = pad_to(x if source is None else torch.cat([x, source], 1), self.multiple)
         output = self.unet(hidden, label.round().long() if self.integer_label else label, return_dict=False)[0]
         return output[:, : x.shape[1], :height, :width]
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    """Bounds on every number, and narrower ones on counts of layers, which are built one by one."""
+    check_plain(config, "network diffusers")
+    for key, value in config.items():
+        numbers = cast(list[Any], value) if isinstance(value, list | tuple) else [value]
+        most = 64 if "layers" in key else 2**16
+        wild = [n for n in numbers if isinstance(n, int | float) and not abs(n) <= most]
+        if wild or len(numbers) > 64:
+            what = f"{wild[0]} is more than {most}" if wild else f"{len(numbers)} values are more than 64"
+            raise UserError(f"network.{key}", f"{what}.")
 
 
 def _build(config: dict[str, Any]) -> Any:

@@ -1,12 +1,14 @@
 """Layers that several networks share."""
 
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
+from scorefield.errors import UserError
 from scorefield.kernels import prepacked
 from scorefield.kernels.attention import attention
 
@@ -96,7 +98,7 @@ def pad_to(x: Tensor, multiple: int) -> Tensor:
 
 
 def upcast(x: Tensor) -> Tensor:
-    """X in float32, or as it is where that is wider."""
+    """x in float32, or as it is where that is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -143,3 +145,27 @@ class Attention(nn.Module):
         b, c, h, w = shape
         p = self.pieces
         return places.view(b, p, p, h // p, w // p, c).permute(0, 5, 1, 3, 2, 4).reshape(b, c, h, w)
+
+
+def check_bounds(name: str, values: Sequence[int], most: int) -> None:
+    """Refuse a setting that would build something huge.
+
+    Raises:
+        UserError: a value above `most`, or more than 16 values: an image of 65,536 pixels has no more halvings.
+    """
+    if len(values) > 16:
+        raise UserError(f"network.{name}", f"{len(values)} values are more than 16.")
+    if max(values, default=0) > most:
+        raise UserError(f"network.{name}", f"{max(values)} is more than {most:,}.")
+
+
+def check_inputs(source_channels: int, head_width: int) -> None:
+    """Check the channels of a condition and the width of an attention head.
+
+    Raises:
+        UserError: out of bounds.
+    """
+    check_bounds("source_channels", [source_channels], 64)
+    check_bounds("head_width", [head_width], 2**14)
+    if source_channels < 0 or head_width < 1:
+        raise UserError("network", "source_channels must be 0 or more, head_width positive.")

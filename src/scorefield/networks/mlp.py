@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
 from scorefield.errors import UserError, did_you_mean
-from scorefield.networks.layers import SinusoidalEmbedding, zeroed
+from scorefield.networks.layers import SinusoidalEmbedding, check_bounds, zeroed
 
 __all__ = ["MLP"]
 
@@ -33,6 +33,11 @@ class MLP(nn.Module):
         if activation not in _ACTIVATIONS:
             mend = did_you_mean(activation, _ACTIVATIONS)
             raise UserError("network.activation", f"no such activation {activation!r}.", mend)
+        if min(features, width, depth + 1) < 1:
+            raise UserError("network", "features and width must be positive, and depth 0 or more.")
+        check_bounds("features", [features], 10**6)
+        check_bounds("width", [width], 2**14)
+        check_bounds("depth", [depth], 1000)
         self.settings: dict[str, Any] = {
             "features": features,
             "width": width,

@@ -33,6 +33,7 @@ from scorefield.errors import UserError, did_you_mean
 from scorefield.kernels import enabled, rows, winograd
 from scorefield.kernels.instance_norm import instance_norm
 from scorefield.kernels.prepacked import prepacked
+from scorefield.networks.layers import check_bounds
 
 __all__ = ["FORMS", "RefineNet", "Stage"]
 
@@ -297,6 +298,9 @@ class RefineNet(nn.Module):
             raise UserError("network.form", f"no such form {form!r}.", did_you_mean(form, FORMS))
         if min(channels, width, source_channels + 1, 1 if levels is None else levels) < 1:
             raise UserError("network", "channels, width and levels must be positive.")
+        check_bounds("channels", [channels, source_channels], 64)
+        check_bounds("width", [width], 2**12)
+        check_bounds("levels", [levels or 0], 100_000)
         self.settings: dict[str, Any] = {
             "channels": channels,
             "source_channels": source_channels,

@@ -24,7 +24,16 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, relu
 
 from scorefield.errors import UserError
 from scorefield.kernels.prepacked import channels_last
-from scorefield.networks.layers import Attention, Conv3x3, pad_to, time_embedding, upcast, zeroed
+from scorefield.networks.layers import (
+    Attention,
+    Conv3x3,
+    check_bounds,
+    check_inputs,
+    pad_to,
+    time_embedding,
+    upcast,
+    zeroed,
+)
 
 __all__ = ["ResUNet"]
 
@@ -60,6 +69,7 @@ class ResUNet(nn.Module):
     ) -> None:
         super().__init__()
         _check(channels, widths, blocks, patch)
+        check_inputs(source_channels, head_width)
         self.settings: dict[str, Any] = {
             "channels": channels,
             "source_channels": source_channels,
@@ -138,5 +148,8 @@ def _check(channels: int, widths: Sequence[int], blocks: Sequence[int], patch: i
         raise UserError("network", "widths and patch must be positive.")
     if widths[0] % 2:
         raise UserError("network.widths", f"the first must be even, got {widths[0]}.")
+    check_bounds("widths", widths, 2**14)
+    check_bounds("blocks", blocks, 256)
+    check_bounds("patch", [patch], 64)
     if len(blocks) != len(widths) or min(blocks) < 0:
         raise UserError("network.blocks", f"needs a number for each of the widths {list(widths)}, got {list(blocks)}.")

@@ -35,7 +35,17 @@ from torch.utils.checkpoint import checkpoint
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.kernels.prepacked import channels_last, upsample
-from scorefield.networks.layers import Attention, Conv3x3, group_norm, pad_to, time_embedding, upcast, zeroed
+from scorefield.networks.layers import (
+    Attention,
+    Conv3x3,
+    check_bounds,
+    check_inputs,
+    group_norm,
+    pad_to,
+    time_embedding,
+    upcast,
+    zeroed,
+)
 
 __all__ = ["HasClasses", "UNet"]
 
@@ -201,6 +211,9 @@ class UNet(nn.Module):
         super().__init__()
         _check(channels, widths, blocks, patch, attention, classes, groups)
         _check_form(resample, middle, attention_pieces)
+        check_inputs(source_channels, head_width)
+        if not 0 <= dropout < 1:
+            raise UserError("network.dropout", f"lies from 0 to 1, without 1, got {dropout:g}.")
         self.settings: dict[str, Any] = {
             "channels": channels,
             "source_channels": source_channels,
@@ -337,6 +350,11 @@ def _check(
         raise UserError("network.widths", f"the first must be even, got {widths[0]}.")
     if any(not 0 <= level < len(widths) for level in attention):
         raise UserError("network.attention", f"positions in widths run from 0 to {len(widths) - 1}.")
+    check_bounds("blocks", [blocks], 64)
+    check_bounds("widths", widths, 2**14)
+    check_bounds("attention", attention, 15)
+    check_bounds("patch", [patch], 64)
+    check_bounds("classes", [classes], 10**6)
     if classes < 0:
         raise UserError("network.classes", f"cannot be fewer than none, got {classes}.")
     if groups is not None and (groups < 1 or any(width % groups for width in widths)):
@@ -350,5 +368,6 @@ def _check_form(resample: str, middle: str, pieces: int) -> None:
     ):
         if given not in known:
             raise UserError(f"network.{name}", f"no such kind {given!r}.", did_you_mean(given, known))
+    check_bounds("attention_pieces", [pieces], 1024)
     if pieces < 1:
         raise UserError("network.attention_pieces", f"must be 1 or more, got {pieces}.")

@@ -47,8 +47,8 @@ def denoising_score_matching(
     mask = None if condition is None else condition.mask
     if mask is None:
         return error.flatten(1).mean(1)
-    fill = mask.expand_as(error)
-    return (error * fill).flatten(1).sum(1) / fill.flatten(1).sum(1)
+    mask = mask.expand_as(error)
+    return (error * mask).flatten(1).sum(1) / mask.flatten(1).sum(1)
 
 
 def schedule_score_matching(

@@ -74,7 +74,7 @@ def finite_difference_density_matching(
 
 
 def _small(step: float, x: Tensor) -> float:
-    """H = ε/√D, the mean change of a number, so that w = hv with ‖v‖² = D."""
+    """h = ε/√D, the mean change of a number, so that w = hv with ‖v‖² = D."""
     if not step > 0:
         raise UserError("step", f"the finite difference needs a positive step, got {step:g}.")
     return step / x[0].numel() ** 0.5

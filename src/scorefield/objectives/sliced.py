@@ -13,6 +13,7 @@ from scorefield.objectives.explicit import half_square, pulled_back, score_and_l
 __all__ = ["Distribution", "draw_directions", "hutchinson_score_matching", "sliced_score_matching"]
 
 Distribution = Literal["rademacher", "gaussian", "sphere"]
+"""The distribution of the random directions v, E[v vᵀ] = I."""
 
 
 def sliced_score_matching(

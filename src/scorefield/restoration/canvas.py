@@ -16,9 +16,9 @@ from scorefield.data.image import Levels
 from scorefield.degradations import (
     Box,
     Degradation,
-    HoleFill,
     Local,
     Mask,
+    MaskedInput,
     NetworkInput,
     Observation,
     network_input,
@@ -37,7 +37,7 @@ class Canvas:
         levels: the image, (H, W, C); its values under the mask are not used.
         mask: what is to be filled, bool (H, W); None where nothing is known for certain and all is predicted.
         value_range: of the model.
-        hole_fill: what a conditional network sees under the mask.
+        masked_input: how masked pixels enter a conditional network.
         degradation: the operator A, or None where it is unknown (a conditional model does not need it).
         left: y = A(x) in levels, where that is another image than `levels`.
         noise: σ_y, in the model's range.
@@ -47,7 +47,7 @@ class Canvas:
     levels: Levels
     mask: NDArray[np.bool_] | None
     value_range: Range
-    hole_fill: HoleFill = 1.0
+    masked_input: MaskedInput = 1.0
     degradation: Degradation | None = None
     left: Levels | None = None
     noise: float = 0.0
@@ -80,12 +80,12 @@ class Canvas:
             source = to_values(self.levels[box.slices], self.value_range)[None]
         if self.mask is None:
             return NetworkInput(source=source, mask=torch.ones_like(source[:, :1]))
-        fill = torch.from_numpy(self.mask[box.slices].astype(np.float32))[None, None]
+        mask = torch.from_numpy(self.mask[box.slices].astype(np.float32))[None, None]
         if self.source is not None:
-            return NetworkInput(source=source, mask=fill)
-        if self.hole_fill == "smooth":
-            return NetworkInput(source=smooth_fill(source, fill), mask=fill)
-        return NetworkInput(source=torch.where(fill > 0, self.hole_fill * noise(box)[None], source), mask=fill)
+            return NetworkInput(source=source, mask=mask)
+        if self.masked_input == "smooth":
+            return NetworkInput(source=smooth_fill(source, mask), mask=mask)
+        return NetworkInput(source=torch.where(mask > 0, self.masked_input * noise(box)[None], source), mask=mask)
 
     def measured(self, boxes: Sequence[Box]) -> Observation:
         """What is known of tiles of one size, for methods that use the operator; a batch with one for each box.
@@ -154,11 +154,13 @@ class Canvas:
         levels = means.astype(self.levels.dtype)
         if known is None:
             return Canvas(
-                levels=levels, mask=None, value_range=self.value_range, hole_fill=self.hole_fill,
+                levels=levels, mask=None, value_range=self.value_range, masked_input=self.masked_input,
                 degradation=self.degradation, left=None if self.left is None else levels[..., : self.left.shape[2]],
                 noise=self.noise,
             )  # fmt: skip
-        return masked_canvas(levels, (share < 0.5).numpy(), value_range=self.value_range, hole_fill=self.hole_fill)
+        return masked_canvas(
+            levels, (share < 0.5).numpy(), value_range=self.value_range, masked_input=self.masked_input
+        )
 
 
 def _cuts(operator: Local, block: Box) -> bool:
@@ -186,18 +188,17 @@ class Observed:
 
 
 def masked_canvas(
-    levels: Levels, mask: NDArray[np.bool_], *, value_range: Range, hole_fill: HoleFill, noise: float = 0.0
+    levels: Levels, mask: NDArray[np.bool_], *, value_range: Range, masked_input: MaskedInput, noise: float = 0.0
 ) -> Canvas:
     """The observation of an image with masked pixels; the mask is bool (H, W), True = fill."""
-    fill = torch.from_numpy(mask.astype(np.float32))[None, None]
     return Canvas(
-        levels=levels, mask=mask, value_range=value_range, hole_fill=hole_fill, degradation=Mask(fill=fill),
-        noise=noise,
+        levels=levels, mask=mask, value_range=value_range, masked_input=masked_input, noise=noise,
+        degradation=Mask(mask=torch.from_numpy(mask.astype(np.float32))[None, None]),
     )  # fmt: skip
 
 
 def network_canvas(
-    degradation: Degradation, left: Levels, *, value_range: Range, hole_fill: HoleFill, noise: float, seed: int
+    degradation: Degradation, left: Levels, *, value_range: Range, masked_input: MaskedInput, noise: float, seed: int
 ) -> Canvas:
     """The observation of any operator: its network input is made once, for the whole image.
 
@@ -205,18 +206,18 @@ def network_canvas(
         degradation: A.
         left: y = A(x), (H', W', C').
         value_range: of the model.
-        hole_fill: what a conditional network sees under the mask.
+        masked_input: how masked pixels enter a conditional network.
         noise: σ_y, in the model's range.
         seed: of the noise under the mask.
     """
     y = to_values(left, value_range)[None]
-    seen = network_input(degradation, y, generator=torch.Generator().manual_seed(seed), hole_fill=hole_fill)
+    seen = network_input(degradation, y, generator=torch.Generator().manual_seed(seed), masked_input=masked_input)
     mask = (seen.mask[0, 0] > 0).numpy()
     return Canvas(
         levels=to_levels(seen.source[0], value_range, left),
         mask=None if mask.all() else mask,
         value_range=value_range,
-        hole_fill=hole_fill,
+        masked_input=masked_input,
         degradation=degradation,
         left=left,
         noise=noise,

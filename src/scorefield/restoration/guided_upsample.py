@@ -57,7 +57,7 @@ def _color(x: Tensor) -> Tensor:
 
 
 def _within(color: Tensor, y: Tensor) -> Tensor:
-    """Y + s c, all of it from 0 to 1."""
+    """y + s c, all of it from 0 to 1."""
     room = torch.where(color > 0, (1 - y) / color.clamp(min=1e-6), y / (-color).clamp(min=1e-6))
     return y + room.amin(0, keepdim=True).clamp(max=1) * color
 

@@ -62,7 +62,7 @@ class Evidence:
         return cls(degradation=degradation, inverse=inverse, y=degradation(inverse), noise=observation.noise)
 
     def share(self, variance: Tensor) -> Tensor:
-        """T = σ_y²/(v + σ_y²), (B,): 0 trusts the observation, 1 the image."""
+        """t = σ_y²/(v + σ_y²), (B,): 0 trusts the observation, 1 the image."""
         if self.noise == 0:
             return torch.zeros_like(variance)
         return self.noise**2 / (variance + self.noise**2)
@@ -177,19 +177,40 @@ def lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iteratio
     return total
 
 
-def steadily_lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor, iterations: int) -> Tensor:
+def steadily_lifted(
+    lift: Product,
+    push: Product,
+    share: Tensor,
+    misfit: Tensor,
+    iterations: int | None = None,
+    tolerance: float = 1e-4,
+) -> Tensor:
     """As `lifted`, by conjugate residuals: for matrices that are neither quite symmetric nor surely positive.
 
-    Each iteration makes the residual the least that is to be had along one more direction. Where the matrix
-    turns out to be no covariance, so that the least lies backwards, the image is left as it is.
+    Each iteration minimises the residual along one more direction. An image for which the matrix is not
+    positive along that direction is left as it is.
 
-    Args and raises: as `lifted`.
+    Args:
+        lift: L, from what is observed to images.
+        push: A.
+        share: t, (B,).
+        misfit: b = y − A D.
+        iterations: at most so many calls of `lift`; None allows as many as an image has observed values.
+        tolerance: stop once the norm of every image's residual is at most this part of its first.
+
+    Returns:
+        The shape of an image.
+
+    Raises:
+        UserError: iterations < 1.
     """
-    _check(iterations)
+    most = misfit[0].numel() if iterations is None else iterations
+    _check(most)
     t = expand(share, misfit)
     residual = (1 - t) * misfit
+    enough = tolerance**2 * _dot(residual, residual)
     total, kept = None, list[tuple[Tensor, Tensor]]()
-    for _ in range(iterations):
+    while len(kept) < most:
         image = lift(residual)
         pushed = t * residual + (1 - t) * push(image)
         whole = _dot(pushed, pushed)
@@ -204,6 +225,8 @@ def steadily_lifted(lift: Product, push: Product, share: Tensor, misfit: Tensor,
         total = length * image if total is None else total + length * image
         residual = residual - length * pushed
         kept.append((pushed, image))
+        if not bool((new & (_dot(residual, residual) > enough)).any()):
+            break
     assert total is not None
     return total
 

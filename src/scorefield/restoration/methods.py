@@ -76,14 +76,15 @@ METHODS: dict[str, Method] = {
         about="down the gradient of the misfit (Chung et al. 2023)",
     ),
     "moment-matching": Method(
-        restorer=lambda model: MomentMatching(denoiser=model), sampler="heun", steps=25, memory=8,
+        restorer=lambda model: MomentMatching(denoiser=model, iterations=3), sampler="heun", steps=25, memory=8,
         about="as pigdm, with the network's own covariance (Rozet et al. 2024); slow",
     ),
 }  # fmt: skip
+"""The methods of restoration by name."""
 
 CONDITIONAL_METHOD, DEFAULT_METHOD = "palette", "pigdm"
-"""The method of a conditional model, and the one that serves every task well with an unconditional model; on masks
-too it beats projection, in a third of the time."""
+"""The methods of a conditional and of an unconditional model. ΠGDM serves every task well; on masks too it beats
+projection, in a third of the time."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -181,7 +181,7 @@ def panorama(
 def panorama_steps(
     size: tuple[int, int], sides: Sequence[str], amount: float, times: int
 ) -> tuple[Box, list[tuple[Box, Box]]]:
-    """Where the image lies in its panorama, and for each step the box that is seen and the box that is filled."""
+    """Where the image lies in its panorama, and for each step the visible box and the box to fill."""
     new = {side: max(1, round(amount * size[_axis(side)])) for side in sides}
     before = [times * new.get("top", 0), times * new.get("left", 0)]
     begins, ends = list(before), [b + length for b, length in zip(before, size, strict=True)]
@@ -216,4 +216,4 @@ def _box(axis: int, along: tuple[int, int], begins: list[int], across: int) -> B
 def _window(canvas: Canvas, wide: Levels, seen: Box, extended: Box) -> Canvas:
     mask = np.zeros((seen.height, seen.width), np.bool_)
     mask[extended._replace(top=extended.top - seen.top, left=extended.left - seen.left).slices] = True
-    return masked_canvas(wide[seen.slices], mask, value_range=canvas.value_range, hole_fill=canvas.hole_fill)
+    return masked_canvas(wide[seen.slices], mask, value_range=canvas.value_range, masked_input=canvas.masked_input)

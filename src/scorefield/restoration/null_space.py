@@ -1,22 +1,22 @@
-"""Restoration by parts: what was seen is put right in D, and the model fills in the rest.
+"""Null-space restoration: the observation replaces its part of D, and the model fills in the rest.
 
-An image is A⁺A x + (x − A⁺A x), what A sees and what it does not (its null space). The denoised image
-keeps the second and is given the first (Wang et al. 2023, eq. 13):
+An image is the sum of A⁺A x, which A observes, and x − A⁺A x, which lies in its null space. The denoised
+image keeps the second and takes the first from y (Wang et al. 2023, eq. 13):
 
     D' = D + A⁺(y − A D).
 
-With noise σ_y in y that would copy the noise. In the coordinate x = x0 + σn a direction of A with singular
-value a is told twice: by D, off by about σ, and by y/a, off by σ_y/a. Weighted by what they are worth,
+With noise σ_y in y that would copy the noise. Along a direction of A with singular value a there are two
+estimates: D, with an error of about σ, and y/a, with an error of σ_y/a. Weighted by their precisions,
 
     D' = D + Aᵀ (A Aᵀ + (σ_y/σ)² I)⁻¹ (y − A D),     that is, a part λ = a²σ²/(a²σ² + σ_y²) of the way.
 
-DDRM and DDNM+ switch instead: λ = 1 while σ ≥ σ_y/a, and below so much that the noise of y, λσ_y/a, still
-fits into the noise that their sampler is about to add, of which they then add less. A denoiser does not add
-noise, and need not switch: along the ODE dx/d ln σ = x − D' with D ≈ x this λ ends in x = y/a + (σ_y/a) n,
-which is the posterior of a flat prior. (min(1, aσ/σ_y) would end with a spread of 1/e of that.)
+DDRM and DDNM+ switch instead: λ = 1 while σ ≥ σ_y/a; below that, λ is such that the noise λσ_y/a of y does
+not exceed the noise that their sampler adds, and the sampler adds that much less. A denoiser adds no noise
+and needs no switch: along the ODE dx/d ln σ = x − D' with D ≈ x this λ ends in x = y/a + (σ_y/a) n, the
+posterior of a flat prior. (min(1, aσ/σ_y) would end with a standard deviation of 1/e of that.)
 
-No derivative of D is taken: one evaluation costs what the model's does. What D' leaves out is how the unseen
-hangs on the *exact* y: D fills in from x, where what was seen is as noisy as the rest. So it is exact
+No derivative of D is taken: one evaluation costs as much as the model's. D' ignores how the unobserved part
+depends on the *exact* y: D fills in from x, in which the observed part is as noisy as the rest. It is exact
 
     * for N(μ, s² I) without noise, whatever A is, and for a flat prior with noise;
     * in general only where the sampler forgets what it did at large σ: Langevin dynamics with many updates on

@@ -49,8 +49,8 @@ class PiGDM:
         D' = D + (σ²/r²) Jᵀ Aᵀ (A Aᵀ + (σ_y²/r²) I)⁻¹ (y − A D),      σ²/r² = 1 + (σ/s)²
 
     Without noise the middle is A⁺y − A⁺(A D), which any A has, JPEG too, and no derivative of A is taken.
-    Exact for N(μ, s² I) with any linear A. Where images correlate, J tells the unseen about the seen and
-    the mean comes out nearly right; r² then takes every direction for as uncertain as any other.
+    Exact for N(μ, s² I) with any linear A. For correlated images, J carries the observed part over to the
+    unobserved one and the mean is nearly right; the isotropic r² ignores that directions differ in variance.
 
     Their Algorithm 1 adds Jᵀ(…) to each step of DDIM with a weight of its own, which does not shrink as steps
     become more; here it has the weight of eq. 7, so that any sampler and any number of steps mean the same.
@@ -93,20 +93,24 @@ class MomentMatching:
 
         D' = D + σ² Jᵀ Aᵀ (σ_y² I + σ² A J Aᵀ)⁻¹ (y − A D)
 
-    The inverse is by conjugate residuals, one pass backwards for each iteration. Exact for any Gaussian and
-    any linear A, with as many iterations as there are observed values, or fewer where the spectrum is
-    short; stopped early it corrects most what is most uncertain. For other images it takes p(x0 | x) for
-    the Gaussian with its true mean and covariance, which at large σ joins modes that lie apart.
+    The inverse is by conjugate residuals, one pass backwards for each iteration, until the residual is 1e-4 of the
+    first: exact to that for any Gaussian and any linear A. It takes at most as many iterations as there are observed
+    values, and fewer where the spectrum is short. For other images it takes p(x0 | x) for the Gaussian with its true
+    mean and covariance, which at large σ joins modes that lie apart.
+
+    Stopped early it corrects most what is most uncertain, and is exact no more. Rozet et al. stop after one to five
+    iterations: the J of a network is wrong where it is small, and every iteration is a pass. `restoration.METHODS`
+    takes three.
 
     A that is not linear is replaced by its derivative at D; JPEG passes gradients through its rounding.
 
     Args:
         denoiser: an unconditional model, that can be differentiated.
-        iterations: of conjugate residuals.
+        iterations: of conjugate residuals, at most; None allows as many as there are observed values.
     """
 
     denoiser: Denoiser
-    iterations: int = 3
+    iterations: int | None = None
 
     def posterior(self, observation: Observation, *, generator: Generator) -> Posterior:
         """The guided denoiser; without noise the last step ends with A x = y."""

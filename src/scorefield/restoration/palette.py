@@ -45,7 +45,7 @@ class Palette:
         seen = observation.network_input
         if seen is None:
             seen = network_input(
-                observation.degradation, observation.y, generator=generator, hole_fill=self.model.spec.hole_fill
+                observation.degradation, observation.y, generator=generator, masked_input=self.model.spec.masked_input
             )
         source, mask = seen.source.to(self.model.device), seen.mask.to(self.model.device)
 

@@ -17,6 +17,7 @@ from scorefield.errors import UserError
 from scorefield.hub import load
 from scorefield.kernels.prepacked import prepacked
 from scorefield.model import ScoreModel
+from scorefield.restoration.hidden import with_hidden, without_hidden
 from scorefield.restoration.methods import resolve_method
 from scorefield.restoration.pixels import as_grey, is_grey
 from scorefield.restoration.result import Restoration, pixelwise_std
@@ -28,6 +29,7 @@ from scorefield.samplers import Plan, Sampler
 __all__ = ["ImageInput", "restore"]
 
 ImageInput = str | Path | Image.Image | NDArray[np.generic] | Tensor | Photo
+"""An image to restore: a file, or pixels; see `restore`."""
 
 _TILE, _WIDE, _OVERLAP = 2, 256, 32
 """The side of tiles in units of the model's own, at most, and their overlap. The farther from the sizes of training,
@@ -52,7 +54,8 @@ def restore(
 ) -> Restoration:
     """Restore an image; each candidate is a sample of p(x0 | y).
 
-    Pixels that the task leaves as they are come back byte for byte. A grey image comes back grey, but from colorizing.
+    Pixels that the task leaves as they are come back byte for byte, and so do colors under full transparency, which
+    nothing is taken from. Filled pixels become opaque. A grey image comes back grey, but from colorizing.
     Results have the bits of the image, 8 or 16.
 
     Args:
@@ -78,7 +81,11 @@ def restore(
     model = model if isinstance(model, ScoreModel) else load(model)
     chosen = resolve_method(model, method, sampler, steps, tasks=tasks_of(task), task_steps=steps_of(task))
     photo = as_photo(image)
-    observed = task.observe(photo, model)
+    seen = without_hidden(photo)
+    observed = task.observe(seen, model)
+    if observed.canvas.lacks_color and (converted := seen.in_srgb_grey()) is not seen:
+        seen, photo = converted, photo.in_srgb_grey()
+        observed = task.observe(seen, model)
     tiles = TiledSampler(
         model=model, chosen=chosen, candidates=candidates, seed=seed, tile=_tile(model, tile), overlap=_OVERLAP
     )
@@ -92,15 +99,17 @@ def restore(
 
     with prepacked():
         levels = draft.samples(report)
-    if not observed.canvas.lacks_color and is_grey(photo.levels):
+    if not observed.canvas.lacks_color and is_grey(seen.levels):
         channels = photo.levels.shape[2]
         levels = [as_grey(sample, observed.canvas.mask, channels) for sample in levels]
+    if seen is not photo:
+        levels = [with_hidden(sample, photo, observed) for sample in levels]
     return Restoration(
         levels=levels,
         degraded_levels=observed.degraded,
         original_levels=observed.original,
         std=pixelwise_std(levels),
-        photo=photo.grown(observed.lay, levels[0].shape[:2]),
+        photo=photo.grown(observed.lay, levels[0].shape[:2]).opaque(observed.canvas.mask),
         evaluations=done,
     )
 

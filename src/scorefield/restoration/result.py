@@ -18,11 +18,12 @@ from torch import Tensor
 
 from scorefield.data.encode import FORMATS, format_of
 from scorefield.data.grids import grid, save_image
-from scorefield.data.image import Levels, image_of, to_tensor
+from scorefield.data.image import Levels, image_of, in_8_bits, to_tensor
 from scorefield.data.photo import Photo
 from scorefield.errors import UserError
 from scorefield.files import refuse_existing
 from scorefield.restoration.pixels import white
+from scorefield.version import __version__
 
 _OWN = frozenset({"PNG", "TIFF", "WEBP"})  # written losslessly, with all that such a file holds
 _WEBP_SIDE = 16383
@@ -61,6 +62,14 @@ class Restoration:
     def degraded(self) -> Image.Image:
         """What the restoration had to go by, in 8 bits; masked pixels are grey."""
         return image_of(self.degraded_levels)
+
+    def shown(self, levels: Levels) -> Image.Image:
+        """Levels in 8 bits, with the results' alpha where they have its size: "L", "LA", "RGB" or "RGBA"."""
+        alpha = self.photo.alpha
+        if alpha is None or alpha.shape != levels.shape[:2]:
+            return image_of(levels)
+        flat = np.concatenate([in_8_bits(levels), in_8_bits(alpha)[..., None]], axis=2)
+        return Image.fromarray(flat)
 
     @property
     def original(self) -> Image.Image:
@@ -124,7 +133,7 @@ class Restoration:
         """Write `stem`-1.png, …, `stem`-sheet.png and, asked for, `stem`-map.png into the folder `out`.
 
         Where the degradation leaves pixels as they are, those in a lossless file are the source's own, and so
-        are its depth, alpha, EXIF and color profile.
+        are its depth, alpha and metadata. EXIF's ProcessingSoftware names this library.
 
         Args:
             out: is made if it is not there.
@@ -144,9 +153,10 @@ class Restoration:
         names = [f"{stem}-{k + 1}{suffix}" for k in range(len(self.levels))]
         more = [f"{stem}-sheet.png"] + ([f"{stem}-map.png"] if with_map else [])
         paths = [refuse_existing(Path(out) / name, overwrite=overwrite) for name in (*names, *more)]
+        marked = replace(self.photo, metadata=self.photo.metadata.restored_by(f"scorefield {__version__}"))
         for path, levels in zip(paths, self.levels, strict=False):
-            self.photo.save(levels, path)
-        save_image(self.sheet(), paths[len(names)])
+            marked.save(levels, path)
+        save_image(self.sheet(), paths[len(names)], metadata=self.photo.metadata.color)
         if with_map:
             save_image(self.heat(), paths[-1])
         return paths

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from scorefield.data.image import Levels
-from scorefield.data.photo import Photo
+from scorefield.data.photo import Photo, as_photo
 from scorefield.degradations import (
     JPEG,
     Blur,
@@ -28,11 +28,15 @@ from scorefield.degradations import (
     Grey,
     Identity,
     Mask,
+    array_mask,
+    checked_mask,
     jpeg_operator,
+    mask_from,
     named_mask,
     nearest_quality,
     parse_degradation,
 )
+from scorefield.degradations.jpeg_grid import grid_strength
 from scorefield.errors import NothingToRestore, UserError, did_you_mean
 from scorefield.model import ScoreModel
 from scorefield.restoration import multiscale
@@ -50,6 +54,11 @@ SIDES = ("top", "right", "bottom", "left")
 
 MAX_QUALITY = 95
 """A JPEG file of this quality or a higher one differs from its original by rounding alone."""
+
+
+GRID = 0.1
+"""A file of another format is restored where the block grid of JPEG stands out by more. Of 60 photographs reduced by a
+third none reaches 0.07; at quality 10 all, at 30 nineteen of twenty, at 50 four of five reach this."""
 
 
 class Task(Protocol):
@@ -90,33 +99,37 @@ class Inpaint(_Tiled):
 
     Args:
         mask: white = fill: an image file, a PIL image, a name in `degradations.MASKS`, "alpha" (what is transparent),
-            or an array or tensor (H, W) of 0 and 1.
+            "#rrggbb" (what was painted in this color), or an array or tensor (H, W), see `degradations.array_mask`.
         invert: fill the mask's black instead.
+        grow: pixels by which what is filled grows to all sides.
     """
 
     name: ClassVar[str] = "inpaint"
     steps: ClassVar[int | None] = None
     mask: str | Path | Image.Image | Tensor | NDArray[np.generic] = "center"
     invert: bool = False
+    grow: int = 0
+
+    def __post_init__(self) -> None:
+        if self.grow < 0:
+            raise UserError("grow", f"need 0 or more pixels, got {self.grow}.")
 
     def observe(self, photo: Photo, model: ScoreModel) -> Observed:
         """The image without the pixels under the mask."""
         levels = _channels(photo, model)
-        mask = self._mask(photo, levels.shape[:2]).fill[0, 0].numpy() > 0
+        mask = self._mask(photo, (levels.shape[0], levels.shape[1])).mask[0, 0].numpy() > 0
         return _masked(levels, mask, photo, model)
 
     def _mask(self, photo: Photo, size: tuple[int, int]) -> Mask:
         if isinstance(self.mask, str | Path):
-            return named_mask(self.mask, size, invert=self.invert, image=photo.path)
-        values = np.asarray(self.mask.convert("L")) / 255 if isinstance(self.mask, Image.Image) else self.mask
-        mask = torch.as_tensor(values)
-        if tuple(mask.shape[-2:]) != tuple(size) or mask.numel() != size[0] * size[1]:
-            raise UserError("mask", f"shape {tuple(mask.shape)} does not fit an image of {tuple(size)}.")
-        fill = (mask.reshape(1, 1, *size) > 0.5).float()
-        if bool((fill == fill[..., :1, :1]).all()):
-            state = "white: nothing would be kept" if bool(fill[0, 0, 0, 0]) else "black: nothing to fill"
-            raise UserError("mask", f"all {state}.", "1 = fill.")
-        return Mask(fill=1 - fill if self.invert else fill)
+            return named_mask(self.mask, size, invert=self.invert, grow=self.grow, image=photo)
+        if isinstance(self.mask, Image.Image) and self.mask.mode != "F":
+            if (self.mask.height, self.mask.width) != size:
+                shape = (self.mask.height, self.mask.width)
+                raise UserError("mask", f"shape {shape} does not fit an image of {size}.")
+            return mask_from(as_photo(self.mask), size, where="mask", invert=self.invert, grow=self.grow)
+        values = np.asarray(self.mask) if isinstance(self.mask, Image.Image) else self.mask
+        return checked_mask("mask", array_mask(values, size), invert=self.invert, grow=self.grow)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +214,7 @@ class Colorize:
             grey = to_levels(Grey()(to_values(clean, model.value_range)[None])[0], model.value_range, clean)
         canvas = Canvas(
             levels=np.broadcast_to(grey, (*grey.shape[:2], 3)), mask=None, value_range=model.value_range,
-            hole_fill=model.spec.hole_fill, degradation=Grey(), left=grey,
+            masked_input=model.spec.masked_input, degradation=Grey(), left=grey,
         )  # fmt: skip
         return Observed(canvas=canvas, degraded=grey, original=clean)
 
@@ -240,11 +253,13 @@ class Dejpeg(_Tiled):
         return _as_it_is(photo, model, operator)
 
     def _refuse_good(self, photo: Photo, model: ScoreModel) -> None:
-        """Refuse what is no JPEG file, and a file that has lost less than the model can give back."""
+        """Refuse what shows no traces of JPEG, and a file that has lost less than the model can give back."""
         if photo.jpeg is None:
             if not photo.sha256:  # it was in memory: it may have been read from a JPEG file
                 if not model.spec.tasks:
                     raise UserError("quality", "only a JPEG file says how it was made.", "Give the quality.")
+                return
+            if model.spec.tasks and grid_strength(photo.levels) > GRID:
                 return
             raise NothingToRestore(
                 photo.path, "is no JPEG file: nothing of JPEG compression is known.",
@@ -287,7 +302,7 @@ class Upscale(_Tiled):
             operator,
             _channels(photo, model),
             value_range=model.value_range,
-            hole_fill=model.spec.hole_fill,
+            masked_input=model.spec.masked_input,
             noise=0.0,
             seed=0,
         )
@@ -409,7 +424,12 @@ class Custom(_Tiled):
             levels = to_levels((y + sigma * z)[0], model.value_range, clean)
         levels = self._fitted(operator, levels, photo, model)
         canvas = network_canvas(
-            operator, levels, value_range=model.value_range, hole_fill=model.spec.hole_fill, noise=sigma, seed=self.seed
+            operator,
+            levels,
+            value_range=model.value_range,
+            masked_input=model.spec.masked_input,
+            noise=sigma,
+            seed=self.seed,
         )
         degraded = levels
         if canvas.mask is not None:
@@ -447,6 +467,7 @@ _KINDS: tuple[type[Task], ...] = (
 )  # fmt: skip
 
 TASKS: dict[str, type[Task]] = {kind.name: kind for kind in _KINDS}
+"""The tasks by name."""
 
 _TASK_OF = {
     "grey": "colorize",
@@ -479,7 +500,7 @@ def steps_of(task: Task) -> int | None:
 
 
 def tasks_of(task: Task) -> tuple[str, ...]:
-    """What a conditional model must have been trained for; nothing where that cannot be told."""
+    """The tasks that a conditional model must have been trained for; none where they are unknown."""
     if not isinstance(task, Custom):
         return (task.name,) if task.name in TASKS else ()
     if task.stands_for is not None:
@@ -510,7 +531,7 @@ def _in_range(noise_std: float, model: ScoreModel) -> float:
 
 
 def _masked(levels: Levels, mask: NDArray[np.bool_], photo: Photo, model: ScoreModel) -> Observed:
-    canvas = masked_canvas(levels, mask, value_range=model.value_range, hole_fill=model.spec.hole_fill)
+    canvas = masked_canvas(levels, mask, value_range=model.value_range, masked_input=model.spec.masked_input)
     degraded = np.where(mask[..., None], grey_level(levels), levels)
     return Observed(canvas=canvas, degraded=degraded, original=photo.levels)
 
@@ -521,7 +542,7 @@ def _as_it_is(photo: Photo, model: ScoreModel, operator: Degradation | None, *, 
         levels=levels,
         mask=None,
         value_range=model.value_range,
-        hole_fill=model.spec.hole_fill,
+        masked_input=model.spec.masked_input,
         degradation=operator,
         noise=noise,
     )

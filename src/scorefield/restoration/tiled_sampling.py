@@ -161,10 +161,10 @@ class TiledSampler:
             return replace(measured, y=measured.y.to(self.model.device))
         windows = [canvas.network_input(box, self._noise(k, _MASKED).window) for k, box in pieces]
         source = torch.cat([window.source for window in windows])
-        fill = torch.cat([window.mask for window in windows])
-        if guess is not None and canvas.hole_fill == "smooth" and canvas.mask is not None:
-            source = torch.where(fill > 0, guess, source)  # better than what this tile alone suggests
-        return Observation(y=source, degradation=Identity(), network_input=NetworkInput(source=source, mask=fill))
+        mask = torch.cat([window.mask for window in windows])
+        if guess is not None and canvas.masked_input == "smooth" and canvas.mask is not None:
+            source = torch.where(mask > 0, guess, source)  # better than what this tile alone suggests
+        return Observation(y=source, degradation=Identity(), network_input=NetworkInput(source=source, mask=mask))
 
     def _noise(self, candidate: int, kind: int) -> NoiseField:
         stream = (self.first + candidate, self.stage, kind)

@@ -15,7 +15,7 @@ from scorefield.samplers.multistep import AdamsBashforth, DPMSolver2M
 from scorefield.samplers.ode import Euler, Heun
 from scorefield.samplers.predictor_corrector import PredictorCorrector
 from scorefield.samplers.presets import PRESETS, Plan, Setting, known_settings, plan
-from scorefield.samplers.sample import Start, WarmStart, sample
+from scorefield.samplers.sample import Start, WarmStart, sample, sample_batches
 
 __all__ = [
     "DDIM",
@@ -49,4 +49,5 @@ __all__ = [
     "plan",
     "run",
     "sample",
+    "sample_batches",
 ]

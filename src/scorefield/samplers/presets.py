@@ -230,6 +230,7 @@ PRESETS: dict[str, Preset] = {
     "langevin": Preset(sampler=Langevin, fit=_one_level, burn_in=False),
     "mala": Preset(sampler=MALA, fit=_annealing, burn_in=False),
 }
+"""The samplers by name."""
 
 
 def plan(

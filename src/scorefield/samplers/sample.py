@@ -10,7 +10,8 @@ References:
     Meng et al. (2022). https://arxiv.org/abs/2108.01073
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +25,7 @@ from scorefield.model import ScoreModel
 from scorefield.samplers.base import Sampler, Step, run
 from scorefield.samplers.presets import Plan, plan
 
-__all__ = ["Start", "WarmStart", "sample"]
+__all__ = ["Start", "WarmStart", "sample", "sample_batches"]
 
 _VERBS = {"colorize", "inpaint", "uncrop", "dejpeg", "upscale", "deblur"}  # tasks that are commands, too
 
@@ -46,7 +47,6 @@ Start = Literal["gaussian", "uniform"] | WarmStart
 """N(0, σ_max²), uniform over the value range as in NCSN's program, or images with noise."""
 
 
-@torch.no_grad()
 def sample(
     model: ScoreModel,
     n: int,
@@ -85,30 +85,134 @@ def sample(
             range, images to start from that do not fit, a class that the model does not know, or guidance
             without a class.
     """
+    if steps is not None:
+        sampler = _plan(model, sampler, steps, start.sigma if isinstance(start, WarmStart) else None)
+    batches = sample_batches(
+        model, n, sampler=sampler, start=start, classes=classes, guidance=guidance, seed=seed, batch=batch,
+        progress=progress,
+    )  # fmt: skip
+    return torch.cat(list(batches))
+
+
+@torch.no_grad()
+def sample_batches(
+    model: ScoreModel,
+    n: int,
+    *,
+    sampler: str | Sampler | Plan = "heun",
+    start: Start = "gaussian",
+    classes: int | Sequence[int] | Tensor | None = None,
+    guidance: float | Guidance = 1.0,
+    seed: int = 0,
+    batch: int = 64,
+    first: int = 0,
+    progress: Callable[[int, int, Step], None] | None = None,
+) -> Iterator[Tensor]:
+    """The images that `sample` draws, batch by batch, in the memory of one.
+
+    A batch depends on its number, not on those before it, so that an interrupted series goes on where it stopped.
+
+    Args:
+        model: the score model.
+        n: how many in all.
+        sampler: a name in PRESETS, a sampler object or a `plan`.
+        start: noise, or a WarmStart.
+        classes: one class for all, or several in turn.
+        guidance: weight of classifier-free guidance, or a `Guidance`.
+        seed: of all batches.
+        batch: images a batch.
+        first: the number of the batch to begin with.
+        progress: called after each update.
+
+    Yields:
+        (batch, C, H, W), the last one what is left.
+
+    Raises:
+        UserError: as `sample`.
+    """
     _check_unconditional(model)
     if n < 1:
         raise UserError("n", f"need at least one image, got {n}.")
-    chosen = _plan(model, sampler, steps, start.sigma if isinstance(start, WarmStart) else None)
-    labels = None if classes is None else expand_labels(model, n, classes).to(model.device)
+    warm = start if isinstance(start, WarmStart) else None
+    chosen = _plan(model, sampler, None, None if warm is None else warm.sigma)
+    labels = None if classes is None else expand_labels(model, n, classes)
     bind_classes(model, labels, guidance)  # reports a mistake before any work
-    generator = torch.Generator(model.device).manual_seed(seed)
-    first = _first(model, n, start, float(chosen.sigmas[0]), generator)
-    parts: list[Tensor] = []
+    clean = None if warm is None else _images(model, warm.images, n)
+    shape = model.shape if clean is None else tuple(clean.shape[1:])
+    sigma = float(chosen.sigmas[0]) if warm is None else warm.sigma
+    noise = _Noise(model, start if isinstance(start, str) else "gaussian", (n, *shape), sigma, seed)
     per_batch = chosen.evaluations
     total = per_batch * -(-n // batch)
     with prepacked():
-        for part, x in enumerate(first.split(batch)):
-            rows = None if labels is None else labels[part * batch : part * batch + len(x)]
+        for number in range(first, -(-n // batch)):
+            images = slice(number * batch, min(n, (number + 1) * batch))
+            x, generator = noise.batch(images)
+            if clean is not None:
+                x = clean[images].to(model.device, torch.float32) + x
+            rows = None if labels is None else labels[images].to(model.device)
             denoiser = bind_classes(model, rows, guidance)
             if chosen.clamp:
                 denoiser = ClippedDenoiser(denoiser, *model.value_range)
 
-            def report(step: Step, done: int = part * per_batch) -> None:
+            def report(step: Step, done: int = number * per_batch) -> None:
                 if progress is not None:
                     progress(done + step.evaluations, total, step)
 
-            parts.append(run(chosen.sampler, denoiser, x, chosen.sigmas, generator=generator, progress=report))
-    return torch.cat(parts)
+            yield run(chosen.sampler, denoiser, x, chosen.sigmas, generator=generator, progress=report)
+
+
+_BLOCK = 64  # images; whatever the batch, so that the noise of an image does not depend on it
+
+
+class _Noise:
+    """The noise that a series of images starts from, drawn in blocks, each from a seed of its own.
+
+    Args:
+        model: for the device, and the value range of uniform noise.
+        start: "gaussian" or "uniform".
+        shape: (n, C, H, W), of the whole series.
+        sigma: standard deviation of Gaussian noise.
+        seed: of the series.
+
+    Raises:
+        UserError: no such start.
+    """
+
+    def __init__(self, model: ScoreModel, start: str, shape: tuple[int, ...], sigma: float, seed: int) -> None:
+        if start not in ("gaussian", "uniform"):
+            raise UserError("start", f"no such start {start!r}.", did_you_mean(start, ["gaussian", "uniform"]))
+        self.model, self.start, self.shape, self.sigma, self.seed = model, start, shape, sigma, seed
+        self._drawn: tuple[int, Tensor, Generator] | None = None
+
+    def batch(self, images: slice) -> tuple[Tensor, Generator]:
+        """The noise of these images, and a generator for the steps of their sampler."""
+        parts: list[Tensor] = []
+        generator = self._generator("steps", images.start)
+        for number in range(images.start // _BLOCK, -(-images.stop // _BLOCK)):
+            block, its_own = self._block(number)
+            begin = number * _BLOCK
+            parts.append(block[max(images.start - begin, 0) : images.stop - begin])
+            if images.start == 0 and number == 0:
+                generator = its_own
+        return torch.cat(parts), generator
+
+    def _block(self, number: int) -> tuple[Tensor, Generator]:
+        if self._drawn is None or self._drawn[0] != number:
+            count = min(_BLOCK, self.shape[0] - number * _BLOCK)
+            shape, device = (count, *self.shape[1:]), self.model.device
+            generator = self._generator("noise", number)
+            if self.start == "gaussian":
+                values = self.sigma * torch.randn(shape, generator=generator, device=device)
+            else:
+                low, high = self.model.value_range
+                values = low + (high - low) * torch.rand(shape, generator=generator, device=device)
+            self._drawn = (number, values, generator)
+        return self._drawn[1:]
+
+    def _generator(self, purpose: str, number: int) -> Generator:
+        """A generator of its own for each number; the seed itself is that of the first."""
+        digest = hashlib.sha256(f"{purpose}:{self.seed}:{number}".encode()).digest()
+        return Generator(self.model.device).manual_seed(int.from_bytes(digest[:7], "big") if number else self.seed)
 
 
 def _plan(
@@ -122,20 +226,6 @@ def _plan(
     if steps is not None:
         raise UserError("steps", "a plan has its own schedule.", "Leave it out.")
     return plan(model, sampler.sampler, sigmas=sampler.sigmas, init_sigma=init_sigma, clamp=sampler.clamp)
-
-
-def _first(model: ScoreModel, n: int, start: Start, sigma: float, generator: Generator) -> Tensor:
-    """What sampling begins with at the noise level σ, (n, C, H, W)."""
-    shape = (n, *model.shape)
-    if isinstance(start, WarmStart):
-        clean = _images(model, start.images, n).to(model.device, torch.float32)
-        return clean + start.sigma * torch.randn(clean.shape, generator=generator, device=model.device)
-    if start == "gaussian":
-        return sigma * torch.randn(shape, generator=generator, device=model.device)
-    if start == "uniform":
-        low, high = model.value_range
-        return low + (high - low) * torch.rand(shape, generator=generator, device=model.device)
-    raise UserError("start", f"no such start {start!r}.", did_you_mean(start, ["gaussian", "uniform"]))
 
 
 def _images(model: ScoreModel, images: Tensor, n: int) -> Tensor:

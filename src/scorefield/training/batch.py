@@ -4,7 +4,7 @@ Batch number `step` is a pure function of the seed and the step, degradations in
 model the next one is made by a thread while the network works on the last.
 
 References:
-    Saharia et al. (2022), §5.6: a multi-task model is not told the task. https://arxiv.org/abs/2111.05826
+    Saharia et al. (2022): a multi-task model is not given the task. https://arxiv.org/abs/2111.05826
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,13 @@ from torch import Generator, Tensor
 
 from scorefield.data.batches import Batches
 from scorefield.data.image_set import ImageSet
-from scorefield.degradations import DegradationFamily, HoleFill, NetworkInput, OneOf, network_input, with_hole_fill
+from scorefield.degradations import (
+    MaskedInput,
+    NetworkInput,
+    OneOf,
+    network_input,
+    with_masked_input,
+)
 from scorefield.model import Condition
 from scorefield.training.data import TrainingData
 from scorefield.training.recipe import Recipe
@@ -109,7 +115,11 @@ class Loader:
         if self.restores:
             generator = self.batches.generator(_STREAM, step)
             degraded = degrade(
-                self.recipe.degradation, x0, classes=classes, hole_fill=self.recipe.data.hole_fill, generator=generator
+                self.recipe.degradation,
+                x0,
+                classes=classes,
+                masked_input=self.recipe.data.masked_input,
+                generator=generator,
             )
             return degraded.to(self.device)
         return Batch(x0=x0, condition=None if classes is None else Condition(classes=classes))
@@ -120,31 +130,31 @@ def degrade(
     x0: Tensor,
     *,
     classes: Tensor | None = None,
-    hole_fill: HoleFill = 1.0,
+    masked_input: MaskedInput = 1.0,
     generator: Generator,
 ) -> Batch:
     """A batch of a multi-task model: each image is degraded by an operator of its own.
 
     Args:
-        tasks: chosen among by weight; not pairs.
+        tasks: one is chosen for each image, by weight. Pairs are passed over: their images come degraded.
         x0: clean images, (B, C, H, W), on the CPU.
         classes: (B,), where the model takes them.
-        hole_fill: how masked pixels are presented.
+        masked_input: how masked pixels enter the network.
         generator: of tasks, operators, and the noise in masked pixels.
     """
-    families = [task.family for task in tasks if not isinstance(task.family, Pairs)]
-    choice = OneOf(families=tuple(families), weights=tuple(task.weight for task in tasks))
+    drawn = [(task.family, task.weight, task.loss) for task in tasks if not isinstance(task.family, Pairs)]
+    families, shares, factors = zip(*drawn, strict=True)
+    choice = OneOf(families=families, weights=shares)
     inputs: list[NetworkInput] = []
     weights: list[float] = []
     for image in x0.split(1):
         chosen = choice.choose(generator)
-        family: DegradationFamily = families[chosen]
-        degradation = family.draw(tuple(image.shape), generator=generator)
+        degradation = families[chosen].draw(tuple(image.shape), generator=generator)
         inputs.append(network_input(degradation, degradation(image), generator=generator))
-        weights.append(tasks[chosen].loss)
+        weights.append(factors[chosen])
     sources, masks = zip(*inputs, strict=True)
     whole = NetworkInput(torch.cat(sources), torch.cat(masks))
-    source, mask = with_hole_fill(whole, hole_fill)  # of the whole batch: interpolation takes many small steps
+    source, mask = with_masked_input(whole, masked_input)  # of the whole batch: interpolation takes many small steps
     return Batch(x0=x0, condition=Condition(source=source, mask=mask, classes=classes), weights=torch.tensor(weights))
 
 

@@ -1,6 +1,8 @@
 """What must hold before a run begins or resumes: its folder, its images, its noise levels, its network."""
 
+import os
 import tomllib
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import torch
 from scorefield import checkpoint
 from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
-from scorefield.files import refuse_existing
+from scorefield.files import refuse_existing, refuse_locked
 from scorefield.hub import find, preferred_precision
 from scorefield.model import Condition, ScoreModel
 from scorefield.noise_distributions import GeometricLevels
@@ -22,8 +24,23 @@ from scorefield.training.schedule_from_data import propose_schedule
 from scorefield.training.settings import Noise
 from scorefield.training.state import RECIPE
 
+_CHANGE = "# changed at step "
 
-def can_resume(recipe: Recipe, run: Path, *, resume: bool) -> bool:
+
+def refuse_many_processes() -> None:
+    """Refuse to be one of several processes: each would train on the same batches.
+
+    Raises:
+        UserError: the environment says that there are several.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size.strip() not in {"", "0", "1"}:
+        raise UserError(
+            "WORLD_SIZE", f"{size} processes were started; training runs in one.", "Start it without torchrun or srun."
+        )
+
+
+def can_resume(recipe: Recipe, run: Path, *, resume: bool, change: Collection[str] = ()) -> bool:
     """Whether the folder holds a run that this recipe may continue; if not, it must be free.
 
     A run that ended before its first checkpoint starts anew in its own folder.
@@ -32,12 +49,14 @@ def can_resume(recipe: Recipe, run: Path, *, resume: bool) -> bool:
         recipe: what is trained.
         run: the folder.
         resume: whether to look for a run in it.
+        change: settings, as "optimizer.lr", in which the recipe may differ from the run's.
 
     Raises:
-        UserError: the folder is taken, or its run followed another recipe.
+        UserError: the folder is taken, another process trains in it, or its run followed another recipe.
     """
+    refuse_locked(run)
     if resume and (run / RECIPE).is_file():
-        _check_same_recipe(recipe, run)
+        _check_same_recipe(recipe, run, change)
         return True
     refuse_existing(run, mend="Pass --resume auto to continue it, or choose another folder.")
     return False
@@ -147,19 +166,42 @@ def check_size(model: ScoreModel) -> None:
         model.train(training)
 
 
-def check_same_data(state: dict[str, Any], data: TrainingData, run: Path) -> None:
+def check_same_data(state: dict[str, Any], digest: str, source: str, run: Path) -> None:
     """Refuse to resume a run with other images than it began with.
 
     Raises:
         UserError: their digest is not that in the run's state.
     """
-    before, now = state.get("data", data.digest()), data.digest()
-    if before != now:
+    before = state.get("data", digest)
+    if before != digest:
         raise UserError(
             run,
-            f"its run began with images of digest {before}; those of {data.source} have {now}.",
+            f"its run began with images of digest {before}; those of {source} have {digest}.",
             "Give it the images that it began with, or choose another folder.",
         )
+
+
+def changes_of(recipe: Recipe, run: Path, step: int) -> tuple[str, ...]:
+    """What was changed in a run when it was resumed, a sentence each, and what the recipe changes now.
+
+    Args:
+        recipe: that it goes on by.
+        run: its folder.
+        step: at which it goes on.
+    """
+    told = (run / RECIPE).read_text(encoding="utf-8").splitlines()
+    earlier = [line.removeprefix("# ") for line in told if line.startswith(_CHANGE)]
+    now = [
+        f"{_CHANGE.removeprefix('# ')}{step}: {section}.{key} = {ours!r}, before {theirs!r}"
+        for section, key, theirs, ours in _differences(recipe, run)
+        if (section, key) != ("training", "steps")
+    ]
+    return (*earlier, *now)
+
+
+def recipe_text(recipe: Recipe, changes: Collection[str]) -> str:
+    """The recipe in TOML, below what was changed since the run began."""
+    return "".join(f"# {change}\n" for change in changes) + recipe.to_toml()
 
 
 def _settings_of(run: Path) -> dict[str, Any]:
@@ -170,33 +212,56 @@ def _settings_of(run: Path) -> dict[str, Any]:
         return tomllib.loads((run / RECIPE).read_text(encoding="utf-8"))
 
 
-def _check_same_recipe(recipe: Recipe, run: Path) -> None:
-    """Refuse to resume with another recipe; its length and what it writes may change."""
+_KEPT = {"seed", "precision", "drop_class"}
+"""Settings of `training` that a run keeps; the others have no bearing on its weights, but for their number of steps."""
+
+
+def _may_change(section: str, key: str) -> bool:
+    """Whether a run can go on with another value: all but what its weights, its batches and its noise depend on."""
+    optimizer = section == "optimizer" and key != "batch"
+    return optimizer or section == "average" or (section == "training" and key in {"precision", "drop_class"})
+
+
+def _differences(recipe: Recipe, run: Path) -> list[tuple[str, str, Any, Any]]:
+    """Section, key, the run's value and the recipe's, where they differ."""
     theirs, ours = _settings_of(run), recipe.to_dict()
     if ours["noise"] == "auto":
         ours["noise"] = theirs["noise"]  # found from the data, which must be the same
-    mend = "Resume with the run's own recipe.toml, or choose another folder."
-    if theirs.pop("degradation", []) != ours.pop("degradation"):
-        raise UserError(run, "its run learned from other degradations than the recipe says.", mend)
+    found: list[tuple[str, str, Any, Any]] = []
     for section, settings in ours.items():
-        before: dict[str, Any] = theirs.get(section, {})
+        before: Any = theirs.get(section, {})
+        if section == "degradation":
+            found += [(section, "", before, settings)] if (before or []) != settings else []
+            continue
         for key in [*settings, *(key for key in before if key not in settings)]:
-            free = section == "training" and key not in {"seed", "precision", "drop_class"}
-            if before.get(key) != settings.get(key) and not free:
-                raise UserError(
-                    run,
-                    f"its run has {section}.{key} = {before.get(key)!r}, the recipe says {settings.get(key)!r}.",
-                    mend,
-                )
+            if before.get(key) != settings.get(key):
+                found.append((section, key, before.get(key), settings.get(key)))
+    return found
+
+
+def _check_same_recipe(recipe: Recipe, run: Path, change: Collection[str]) -> None:
+    """Refuse to resume with another recipe; its length and what it writes may change, and what was asked for."""
+    mend = "Resume with the run's own recipe.toml, or choose another folder."
+    for section, key, theirs, ours in _differences(recipe, run):
+        name = f"{section}.{key}"
+        if section == "degradation":
+            raise UserError(run, "its run learned from other degradations than the recipe says.", mend)
+        if (section == "training" and key not in _KEPT) or (name in change and _may_change(section, key)):
+            continue
+        asked = f"To change it, pass --set {name}={ours}. " if _may_change(section, key) else ""
+        raise UserError(run, f"its run has {name} = {theirs!r}, the recipe says {ours!r}.", asked + mend)
 
 
 __all__ = [
     "can_resume",
+    "changes_of",
     "check_images",
     "check_labels",
     "check_same_data",
     "check_size",
     "init_from",
     "inner_precision",
+    "recipe_text",
+    "refuse_many_processes",
     "with_noise_found",
 ]

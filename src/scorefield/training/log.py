@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from scorefield.training.state import LOG, trim_log
 
-COLUMNS = ("step", "images", "seconds", "loss", "lr", "gradient_norm", "images_per_second", "data_share")
+COLUMNS = ("step", "images", "seconds", "loss", "lr", "gradient_norm", "images_per_second", "data_share", "skipped")
 
 
 class RunLog:
@@ -21,18 +21,30 @@ class RunLog:
     """
 
     def __init__(self, run: Path, *, step: int) -> None:
-        trim_log(run, step)
-        path = run / LOG
+        self._run = run
+        self._open(step)
+
+    def _open(self, step: int) -> None:
+        trim_log(self._run, step)
+        path = self._run / LOG
         fresh = not path.is_file()
+        columns = COLUMNS if fresh else path.read_text(encoding="utf-8").partition("\n")[0].split(",")
         self._file = path.open("a", newline="", encoding="utf-8")
-        self._csv: csv.DictWriter[str] = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
+        self._csv: csv.DictWriter[str] = csv.DictWriter(
+            self._file, columns, restval="", extrasaction="ignore", lineterminator="\n"
+        )
         if fresh:
             self._csv.writeheader()
         self._board: Any = None
         if find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
 
-            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step)
+            self._board = SummaryWriter(str(self._run / "tensorboard"), purge_step=step + 1)
+
+    def rewind(self, step: int) -> None:
+        """Remove the rows after `step`, to which training went back."""
+        self._close()
+        self._open(step)
 
     def row(self, values: Mapping[str, float]) -> None:
         """Write one row; `values` has a number for every column."""
@@ -55,6 +67,9 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._file.close()
         if self._board is not None:
             self._board.close()

@@ -17,7 +17,7 @@ def sample_grid(model: ScoreModel, count: int) -> Image.Image:
     k = model.classes
     values = sample(model, count, classes=range(k) if k else None, steps=_STEPS, seed=0)
     columns = k if 1 < k <= count // 2 else None
-    return grid(to_uint8(values, model.value_range).cpu(), columns=columns)
+    return grid(to_uint8(values.nan_to_num(), model.value_range).cpu(), columns=columns)  # early on, anything
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def restored_grid(model: ScoreModel, batch: Batch, count: int) -> Image.Image:
     x = torch.randn(source.shape, generator=generator, device=model.device) * chosen.sigmas[0].item()
     x = run(chosen.sampler, denoiser, x, chosen.sigmas, generator=generator)
     rows = torch.cat([source, torch.where(mask > 0, x, source), batch.x0[:n]])
-    return grid(to_uint8(rows, model.value_range).cpu(), columns=n)
+    return grid(to_uint8(rows.nan_to_num(), model.value_range).cpu(), columns=n)
 
 
 __all__ = ["restored_grid", "sample_grid"]

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from scorefield.errors import UserError, did_you_mean
 from scorefield.networks import kind_hint
+from scorefield.plain import MAX_DEPTH, check_plain
 from scorefield.training.recipe import (
     DEGRADATIONS,
     DISTRIBUTIONS,
@@ -30,6 +31,9 @@ from scorefield.training.settings import Average, Data, Noise, Optimizer, Traini
 
 T = TypeVar("T")
 Keys = tuple[str, ...]
+_MAX_BYTES = 2**20  # the bundled recipes have 2,000
+_LONG_KEY = re.compile(r"(?:\.[ \t]*[\w\"'-]+[ \t]*){20}")  # tomllib takes quadratic time over dotted keys
+_LARGEST = 10_000  # of a degradation's numbers: counts, sides and strengths, which are drawn for each image
 _TASK = ("weight", "loss", "name")  # keys of a degradation beside those of its family
 
 
@@ -61,12 +65,20 @@ def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             raise UserError(source, "no such recipe.", did_you_mean(str(source), known))
         path = known[str(source)]
     try:
+        if (size := path.stat().st_size) > _MAX_BYTES:
+            raise UserError(path, f"{size} bytes are no recipe.")
         text = path.read_text(encoding="utf-8")
+        if _LONG_KEY.search(text):
+            raise RecursionError
         settings = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise UserError(path, "is nested too deeply.") from error
+    except ValueError as error:  # no TOML, no UTF-8, a number of too many digits
         raise UserError(path, f"not valid TOML: {error}.") from error
+    check_plain(settings, path)
     for override in overrides:
         _lay_over(settings, override)
+    check_plain(settings, "--set")
     return _Reader(path=path, text=text, overrides=tuple(overrides)).recipe(settings)
 
 
@@ -152,6 +164,10 @@ class _Reader:
 
     def _task(self, settings: Any, data: Data, keys: Keys) -> TrainingTask:
         given = self._table(settings, keys)
+        for key, value in given.items():
+            numbers = cast(list[Any], value) if isinstance(value, list) else [value]
+            if any(isinstance(number, int | float) and abs(number) > _LARGEST for number in numbers):
+                raise self._error((*keys, key), f"{value!r} is more than {_LARGEST:,}.")
         shares = {key: given.pop(key) for key in _TASK if key in given}
         family = self._choice(DEGRADATIONS, given, keys, inherit={"value_range": data.value_range}, beside=_TASK)
         share = self._section(_Share, shares, keys)
@@ -183,7 +199,7 @@ class _Reader:
         kind: Any = given.pop("kind", usual)
         if kind is None:
             raise self._error((*keys, "kind"), "lacks `kind`.", 'Write kind = "…" first, see the default recipe.', keys)
-        if kind not in kinds:
+        if not isinstance(kind, str) or kind not in kinds:
             hint = kind_hint(str(kind), kinds) if keys == ("network",) else did_you_mean(str(kind), kinds)
             raise self._error((*keys, "kind"), f"no such kind {kind!r}.", hint, keys)
         cls = kinds[kind]
@@ -260,11 +276,15 @@ def _sections_in(annotation: Any) -> list[Any]:
 def _lay_over(settings: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     keys = [part.strip() for part in key.split(".")]
+    if len(keys) > MAX_DEPTH or _LONG_KEY.search(value):
+        raise UserError(f"--set {keys[0]}…", "is nested too deeply.")
     if not equals or not all(keys):
         raise UserError(f"--set {override}", "not of the form section.key=value.")
     try:
         parsed = tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError as error:
+        raise UserError(f"--set {key}", "is nested too deeply.") from error
+    except (ValueError, KeyError):
         parsed = value.strip()
     for part in keys[:-1]:
         inner: Any = settings.setdefault(part, {})

@@ -253,7 +253,7 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int], classes: int = 0) -
     regression = isinstance(recipe.parameterization, Regression)
     jpeg = [task.family.quality[1] for task in recipe.degradation if isinstance(task.family, degradations.RandomJPEG)]
     restoration = RestorationSpec(
-        tasks=recipe.tasks, hole_fill=recipe.data.hole_fill, max_jpeg_quality=max(jpeg, default=None)
+        tasks=recipe.tasks, masked_input=recipe.data.masked_input, max_jpeg_quality=max(jpeg, default=None)
     )
     spec = ModelSpec(
         shape=shape,

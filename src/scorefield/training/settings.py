@@ -46,6 +46,9 @@ Duration = Annotated[
 ]
 Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=1, le=2**14)]  # pixels
+Count = Annotated[int, Field(ge=1, le=2**16)]  # of images at once
+Sigma = Annotated[float, Field(ge=1e-9, le=1e12)]  # Palette's schedule ends at 1.2e10
 PositiveFloat = Annotated[float, Field(gt=0)]
 Zoom = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -62,7 +65,7 @@ class Data:
         channels: 1 to 4; the data's own by default.
         window: side of a square cut at random from images of any size.
         zoom: smallest and largest factor by which a window is reduced, or "whole": the largest square.
-        hole_fill: how masked pixels are presented: Gaussian noise of this std, or "smooth" (interpolated
+        masked_input: how masked pixels enter the network: Gaussian noise of this std, or "smooth" (interpolated
             from the border).
         flip: mirror half of the images.
         dequantize: (v + U[0, 1)) / 256 instead of v / 255, as NCSN's code does.
@@ -74,12 +77,12 @@ class Data:
     """
 
     source: str = ""
-    size: Positive | tuple[Positive, Positive] | None = None
-    crop: Positive | None = None
+    size: Side | tuple[Side, Side] | None = None
+    crop: Side | None = None
     channels: Annotated[int, Field(ge=1, le=4)] | None = None
-    window: Positive | None = None
+    window: Side | None = None
     zoom: tuple[Zoom, Zoom] | Literal["whole"] = "whole"
-    hole_fill: Annotated[float, Field(ge=0)] | Literal["smooth"] = 1.0
+    masked_input: Annotated[float, Field(ge=0, le=1e6)] | Literal["smooth"] = 1.0
     flip: bool = False
     dequantize: bool = False
     labels: bool = False
@@ -113,8 +116,8 @@ class Noise:
     """
 
     distribution: NoiseDistribution = field(default_factory=LogNormal)
-    sigma_min: PositiveFloat = 0.002
-    sigma_max: PositiveFloat = 80.0
+    sigma_min: Sigma = 0.002
+    sigma_max: Sigma = 80.0
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max:
@@ -174,7 +177,7 @@ class Optimizer:
     lr: PositiveFloat = 1e-3
     betas: tuple[Fraction, Fraction] = (0.9, 0.99)
     eps: PositiveFloat = 1e-8
-    batch: Positive = 128
+    batch: Count = 128
     warmup: Natural = 100
     decay_after: Natural = 0
     clip: Annotated[float, Field(ge=0)] = 1.0
@@ -207,6 +210,7 @@ class Training:
         sample_every: time between two sample grids.
         sample_count: images of a grid.
         drop_class: share of images whose class is hidden, where `data.labels` is true.
+        patience: steps in a row that may be skipped, as their loss or gradient is not finite.
     """
 
     steps: Positive = 200_000
@@ -216,8 +220,9 @@ class Training:
     log_every: Positive = 50
     save_every: Duration = 60.0
     sample_every: Duration = 60.0
-    sample_count: Positive = 36
+    sample_count: Count = 36
     drop_class: Annotated[float, Field(ge=0, le=1)] = 0.1
+    patience: Positive = 10
 
 
 class NetworkSettings(Protocol):

@@ -1,0 +1,177 @@
+"""Samples that are written as they are drawn, so that memory is that of a batch and a stopped command goes on.
+
+A folder takes its images as they come. For a .npy or .npz file of several batches, each batch is kept in a hidden
+folder beside it, from which the file is put together in the end. `.request.json` says what was asked for, until all is
+there: the same command goes on with the first batch that is not whole.
+"""
+
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorefield.errors import UserError
+from scorefield.files import locked, refuse_existing, sweep, write_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REQUEST = ".request.json"
+BATCH = 64
+_ARRAYS = (".npy", ".npz")
+_IMAGE = re.compile(r"[0-9]{5,}\.png")
+
+
+def begun(out: Path) -> bool:
+    """Whether a command that was stopped has left samples here, to be gone on with."""
+    return (_folder(out) / REQUEST).is_file()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleWriter:
+    """Writes a series of samples.
+
+    Args:
+        out: an image's name for a grid, a .npy or .npz file, or a folder.
+        n: how many.
+        request: all that the samples depend on, as plain data.
+        overwrite: whether samples that are there are replaced.
+    """
+
+    out: Path
+    n: int
+    request: dict[str, Any]
+    overwrite: bool = False
+
+    def write(self, draw: "Callable[[int], Iterator[Tensor]]") -> None:
+        """Draw and write what is not there yet.
+
+        Args:
+            draw: the batches from that number on: uint8, (B, C, H, W).
+
+        Raises:
+            UserError: samples of another request are there, or another process writes them.
+        """
+        from scorefield.data.grids import save_images
+
+        if not self.by_batches:
+            import torch
+
+            save_images(torch.cat(list(draw(0))), self.out)
+            return
+        with self._folder_of_request() as (folder, written):
+            first = min(written, self._first_missing(folder))
+            for number, images in enumerate(draw(first), first):
+                self._keep(folder, number, images)
+                self._note(folder, number + 1)
+            if self._one_file:
+                self._assemble(folder)
+            else:
+                self._remove_earlier(folder)
+            (folder / REQUEST).unlink()
+        if self._one_file:
+            shutil.rmtree(folder)
+
+    @property
+    def _one_file(self) -> bool:
+        return _is_array(self.out)
+
+    @property
+    def by_batches(self) -> bool:
+        """Whether each batch is written when it is drawn."""
+        in_parts = self._one_file or not self.out.suffix or self.out.is_dir()
+        return in_parts and (self.n > BATCH or begun(self.out))
+
+    @contextmanager
+    def _folder_of_request(self) -> Generator[tuple[Path, int]]:
+        """The folder of the batches, locked, and how many of this request are in it."""
+        folder = _folder(self.out)
+        with locked(folder):
+            sweep(folder)
+            written, path = 0, folder / REQUEST
+            if path.is_file():
+                told = json.loads(path.read_text(encoding="utf-8"))
+                if told["request"] == self._plain_request():
+                    written = int(told["batches"])
+                elif not self.overwrite:
+                    what = "holds a part of other samples; a stopped command left it."
+                    raise UserError(self.out, what, "Give the same command, choose another name or pass --overwrite.")
+            elif folder == self.out:
+                refuse_existing(folder, overwrite=self.overwrite)
+            self._note(folder, written)
+            yield folder, written
+
+    def _plain_request(self) -> Any:
+        return json.loads(json.dumps(self.request, default=str))
+
+    def _note(self, folder: Path, batches: int) -> None:
+        text = json.dumps({"batches": batches, "request": self._plain_request()}, indent=1)
+        write_atomic(folder / REQUEST, text)
+
+    def _remove_earlier(self, folder: Path) -> None:
+        """Remove images of a longer series that this one replaces."""
+        digits = max(5, len(str(self.n - 1)))
+        for found in folder.iterdir():
+            stem = found.stem
+            if _IMAGE.fullmatch(found.name) and (len(stem) != digits or int(stem) >= self.n):
+                found.unlink()
+
+    def _first_missing(self, folder: Path) -> int:
+        """The number of the first batch that is not whole."""
+        batches = -(-self.n // BATCH)
+        return next((k for k in range(batches) if not all(path.is_file() for path in self._paths(folder, k))), batches)
+
+    def _paths(self, folder: Path, number: int) -> list[Path]:
+        if self._one_file:
+            return [folder / f"{number:08}.npy"]
+        digits = max(5, len(str(self.n - 1)))
+        return [folder / f"{i:0{digits}}.png" for i in range(number * BATCH, min(self.n, (number + 1) * BATCH))]
+
+    def _keep(self, folder: Path, number: int, images: "Tensor") -> None:
+        from scorefield.data.grids import save_image, save_images
+        from scorefield.data.image import to_pil
+
+        paths = self._paths(folder, number)
+        if paths[0].suffix == ".npy":
+            save_images(images, paths[0])
+            return
+        for path, image in zip(paths, images, strict=True):
+            save_image(to_pil(image), path)
+
+    def _assemble(self, folder: Path) -> None:
+        """The one file of all batches, (N, H, W, C)."""
+        import numpy as np
+
+        from scorefield.data.encode import writing
+
+        parts = [self._paths(folder, number)[0] for number in range(-(-self.n // BATCH))]
+        shape = np.load(parts[0], mmap_mode="r").shape
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self.n, *shape[1:])}
+        with writing(self.out) as whole:
+            zipped = self.out.suffix.lower() == ".npz"
+            archive = zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) if zipped else None
+            with (
+                whole.open("wb") if archive is None else archive.open("arr_0.npy", "w", force_zip64=True)
+            ) as file:  # as numpy names an array without a name
+                np.lib.format.write_array_header_1_0(file, header)
+                for part in parts:
+                    file.write(np.load(part).tobytes())
+            if archive is not None:
+                archive.close()
+
+
+def _is_array(out: Path) -> bool:
+    return out.suffix.lower() in _ARRAYS and not out.is_dir()
+
+
+def _folder(out: Path) -> Path:
+    """Where batches are kept until all are drawn."""
+    return out.with_name(f".{out.name}.batches") if _is_array(out) else out
+
+
+__all__ = ["BATCH", "SampleWriter", "begun"]

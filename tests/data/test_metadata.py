@@ -1,0 +1,156 @@
+"""What files say beside their pixels, from one format to another."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from scorefield.data.encode import png_bytes
+from scorefield.data.exif import marked_exif
+from scorefield.data.image import read_image
+from scorefield.data.metadata import Metadata
+from scorefield.data.photo import Photo
+
+IPTC = b"\x1c\x02\x50\x00\x06author\x1c\x02\x69\x00\x05title"
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description tiff:Orientation="%d"><exif:PixelXDimension>%d</exif:PixelXDimension></rdf:Description>'
+    b"</rdf:RDF></x:xmpmeta>"
+)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+ARRAY = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+GAMMA = (b"gAMA", struct.pack(">I", 100_000))
+PRIMARIES = (b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
+P3 = (b"cICP", bytes((12, 13, 0, 1)))
+
+
+def file(tmp_path, suffix, metadata, array=ARRAY):
+    photo = Photo(path=tmp_path / "x.png", levels=array, metadata=metadata)
+    return photo.save(array, tmp_path / f"in{suffix}")
+
+
+def through(tmp_path, before, after, metadata):
+    """The metadata after a file of one format was read and written in another."""
+    photo = Photo.read(file(tmp_path, before, metadata))
+    return Photo.read(photo.save(photo.levels, tmp_path / f"out{after}")).metadata
+
+
+def tags(exif):
+    read = Image.Exif()
+    read.load(exif)
+    return read
+
+
+@pytest.mark.parametrize("before", [".png", ".jpg", ".tif", ".bmp"])
+@pytest.mark.parametrize("after", [".png", ".jpg", ".tif", ".bmp"])
+def test_the_resolution_of_a_print_is_kept(tmp_path, before, after):
+    found = through(tmp_path, before, after, Metadata(dpi=(300, 600)))
+    assert found.dpi == pytest.approx((300, 600), abs=0.02)  # PNG and BMP have whole dots per metre
+
+
+@pytest.mark.parametrize("before", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("after", [".png", ".jpg", ".tif"])
+def test_iptc_and_xmp_are_kept(tmp_path, before, after):
+    found = through(tmp_path, before, after, Metadata(iptc=IPTC, xmp=XMP % (1, 7)))
+    assert found.iptc == IPTC
+    assert found.xmp == XMP % (1, 7)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".avif"])
+def test_xmp_is_kept_and_what_is_lost_is_said(tmp_path, suffix):
+    photo = Photo.read(file(tmp_path, ".png", Metadata(iptc=IPTC, xmp=XMP % (1, 7), chunks=(GAMMA,))))
+    assert Photo.read(photo.save(photo.levels, tmp_path / f"a{suffix}")).metadata.xmp == XMP % (1, 7)
+    assert {"IPTC", "gamma and primaries"} <= set(photo.lost(f"a{suffix}"))
+
+
+def test_what_the_file_says_of_its_orientation_and_size_is_brought_up_to_date(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A], exif[0x011B], exif[0x0128] = 6, 300.0, 600.0, 2
+    exif[0x8769] = {0xA002: 7, 0xA003: 5}
+    block = io.BytesIO()
+    Image.fromarray(ARRAY).save(block, "JPEG", exif=exif, xmp=XMP % (6, 7), dpi=(300, 600))
+    (tmp_path / "a.jpg").write_bytes(block.getvalue())
+    photo = Photo.read(tmp_path / "a.jpg")
+    assert photo.metadata.dpi == (600, 300)  # the axes are exchanged
+    found = Photo.read(photo.save(photo.levels, tmp_path / "b.png")).metadata
+    assert found.xmp == XMP % (1, 5)
+    read = tags(found.exif)
+    assert (read[0x0112], read[0x011A], read[0x011B]) == (1, 600, 300)
+    assert (read.get_ifd(0x8769)[0xA002], read.get_ifd(0x8769)[0xA003]) == (5, 7)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_colors_of_a_png_keep_their_meaning(tmp_path, deep):
+    if deep:
+        pytest.importorskip("cv2")
+    array = ARRAY * np.uint16(257) if deep else ARRAY
+    text = (b"tEXt", b"Description\0a print"), (b"iTXt", b"Title\0\0\0de\0\0Titel")
+    path = file(tmp_path, ".png", Metadata(chunks=(P3, GAMMA, PRIMARIES, *text)), array)
+    photo = Photo.read(path)
+    assert photo.metadata.chunks == (P3, GAMMA, PRIMARIES, *text)
+    content = photo.save(photo.levels, tmp_path / "b.png").read_bytes()
+    for name in (b"cICP", b"gAMA", b"cHRM"):
+        assert 0 < content.index(name) < content.index(b"IDAT")
+    Image.open(tmp_path / "b.png").verify()
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_a_note_is_added_to_exif_and_nothing_in_it_moves(order):
+    exif = Image.Exif()
+    exif.endian = "<" if order == "little" else ">"
+    exif[0x010F], exif[0x8769] = "A maker of cameras", {0x927C: bytes(range(40)), 0x9003: "2001:02:03 04:05:06"}
+    block = exif.tobytes()[6:]
+    noted = marked_exif(block, software="scorefield 0", dpi=(300.5, 300.5))
+    assert noted[8 : len(block)] == block[8:]
+    read = tags(noted)
+    assert (read[0x000B], read[0x010F], float(read[0x011A])) == ("scorefield 0", "A maker of cameras", 300.5)
+    assert read.get_ifd(0x8769)[0x927C] == bytes(range(40))
+    assert marked_exif(b"no exif", software="scorefield 0") == b"no exif"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".avif"])
+def test_a_restored_file_names_the_program(tmp_path, suffix):
+    metadata = Metadata(dpi=(300, 300)).restored_by("scorefield 0")
+    with Image.open(file(tmp_path, suffix, metadata)) as image:
+        assert image.getexif()[0x000B] == "scorefield 0"
+        assert float(image.getexif()[0x011A]) == 300
+
+
+def chunked(bits, clear):
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    rows = b"\0" + bytes([0b00011011] * bits)  # 8 pixels
+    header = struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"tRNS", struct.pack(">H", clear)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_clear_level_of_a_png_is_in_its_own_bits(tmp_path, bits):
+    values = np.packbits(np.unpackbits(np.uint8([0b00011011] * bits)).reshape(8, bits), axis=1)[:, 0] >> (8 - bits)
+    clear = int(values[2])
+    (tmp_path / "a.png").write_bytes(chunked(bits, clear))
+    photo = Photo.read(tmp_path / "a.png")
+    assert (photo.levels[0, :, 0] == values * (255 // (2**bits - 1))).all()
+    assert (photo.alpha[0] == np.where(values == clear, 0, 255)).all()
+    assert (np.asarray(read_image(tmp_path / "a.png"))[0, values == clear] == 255).all()
+
+
+def test_a_palette_of_greys_with_a_profile_of_colors_keeps_both(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([200, 200, 200, 10, 10, 10])
+    image.save(tmp_path / "a.png", icc_profile=SRGB)
+    photo = Photo.read(tmp_path / "a.png")
+    again = Photo.read(photo.save(photo.levels, tmp_path / "b.png"))
+    assert again.icc == SRGB
+    assert (again.levels == 200).all()
+
+
+def test_a_profile_and_srgb_are_not_both_written():
+    content = png_bytes(ARRAY, Metadata(icc=SRGB, chunks=((b"sRGB", b"\0"),)))
+    assert b"iCCP" in content
+    assert b"sRGB\0" not in content.split(b"iCCP")[0]

@@ -1,0 +1,122 @@
+"""Recipes that others wrote: judged whole before anything is built, told in one line."""
+
+import copy
+import random
+import tomllib
+
+import pytest
+import tomli_w
+from torch import nn
+
+from scorefield.errors import UserError
+from scorefield.training.reading import read_recipe, recipe_from
+from scorefield.training.recipe import build_model, bundled_recipes
+
+SMALL = {"kind": "unet", "widths": [8], "blocks": 1, "attention": [], "head_width": 8}
+WILD = (10**6, 10**9, 2**63, 10**30, -1, 0, 0.5, 1e300, float("nan"), float("inf"), "xxx", "../..", "\x1b[2J", "", True,
+        [], {}, [[]], [10**9], [1] * 50, {"kind": "unet"}, {"kind": []}, [{}],
+        "1h", {"kind": "levels", "sigma_max": 1.0,
+        "sigma_min": 0.1, "levels": 10**9}, {"kind": "cosine", "steps": 10**9})  # fmt: skip
+
+
+def bases() -> list[dict]:
+    """Every bundled recipe in full, on a network of a few weights."""
+    made = []
+    for path in bundled_recipes().values():
+        plain = read_recipe(path).to_dict()
+        if plain["network"]["kind"] != "refinenet":
+            plain["network"] = copy.deepcopy(SMALL)
+        else:
+            plain["network"]["width"] = 4
+        made.append(plain)
+    return made
+
+
+def places(value, at=()):
+    """The keys to every entry, sections included."""
+    yield at
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, (*at, key))
+
+
+def mutated(plain, rng):
+    """A recipe with one to three changes: a wild value, a missing key, one too many."""
+    made = copy.deepcopy(plain)
+    for _ in range(rng.randint(1, 3)):
+        at = rng.choice([keys for keys in places(made) if keys])
+        section = made
+        for key in at[:-1]:
+            section = section[key]
+        change = rng.choice(("value", "value", "value", "drop", "add"))
+        if change == "drop":
+            del section[at[-1]]
+        elif change == "add" and isinstance(section, dict):
+            section[rng.choice(("wild", "kind", "blocks", "levels"))] = copy.deepcopy(rng.choice(WILD))
+        else:
+            section[at[-1]] = copy.deepcopy(rng.choice(WILD))
+    return made
+
+
+def test_mutated_recipes_give_a_model_or_one_line(tmp_path, monkeypatch):
+    """1,000 of them, read from a file, and built where they can be. No other exception, and nothing huge."""
+    built, init = [], nn.Parameter.__new__
+
+    def counted(cls, data=None, requires_grad=True):
+        if data is not None and data.device.type != "meta":
+            built.append(data.numel())
+            assert sum(built) < 50_000_000
+        return init(cls, data, requires_grad)
+
+    monkeypatch.setattr(nn.Parameter, "__new__", counted)
+    monkeypatch.setattr("os.sysconf", lambda name: 10_000)  # a machine of 0.1 GB
+    rng, plain, path, refused, models = random.Random(0), bases(), tmp_path / "recipe.toml", 0, 0
+    for number in range(1000):
+        built.clear()
+        made = mutated(rng.choice(plain), rng)
+        path.write_text(tomli_w.dumps(made), encoding="utf-8")
+        try:
+            recipe = read_recipe(path)
+            if recipe.noise != "auto" and number % 2 == 0:
+                build_model(recipe, (1, 8, 8), classes=2)
+                models += 1
+        except UserError as error:
+            refused += 1
+            assert len(str(error).splitlines()) == 1 and len(str(error)) < 1500, (number, made)
+    assert 500 < refused < 1000 and models > 20
+
+
+@pytest.mark.parametrize("text", [
+    "x = " + "[" * 10_000,
+    "x = " + "[" * 10_000 + "]" * 10_000,
+    "x = " + "{a=" * 10_000 + "1" + "}" * 10_000,
+    "data" + ".a" * 100_000 + " = 1",
+    "[data" + ".a" * 10_000 + "]",
+    "training.steps = " + "9" * 5000,
+    "training.steps = 0x" + "f" * 5000,
+    "training.seed = -" + "9" * 400,
+    "#" * (2**20 + 1),
+    "\0", "\x1b[2J", "[[data]]\n" * 5, "data = 1", "noise = 3", "network = []", "degradation = [3]", "degradation = 1",
+])  # fmt: skip
+def test_recipes_that_are_nested_or_no_tables_are_told_in_one_line(tmp_path, text):
+    (tmp_path / "recipe.toml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_recipe(tmp_path / "recipe.toml")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("override", [
+    "data.x=" + "[" * 10_000, "data" + ".a" * 10_000 + "=1", "training.steps=0x" + "f" * 5000, "network.blocks=1000000",
+    "network.widths=[1000000]", "data.size=1000000000", "optimizer.batch=1000000000", "optimizer.lr=nan",
+    "noise.distribution={kind='cosine',steps=1000000000}", "training.sample_count=1000000000",
+    "degradation=[{kind='scratches',count=1000000000}]", "degradation=[{kind='masks',value_range=[0,1e300]}]",
+    "parameterization={kind='edm',sigma_data=0.0}", "parameterization.sigma_data=-1.0",
+])  # fmt: skip
+def test_absurd_overrides_are_refused_before_anything_is_built(override):
+    with pytest.raises(UserError):
+        build_model(read_recipe("default", [override]), (1, 8, 8))
+
+
+def test_every_bundled_recipe_lies_within_the_bounds():
+    for path in bundled_recipes().values():
+        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+        assert recipe_from(plain).to_dict() == read_recipe(path).to_dict()
