@@ -27,6 +27,9 @@ def main() -> None:
     parser.add_argument("--half", action="store_true", help="weights of 16 bits: half the size of the file")
     parser.add_argument("--steps", type=int, help="with which it restores best")
     parser.add_argument("--max-jpeg-quality", type=int, help="quality of JPEG files beyond which it does harm")
+    parser.add_argument(
+        "--rim", type=int, help="how deep under a mask the network fills, before patches of the image do"
+    )
     args = parser.parse_args()
     path = find(args.run)
     notes = checkpoint.read_card(path)["notes"]
@@ -37,6 +40,7 @@ def main() -> None:
             known,
             steps=args.steps or known.steps,
             max_jpeg_quality=args.max_jpeg_quality or known.max_jpeg_quality,
+            rim=args.rim or known.rim,
         )
         model.spec = replace(model.spec, restoration=known)
     dtype = torch.float16 if args.half else None

@@ -64,7 +64,8 @@ def exemplar_fill(image: Tensor, mask: Tensor, *, generator: Generator) -> Tenso
         else:
             field = level.inherited(coarser, field, generator)
             level = level.showing(_enlarged(coarser.image, level))
-            level = level.averaged(field, level.distances(field))
+            searched = len(level.targets) <= _SEARCHED
+            level = level.averaged(field, level.distances(field) if searched else torch.zeros(len(field)))
         rounds = 0 if len(level.targets) > _SEARCHED else _ROUNDS[min(halvings, len(_ROUNDS) - 1)]
         for _ in range(rounds):
             field, distances = level.matched(field, generator)
