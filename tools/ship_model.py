@@ -30,6 +30,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="with which it restores best")
     parser.add_argument("--tile", type=int, help="side of the tiles in which it restores as well as in smaller ones")
     parser.add_argument("--max-jpeg-quality", type=int, help="quality of JPEG files beyond which it does harm")
+    parser.add_argument(
+        "--rim", type=int, help="how deep under a mask the network fills, before patches of the image do"
+    )
     args = parser.parse_args()
     path = find(args.run)
     notes = checkpoint.read_card(path)["notes"]
@@ -41,6 +44,7 @@ def main() -> None:
             steps=args.steps or known.steps,
             max_jpeg_quality=args.max_jpeg_quality or known.max_jpeg_quality,
             tile=args.tile or known.tile,
+            rim=args.rim or known.rim,
         )
         model.spec = replace(model.spec, restoration=known)
     dtype = torch.float16 if args.half else None

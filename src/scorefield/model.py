@@ -171,6 +171,8 @@ class RestorationSpec:
         steps: the number of sampling steps that restores best, where it was measured.
         max_jpeg_quality: JPEG files above this quality, 1 to 100, are better left alone.
         tile: the side of the largest tiles in which it restores as well as in smaller ones, where it was measured.
+        rim: masked pixels deeper under a mask than so many are filled with patches of the image itself
+            (`restoration.exemplar`), and the network restores those nearer to its border; None leaves all to it.
     """
 
     tasks: tuple[str, ...]
@@ -178,6 +180,7 @@ class RestorationSpec:
     steps: int | None = None
     max_jpeg_quality: int | None = None
     tile: int | None = None
+    rim: int | None = None
 
     def __post_init__(self) -> None:
         if self.masked_input != "smooth" and not 0 <= self.masked_input <= 1e6:
@@ -186,6 +189,8 @@ class RestorationSpec:
             raise ValueError(f"steps must lie from 1 to 100,000, got {self.steps}")
         if self.max_jpeg_quality is not None and not 1 <= self.max_jpeg_quality <= 100:
             raise ValueError(f"max_jpeg_quality must lie from 1 to 100, got {self.max_jpeg_quality}")
+        if self.rim is not None and not 1 <= self.rim <= 1000:
+            raise ValueError(f"rim must lie from 1 to 1,000, got {self.rim}")
 
 
 @dataclass(frozen=True, kw_only=True)

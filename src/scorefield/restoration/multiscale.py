@@ -2,7 +2,9 @@
 
 A model was trained on images of one size, and a tile of a large image sees only its own part. Whether a car is red,
 or what stands in the middle of a wide mask, tiles would each decide for themselves. So color is sampled on a reduced
-image, and enlarged along the edges of the known luma (`guided_upsample`). Wide masks are filled in a reduced image, and
+image, and enlarged along the edges of the known luma (`guided_upsample`). A model that
+restores only the rim of wide masks (`RestorationSpec.rim`) finds patches of the image itself farther within
+(`exemplar`), and joins them to what is known; for other models wide masks are filled in a reduced image, and
 then at sizes of at most twice the last, each from the result before, enlarged and noised to a middle σ (SDEdit; as in
 cascades, Ho et al. 2022).
 
@@ -21,11 +23,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from scorefield.data.image import Levels
 from scorefield.degradations import Box
 from scorefield.restoration.canvas import Canvas, masked_canvas
+from scorefield.restoration.exemplar import depth, exemplar_fill
 from scorefield.restoration.guided_upsample import recolored
 from scorefield.restoration.pixels import enlarged, to_levels, to_values
 from scorefield.restoration.tiled_sampling import STAGES, Report, TiledSampler
@@ -81,7 +85,15 @@ def colorize(sampler: TiledSampler, canvas: Canvas, *, keep_luminance: bool) -> 
 
 
 def fill(sampler: TiledSampler, canvas: Canvas) -> Draft:
-    """What is under a mask: by tiles, or from coarse to fine where a tile would see nothing but mask."""
+    """What is under a mask: by tiles, or from coarse to fine where a tile would see nothing but mask.
+
+    Where the model restores the rim of masks alone, patches of the image fill what lies deeper.
+    """
+    restoration = sampler.model.spec.restoration
+    if restoration is not None and restoration.rim is not None and canvas.mask is not None and canvas.noise == 0:
+        depths = depth(torch.from_numpy(canvas.mask), restoration.rim + 1).numpy()
+        if (depths > restoration.rim).any():
+            return _rim(sampler, canvas, (depths > 0) & (depths <= restoration.rim))
     shape = sampler.model.shape[-2:]
     side, max_hole = round(_COARSE * max(shape)), max(shape) // 2
     if max(canvas.size) <= side:
@@ -105,6 +117,32 @@ def fill(sampler: TiledSampler, canvas: Canvas) -> Draft:
 
     parts = zip(samplers, canvases, strict=True)
     return Draft(evaluations=sum(by.evaluations(at) for by, at in parts), samples=samples)
+
+
+def _rim(sampler: TiledSampler, canvas: Canvas, rim: NDArray[np.bool_]) -> Draft:
+    """The rim of a mask by tiles, around patches of the image: one filling for each candidate."""
+    assert canvas.mask is not None
+    masked, mask = to_values(canvas.levels, canvas.value_range), torch.from_numpy(canvas.mask)
+    one = replace(sampler, candidates=1)
+
+    def samples(report: Report) -> list[Levels]:
+        return [drawn(candidate, report) for candidate in range(sampler.candidates)]
+
+    def drawn(candidate: int, report: Report) -> Levels:
+        by = replace(one, first=sampler.first + candidate)
+        key = np.random.SeedSequence([by.seed % 2**64, by.first, by.stage]).generate_state(1, np.uint64)[0]
+        filled = exemplar_fill(masked, mask, generator=torch.Generator().manual_seed(int(key >> 1)))
+        levels = to_levels(filled, canvas.value_range, canvas.levels)
+        known = np.where(canvas.mask[..., None], levels, canvas.levels)
+        (sample,) = by.sample(_with_mask(canvas, known, rim), report=report)
+        return sample
+
+    evaluations = sampler.candidates * one.evaluations(_with_mask(canvas, canvas.levels, rim))
+    return Draft(evaluations=evaluations, samples=samples)
+
+
+def _with_mask(canvas: Canvas, levels: Levels, mask: NDArray[np.bool_]) -> Canvas:
+    return masked_canvas(levels, mask, value_range=canvas.value_range, masked_input=canvas.masked_input)
 
 
 def _enlarged(sample: Levels, canvas: Canvas) -> Levels:
@@ -216,4 +254,4 @@ def _box(axis: int, along: tuple[int, int], begins: list[int], across: int) -> B
 def _window(canvas: Canvas, wide: Levels, seen: Box, extended: Box) -> Canvas:
     mask = np.zeros((seen.height, seen.width), np.bool_)
     mask[extended._replace(top=extended.top - seen.top, left=extended.left - seen.left).slices] = True
-    return masked_canvas(wide[seen.slices], mask, value_range=canvas.value_range, masked_input=canvas.masked_input)
+    return _with_mask(canvas, wide[seen.slices], mask)
