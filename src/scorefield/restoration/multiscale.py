@@ -93,7 +93,7 @@ def fill(sampler: TiledSampler, canvas: Canvas) -> Draft:
     if restoration is not None and restoration.rim is not None and canvas.mask is not None and canvas.noise == 0:
         depths = depth(torch.from_numpy(canvas.mask), restoration.rim + 1).numpy()
         if (depths > restoration.rim).any():
-            return _rim(sampler, canvas, (depths > 0) & (depths <= restoration.rim))
+            return _rim(sampler, canvas, canvas.mask, (depths > 0) & (depths <= restoration.rim))
     shape = sampler.model.shape[-2:]
     side, max_hole = round(_COARSE * max(shape)), max(shape) // 2
     if max(canvas.size) <= side:
@@ -119,10 +119,9 @@ def fill(sampler: TiledSampler, canvas: Canvas) -> Draft:
     return Draft(evaluations=sum(by.evaluations(at) for by, at in parts), samples=samples)
 
 
-def _rim(sampler: TiledSampler, canvas: Canvas, rim: NDArray[np.bool_]) -> Draft:
+def _rim(sampler: TiledSampler, canvas: Canvas, mask: NDArray[np.bool_], rim: NDArray[np.bool_]) -> Draft:
     """The rim of a mask by tiles, around patches of the image: one filling for each candidate."""
-    assert canvas.mask is not None
-    masked, mask = to_values(canvas.levels, canvas.value_range), torch.from_numpy(canvas.mask)
+    masked = to_values(canvas.levels, canvas.value_range)
     one = replace(sampler, candidates=1)
 
     def samples(report: Report) -> list[Levels]:
@@ -131,9 +130,9 @@ def _rim(sampler: TiledSampler, canvas: Canvas, rim: NDArray[np.bool_]) -> Draft
     def drawn(candidate: int, report: Report) -> Levels:
         by = replace(one, first=sampler.first + candidate)
         key = np.random.SeedSequence([by.seed % 2**64, by.first, by.stage]).generate_state(1, np.uint64)[0]
-        filled = exemplar_fill(masked, mask, generator=torch.Generator().manual_seed(int(key >> 1)))
+        filled = exemplar_fill(masked, torch.from_numpy(mask), generator=torch.Generator().manual_seed(int(key >> 1)))
         levels = to_levels(filled, canvas.value_range, canvas.levels)
-        known = np.where(canvas.mask[..., None], levels, canvas.levels)
+        known = np.where(mask[..., None], levels, canvas.levels)
         (sample,) = by.sample(_with_mask(canvas, known, rim), report=report)
         return sample
 
