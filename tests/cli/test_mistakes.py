@@ -207,7 +207,7 @@ MISTAKES = {  # by verb: arguments, exit code, words of the line
         ("mixng", 2, ["mixng", "Did you mean 'mixing'?"]),
         ("mixing", 2, ["Missing option '--out'"]),
         ("manifold --out OUT --steps 0", 2, ["--steps"]),
-        ("manifold --out OUT --data nowhere", 2, ["nowhere", "no bundled set of this name"]),
+        ("manifold --out OUT --data nowhere", 2, ["nowhere", "no bundled set, file or folder of this name"]),
         ("anneal --out OUT --model fashoin", 2, ["fashoin", "Did you mean `fashion`?"]),
         ("neighbours --out OUT --data DATA", 2, ["8×8, smaller than 28×28", "--model"]),
         ("completions --out OUT --model RUN --data emoji", 2, ["the model draws 1×8×8"]),

@@ -75,12 +75,13 @@ def test_float32_is_preferred_where_nothing_better_is_known():
     assert preferred_precision("meta") == torch.float32
 
 
-def test_a_bare_name_is_the_bundled_model_and_a_path_has_a_slash(run, shelf, monkeypatch):
+def test_the_name_of_a_bundled_model_means_it_and_a_path_of_that_name_has_a_slash(run, shelf, monkeypatch):
     monkeypatch.chdir(run.parent)
     (run.parent / "fashion").mkdir()
     assert find("fashion") == shelf / "fashion.safetensors"
     assert find("./run").samefile(run / "model.safetensors")
-    with pytest.raises(UserError, match=r"run: no such model\. For the path write \./run\."):
-        find("run")
+    assert find("run").samefile(run / "model.safetensors")
+    with pytest.raises(UserError, match="this folder holds no model"):
+        find("./fashion")
     with pytest.raises(UserError, match=r"no such model, file or run folder\."):
         find("./gone")

@@ -124,7 +124,7 @@ def _overrides(options: TrainOptions) -> list[str]:
 
 def _next(tasks: tuple[str, ...], run: Path) -> str:
     """The command that uses the trained model."""
-    model = run if len(run.parts) > 1 else f"./{run}"  # a bare name would be a bundled model
+    model = run if len(run.parts) > 1 else f"./{run}"  # the name alone may be that of a bundled model
     if not tasks:
         return f"scorefield sample {model} -n 64 --out samples.png"
     verb = tasks[0] if tasks[0] in {"colorize", "inpaint", "uncrop", "dejpeg", "upscale", "deblur"} else "restore"

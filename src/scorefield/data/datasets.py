@@ -9,7 +9,7 @@
     open_images("cifar-10-batches-bin/")   CIFAR in its binary version, or its .tar.gz
     open_images("train-images-idx3-ubyte.gz"), open_images("set.npz"), open_images("set.npy")
 
-A bare name is a bundled set; a folder of such a name is written `./name` or `name/`. A set without splits
+The name of a bundled set means that set; a folder of the same name is written `./name` or `name/`. A set without splits
 is all `train`. A folder larger than 1 GiB when decoded is kept, decoded, in the cache (see `folder`).
 """
 
@@ -205,21 +205,14 @@ def data_path(data: str | Path) -> Path:
     """The file or folder that `data` names, which is no bundled set.
 
     Raises:
-        UserError: it does not exist, or it is written as a bare name.
+        UserError: it does not exist.
     """
     path = Path(data)
-    bare = isinstance(data, str) and re.fullmatch(r"\w[\w-]*", data) is not None
-    if bare and path.exists():
-        raise UserError(data, "no bundled set of this name.", f"To read the {_kind(path)}, write ./{data}.")
-    if bare:
-        raise UserError(data, "no bundled set of this name.", did_you_mean(str(data), BUNDLED))
-    if not path.exists():
-        raise UserError(data, "no such file or folder.", "Check the path.")
-    return path
-
-
-def _kind(path: Path) -> str:
-    return "folder" if path.is_dir() else "file"
+    if path.exists():
+        return path
+    if isinstance(data, str) and re.fullmatch(r"\w[\w-]*", data):
+        raise UserError(data, "no bundled set, file or folder of this name.", did_you_mean(data, BUNDLED))
+    raise UserError(data, "no such file or folder.", "Check the path.")
 
 
 def _split_folders(path: Path) -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """From a name to a model.
 
-A bare name, such as `fashion`, is a bundled model. A file or a folder of that name is written `./fashion`.
+The name of a bundled model, such as `fashion`, means that model; a path of the same name is written `./fashion`.
 
 One bundled name may hold several models: `NAME.TASK.safetensors` beside `NAME.safetensors` is a specialist, which is
 loaded in its place for that task.
@@ -38,18 +38,15 @@ def find(name: str | Path, *, task: str | None = None) -> Path:
     """The checkpoint of a bundled model, a file, or a run folder.
 
     Args:
-        name: a bare name is a bundled model; any other text and every `Path` is a path.
+        name: a bundled model, or a path; every `Path` is a path.
         task: what it is to restore, such as "dejpeg": a bundled model may have a specialist for it.
 
     Raises:
         UserError: nothing of that name.
     """
     path = Path(name)
-    if _is_bare(name):
-        if name in bundled():
-            return specialists(str(name)).get(task or "", bundled()[str(name)])
-        mend = f"For the path write ./{name}." if path.exists() else _known_models(str(name))
-        raise UserError(name, "no such model.", mend)
+    if isinstance(name, str) and name in bundled():
+        return specialists(name).get(task or "", bundled()[name])
     if is_pipeline(name):
         mend = f"Import it first: scorefield models import {name} --out model.safetensors"
         raise UserError(name, "a pipeline of diffusers, not a checkpoint of scorefield.", mend)
