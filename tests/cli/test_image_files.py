@@ -100,7 +100,7 @@ def test_linked_folders_are_followed_once_and_loops_and_pipes_are_named(call, mo
     seen = call("data", "inspect", f"{links}/")
     assert seen.code == 0, seen.err
     assert "images" in seen.out and "4" in seen.out
-    assert "links to folders are followed: a and 1 more" in seen.out
+    assert "linked folders are followed: a and 1 more" in seen.out
     (links / "again").symlink_to(real / "a")
     (links / "loop").symlink_to(links)
     (links / "up").symlink_to(tmp_path)

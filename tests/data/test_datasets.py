@@ -17,9 +17,7 @@ def test_a_missing_path_is_reported(tmp_path):
 
 
 def test_a_misspelt_bundled_name_is_guessed():
-    with pytest.raises(
-        UserError, match=r"fashoin: no bundled set, .*\. Did you mean `fashion`\?"
-    ):
+    with pytest.raises(UserError, match=r"fashoin: no bundled set, .*\. Did you mean `fashion`\?"):
         open_images("fashoin")
 
 
@@ -58,9 +56,7 @@ def test_a_folder_beside_the_user_does_not_change_what_the_name_of_a_bundled_set
     assert len(open_images("fashion")) > 1
     for written in ("./fashion", "fashion/", tmp_path / "fashion", Path("fashion"), "album", "./album"):
         assert len(open_images(written)) == 1
-    with pytest.raises(
-        UserError, match=r"fashon: no bundled set, .*\. Did you mean `fashion`"
-    ):
+    with pytest.raises(UserError, match=r"fashon: no bundled set, .*\. Did you mean `fashion`"):
         open_images("fashon")
 
 

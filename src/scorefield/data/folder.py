@@ -74,7 +74,7 @@ class Listing:
         """What is worth saying, a sentence each."""
         count = len(self.links)
         more = f" and {count - 1} more" if count > 1 else ""
-        return tuple(f"links to folders are followed: {first}{more}." for first in self.links[:1])
+        return tuple(f"linked folders are followed: {first}{more}." for first in self.links[:1])
 
 
 def list_images(folder: Path, *, suffixes: frozenset[str] = SUFFIXES) -> list[str]:

@@ -91,8 +91,8 @@ class Data:
     value_range: tuple[float, float] = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
-        if not self.value_range[0] < self.value_range[1]:
-            raise ValueError("value_range must rise from black to white")
+        if not -1e6 <= self.value_range[0] < self.value_range[1] <= 1e6:  # as `ModelSpec` asks
+            raise ValueError("value_range must rise from black to white, within ±1e6")
         if self.window is not None and (isinstance(self.size, tuple) or self.crop is not None or self.labels):
             raise ValueError("window goes with at most one size, and with neither crop nor labels")
         if self.zoom != "whole" and self.zoom[0] > self.zoom[1]:
