@@ -121,19 +121,19 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> ScoreModel:
         UserError: the file is missing, half-written or damaged, a weight is not finite, or the weights do not fit the
             card.
     """
-    card = read_card(path)
+    card, shapes = read_card(path), _shapes_in(path)
+    _check_digest(path, card)
     try:
         parts = parameterization.from_card(card["parameterization"]), _read_spec(card["spec"])
         sketch = networks.sketch(card["network"])
         if sketch is not None:
-            _check_fit(_shapes_of(sketch.state_dict()), _shapes_in(path), path)  # before memory is taken
+            _check_fit(_shapes_of(sketch.state_dict()), shapes, path)  # before memory is taken
         network = networks.from_card(card["network"])
     except UserError as error:
         if error.where == str(path):
             raise
         raise UserError(path, f"its card is wrong: {error}") from error
     weights = read_weights(path, device=device)
-    _check_digest(path, card)
     _check_finite(weights, path)
     model = ScoreModel(network, *parts).to(device)
     fit_weights(model.network, weights, where=path)

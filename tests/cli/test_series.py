@@ -122,7 +122,7 @@ def test_the_memory_of_a_series_is_that_of_a_batch(run):
 
     model = checkpoint.load(run / "model.safetensors")
     largest = 0
-    for number, _ in enumerate(samplers.sample_batches(model, 100_000, steps=1, sampler="ddim")):
+    for number, _ in enumerate(samplers.sample_batches(model, 100_000, sampler=samplers.plan(model, "ddim", 1))):
         alive = [t.numel() for t in gc.get_objects() if issubclass(type(t), torch.Tensor) and t.ndim == 4]
         largest = max(largest, *alive)
         if number == 2:

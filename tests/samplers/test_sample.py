@@ -312,7 +312,7 @@ def test_a_model_that_restores_images_is_refused(tasks, command):
 def test_batches_from_any_number_on_are_those_of_the_whole_series(name):
     model = tiny_model()
     whole = sample(model, 150, sampler=name, steps=3)
-    parts = list(sample_batches(model, 150, sampler=name, steps=3, first=1))
+    parts = list(sample_batches(model, 150, sampler=plan(model, name, 3), first=1))
     assert [len(part) for part in parts] == [64, 22]
     assert torch.equal(torch.cat(parts), whole[64:])
 

@@ -210,6 +210,7 @@ def steadily_lifted(
     residual = (1 - t) * misfit
     enough = tolerance**2 * _dot(residual, residual)
     total, kept = None, list[tuple[Tensor, Tensor]]()
+    active = torch.ones_like(enough, dtype=torch.bool)  # an image that is done stays as it is, whatever the others need
     while len(kept) < most:
         image = lift(residual)
         pushed = t * residual + (1 - t) * push(image)
@@ -221,11 +222,12 @@ def steadily_lifted(
         new = square > whole * (100 * torch.finfo(square.dtype).eps) ** 2
         scale = torch.where(new, square.rsqrt(), 0)
         pushed, image = scale * pushed, scale * image
-        length = _dot(residual, pushed).clamp_min(0)
+        length = torch.where(active, _dot(residual, pushed).clamp_min(0), 0)
         total = length * image if total is None else total + length * image
         residual = residual - length * pushed
         kept.append((pushed, image))
-        if not bool((new & (_dot(residual, residual) > enough)).any()):
+        active = active & new & (_dot(residual, residual) > enough)
+        if not bool(active.any()):
             break
     assert total is not None
     return total

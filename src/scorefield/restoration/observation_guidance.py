@@ -106,7 +106,7 @@ class MomentMatching:
 
     Args:
         denoiser: an unconditional model, that can be differentiated.
-        iterations: of conjugate residuals, at most; None allows as many as there are observed values.
+        iterations: of conjugate residuals; None ends at a residual of 1e-4, after at most as many as observed values.
     """
 
     denoiser: Denoiser
@@ -114,7 +114,9 @@ class MomentMatching:
 
     def posterior(self, observation: Observation, *, generator: Generator) -> Posterior:
         """The guided denoiser; without noise the last step ends with A x = y."""
-        return _matched(self.denoiser, observation, partial(steadily_lifted, iterations=self.iterations), 1.0)
+        tolerance = 1e-4 if self.iterations is None else 0.0
+        solve = partial(steadily_lifted, iterations=self.iterations, tolerance=tolerance)
+        return _matched(self.denoiser, observation, solve, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
