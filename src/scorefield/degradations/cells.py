@@ -3,7 +3,7 @@
 The encoder divides each coefficient of the 8 × 8 DCT by a step q and rounds. So the original x0 lies within half a
 step of the file's coefficients,
 
-    x0 ∈ S_1,    S_s = {x : |C P x − k q| ≤ s q/2},
+    x0 ∈ S_1,    S_s = {x : −s q/2 ≤ C P x − k q ≤ s q/2},
 
 with P the luma or the chroma plane at its own size (averaged over boxes), C the DCT, and k the file's whole numbers.
 S_s is convex, and in Y, C_b, C_r the map
