@@ -27,8 +27,8 @@ test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 # The numerical tests once more with the kernels of a processor without AVX: no tolerance may hang on one kind.
-# Left out are memory, the program's start, and what is statistics, which take long.
-NUMERICAL := $(filter-out tests/test_docs.py tests/test_package.py tests/test_memory.py tests/test_likelihood.py,$(wildcard tests/test_*.py)) \
+# Left out are files, memory, the program's start, and what is statistics, which take long.
+NUMERICAL := $(filter-out tests/test_docs.py tests/test_cards.py tests/test_checkpoint.py tests/test_files.py tests/test_package.py tests/test_memory.py tests/test_likelihood.py,$(wildcard tests/test_*.py)) \
 	$(addprefix tests/,samplers schedules networks hub degradations) --ignore tests/samplers/test_sample.py
 
 test-reduced: $(VENV)/.dev
