@@ -90,6 +90,8 @@ MISTAKES = {  # by verb: arguments, exit code, words of the line
         ("LABELLED --out OUT.npy --steps 2 --class 1 --guidance nan", 2, ["guidance: must be a number"]),
     ],
     "colorize": [
+        ("PHOTO --hint NONE --model RESTORER --out OUT", 2, ["cannot be read"]),
+        ("PHOTO --hint FILE --model RESTORER --out OUT", 2, ["Write a list such as"]),
         ("PHOTO --model RUN --out OUT", 2, ["model", "samples grey images"]),
         ("PHOTO --method pigmd --model ALONE --out OUT", 2, ["no such method", "`pigdm`"]),
         ("PHOTO --method repaint --sampler heun --model ALONE --out OUT", 2, ["climbs", "heun"]),

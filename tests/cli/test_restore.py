@@ -96,6 +96,17 @@ def test_colorize_gives_color(call, color, photo, tmp_path):
     ]  # fmt: skip
 
 
+def test_a_hint_colors_its_place(call, restorer, photo, tmp_path):
+    (tmp_path / "points.json").write_text('[{"x": 4, "y": 4, "color": "#2040c0"}]')
+    made = {}
+    for name, options in {"plain": (), "hinted": ("--hint", tmp_path / "points.json")}.items():
+        result = call("colorize", photo, "--model", restorer, "--candidates", 1, *options, "--out", tmp_path / name)
+        assert result.code == 0, result.err
+        made[name] = pixels(tmp_path / name / "photo-1.png").astype(int)
+    blue, plain = (made[name][4, 4, 2] - made[name][4, 4, 0] for name in ("hinted", "plain"))
+    assert blue > max(plain, 20)
+
+
 def test_uncrop_keeps_the_image_where_it_was(call, color, photo, tmp_path):
     run(call, "uncrop", photo, "--sides", "top, left", "--amount", 0.25, model=color, out=tmp_path / "out")
     wide = pixels(tmp_path / "out" / "photo-1.png")

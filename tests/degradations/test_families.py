@@ -222,6 +222,18 @@ def test_marks_are_few_thin_bright_and_dark(size, value_range):
 # --- sizes, and one of several -------------------------------------------------------------------
 
 
+def test_widths_are_those_of_an_image_of_the_side():
+    # marks are drawn in units of √(H W)/side: an image of 64 with side 64 draws those of one of 256, cut to its size
+    wide, narrow = (
+        torch.stack([Scratches(lines=(3, 3), specks=(0, 0), side=side).draw((3, 64, 64), generator=seeded(k)).opacity
+                     for k in range(20)]).gt(0).float().mean()
+        for side in (64, 256)
+    )  # fmt: skip
+    assert wide > 1.5 * narrow  # 0.8 to 3 pixels, against 0.5 (the least that is drawn) to 0.75
+    with pytest.raises(UserError, match="a side is 1 pixel or more"):
+        Scratches(side=0)
+
+
 def test_a_factor_is_one_that_divides():
     generator, distribution = seeded(), RandomDownscale(factors=(2, 3, 5))
     seen = Counter(distribution.draw((1, 3, 12, 18), generator=generator).factor for _ in range(1000))

@@ -16,6 +16,7 @@ PUBLISHED = ["ncsn-mnist", "ncsn-cifar10", "ncsn-celeba", "ncsnv2-cifar10", "ncs
 SMALL = ["ncsn-mnist-small", "ncsn-fashion-small"]
 DDPM = ["ddpm-cifar10", "ddpm-fashion-small"]
 TASKS = {"colorize", "inpaint", "uncrop", "dejpeg"}
+SPECIALISTS = ["dejpeg", "denoise", "descratch", "upscale"]
 PALETTE = ["palette", *(f"palette-{task}" for task in sorted(TASKS))]
 PALETTE_SMALL = ["palette-small", *(f"palette-small-{task}" for task in sorted(TASKS))]
 
@@ -47,8 +48,15 @@ def test_every_bundled_recipe_builds_its_model(name):
 
 
 def test_the_recipes_are_those_expected():
-    named = {"default", "demo", "fashion-classes", "dejpeg", *PUBLISHED, *SMALL, *DDPM, *PALETTE, *PALETTE_SMALL}
+    named = {"default", "demo", "fashion-classes", *SPECIALISTS, *PUBLISHED, *SMALL, *DDPM, *PALETTE, *PALETTE_SMALL}
     assert set(bundled_recipes()) == named
+
+
+@pytest.mark.parametrize("name", SPECIALISTS)
+@pytest.mark.usefixtures("_weightless")
+def test_a_specialist_learns_the_task_of_its_name_by_one_evaluation(name):
+    model = build_model(read_recipe(name), (3, 64, 64))
+    assert model.spec.tasks == (name,) and isinstance(model.parameterization, parameterization.Regression)
 
 
 @pytest.mark.parametrize("name", [*PALETTE, *PALETTE_SMALL])

@@ -83,6 +83,14 @@ def colorize(
             help="Keep the image's own luma to the last level, and take only the colors.",
         ),
     ] = True,
+    hint: Annotated[
+        Path | None,
+        typer.Option(
+            "--hint",
+            help='Colors of places, which spread to the next edges: a JSON file such as [{"x": 120, "y": 80, "color": '
+            '"#c03020"}], in pixels from the upper left.',
+        ),
+    ] = None,
 ) -> None:
     """Color grey images, each one or a whole folder of them.
 
@@ -90,9 +98,9 @@ def colorize(
 
     Example: scorefield colorize old.jpg --out colored
     """
-    from scorefield.restoration import Colorize
+    from scorefield.restoration import Colorize, read_hints
 
-    task = Colorize(keep_luminance=keep_luminance)
+    task = Colorize(keep_luminance=keep_luminance, hints=read_hints(hint) if hint is not None else ())
     restore_all(options, lambda _: task, kind=Colorize)
 
 

@@ -62,22 +62,26 @@ class Scratches:
     Args:
         lines: smallest and largest number of scratches.
         specks: smallest and largest number of specks.
-        width: of lines, smallest and largest, in pixels of an image of 256 × 256.
+        width: of lines, smallest and largest, in pixels of an image of `side` × `side`.
+        side: the size of the image that widths are stated for; they grow with √(H W).
         value_range: black and white in x.
 
     Raises:
-        UserError: a decreasing range.
+        UserError: a decreasing range, or a side that is not positive.
     """
 
     lines: tuple[int, int] = (1, 6)
     specks: tuple[int, int] = (0, 12)
     width: tuple[float, float] = (0.8, 3.0)
+    side: float = 256.0
     value_range: tuple[float, float] = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
         for what, (low, high) in (("lines", self.lines), ("specks", self.specks), ("width", self.width)):
             if not 0 <= low <= high:
                 raise UserError("scratches", f"{what} go from 0 or more upwards, got {low:g} to {high:g}.")
+        if not 1 <= self.side < math.inf:
+            raise UserError("scratches", f"a side is 1 pixel or more, got {self.side:g}.")
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> Scratched:
         """The marks of one image."""
@@ -85,7 +89,7 @@ class Scratches:
         rng = fast_rng(generator)
         opacity, level = (Image.new("L", (_FINE * w, _FINE * h)) for _ in range(2))
         layers = ImageDraw.Draw(opacity), ImageDraw.Draw(level)
-        scale, along = _FINE * math.sqrt(h * w) / 256, rng.uniform(0, math.pi)
+        scale, along = _FINE * math.sqrt(h * w) / self.side, rng.uniform(0, math.pi)
         for _ in range(rng.randint(*self.lines)):
             angle = along + rng.gauss(0, 0.1) if rng.random() < 0.5 else rng.uniform(0, math.pi)
             points = _line(_FINE * h, _FINE * w, angle, rng)

@@ -1,5 +1,6 @@
 """Restoration: a restorer turns an observation into a denoiser, and any sampler does the rest."""
 
+from scorefield.restoration.hints import ColorHint, read_hints
 from scorefield.restoration.methods import DEFAULT_METHOD, METHODS, Method, MethodPlan, palette_plan, resolve_method
 from scorefield.restoration.null_space import NullSpace
 from scorefield.restoration.observation_guidance import DPS, MomentMatching, PiGDM
@@ -26,8 +27,9 @@ from scorefield.restoration.tasks import (
 )
 
 __all__ = [
-    "DEFAULT_METHOD", "DPS", "METHODS", "TASKS", "Colorize", "Custom", "Deblur", "Dejpeg", "Denoise", "Descratch",
+    "DEFAULT_METHOD", "DPS", "METHODS", "TASKS", "ColorHint", "Colorize", "Custom",
+    "Deblur", "Dejpeg", "Denoise", "Descratch",
     "ImageInput", "Inpaint", "Method", "MethodPlan", "MomentMatching", "NullSpace", "Paired", "Palette", "PiGDM",
     "Posterior", "Projection", "Restoration", "Restorer", "Task", "Uncrop", "Upscale", "named_task", "palette_plan",
-    "resolve_method", "restore", "tasks_of",
+    "read_hints", "resolve_method", "restore", "tasks_of",
 ]  # fmt: skip

@@ -26,6 +26,9 @@ _ROWS = 256
 _UNIT = (0.0, 1.0)
 
 
+__all__ = ["chroma", "on_luma", "recolored"]
+
+
 def recolored(sample: Levels, small: Levels, grey: Levels) -> Levels:
     """The sample's color on the luma that is known.
 
@@ -37,7 +40,7 @@ def recolored(sample: Levels, small: Levels, grey: Levels) -> Levels:
     Returns:
         (H, W, 3), whose luma is `grey` to rounding.
     """
-    color = _color(to_values(sample, _UNIT))
+    color = chroma(to_values(sample, _UNIT))
     height, width = grey.shape[:2]
     same = sample.shape[:2] == grey.shape[:2]
     slope, offset = (None, color) if same else _line(color, to_values(small, _UNIT))
@@ -48,16 +51,17 @@ def recolored(sample: Levels, small: Levels, grey: Levels) -> Levels:
         c = enlarged(offset, (height, width), box)
         if slope is not None:
             c = torch.addcmul(c, enlarged(slope, (height, width), box), y)
-        out[box.slices] = to_levels(_within(c, y), _UNIT, sample)
+        out[box.slices] = to_levels(on_luma(c, y), _UNIT, sample)
     return out
 
 
-def _color(x: Tensor) -> Tensor:
+def chroma(x: Tensor) -> Tensor:
+    """C = x − Y of (3, H, W)."""
     return x - Grey()(x[None])[0]
 
 
-def _within(color: Tensor, y: Tensor) -> Tensor:
-    """y + s c, all of it from 0 to 1."""
+def on_luma(color: Tensor, y: Tensor) -> Tensor:
+    """Y + s c, (3, H, W), all of it from 0 to 1."""
     room = torch.where(color > 0, (1 - y) / color.clamp(min=1e-6), y / (-color).clamp(min=1e-6))
     return y + room.amin(0, keepdim=True).clamp(max=1) * color
 

@@ -31,6 +31,7 @@ from scorefield.degradations import Box
 from scorefield.restoration.canvas import Canvas, masked_canvas
 from scorefield.restoration.exemplar import depth, exemplar_fill
 from scorefield.restoration.guided_upsample import recolored
+from scorefield.restoration.hints import ColorHint, add_hints
 from scorefield.restoration.pixels import enlarged, to_levels, to_values
 from scorefield.restoration.tiled_sampling import STAGES, Report, TiledSampler
 
@@ -64,19 +65,22 @@ def tiled(sampler: TiledSampler, canvas: Canvas) -> Draft:
     return Draft(evaluations=sampler.evaluations(canvas), samples=lambda report: sampler.sample(canvas, report=report))
 
 
-def colorize(sampler: TiledSampler, canvas: Canvas, *, keep_luminance: bool) -> Draft:
+def colorize(sampler: TiledSampler, canvas: Canvas, *, keep_luminance: bool, hints: Sequence[ColorHint] = ()) -> Draft:
     """Color for a grey image, (H, W, 3) with equal channels.
 
     Args:
         sampler: how images are sampled.
         canvas: the grey image.
         keep_luminance: keep the luma also where the image is sampled at its own size; elsewhere it is kept always.
+        hints: colors of places; the luma is kept near them.
     """
     side = round(_COARSE * max(sampler.model.shape[-2:]))
     small, sampler = canvas.reduced(fit_within(canvas.size, side)), sampler.with_tile(side)
 
     def samples(report: Report) -> list[Levels]:
         drawn = sampler.sample(small, report=report)
+        if hints:
+            drawn = [add_hints(each, small.levels[..., :1], hints, canvas.size) for each in drawn]
         if small is canvas and not keep_luminance:
             return drawn
         return [recolored(each, small.levels[..., :1], canvas.levels[..., :1]) for each in drawn]

@@ -44,6 +44,7 @@ from scorefield.model import ScoreModel
 from scorefield.restoration import multiscale
 from scorefield.restoration.canvas import Canvas, Observed, masked_canvas, network_canvas
 from scorefield.restoration.file_cells import FileCells
+from scorefield.restoration.hints import ColorHint, check_hints
 from scorefield.restoration.multiscale import Draft
 from scorefield.restoration.pixels import grey_level, has_color, to_levels, to_values, with_channels
 from scorefield.restoration.tiled_sampling import TiledSampler
@@ -200,14 +201,18 @@ class Colorize:
     Args:
         keep_luminance: the result's luma is the image's, to rounding. Where the image is larger than the model
             samples at once it is kept in any case.
+        hints: colors of places in the upright image; they spread to the next edges (`restoration.hints`). For
+            conditional models.
     """
 
     name: ClassVar[str] = "colorize"
     steps: ClassVar[int | None] = None
     keep_luminance: bool = True
+    hints: tuple[ColorHint, ...] = ()
 
     def observe(self, photo: Photo, model: ScoreModel) -> Observed:
         """The image's luma."""
+        check_hints(self.hints, (photo.levels.shape[0], photo.levels.shape[1]), photo.path)
         if model.shape[0] != 3:
             raise UserError("model", "samples grey images.", "Choose a model for color.")
         clean = photo.levels if has_color(photo.levels) else None
@@ -223,9 +228,11 @@ class Colorize:
 
     def draft(self, sampler: TiledSampler, canvas: Canvas) -> Draft:
         """On a reduced image."""
-        if not sampler.chosen.method.conditional:
-            return multiscale.tiled(sampler, canvas)
-        return multiscale.colorize(sampler, canvas, keep_luminance=self.keep_luminance)
+        if sampler.chosen.method.conditional:
+            return multiscale.colorize(sampler, canvas, keep_luminance=self.keep_luminance, hints=self.hints)
+        if self.hints:
+            raise UserError("hints", "only a conditional model takes them.", "Choose another model or method.")
+        return multiscale.tiled(sampler, canvas)
 
 
 @dataclass(frozen=True, kw_only=True)
