@@ -14,7 +14,18 @@ from oracles import tiny_model
 from scorefield import checkpoint
 from scorefield.cli import restore as verbs
 from scorefield.cli.restore_options import METHOD_WORDS, RestoreOptions
-from scorefield.restoration import METHODS, Colorize, Custom, Deblur, Dejpeg, Inpaint, Uncrop, Upscale
+from scorefield.restoration import (
+    METHODS,
+    Colorize,
+    Custom,
+    Deblur,
+    Dejpeg,
+    Denoise,
+    Descratch,
+    Inpaint,
+    Uncrop,
+    Upscale,
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +64,8 @@ def test_the_help_describes_every_method_as_python_does():
     ("verb", "kind"),
     [
         (verbs.inpaint, Inpaint), (verbs.uncrop, Uncrop), (verbs.colorize, Colorize), (verbs.dejpeg, Dejpeg),
-        (verbs.upscale, Upscale), (verbs.deblur, Deblur), (verbs.restore, Custom),
+        (verbs.denoise, Denoise), (verbs.upscale, Upscale), (verbs.deblur, Deblur), (verbs.descratch, Descratch),
+        (verbs.restore, Custom),
     ],
 )  # fmt: skip
 def test_the_options_of_a_task_have_the_defaults_of_its_class(verb, kind):
@@ -61,8 +73,10 @@ def test_the_options_of_a_task_have_the_defaults_of_its_class(verb, kind):
     shared = {field.name for field in fields(RestoreOptions)}
     renamed = {"noise": "noise_std"}  # the option counts levels of 255, the field units of the value range
     defaults = {field.name: field.default for field in fields(kind)}
-    own = {name: p.default for name, p in signature(verb).parameters.items() if name not in {*shared, "preview"}}
-    assert own
+    own = {
+        name: p.default for name, p in signature(verb).parameters.items() if name not in {*shared, "preview", "hint"}
+    }
+    assert own or not defaults
     for name, default in own.items():
         wanted = defaults[renamed.get(name, name)]
         if wanted is MISSING:
@@ -158,7 +172,9 @@ def test_a_file_that_fails_does_not_stop_the_others(call, color, photo, tmp_path
     assert (tmp_path / "out" / "small-1.png").is_file()
 
 
-@pytest.mark.parametrize("verb", ["inpaint", "colorize", "uncrop", "dejpeg", "upscale", "deblur", "restore"])
+@pytest.mark.parametrize("verb", [
+    "inpaint", "colorize", "uncrop", "dejpeg", "denoise", "upscale", "deblur", "descratch", "restore",
+])  # fmt: skip
 def test_help_shows_an_example(call, verb):
     result = call(verb, "--help")
     assert result.code == 0

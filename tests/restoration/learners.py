@@ -100,7 +100,7 @@ def restore(model, image, task=None, *, degradation=None, simulate=False, noise=
     elif isinstance(task, str) and task not in kinds:
         made = task
     elif task == "denoise":
-        made = kinds[task](noise_std=noise, **settings)
+        made = kinds[task](std=noise, **settings)
     else:
         made = kinds[task](**settings)
     if schedule is not None:

@@ -303,7 +303,7 @@ LESS = tiny_learner(tasks=("colorize", "dejpeg"))
         (tiny_model(3), {"task": "dejpeg", "method": "palette"}, "unconditional: it was not trained to restore"),
         (tiny_model(3), {"task": "descratch"}, "needs a model that was trained on it"),
         (tiny_model(3), {"task": "paired"}, "needs a model that was trained on it"),
-        (tiny_model(3), {"task": "denoise"}, "noise_std: the strength of the noise is unknown"),
+        (tiny_model(3), {"task": "denoise"}, "std: the strength of the noise is unknown"),
         (MODEL, {"task": "uncrop", "times": 0}, "times: need at least one"),
         (tiny_model(3), {"task": "uncrop", "times": 2}, "times: needs a model that was trained on uncropping"),
         (MODEL, {"task": "dejpeg", "tile": 63}, "tile: need 64 pixels or more"),

@@ -1,4 +1,4 @@
-"""scorefield inpaint, uncrop, colorize, dejpeg, upscale, deblur and restore: parse, make the task, run the batch."""
+"""The verbs of restoration, scorefield inpaint to restore: parse, make the task, run the batch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -127,17 +127,40 @@ def dejpeg(
 
 
 @with_options
+def denoise(
+    options: RestoreOptions,
+    *,
+    std: Annotated[
+        float,
+        typer.Option(
+            "--std", min=0, help="Standard deviation of the noise, of 255; a model that was trained for it needs none."
+        ),
+    ] = 0.0,
+) -> None:
+    """Remove noise, such as that of a camera in the dark.
+
+    Example: scorefield denoise night.png --out calm
+    """
+    from scorefield.restoration import Denoise
+
+    task = Denoise(std=std)
+    restore_all(options, lambda _: task, kind=Denoise)
+
+
+@with_options
 def upscale(
     options: RestoreOptions,
     *,
     factor: Annotated[
         int | None,
-        typer.Option("--factor", min=2, help="How many times; by default up to the model's own size."),
+        typer.Option(
+            "--factor", min=2, help="How many times; by default 2, or up to the size of a model without a task."
+        ),
     ] = None,
 ) -> None:
     """Enlarge images, with detail that a larger image may have had.
 
-    Example: scorefield upscale small.png --model runs/photos --factor 2 --out large
+    Example: scorefield upscale small.png --factor 4 --out large
     """
     from scorefield.restoration import Upscale
 
@@ -159,6 +182,17 @@ def deblur(
 
     task = Deblur(std=std)
     restore_all(options, lambda _: task, kind=Deblur)
+
+
+@with_options
+def descratch(options: RestoreOptions) -> None:
+    """Remove scratches and dust, wherever they are; for marks of a known place, `inpaint` is better.
+
+    Example: scorefield descratch scan.png --out clean
+    """
+    from scorefield.restoration import Descratch
+
+    restore_all(options, lambda _: Descratch(), kind=Descratch)
 
 
 @with_options

@@ -221,7 +221,7 @@ def task_for(name: str, operator: Degradation, model: ScoreModel) -> Task:
         case EncodedJPEG():
             return Dejpeg(quality=operator.quality)
         case AdditiveNoise():
-            return Denoise(noise_std=operator.std * 255 / (high - low))
+            return Denoise(std=operator.std * 255 / (high - low))
         case Blur():
             return Deblur(std=operator.std)
         case Downscale():

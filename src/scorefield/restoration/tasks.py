@@ -303,7 +303,7 @@ class Upscale(_Tiled):
     """Enlarge an image.
 
     Args:
-        factor: how many times; by default the one that leads to the model's own size.
+        factor: how many times; by default 2 for conditional models, else the one that leads to the model's own size.
     """
 
     name: ClassVar[str] = "upscale"
@@ -328,6 +328,8 @@ class Upscale(_Tiled):
         return Observed(canvas=canvas, degraded=photo.levels, lay=operator.pinv)
 
     def _factor(self, photo: Photo, model: ScoreModel) -> int:
+        if model.spec.tasks:
+            return 2
         h, w = photo.levels.shape[:2]
         factor, rest = divmod(model.shape[-2], h)
         if rest or factor < 2 or model.shape[-1] != factor * w:
@@ -363,20 +365,18 @@ class Denoise(_Tiled):
     """Remove Gaussian noise.
 
     Args:
-        noise_std: its standard deviation, in steps of 8 bits, e.g. 25. A conditional model estimates it by itself.
+        std: its standard deviation, in steps of 8 bits, e.g. 25. A conditional model estimates it by itself.
     """
 
     name: ClassVar[str] = "denoise"
     steps: ClassVar[int | None] = 3
-    noise_std: float = 0.0
+    std: float = 0.0
 
     def observe(self, photo: Photo, model: ScoreModel) -> Observed:
         """The image as it is, of which no pixel is known for certain."""
-        if self.noise_std <= 0 and not model.spec.tasks:
-            raise UserError(
-                "noise_std", "the strength of the noise is unknown.", "Give it in steps of 8 bits, e.g. 25."
-            )
-        return _as_it_is(photo, model, Identity(), noise=_in_range(self.noise_std, model))
+        if self.std <= 0 and not model.spec.tasks:
+            raise UserError("std", "the strength of the noise is unknown.", "Give it in steps of 8 bits, e.g. 25.")
+        return _as_it_is(photo, model, Identity(), noise=_in_range(self.std, model))
 
 
 class _Learned(_Tiled):
