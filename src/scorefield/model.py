@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from scorefield.errors import UserError
 from scorefield.networks.energy import HasEnergy
+from scorefield.networks.flips import FlipAveraged
 from scorefield.networks.resunet import HasTables
 from scorefield.networks.unet import HasClasses
 from scorefield.parameterization import Coefficients, HasSchedule, Parameterization, predicts_residual
@@ -353,6 +354,16 @@ class ScoreModel(nn.Module):
         spec = replace(self.spec, shape=(self.shape[0], height, width))
         return self._copy(spec=spec)
 
+    def with_flips(self) -> "ScoreModel":
+        """The same model, its denoiser the mean over the four flips of an image (`networks.FlipAveraged`).
+
+        Raises:
+            UserError: a model of points.
+        """
+        if len(self.shape) != 3:
+            raise UserError("flips", "this model draws points, not images.", "Leave it out.")
+        return self._copy(network=FlipAveraged(self.network))
+
     def given(self, condition: Condition) -> "ConditionedModel":
         """The denoiser E[x0 | x, condition].
 
@@ -367,9 +378,15 @@ class ScoreModel(nn.Module):
             check_classes(self.classes, torch.tensor([classes]), 1)
         return ConditionedModel(model=self, condition=condition)
 
-    def _copy(self, *, spec: ModelSpec | None = None, precision: torch.dtype | None = None) -> "ScoreModel":
+    def _copy(
+        self,
+        *,
+        network: nn.Module | None = None,
+        spec: ModelSpec | None = None,
+        precision: torch.dtype | None = None,
+    ) -> "ScoreModel":
         precision = precision or self.precision
-        model = ScoreModel(self.network, self.parameterization, spec or self.spec, precision=precision)
+        model = ScoreModel(network or self.network, self.parameterization, spec or self.spec, precision=precision)
         model.training = self.training
         return model
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from scorefield.errors import UserError, did_you_mean
 from scorefield.networks.diffusers_unet import Diffusers
 from scorefield.networks.energy import Energy
+from scorefield.networks.flips import FlipAveraged
 from scorefield.networks.mlp import MLP
 from scorefield.networks.refinenet import RefineNet
 from scorefield.networks.resunet import ResUNet
@@ -38,6 +39,7 @@ __all__ = [
     "MLP",
     "Diffusers",
     "Energy",
+    "FlipAveraged",
     "Network",
     "RefineNet",
     "ResUNet",
