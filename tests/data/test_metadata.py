@@ -6,11 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from scorefield.data.encode import png_bytes
 from scorefield.data.exif import marked_exif
-from scorefield.data.image import read_image
+from scorefield.data.image import header, read_image
 from scorefield.data.metadata import Metadata
 from scorefield.data.photo import Photo
 
@@ -154,3 +154,92 @@ def test_a_profile_and_srgb_are_not_both_written():
     content = png_bytes(ARRAY, Metadata(icc=SRGB, chunks=((b"sRGB", b"\0"),)))
     assert b"iCCP" in content
     assert b"sRGB\0" not in content.split(b"iCCP")[0]
+
+
+# --- damaged metadata ----------------------------------------------------------------------------
+
+
+def exif_with_orientation(kind, value):
+    """A block of one entry, whose type and value need not be those of an orientation."""
+    return b"MM\0*\0\0\0\x08" + struct.pack(">HHHI4sI", 1, 0x0112, kind, 1, value, 0)
+
+
+NO_ORIENTATIONS = {
+    "0": exif_with_orientation(3, b"\0\0\0\0"),
+    "9": exif_with_orientation(3, b"\0\x09\0\0"),
+    "65535": exif_with_orientation(3, b"\xff\xff\0\0"),
+    "text": exif_with_orientation(2, b"6\0\0\0"),
+    "bytes": exif_with_orientation(7, b"\6\0\0\0"),
+    "float": exif_with_orientation(11, struct.pack(">f", 6.5)),
+}
+
+
+def as_it_lies(path):
+    """What every reader takes from a file, whose image must not be turned."""
+    photo = Photo.read(path)
+    assert photo.levels.shape == (5, 7, 3)
+    assert read_image(path).size == (7, 5)
+    assert header(path) == ((5, 7), False)
+    return photo
+
+
+@pytest.mark.parametrize("name", NO_ORIENTATIONS)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path, suffix, name):
+    path, block = tmp_path / f"a{suffix}", NO_ORIENTATIONS[name]
+    dpi = {} if suffix == ".webp" else {"dpi": (300, 600)}
+    exif = Image.Exif()
+    exif.load(block)
+    if suffix == ".tif":
+        kind = {"text": 2, "bytes": 7, "float": 11}.get(name, 3)
+        info = TiffImagePlugin.ImageFileDirectory_v2()
+        info.tagtype[0x0112], info[0x0112] = kind, exif[0x0112]
+        Image.fromarray(ARRAY).save(path, tiffinfo=info, **dpi)
+    else:
+        Image.fromarray(ARRAY).save(path, exif=block, **dpi)
+    photo = as_it_lies(path)
+    assert photo.metadata.dpi == (pytest.approx((300, 600), abs=0.02) if dpi else None)
+    assert photo.jpeg is None or photo.jpeg.orientation == 1
+
+
+@pytest.mark.parametrize("number", [0, 9])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_an_orientation_of_xmp_that_is_none_turns_nothing(tmp_path, suffix, number):
+    path = file(tmp_path, suffix, Metadata(xmp=(XMP % (1, 7)).replace(b'="1"', b'="%d"' % number)))
+    photo = as_it_lies(path)
+    assert photo.jpeg is None or photo.jpeg.orientation == 1
+
+
+@pytest.mark.parametrize("block", [b"", b"garbage", b"II*\0\xff\0\0\0", b"MM\0*\0\0\0\x08\xff\xff"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_a_damaged_exif_block_leaves_the_image_readable(tmp_path, suffix, block):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".png":
+        path.write_bytes(with_chunk(b"eXIf", block))
+    else:
+        Image.fromarray(ARRAY).save(path, exif=b"Exif\0\0" + block)
+    as_it_lies(path)
+
+
+@pytest.mark.parametrize("name", [b"tEXt", b"zTXt", b"iTXt"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"Title", b"Raw profile type iptc", b"Raw profile type xmp", b"Raw profile type exif", b"XML:com.adobe.xmp"],
+)
+def test_a_text_without_its_separator_leaves_the_image_readable(tmp_path, name, body):
+    (tmp_path / "a.png").write_bytes(with_chunk(name, body))
+    as_it_lies(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", [b"iptc", b"xmp", b"exif"])
+def test_a_profile_in_text_that_is_no_hex_leaves_the_image_readable(tmp_path, kind):
+    (tmp_path / "a.png").write_bytes(with_chunk(b"tEXt", b"Raw profile type %s\0\n%s\n 4\nzz\n" % (kind, kind)))
+    photo = as_it_lies(tmp_path / "a.png")
+    assert (photo.exif, photo.metadata.iptc, photo.metadata.xmp) == (None, None, None)
+
+
+def with_chunk(name, body):
+    """A PNG file with another chunk in front of its pixels."""
+    content = png_bytes(ARRAY, Metadata())
+    chunk = struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    return content[:33] + chunk + content[33:]

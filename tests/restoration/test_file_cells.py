@@ -70,6 +70,13 @@ def test_a_restored_file_stays_in_its_cells(tmp_path, orientation, subsampling):
         assert np.array_equal(file.levels, upright[orientation])
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_is_none_is_taken_as_upright(tmp_path, orientation):
+    file, upright = (photo(tmp_path / f"{number}.jpg", orientation=number) for number in (orientation, 1))
+    assert np.array_equal(file.levels, upright.levels)
+    assert np.array_equal(restore(wrong(), file, "dejpeg").levels, restore(wrong(), upright, "dejpeg").levels)
+
+
 def test_a_grey_file_stays_in_its_cells_and_grey(tmp_path):
     file = photo(tmp_path / "grey.jpg", channels=1)
     (restored,) = restore(wrong(), file, "dejpeg").levels

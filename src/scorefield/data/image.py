@@ -35,6 +35,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from scorefield.data.color import cmyk_to_srgb
+from scorefield.data.exif import orientation_of
 from scorefield.data.tiff import BYTE_SCALED, Levels, is_tiff, read_tiff, tiff_header, upright
 from scorefield.errors import ImageReadError, UserError
 
@@ -43,7 +44,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "AVIF", "HEIF", "
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 2**30  # of a file: MAX_PIXELS of 16 bits, RGB and alpha, without compression, take 0.8 GB
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
-_ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 _BAND = 2**22  # pixels converted at once: the intermediate images of a band stay below 100 MB
 
 Size = tuple[int, int]  # (H, W)
@@ -112,8 +112,9 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
                 return (h, w), grey
         with open_image(path, max_pixels=max_pixels) as image:
             w, h = image.size
-            turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
-            return ((w, h) if turned else (h, w)), image.mode in GREY_MODES or has_grey_palette(image)
+            return ((w, h) if orientation_of(image) > 4 else (h, w)), image.mode in GREY_MODES or has_grey_palette(
+                image
+            )
     except ImageReadError:
         raise
     except Exception as error:  # codecs raise anything on damaged files
@@ -334,16 +335,16 @@ def _upright_8_bit(image: Image.Image) -> Image.Image:
     image.load()
     if image.mode == "CMYK":
         rgb = cmyk_to_srgb(image, image.info.get("icc_profile"))
-        return _on_white_8_bit(upright(rgb, image.getexif().get(_ORIENTATION, 1)))
-    ImageOps.exif_transpose(image, in_place=True)
-    turned = image
-    if turned.mode in ("I", "F") or turned.mode.startswith("I;16"):
-        return _from_deep_grey(turned)
-    if turned.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in turned.info:
-        grey = grey_palette or turned.mode in GREY_MODES
-        opaque, mode = _on_white(turned), "L" if grey else "RGB"
+        return _on_white_8_bit(upright(rgb, orientation_of(image)))
+    if orientation_of(image) > 1:
+        ImageOps.exif_transpose(image, in_place=True)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _from_deep_grey(image)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        grey = grey_palette or image.mode in GREY_MODES
+        opaque, mode = _on_white(image), "L" if grey else "RGB"
         return opaque if opaque.mode == mode else opaque.convert(mode)
-    return turned.convert("L" if grey_palette or turned.mode in ("1", "L") else "RGB")
+    return image.convert("L" if grey_palette or image.mode in ("1", "L") else "RGB")
 
 
 def full_range_clear(image: Image.Image) -> None:

@@ -223,7 +223,7 @@ def _png_chunks(content: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], dict[b
 
 def _raw_profile(name: bytes, body: bytes) -> bytes | None:
     """The bytes of ImageMagick's `Raw profile type` text: a name, a length and hex digits."""
-    text = body.split(b"\0", 1)[1]
+    text = body.partition(b"\0")[2]
     try:
         if name == b"zTXt":
             text = zlib.decompressobj().decompress(text[1:], _MOST_TEXT)

@@ -34,7 +34,7 @@ from scorefield.data.encode import (
     register_heif,
     write_samples,
 )
-from scorefield.data.exif import ORIENTATION
+from scorefield.data.exif import orientation_of
 from scorefield.data.image import (
     GREY_MODES,
     MAX_PIXELS,
@@ -333,7 +333,7 @@ def _read(path: Path, image: Image.Image, content: bytes) -> Photo:
     grey = image.mode in GREY_MODES or (has_grey_palette(image) and matches_channels(icc, 1))
     full_range_clear(image)
     image.load()
-    orientation = image.getexif().get(ORIENTATION, 1)
+    orientation = orientation_of(image)
     metadata = read_metadata(image, content, orientation)
     if image.mode == "CMYK":
         samples: Levels = cmyk_to_srgb(image, icc)
@@ -380,7 +380,7 @@ def jpeg_header(image: Image.Image) -> JPEGHeader | None:
         tables={number: tuple(table) for number, table in image.quantization.items()},
         mode=image.mode,
         sampling=-1 if _stores_rgb(image) else JpegImagePlugin.get_sampling(image),
-        orientation=image.getexif().get(ORIENTATION, 1),
+        orientation=orientation_of(image),
     )
 
 

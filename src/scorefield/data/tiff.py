@@ -31,6 +31,7 @@ from PIL import Image
 from tifffile import TiffFile, TiffFileError
 
 from scorefield.data.color import cmyk_to_srgb, lab_to_srgb
+from scorefield.data.exif import ORIENTATION, valid_orientation
 from scorefield.errors import ImageReadError
 
 Levels = NDArray[np.uint8 | np.uint16]
@@ -46,7 +47,7 @@ _PACKED = frozenset({5, 8, 32773, 32946, 34925, 50000})  # LZW, deflate, PackBit
 _UINT, _INT, _FLOAT = 1, 2, 3
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _REDUCED = 1  # of NewSubfileType: a thumbnail
-_ORIENTATION, _ICC, _INK_SET, _SUBFILE = 274, 34675, 332, 254
+_ICC, _INK_SET, _SUBFILE = 34675, 332, 254
 BYTE_SCALED = 16.0
 """Floats 0…255 reach this in all but black images; floats 0…1 whose highlights overshoot do not."""
 
@@ -176,8 +177,8 @@ def _is_reduced(page: Any) -> bool:
 
 
 def _orientation(page: Any) -> int:
-    tag = page.tags.get(_ORIENTATION)
-    return int(tag.value) if tag is not None and isinstance(tag.value, int) and 1 <= int(tag.value) <= 8 else 1
+    tag = page.tags.get(ORIENTATION)
+    return 1 if tag is None else valid_orientation(tag.value)
 
 
 def _color_map(page: Any) -> NDArray[np.uint8]:
