@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
+from scorefield.data import tiff
 from scorefield.data.image import header, in_8_bits, read_image
 from scorefield.data.photo import Photo, as_photo
 from scorefield.data.tiff import upright
@@ -260,3 +261,34 @@ def test_what_cannot_be_read_right_is_refused(tmp_path, kind):
     for read in (Photo.read, read_image):
         with pytest.raises(UserError, match=r"a\.tif: "):
             read(path)
+
+
+COMPRESSIONS = ["zlib", "lzw", "packbits", "lzma", "zstd"]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("width", [36, 35])
+def test_strips_of_more_bytes_than_pillow_allows_pixels_are_read(tmp_path, monkeypatch, width, compression):
+    array = noise(8, size=(40, width))
+    path = packed_by_libtiff(tmp_path / "a.tif", array, compression)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", array.shape[0] * array.shape[1] // 5)
+    assert np.array_equal(Photo.read(path).levels, array)
+    assert np.array_equal(np.asarray(read_image(path)), array)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_and_our_own_bounds_hold_for_them(tmp_path, monkeypatch, compression):
+    array = noise(8, size=(40, 35))
+    path = packed_by_libtiff(tmp_path / "a.tif", array, compression)
+    with pytest.raises(UserError, match="decompression bomb"):
+        Photo.read(path, max_pixels=40 * 35 - 1)
+    monkeypatch.setattr(tiff, "_MOST_BYTES", array.size - 1)
+    with pytest.raises(UserError, match="far too large"):
+        Photo.read(path)
+
+
+def packed_by_libtiff(path, array, compression):
+    names = {"zlib": "tiff_adobe_deflate", "lzw": "tiff_lzw"}
+    names |= {name: name for name in COMPRESSIONS if name not in names}
+    Image.fromarray(array).save(path, "TIFF", compression=names[compression], strip_size=2**30)
+    return path

@@ -28,6 +28,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 from tifffile import TiffFile, TiffFileError
 
 from scorefield.data.color import cmyk_to_srgb, lab_to_srgb
@@ -204,7 +205,9 @@ def _stored(page: Any, content: bytes) -> Array:
         raise ImageReadError("has tiles of a size that is not read")
     row_bytes = -(-wide * depth * bits // 8)
     down, across = -(-h // tall), -(-w // wide)
-    if not 0 < tall * row_bytes <= _MOST_BYTES or len(page.dataoffsets) < planes * down * across:
+    if tall * row_bytes > _MOST_BYTES:
+        raise ImageReadError(f"its strips or tiles of {tall * row_bytes / 1e9:.1f} GB are far too large")
+    if not row_bytes or len(page.dataoffsets) < planes * down * across:
         raise ImageReadError("is truncated or damaged (strips are missing)")
     out = np.empty((h, w, count), dtype.newbyteorder("="))
     for index in range(planes * down * across):
@@ -271,8 +274,15 @@ def _inflated(packed: bytes, compression: int, row_bytes: int, rows: int) -> Arr
         directory += struct.pack("<HHII", tag, 3 if tag == 258 else 4, depth if tag == 258 else 1, value)
     head = b"II*\0" + struct.pack("<I", more + 8)
     content = head + strip + struct.pack("<4H", 8, 8, 8, 8) + directory + b"\0" * 4
-    with Image.open(BytesIO(content), formats=("TIFF",)) as image:
+    with _Strip(BytesIO(content)) as image:
         return np.asarray(image).reshape(-1)
+
+
+class _Strip(TiffImageFile):
+    """A strip as an image. Its size is bounded by `_MOST_BYTES`; Pillow's own limit counts bytes as pixels here."""
+
+    def load_prepare(self) -> None:
+        self.im = Image.new(self.mode, self.size, None).im
 
 
 def _samples(data: Array, page: Any, bits: int, dtype: np.dtype[Any], shape: tuple[int, int, int]) -> Array:
