@@ -10,6 +10,7 @@ A file is read once; all of this comes from the same bytes. `as_photo` takes ima
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -248,7 +249,8 @@ def as_photo(
     | numpy array | uint8 or uint16, or floats; (H, W) or (H, W, C) |
     | tensor | uint8 or uint16, or floats; (H, W) or (C, H, W) |
 
-    C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
+    C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha). The PIL image of a JPEG file has a header while it
+    shows the file's own pixels: as it was opened, or decoded and not changed, if it was opened by its path.
 
     Args:
         image: see above; a photo is returned as it is.
@@ -266,7 +268,9 @@ def as_photo(
         try:
             if image.format == "TIFF" and (content := _not_loaded(image)):
                 return _read_tiff(Path("image"), content, MAX_PIXELS)
-            return _read(Path("image"), image, b"")
+            as_decoded = _is_as_decoded(image)
+            photo = _read(Path("image"), image, b"")
+            return photo if as_decoded else replace(photo, jpeg=None)
         except ImageReadError as problem:
             raise UserError("image", f"{problem}.") from None
     if np.ma.isMaskedArray(image) or (isinstance(image, Tensor) and image.layout != torch.strided):
@@ -302,6 +306,23 @@ def _not_loaded(image: Image.Image) -> bytes:
         return b""
     file.seek(0)
     return file.read()
+
+
+def _is_as_decoded(image: Image.Image) -> bool:
+    """Whether an image of a JPEG file has the pixels of its file: programs change images in place.
+
+    One that is opened and not decoded yet has them, unless it is to be decoded at a smaller size. A decoded one is
+    compared with its file; where that is not known by a name, nothing shows that it has them.
+    """
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return True
+    if image.tile:
+        return image.decoderconfig[:1] in ((), (1,)) and image.tell() == 0
+    try:
+        with open_image(Path(os.fsdecode(image.filename))) as again, decoding(again.size):
+            return again.mode == image.mode and np.array_equal(np.asarray(again), np.asarray(image))
+    except Exception:  # the file is gone, or another one
+        return False
 
 
 def _from_floats(values: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
