@@ -113,7 +113,7 @@ def test_a_note_is_added_to_exif_and_nothing_in_it_moves(order):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".avif"])
 def test_a_restored_file_names_the_program(tmp_path, suffix):
-    metadata = Metadata(dpi=(300, 300)).restored_by("scorefield 0")
+    metadata = Metadata(dpi=(300, 300), software="scorefield 0")
     with Image.open(file(tmp_path, suffix, metadata)) as image:
         assert image.getexif()[0x000B] == "scorefield 0"
         assert float(image.getexif()[0x011A]) == 300
@@ -243,3 +243,61 @@ def with_chunk(name, body):
     content = png_bytes(ARRAY, Metadata())
     chunk = struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
     return content[:33] + chunk + content[33:]
+
+
+# --- what does not fit ---------------------------------------------------------------------------
+
+MAKER_NOTE = 0x927C
+
+
+def exif_of(size):
+    """A block of so many bytes, most of them a maker note."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x8769] = "A maker", {MAKER_NOTE: bytes(size - 200)}
+    return exif.tobytes()[6:].ljust(size, b"\0")
+
+
+def iptc_of(size):
+    """Records of so many bytes: one of a known length, and one of those with an extended length."""
+    return b"\x1c\x02\x50\x00\x06author\x1c\x08\x0a\x80\x04" + struct.pack(">I", size - 20) + bytes(size - 20)
+
+
+def xmp_of(size):
+    return (XMP % (1, 7)).ljust(size)
+
+
+PARTS = {
+    "EXIF": ("exif", exif_of, 65533 - 6),
+    "XMP": ("xmp", xmp_of, 65533 - 29),
+    "IPTC": ("iptc", iptc_of, 65533 - 14 - 13),  # of odd length, so that a byte is added
+    "the color profile": ("icc", lambda size: SRGB.ljust(size, b"\0"), 255 * (65533 - 14)),
+}
+
+
+@pytest.mark.parametrize("beyond", [0, 2])
+@pytest.mark.parametrize("words", PARTS)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif", ".bmp"])
+def test_what_is_not_said_to_be_lost_is_in_the_file(tmp_path, suffix, words, beyond):
+    name, part, most = PARTS[words]
+    if (suffix, name) == (".png", "icc"):
+        most = 2**20 - 2  # Pillow reads no more
+    metadata = Metadata(**{name: part(most + beyond)}, software="scorefield 0")
+    photo = Photo(path=tmp_path / "x.png", levels=ARRAY, metadata=metadata)
+    found = getattr(Photo.read(photo.save(ARRAY, tmp_path / f"a{suffix}")).metadata, name)
+    if words == "EXIF" and found is not None:
+        kept = tags(found).get_ifd(0x8769) == tags(metadata.exif).get_ifd(0x8769)
+    else:
+        kept = found == getattr(metadata, name)
+    assert kept == (words not in photo.lost(f"a{suffix}"))
+    if suffix == ".jpg":
+        assert kept == (not beyond)
+
+
+@pytest.mark.parametrize("room", [0, 10, 40, 2000])
+def test_exif_is_kept_where_only_the_note_of_the_software_is_too_long(tmp_path, room):
+    exif = exif_of(65533 - 6 - room)
+    photo = Photo(path=tmp_path / "x.png", levels=ARRAY, metadata=Metadata(exif=exif, software="scorefield 0"))
+    assert "EXIF" not in photo.lost("a.jpg")
+    found = tags(Photo.read(photo.save(ARRAY, tmp_path / "a.jpg")).exif)
+    assert found[0x010F] == "A maker"
+    assert found.get(0x000B) == ("scorefield 0" if room == 2000 else None)

@@ -29,8 +29,8 @@ from scorefield.data.encode import (
     DEEP,
     LOSSY,
     OPAQUE,
+    fitting,
     format_of,
-    holds_exif,
     matches_channels,
     register_heif,
     write_samples,
@@ -197,17 +197,17 @@ class Photo:
         """
         kind = format_of(Path(path))
         count = self.levels.shape[2] if channels is None else channels
-        meta = self.metadata
+        meta, kept = self.metadata, fitting(self.metadata, kind, (*self.levels.shape[:2], count))
         color = meta.icc is None and any(name in (b"cICP", b"gAMA", b"cHRM") for name, _ in meta.color.chunks)
         found = {
             "16 bits a channel": self.deep and kind not in DEEP,
             "alpha (it is put on white)": self.alpha is not None and kind in OPAQUE,
-            "EXIF": not holds_exif(kind, self.exif),
-            "the color profile": meta.icc is not None and (kind == "BMP" or not matches_channels(meta.icc, count)),
-            "gamma and primaries": color and kind != "PNG",
-            "XMP": meta.xmp is not None and kind == "BMP",
-            "IPTC": meta.iptc is not None and kind not in ("PNG", "TIFF", "JPEG"),
-            "text": bool(meta.text) and kind != "PNG",
+            "EXIF": meta.exif is not None and kept.exif is None,
+            "the color profile": meta.icc is not None and kept.icc is None,
+            "gamma and primaries": color and not kept.color.chunks,
+            "XMP": meta.xmp is not None and kept.xmp is None,
+            "IPTC": meta.iptc is not None and kept.iptc is None,
+            "text": bool(meta.text) and not kept.text,
             "each pixel exactly": kind in LOSSY,
         }
         return tuple(words for words, is_lost in found.items() if is_lost)
