@@ -9,7 +9,6 @@ import struct
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
