@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from scorefield.data import photo as module
-from scorefield.data.image import in_8_bits, in_16_bits
+from scorefield.data.levels import in_8_bits, in_16_bits
 from scorefield.data.metadata import Metadata
 from scorefield.data.photo import Photo, as_photo
 from scorefield.errors import UserError

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import tifffile
 from PIL import Image, ImageCms
 
 from scorefield.data import tiff
-from scorefield.data.image import header, in_8_bits, read_image
+from scorefield.data.image import header, read_image
+from scorefield.data.levels import in_8_bits
 from scorefield.data.photo import Photo, as_photo
 from scorefield.data.tiff import upright
 from scorefield.errors import UserError
@@ -292,3 +294,28 @@ def packed_by_libtiff(path, array, compression):
     names |= {name: name for name in COMPRESSIONS if name not in names}
     Image.fromarray(array).save(path, "TIFF", compression=names[compression], strip_size=2**30)
     return path
+
+
+ROWS, WIDE = 4096, 64
+CONVERSIONS = {
+    "4 bits": (np.uint8, 15, lambda x: tiff._scaled(x, 4, 1)[0]),
+    "12 bits": (np.uint16, 4095, lambda x: tiff._scaled(x, 12, 1)[0]),
+    "32 bits": (np.uint32, 2**32 - 1, lambda x: tiff._scaled(x, 32, 1)[0]),
+    "floats": (np.float32, 1, lambda x: tiff._scaled(x, 32, 3)[0]),
+    "doubles": (np.float64, 1, lambda x: tiff._scaled(x, 64, 3)[0]),
+    "associated alpha": (np.uint16, 65535, lambda x: tiff._divided(x, x[..., :1])),
+    "16 bits to 8": (np.uint16, 65535, in_8_bits),
+}
+
+
+@pytest.mark.parametrize("name", CONVERSIONS)
+def test_no_conversion_has_all_samples_in_float64_at_once(name):
+    dtype, most, convert = CONVERSIONS[name]
+    values = (np.random.default_rng(0).random((ROWS, WIDE, 3)) * most).astype(dtype)
+    band = 256 * WIDE * 3 * 8  # bytes of rows in float64, and convert has a few of them
+    tracemalloc.start()
+    out = convert(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < out.nbytes + 6 * band < ROWS // 256 * band
+    assert np.array_equal(out, np.concatenate([convert(values[:1000]), convert(values[1000:])]))

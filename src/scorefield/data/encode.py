@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
 from scorefield.data.exif import DESCRIBING, INNER, MARK
-from scorefield.data.image import Levels
+from scorefield.data.levels import Levels
 from scorefield.data.metadata import Metadata, jpeg_iptc, png_chunks
 from scorefield.errors import UserError
 from scorefield.files import atomic

@@ -36,7 +36,8 @@ from torch import Tensor
 
 from scorefield.data.color import cmyk_to_srgb
 from scorefield.data.exif import orientation_of
-from scorefield.data.tiff import BYTE_SCALED, Levels, is_tiff, read_tiff, tiff_header, upright
+from scorefield.data.levels import Levels, in_8_bits
+from scorefield.data.tiff import BYTE_SCALED, is_tiff, read_tiff, tiff_header, upright
 from scorefield.errors import ImageReadError, UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "AVIF", "HEIF", "JPEG2000", "PPM")
@@ -282,20 +283,6 @@ def to_uint8(values: Tensor, value_range: tuple[float, float]) -> Tensor:
         FloatingPointError: a value is not finite.
     """
     return to_levels(values, value_range, top=255)
-
-
-def in_8_bits(levels: Levels) -> NDArray[np.uint8]:
-    """Pixels as uint8: v → round(v / 257)."""
-    if levels.dtype == np.uint8:
-        return levels.astype(np.uint8, copy=False)
-    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def in_16_bits(levels: Levels) -> NDArray[np.uint16]:
-    """Pixels as uint16: v → 257 v."""
-    if levels.dtype == np.uint16:
-        return levels.astype(np.uint16, copy=False)
-    return levels.astype(np.uint16) * np.uint16(257)
 
 
 def image_of(levels: Levels) -> Image.Image:

@@ -41,18 +41,16 @@ from scorefield.data.image import (
     MAX_PIXELS,
     STATE_RANGE,
     ImageReadError,
-    Levels,
     check_file,
     decoding,
     full_range_clear,
     has_grey_palette,
     image_of,
-    in_8_bits,
-    in_16_bits,
     open_image,
     reason,
     to_uint8,
 )
+from scorefield.data.levels import Levels, in_8_bits, in_16_bits
 from scorefield.data.metadata import Metadata, read_metadata, tiff_metadata
 from scorefield.data.tiff import is_bigtiff, is_tiff, read_tiff, tiff_header, upright
 from scorefield.errors import UserError

@@ -18,6 +18,7 @@ References:
 """
 
 import logging
+import math
 import struct
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -33,9 +34,9 @@ from tifffile import TiffFile, TiffFileError
 
 from scorefield.data.color import cmyk_to_srgb, lab_to_srgb
 from scorefield.data.exif import ORIENTATION, valid_orientation
+from scorefield.data.levels import Levels, by_rows, in_8_bits, in_16_bits
 from scorefield.errors import ImageReadError
 
-Levels = NDArray[np.uint8 | np.uint16]
 Array = NDArray[Any]
 
 MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -332,8 +333,7 @@ def _meaning(stored: Array, page: Any, icc: bytes | None) -> tuple[Levels, bytes
         if bits not in (8, 16) or kind != _UINT or associated:
             raise ImageReadError(f"is CIELab of {bits} bits, which is not read: save it as RGB")
         rgb = lab_to_srgb(own, signed=photometric == _CIELAB)
-        alpha_16 = None if alpha is None else _scaled(alpha, bits, kind)[0]
-        deep = None if alpha_16 is None else alpha_16.astype(np.uint16) * np.uint16(257 if bits == 8 else 1)
+        deep = None if alpha is None else in_16_bits(_scaled(alpha, bits, kind)[0])
         return _joined(rgb, deep), None, (*notes, "CIELab is converted to sRGB")
     if photometric == _PALETTE:
         table = _color_map(page)
@@ -356,9 +356,8 @@ def _meaning(stored: Array, page: Any, icc: bytes | None) -> tuple[Levels, bytes
         inks = page.tags.get(_INK_SET)
         if inks is not None and inks.value != 1:
             raise ImageReadError("has inks that are not CMYK: save it as RGB")
-        flat = own if own.dtype == np.uint8 else ((own.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        own, icc = cmyk_to_srgb(Image.fromarray(np.ascontiguousarray(flat), "CMYK"), icc), None
-        rest = rest if rest.dtype == np.uint8 else ((rest.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        flat, rest = np.ascontiguousarray(in_8_bits(own)), in_8_bits(rest)
+        own, icc = cmyk_to_srgb(Image.fromarray(flat, "CMYK"), icc), None
         notes = (*notes, "CMYK is converted to sRGB by its color profile")
     return _joined(own, rest if rest.shape[2] else None), icc, notes
 
@@ -383,32 +382,39 @@ def _scaled(values: Array, bits: int, kind: int) -> tuple[Levels, tuple[str, ...
     """8 or 16 bits of samples, and what was changed."""
     if kind == _UINT and bits <= 8:
         top = 2**bits - 1
-        return (values if bits == 8 else np.rint(values * (255 / top)).astype(np.uint8)), ()
+        return (values if bits == 8 else _times(values, 255 / top, np.uint8)), ()
     if kind == _UINT and bits <= 16:
         if bits == 16:
             return values, ()
-        return np.rint(values * (65535 / (2**bits - 1))).astype(np.uint16), (f"{bits} bits are written as 16",)
+        return _times(values, 65535 / (2**bits - 1), np.uint16), (f"{bits} bits are written as 16",)
     low, high = float(values.min()), float(values.max())
     if kind == _FLOAT:
-        finite = bool(np.isfinite(values).all())
-        if not finite or low < 0 or not (high <= 1 or BYTE_SCALED <= high <= 255):
+        if not math.isfinite(high - low) or low < 0 or not (high <= 1 or BYTE_SCALED <= high <= 255):
             raise ImageReadError(f"float pixels span {low:g}…{high:g}; expected 0…1 or 0…255")
         top = 1 if high <= 1 else 255
-        return np.rint(values.astype(np.float64) * (65535 / top)).astype(np.uint16), (
-            f"float pixels, 0…{top}, are written as 16 bits",
-        )
+        return _times(values, 65535 / top, np.uint16), (f"float pixels, 0…{top}, are written as 16 bits",)
     if low < 0 or (kind == _INT and high > 65535):
         raise ImageReadError(f"integer pixels span {low:g}…{high:g}; expected 16 bits, 0…65535")
     if high <= 65535:
         return values.astype(np.uint16), (f"integer pixels of {bits} bits are taken as 16 bits, 0…65535",)
-    return np.rint(values.astype(np.float64) / 65537).astype(np.uint16), (f"{bits} bits are written as 16",)
+    deep = by_rows(lambda rows: np.rint(rows.astype(np.float64) / 65537), np.uint16, values)
+    return deep, (f"{bits} bits are written as 16",)
+
+
+def _times(values: Array, factor: float, dtype: type[np.generic]) -> Levels:
+    """Samples times a factor, rounded, in float64."""
+    return by_rows(lambda rows: np.rint(rows.astype(np.float64) * factor), dtype, values)
 
 
 def _divided(colors: Levels, alpha: Levels) -> Levels:
     """Associated alpha undone: v / α, and 0 where α is 0."""
     most = int(np.iinfo(colors.dtype).max)
-    full = colors.astype(np.float64) * most / np.maximum(alpha, 1)
-    return np.where(alpha > 0, np.minimum(np.rint(full), most), 0).astype(colors.dtype)
+
+    def divided(rows: Levels, opacity: Levels) -> Array:
+        full = rows.astype(np.float64) * most / np.maximum(opacity, 1)
+        return np.where(opacity > 0, np.minimum(np.rint(full), most), 0)
+
+    return by_rows(divided, np.uint8 if most == 255 else np.uint16, colors, alpha)
 
 
 def _joined(colors: Levels, alpha: Levels | None) -> Levels:
