@@ -364,7 +364,7 @@ def test_floats_are_read_in_the_stated_range(value_range, dtype):
     array = (low + (high - low) * PIXELS[..., :3].astype(dtype) / 255).astype(dtype)
     for image in (array, torch.from_numpy(array).permute(2, 0, 1)):
         assert np.array_equal(as_photo(image, value_range=value_range).levels, PIXELS[..., :3])
-        with pytest.raises(UserError, match=r"float pixels without a range\. Pass value_range=\(-1, 1\)"):
+        with pytest.raises(UserError, match=r"without a range\. Pass sf\.as_photo\(x, value_range=\(0, 1\)\)"):
             as_photo(image)
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+import scorefield as sf
 from oracles import tiny_model
 from restoration.learners import restore as call
 from restoration.learners import tiny_learner
@@ -179,6 +180,14 @@ def test_mistakes_are_reported(settings, message):
 def test_a_color_image_is_refused_by_a_grey_model():
     with pytest.raises(UserError, match="the image has 3 channels, the model samples 1"):
         restore(pixels(3), model=tiny_model(1))
+
+
+@pytest.mark.parametrize("kind", [lambda x: x[0].numpy(), lambda x: x, lambda x: Image.fromarray(x[0].numpy())])
+def test_what_is_said_of_floats_without_a_range_can_be_done(kind):
+    floats = kind(pixels(1).float() / 255)
+    with pytest.raises(UserError, match=r"Pass sf\.as_photo\(x, value_range=\(0, 1\)\)"):
+        restore(floats, model=tiny_model(1))
+    assert restore(sf.as_photo(floats, value_range=(0, 1)), model=tiny_model(1), steps=2).levels
 
 
 def test_a_missing_image_is_named(tmp_path):

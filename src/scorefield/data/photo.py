@@ -39,7 +39,6 @@ from scorefield.data.exif import orientation_of
 from scorefield.data.image import (
     GREY_MODES,
     MAX_PIXELS,
-    STATE_RANGE,
     ImageReadError,
     check_file,
     decoding,
@@ -325,7 +324,8 @@ def _is_as_decoded(image: Image.Image) -> bool:
 
 def _from_floats(values: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
     if value_range is None:
-        raise UserError("image", "float pixels without a range.", STATE_RANGE)
+        mend = "Pass sf.as_photo(x, value_range=(0, 1)), or (-1, 1) for a model's samples, or (0, 255)."
+        raise UserError("image", "float pixels without a range.", mend)
     low, high = value_range
     span, least, most = high - low, float(values.min()), float(values.max())
     if not (low - span / 2 <= least and most <= high + span / 2):  # samples overshoot, but not by half the range
