@@ -20,9 +20,8 @@ to `MAX_BYTES` and `MAX_PIXELS`. `decoding` bounds what all threads decode at on
 of a process does not grow with its threads.
 """
 
-import stat
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
 from pathlib import Path
 from threading import Condition
@@ -36,8 +35,9 @@ from torch import Tensor
 from scorefield.data.color import cmyk_to_srgb
 from scorefield.data.exif import orientation_of
 from scorefield.data.levels import Levels, in_8_bits
-from scorefield.data.tiff import BYTE_SCALED, is_tiff, read_tiff, tiff_header, upright
+from scorefield.data.tiff import BYTE_SCALED, TIFF, is_tiff, read_tiff, tiff_header, upright
 from scorefield.errors import ImageReadError, UserError
+from scorefield.files import is_special
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "AVIF", "HEIF", "JPEG2000", "PPM")
 """What is read, by Pillow's names. EPS would start Ghostscript; PSD, FITS, WMF and others hold no photographs."""
@@ -78,13 +78,8 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = 
     try:
         check_file(path)
         with path.open("rb") as file:
-            if is_tiff(file.read(4)):
-                file.seek(0)
-                (h, w), _ = tiff_header(file)
-                check_size(w, h, max_pixels)
-                file.seek(0)
-                with decoding((w, h)):
-                    return _on_white_8_bit(read_tiff(file.read(), max_pixels=max_pixels).samples)
+            if is_tiff(start := file.read(4)):
+                return _on_white_8_bit(decoded_tiff(start + file.read(), max_pixels=max_pixels).samples)
         with open_image(path, max_pixels=max_pixels) as image:
             if at_least is not None:
                 image.draft(None, (2 * max(at_least), 2 * max(at_least)))  # before rotation: a square
@@ -119,6 +114,20 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
         raise
     except Exception as error:  # codecs raise anything on damaged files
         raise ImageReadError(reason(error)) from error
+
+
+def decoded_tiff(content: bytes, *, max_pixels: int = MAX_PIXELS) -> TIFF:
+    """`read_tiff` within the bounds on size and on what all threads decode at once.
+
+    Raises:
+        ImageReadError: it is damaged, too large, or none of the kinds that are read.
+    """
+
+    def within(width: int, height: int) -> AbstractContextManager[None]:
+        check_size(width, height, max_pixels)
+        return decoding((width, height))
+
+    return read_tiff(content, within=within)
 
 
 def open_image(
@@ -160,13 +169,13 @@ def check_file(path: Path) -> None:
         ImageReadError: it is one of them.
         OSError: no such file, or a folder.
     """
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
+    if path.is_dir():
         raise IsADirectoryError(path)
-    if not stat.S_ISREG(status.st_mode):
+    if is_special(path):
         raise ImageReadError("is no regular file")
-    if status.st_size > MAX_BYTES:
-        raise ImageReadError(f"has {status.st_size / 1e9:.1f} GB, more than any image of {MAX_PIXELS / 1e6:g} MP")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ImageReadError(f"has {size / 1e9:.1f} GB, more than any image of {MAX_PIXELS / 1e6:g} MP")
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +40,7 @@ from scorefield.data.image import (
     MAX_PIXELS,
     ImageReadError,
     check_file,
+    decoded_tiff,
     decoding,
     full_range_clear,
     has_grey_palette,
@@ -51,7 +51,7 @@ from scorefield.data.image import (
 )
 from scorefield.data.levels import Levels, in_8_bits, in_16_bits
 from scorefield.data.metadata import Metadata, read_metadata, tiff_metadata
-from scorefield.data.tiff import is_bigtiff, is_tiff, read_tiff, tiff_header, upright
+from scorefield.data.tiff import is_bigtiff, is_tiff, upright
 from scorefield.errors import UserError
 
 _ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
@@ -371,9 +371,7 @@ def _read(path: Path, image: Image.Image, content: bytes) -> Photo:
 
 
 def _read_tiff(path: Path, content: bytes, max_pixels: int) -> Photo:
-    (h, w), _ = tiff_header(BytesIO(content))
-    with decoding((h, w)):
-        tiff = read_tiff(content, max_pixels=max_pixels)
+    tiff = decoded_tiff(content, max_pixels=max_pixels)
     metadata = tiff_metadata(content, tiff.tags_at, tiff.icc, tiff.orientation)
     notes = (*tiff.notes, "without EXIF: it is a BigTIFF") if is_bigtiff(content) else tiff.notes
     return _photo(path, tiff.samples, metadata, content, format="TIFF", notes=notes)

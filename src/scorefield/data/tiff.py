@@ -20,8 +20,8 @@ References:
 import logging
 import math
 import struct
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -103,28 +103,30 @@ def tiff_header(file: BinaryIO) -> tuple[tuple[int, int], bool]:
         return ((w, h) if _orientation(page) > 4 else (h, w)), grey
 
 
-def read_tiff(content: bytes, *, max_pixels: int) -> TIFF:
+def read_tiff(content: bytes, *, within: Callable[[int, int], AbstractContextManager[None]]) -> TIFF:
     """The image of a TIFF file: the first that is no thumbnail.
 
+    Args:
+        content: the whole file.
+        within: from the width and height that its tags announce, the context in which samples are decoded; it
+            refuses an image that is too large.
+
     Raises:
-        ImageReadError: it is damaged, too large, or none of the kinds that are read.
+        ImageReadError: it is damaged, refused, or none of the kinds that are read.
     """
     with _opened(BytesIO(content)) as (page, notes):
         h, w = page.imagelength, page.imagewidth
-        if h < 1 or w < 1 or h * w > max_pixels:
-            raise ImageReadError(
-                f"{w}×{h} is more than {max_pixels / 1e6:g} million pixels (a decompression bomb?)"
-                if h * w > max_pixels
-                else f"has no pixels ({w}×{h})"
-            )
+        if h < 1 or w < 1:
+            raise ImageReadError(f"has no pixels ({w}×{h})")
         profile = page.tags.get(_ICC)
         icc = bytes(profile.value) if profile is not None and isinstance(profile.value, bytes) else None
         orientation = _orientation(page)
-        if int(page.compression) in _PILLOW_READS:
-            samples, icc, more = _by_pillow(content, page, icc)
-        else:
-            samples, icc, more = _meaning(_stored(page, content), page, icc)
-            samples = upright(samples, orientation)
+        with within(w, h):
+            if int(page.compression) in _PILLOW_READS:
+                samples, icc, more = _by_pillow(content, page, icc)
+            else:
+                samples, icc, more = _meaning(_stored(page, content), page, icc)
+                samples = upright(samples, orientation)
         return TIFF(
             samples=samples, tags_at=page.offset, orientation=orientation, icc=icc, notes=(*notes, *more)
         )  # fmt: skip
