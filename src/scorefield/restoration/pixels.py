@@ -52,7 +52,11 @@ def to_values(levels: Levels, value_range: Range) -> Tensor:
 
 
 def to_levels(values: Tensor, value_range: Range, like: Levels) -> Levels:
-    """Float (C, H, W) → levels (H, W, C) of the bits of `like`, rounded and clamped; see `to_levels` there."""
+    """Float (C, H, W) → levels (H, W, C) of the bits of `like`, rounded and clamped.
+
+    Raises:
+        FloatingPointError: a value is not finite.
+    """
     return levels_of(image_values.to_levels(values, value_range, top=white(like)))
 
 
