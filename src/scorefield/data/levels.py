@@ -35,7 +35,11 @@ def in_8_bits(levels: Levels) -> NDArray[np.uint8]:
     """Pixels as uint8: v → round(v / 257)."""
     if levels.dtype == np.uint8:
         return levels.astype(np.uint8, copy=False)
-    return by_rows(lambda rows: (rows.astype(np.uint32) + 128) // 257, np.uint8, levels)
+
+    def rounded(rows: Levels) -> NDArray[Any]:
+        return (rows.astype(np.uint32) + 128) // 257
+
+    return by_rows(rounded, np.uint8, levels)
 
 
 def in_16_bits(levels: Levels) -> NDArray[np.uint16]:

@@ -399,13 +399,20 @@ def _scaled(values: Array, bits: int, kind: int) -> tuple[Levels, tuple[str, ...
         raise ImageReadError(f"integer pixels span {low:g}…{high:g}; expected 16 bits, 0…65535")
     if high <= 65535:
         return values.astype(np.uint16), (f"integer pixels of {bits} bits are taken as 16 bits, 0…65535",)
-    deep = by_rows(lambda rows: np.rint(rows.astype(np.float64) / 65537), np.uint16, values)
-    return deep, (f"{bits} bits are written as 16",)
+
+    def halved(rows: Array) -> Array:
+        return np.rint(rows.astype(np.float64) / 65537)
+
+    return by_rows(halved, np.uint16, values), (f"{bits} bits are written as 16",)
 
 
 def _times(values: Array, factor: float, dtype: type[np.generic]) -> Levels:
     """Samples times a factor, rounded, in float64."""
-    return by_rows(lambda rows: np.rint(rows.astype(np.float64) * factor), dtype, values)
+
+    def scaled(rows: Array) -> Array:
+        return np.rint(rows.astype(np.float64) * factor)
+
+    return by_rows(scaled, dtype, values)
 
 
 def _divided(colors: Levels, alpha: Levels) -> Levels:
