@@ -6,11 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from scorefield.data.encode import png_bytes
 from scorefield.data.exif import marked_exif
-from scorefield.data.image import read_image
+from scorefield.data.image import header, read_image
 from scorefield.data.metadata import Metadata
 from scorefield.data.photo import Photo
 
@@ -113,7 +113,7 @@ def test_a_note_is_added_to_exif_and_nothing_in_it_moves(order):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".avif"])
 def test_a_restored_file_names_the_program(tmp_path, suffix):
-    metadata = Metadata(dpi=(300, 300)).restored_by("scorefield 0")
+    metadata = Metadata(dpi=(300, 300), software="scorefield 0")
     with Image.open(file(tmp_path, suffix, metadata)) as image:
         assert image.getexif()[0x000B] == "scorefield 0"
         assert float(image.getexif()[0x011A]) == 300
@@ -154,3 +154,150 @@ def test_a_profile_and_srgb_are_not_both_written():
     content = png_bytes(ARRAY, Metadata(icc=SRGB, chunks=((b"sRGB", b"\0"),)))
     assert b"iCCP" in content
     assert b"sRGB\0" not in content.split(b"iCCP")[0]
+
+
+# --- damaged metadata ----------------------------------------------------------------------------
+
+
+def exif_with_orientation(kind, value):
+    """A block of one entry, whose type and value need not be those of an orientation."""
+    return b"MM\0*\0\0\0\x08" + struct.pack(">HHHI4sI", 1, 0x0112, kind, 1, value, 0)
+
+
+NO_ORIENTATIONS = {
+    "0": exif_with_orientation(3, b"\0\0\0\0"),
+    "9": exif_with_orientation(3, b"\0\x09\0\0"),
+    "65535": exif_with_orientation(3, b"\xff\xff\0\0"),
+    "text": exif_with_orientation(2, b"6\0\0\0"),
+    "bytes": exif_with_orientation(7, b"\6\0\0\0"),
+    "float": exif_with_orientation(11, struct.pack(">f", 6.5)),
+}
+
+
+def as_it_lies(path):
+    """What every reader takes from a file, whose image must not be turned."""
+    photo = Photo.read(path)
+    assert photo.levels.shape == (5, 7, 3)
+    assert read_image(path).size == (7, 5)
+    assert header(path) == ((5, 7), False)
+    return photo
+
+
+@pytest.mark.parametrize("name", NO_ORIENTATIONS)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path, suffix, name):
+    path, block = tmp_path / f"a{suffix}", NO_ORIENTATIONS[name]
+    dpi = {} if suffix == ".webp" else {"dpi": (300, 600)}
+    exif = Image.Exif()
+    exif.load(block)
+    if suffix == ".tif":
+        kind = {"text": 2, "bytes": 7, "float": 11}.get(name, 3)
+        info = TiffImagePlugin.ImageFileDirectory_v2()
+        info.tagtype[0x0112], info[0x0112] = kind, exif[0x0112]
+        Image.fromarray(ARRAY).save(path, tiffinfo=info, **dpi)
+    else:
+        Image.fromarray(ARRAY).save(path, exif=block, **dpi)
+    photo = as_it_lies(path)
+    assert photo.metadata.dpi == (pytest.approx((300, 600), abs=0.02) if dpi else None)
+    assert photo.jpeg is None or photo.jpeg.orientation == 1
+
+
+@pytest.mark.parametrize("number", [0, 9])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_an_orientation_of_xmp_that_is_none_turns_nothing(tmp_path, suffix, number):
+    path = file(tmp_path, suffix, Metadata(xmp=(XMP % (1, 7)).replace(b'="1"', b'="%d"' % number)))
+    photo = as_it_lies(path)
+    assert photo.jpeg is None or photo.jpeg.orientation == 1
+
+
+@pytest.mark.parametrize("block", [b"", b"garbage", b"II*\0\xff\0\0\0", b"MM\0*\0\0\0\x08\xff\xff"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_a_damaged_exif_block_leaves_the_image_readable(tmp_path, suffix, block):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".png":
+        path.write_bytes(with_chunk(b"eXIf", block))
+    else:
+        Image.fromarray(ARRAY).save(path, exif=b"Exif\0\0" + block)
+    as_it_lies(path)
+
+
+@pytest.mark.parametrize("name", [b"tEXt", b"zTXt", b"iTXt"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"Title", b"Raw profile type iptc", b"Raw profile type xmp", b"Raw profile type exif", b"XML:com.adobe.xmp"],
+)
+def test_a_text_without_its_separator_leaves_the_image_readable(tmp_path, name, body):
+    (tmp_path / "a.png").write_bytes(with_chunk(name, body))
+    as_it_lies(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", [b"iptc", b"xmp", b"exif"])
+def test_a_profile_in_text_that_is_no_hex_leaves_the_image_readable(tmp_path, kind):
+    (tmp_path / "a.png").write_bytes(with_chunk(b"tEXt", b"Raw profile type %s\0\n%s\n 4\nzz\n" % (kind, kind)))
+    photo = as_it_lies(tmp_path / "a.png")
+    assert (photo.exif, photo.metadata.iptc, photo.metadata.xmp) == (None, None, None)
+
+
+def with_chunk(name, body):
+    """A PNG file with another chunk in front of its pixels."""
+    content = png_bytes(ARRAY, Metadata())
+    chunk = struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    return content[:33] + chunk + content[33:]
+
+
+# --- what does not fit ---------------------------------------------------------------------------
+
+MAKER_NOTE = 0x927C
+
+
+def exif_of(size):
+    """A block of so many bytes, most of them a maker note."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x8769] = "A maker", {MAKER_NOTE: bytes(size - 200)}
+    return exif.tobytes()[6:].ljust(size, b"\0")
+
+
+def iptc_of(size):
+    """Records of so many bytes: one of a known length, and one of those with an extended length."""
+    return b"\x1c\x02\x50\x00\x06author\x1c\x08\x0a\x80\x04" + struct.pack(">I", size - 20) + bytes(size - 20)
+
+
+def xmp_of(size):
+    return (XMP % (1, 7)).ljust(size)
+
+
+PARTS = {
+    "EXIF": ("exif", exif_of, 65533 - 6),
+    "XMP": ("xmp", xmp_of, 65533 - 29),
+    "IPTC": ("iptc", iptc_of, 65533 - 14 - 13),  # of odd length, so that a byte is added
+    "the color profile": ("icc", lambda size: SRGB.ljust(size, b"\0"), 255 * (65533 - 14)),
+}
+
+
+@pytest.mark.parametrize("beyond", [0, 2])
+@pytest.mark.parametrize("words", PARTS)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif", ".bmp"])
+def test_what_is_not_said_to_be_lost_is_in_the_file(tmp_path, suffix, words, beyond):
+    name, part, most = PARTS[words]
+    if (suffix, name) == (".png", "icc"):
+        most = 2**20 - 2  # Pillow reads no more
+    metadata = Metadata(**{name: part(most + beyond)}, software="scorefield 0")
+    photo = Photo(path=tmp_path / "x.png", levels=ARRAY, metadata=metadata)
+    found = getattr(Photo.read(photo.save(ARRAY, tmp_path / f"a{suffix}")).metadata, name)
+    if words == "EXIF" and found is not None:
+        kept = tags(found).get_ifd(0x8769) == tags(metadata.exif).get_ifd(0x8769)
+    else:
+        kept = found == getattr(metadata, name)
+    assert kept == (words not in photo.lost(f"a{suffix}"))
+    if suffix == ".jpg":
+        assert kept == (not beyond)
+
+
+@pytest.mark.parametrize("room", [0, 10, 40, 2000])
+def test_exif_is_kept_where_only_the_note_of_the_software_is_too_long(tmp_path, room):
+    exif = exif_of(65533 - 6 - room)
+    photo = Photo(path=tmp_path / "x.png", levels=ARRAY, metadata=Metadata(exif=exif, software="scorefield 0"))
+    assert "EXIF" not in photo.lost("a.jpg")
+    found = tags(Photo.read(photo.save(ARRAY, tmp_path / "a.jpg")).exif)
+    assert found[0x010F] == "A maker"
+    assert found.get(0x000B) == ("scorefield 0" if room == 2000 else None)

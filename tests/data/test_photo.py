@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from scorefield.data import photo as module
-from scorefield.data.image import in_8_bits, in_16_bits
+from scorefield.data.levels import in_8_bits, in_16_bits
 from scorefield.data.metadata import Metadata
 from scorefield.data.photo import Photo, as_photo
 from scorefield.errors import UserError
@@ -364,7 +364,7 @@ def test_floats_are_read_in_the_stated_range(value_range, dtype):
     array = (low + (high - low) * PIXELS[..., :3].astype(dtype) / 255).astype(dtype)
     for image in (array, torch.from_numpy(array).permute(2, 0, 1)):
         assert np.array_equal(as_photo(image, value_range=value_range).levels, PIXELS[..., :3])
-        with pytest.raises(UserError, match=r"float pixels without a range\. Pass value_range=\(-1, 1\)"):
+        with pytest.raises(UserError, match=r"without a range\. Pass sf\.as_photo\(x, value_range=\(0, 1\)\)"):
             as_photo(image)
 
 
@@ -416,3 +416,70 @@ def test_the_byte_order_of_an_array_does_not_matter():
     photo = as_photo(array.astype(">u2"))
     assert photo.levels.dtype == np.uint16
     assert (photo.levels == array).all()
+
+
+# --- images of JPEG files that were changed ------------------------------------------------------
+
+
+def put(image):
+    image.putpixel((3, 3), (1, 2, 3))
+
+
+def pasted(image):
+    image.paste("red", (0, 0, 8, 8))
+
+
+def turned(image):
+    image.getexif()[0x0112] = 3
+    ImageOps.exif_transpose(image, in_place=True)
+
+
+def stretched(image):
+    image.load()
+    image.im = image.im.resize(image.size, Image.Resampling.BILINEAR, (0, 0, 24, 24))
+
+
+CHANGES = {
+    "thumbnail": lambda image: image.thumbnail((24, 16)),
+    "draft": lambda image: image.draft("RGB", (24, 16)),
+    "draft and load": lambda image: (image.draft("RGB", (24, 16)), image.load()),
+    "exif_transpose": turned,
+    "putpixel": put,
+    "paste": pasted,
+    "resize": stretched,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("from_memory", [False, True])
+def test_an_image_that_was_changed_has_no_jpeg_header(tmp_path, name, from_memory):
+    path = written(tmp_path / "a.jpg", smooth(), quality=60)
+    image = Image.open(io.BytesIO(path.read_bytes()) if from_memory else path)
+    CHANGES[name](image)
+    assert as_photo(image).jpeg is None
+
+
+@pytest.mark.parametrize("prepare", [lambda _: None, Image.Image.load, lambda image: image.draft("RGB", image.size)])
+def test_an_image_with_the_pixels_of_its_jpeg_file_has_the_header(tmp_path, prepare):
+    path = written(tmp_path / "a.jpg", smooth(), quality=60, exif=exif(6).tobytes())
+    image = Image.open(path)
+    prepare(image)
+    photo, file = as_photo(image), Photo.read(path)
+    assert photo.jpeg == file.jpeg
+    assert np.array_equal(photo.levels, file.levels)
+
+
+def test_an_image_that_is_opened_in_memory_and_not_decoded_has_the_header(tmp_path):
+    path = written(tmp_path / "a.jpg", smooth(), quality=60)
+    content = io.BytesIO(path.read_bytes())
+    assert as_photo(Image.open(content)).jpeg == Photo.read(path).jpeg
+
+
+def test_an_image_whose_file_was_replaced_or_removed_has_no_jpeg_header(tmp_path):
+    path = written(tmp_path / "a.jpg", smooth(), quality=60)
+    image = Image.open(path)
+    image.load()
+    written(path, smooth()[::-1], quality=60)
+    assert as_photo(image).jpeg is None
+    path.unlink()
+    assert as_photo(image).jpeg is None

@@ -2,13 +2,16 @@
 
 import io
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from scorefield.data.image import header, in_8_bits, read_image
+from scorefield.data import tiff
+from scorefield.data.image import header, read_image
+from scorefield.data.levels import in_8_bits
 from scorefield.data.photo import Photo, as_photo
 from scorefield.data.tiff import upright
 from scorefield.errors import UserError
@@ -260,3 +263,59 @@ def test_what_cannot_be_read_right_is_refused(tmp_path, kind):
     for read in (Photo.read, read_image):
         with pytest.raises(UserError, match=r"a\.tif: "):
             read(path)
+
+
+COMPRESSIONS = ["zlib", "lzw", "packbits", "lzma", "zstd"]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("width", [36, 35])
+def test_strips_of_more_bytes_than_pillow_allows_pixels_are_read(tmp_path, monkeypatch, width, compression):
+    array = noise(8, size=(40, width))
+    path = packed_by_libtiff(tmp_path / "a.tif", array, compression)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", array.shape[0] * array.shape[1] // 5)
+    assert np.array_equal(Photo.read(path).levels, array)
+    assert np.array_equal(np.asarray(read_image(path)), array)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_and_our_own_bounds_hold_for_them(tmp_path, monkeypatch, compression):
+    array = noise(8, size=(40, 35))
+    path = packed_by_libtiff(tmp_path / "a.tif", array, compression)
+    with pytest.raises(UserError, match="decompression bomb"):
+        Photo.read(path, max_pixels=40 * 35 - 1)
+    monkeypatch.setattr(tiff, "_MOST_BYTES", array.size - 1)
+    with pytest.raises(UserError, match="far too large"):
+        Photo.read(path)
+
+
+def packed_by_libtiff(path, array, compression):
+    names = {"zlib": "tiff_adobe_deflate", "lzw": "tiff_lzw"}
+    names |= {name: name for name in COMPRESSIONS if name not in names}
+    Image.fromarray(array).save(path, "TIFF", compression=names[compression], strip_size=2**30)
+    return path
+
+
+ROWS, WIDE = 4096, 64
+CONVERSIONS = {
+    "4 bits": (np.uint8, 15, lambda x: tiff._scaled(x, 4, 1)[0]),
+    "12 bits": (np.uint16, 4095, lambda x: tiff._scaled(x, 12, 1)[0]),
+    "32 bits": (np.uint32, 2**32 - 1, lambda x: tiff._scaled(x, 32, 1)[0]),
+    "floats": (np.float32, 1, lambda x: tiff._scaled(x, 32, 3)[0]),
+    "doubles": (np.float64, 1, lambda x: tiff._scaled(x, 64, 3)[0]),
+    "associated alpha": (np.uint16, 65535, lambda x: tiff._divided(x, x[..., :1])),
+    "16 bits to 8": (np.uint16, 65535, in_8_bits),
+}
+
+
+@pytest.mark.parametrize("name", CONVERSIONS)
+def test_no_conversion_has_all_samples_in_float64_at_once(name):
+    dtype, most, convert = CONVERSIONS[name]
+    values = (np.random.default_rng(0).random((ROWS, WIDE, 3)) * most).astype(dtype)
+    band = 256 * WIDE * 3 * 8  # bytes of rows in float64, and convert has a few of them
+    tracemalloc.start()
+    out = convert(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < out.nbytes + 6 * band < ROWS // 256 * band
+    assert np.array_equal(out, np.concatenate([convert(values[:1000]), convert(values[1000:])]))

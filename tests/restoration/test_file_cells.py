@@ -7,12 +7,14 @@ from PIL import Image
 
 from oracles import seeded
 from scorefield.data.photo import Photo
-from scorefield.degradations import Blur
+from scorefield.degradations import Blur, file_cells
 from scorefield.degradations.jpeg import standard_tables
+from scorefield.degradations.rotated import stored, upright
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.parameterization import Regression
 from scorefield.restoration import Dejpeg, restore
 from scorefield.restoration.file_cells import SHARE, FileCells
+from scorefield.restoration.pixels import as_grey, has_color, is_grey, levels_of, pixels_of
 
 ROUNDING = 2
 """Levels. A result is rounded to bytes, which moves a coefficient by 0.3 levels on average; back in its cell, and
@@ -70,11 +72,33 @@ def test_a_restored_file_stays_in_its_cells(tmp_path, orientation, subsampling):
         assert np.array_equal(file.levels, upright[orientation])
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_is_none_is_taken_as_upright(tmp_path, orientation):
+    file, upright = (photo(tmp_path / f"{number}.jpg", orientation=number) for number in (orientation, 1))
+    assert np.array_equal(file.levels, upright.levels)
+    assert np.array_equal(restore(wrong(), file, "dejpeg").levels, restore(wrong(), upright, "dejpeg").levels)
+
+
 def test_a_grey_file_stays_in_its_cells_and_grey(tmp_path):
     file = photo(tmp_path / "grey.jpg", channels=1)
     (restored,) = restore(wrong(), file, "dejpeg").levels
     assert restored.shape == file.levels.shape
     assert np.abs(FileCells.of(file).nearest(restored).astype(int) - restored).max() <= ROUNDING
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
+@pytest.mark.parametrize("tint", [0, 2, 3])
+def test_a_grey_image_that_was_saved_in_color_comes_back_grey_and_in_its_cells_of_luma(tmp_path, tint, subsampling):
+    pixels = levels(70, 101, channels=1).repeat(3, 2)
+    pixels[..., 2] += np.uint8(tint)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=90, subsampling=subsampling)
+    file = Photo.read(tmp_path / "a.jpg")
+    assert is_grey(file.levels)
+    (restored,) = restore(wrong(), file, "dejpeg").levels
+    assert restored.shape == file.levels.shape
+    assert not has_color(restored)
+    luma = [as_grey(each, None, 1).astype(int) for each in (FileCells.of(file).nearest(restored), restored)]
+    assert np.abs(luma[0] - luma[1]).max() <= ROUNDING
 
 
 def test_the_file_itself_is_its_own_nearest_image(tmp_path):
@@ -112,3 +136,16 @@ def test_other_tasks_are_not_bound_to_the_cells(tmp_path):
 
 def test_the_share_is_part_of_a_cell():
     assert 0 < SHARE <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4"])
+@pytest.mark.parametrize(("height", "orientation"), [(16, 1), (255, 6), (257, 8), (530, 5), (790, 7), (541, 3)])
+def test_the_cells_by_bands_are_those_of_the_whole_image(tmp_path, height, orientation, subsampling, channels):
+    settings = {} if channels == 1 else {"subsampling": subsampling}
+    file = photo(tmp_path / "a.jpg", orientation=orientation, channels=channels, height=height, width=41, **settings)
+    sample = (file.levels + np.random.default_rng(0).normal(0, 25, file.levels.shape)).clip(0, 255).astype(np.uint8)
+    as_stored = stored(pixels_of(sample), orientation)
+    cells = file_cells(stored(pixels_of(file.levels), orientation), file.jpeg).with_share(SHARE)
+    whole = upright(cells(as_stored[None].float())[0].round().clamp(0, 255).to(torch.uint8), orientation)
+    assert np.array_equal(FileCells.of(file).nearest(sample), levels_of(whole))

@@ -5,13 +5,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
+import scorefield as sf
 from oracles import tiny_model
 from restoration.learners import restore as call
 from restoration.learners import tiny_learner
 from scorefield import checkpoint
 from scorefield.data.image import to_tensor
+from scorefield.data.metadata import Metadata
+from scorefield.data.photo import Photo
 from scorefield.errors import UserError
 from scorefield.restoration import DEFAULT_METHOD, METHODS
 from scorefield.restoration import tiled_sampling as module
@@ -179,6 +182,14 @@ def test_a_color_image_is_refused_by_a_grey_model():
         restore(pixels(3), model=tiny_model(1))
 
 
+@pytest.mark.parametrize("kind", [lambda x: x[0].numpy(), lambda x: x, lambda x: Image.fromarray(x[0].numpy())])
+def test_what_is_said_of_floats_without_a_range_can_be_done(kind):
+    floats = kind(pixels(1).float() / 255)
+    with pytest.raises(UserError, match=r"Pass sf\.as_photo\(x, value_range=\(0, 1\)\)"):
+        restore(floats, model=tiny_model(1))
+    assert restore(sf.as_photo(floats, value_range=(0, 1)), model=tiny_model(1), steps=2).levels
+
+
 def test_a_missing_image_is_named(tmp_path):
     with pytest.raises(UserError, match=r"gone\.png: no such file"):
         restore(tmp_path / "gone.png")
@@ -195,6 +206,26 @@ def test_grey_in_color_channels_comes_back_grey_and_known_pixels_as_they_were(ta
     assert (predicted.max(2) == predicted.min(2)).all()
     if task == "uncrop":
         assert np.array_equal(out[:, 12:36], grey.permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("task", ["inpaint", "dejpeg", "uncrop", "upscale", "denoise", "deblur"])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_grey_file_stays_grey_with_its_mode_depth_and_profile(tmp_path, task, depth, channels):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    icc = srgb if channels == 3 else srgb[:16] + b"GRAY" + srgb[20:]  # of a profile, the header alone is read
+    white = int(np.iinfo(depth).max)
+    levels = (np.random.default_rng(3).random((20, 24, 1)) * 0.9 * white).astype(depth).repeat(channels, 2)
+    levels[..., -1] += depth(3 * (white // 255) if channels == 3 else 0)  # as a grey image that was saved in color
+    photo = Photo(path=tmp_path / "a.tif", levels=levels, metadata=Metadata(icc=icc), format="TIFF")
+    mode = {"dejpeg": {"quality": 30}, "upscale": {"factor": 2}}.get(task, {})
+    back = Photo.read(call(tiny_learner(), photo, task, steps=2, **mode).save(tmp_path / "out")[0])
+    assert (back.levels.dtype, back.levels.shape[2], back.icc) == (depth, channels, icc)
+    predicted = back.levels[:, :12] if task == "uncrop" else back.levels[7:13, 9:15]
+    assert (predicted.max(2) == predicted.min(2)).all()
+    if task in ("inpaint", "uncrop"):
+        known = back.levels[:, 12:36] if task == "uncrop" else back.levels[:5]
+        assert np.array_equal(known, levels if task == "uncrop" else levels[:5])
 
 
 def test_an_image_with_a_tint_is_no_grey_image():

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
+from scorefield.data.color import LUMA
 from scorefield.data.image import to_float
 
 
@@ -125,5 +126,5 @@ class Batches:
 
 def _luma(pixels: Tensor) -> Tensor:
     """ITU-R BT.601 luma in all three channels: uint8, (B, 3, H, W)."""
-    weights = torch.tensor((0.299, 0.587, 0.114))
+    weights = torch.tensor(LUMA)
     return torch.einsum("c,bchw->bhw", weights, pixels.float()).round().to(torch.uint8)[:, None].expand_as(pixels)

@@ -20,6 +20,9 @@ from PIL import Image, ImageCms
 
 from scorefield.errors import ImageReadError
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of R, G and B in luma, by ITU-R BT.601, also JPEG's; their sum is 1."""
+
 _D50 = np.array([0.9642, 1.0, 0.8249])
 _XYZ_TO_RGB = np.array(
     [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]]

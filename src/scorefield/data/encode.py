@@ -9,7 +9,6 @@ import struct
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +20,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
 from scorefield.data.exif import DESCRIBING, INNER, MARK
-from scorefield.data.image import Levels
+from scorefield.data.levels import Levels
 from scorefield.data.metadata import Metadata, jpeg_iptc, png_chunks
 from scorefield.errors import UserError
 from scorefield.files import atomic
@@ -41,8 +40,9 @@ FORMATS = {
 DEEP = frozenset({"PNG", "TIFF"})  # formats of up to 16 bits a channel
 OPAQUE = frozenset({"JPEG", "BMP"})  # formats without alpha
 LOSSY = frozenset({"JPEG", "AVIF", "HEIF"})
-_JPEG_XMP = 65533 - 29  # the largest XMP packet, behind its name space
-_JPEG_EXIF = 65533 - len(MARK)  # the largest EXIF block of a JPEG file
+_JPEG_XMP = 65533 - 29  # the largest XMP packet of a JPEG file, behind its name space
+_JPEG_EXIF = 65533 - len(MARK)  # the largest EXIF block
+_JPEG_ICC = 255 * (65533 - 14)  # the largest color profile, in numbered parts behind their name
 
 
 def format_of(path: Path) -> str:
@@ -57,11 +57,11 @@ def format_of(path: Path) -> str:
     return FORMATS[suffix]
 
 
-def holds_exif(kind: str, exif: bytes | None) -> bool:
+def _holds_exif(kind: str, exif: bytes) -> bool:
     """Whether a file of this format can hold the block."""
-    if exif is None or kind not in ("BMP", "JPEG", "AVIF"):
-        return True
-    return kind != "BMP" and (len(exif) <= _JPEG_EXIF if kind == "JPEG" else _is_sound(exif))
+    if kind == "JPEG":
+        return len(exif) <= _JPEG_EXIF
+    return kind != "BMP" and (kind != "AVIF" or _is_sound(exif))
 
 
 def _is_sound(exif: bytes) -> bool:
@@ -93,16 +93,27 @@ def register_heif(path: Path) -> None:
         raise UserError(path, "HEIC needs pillow_heif.", mend) from None
 
 
-def fitting(metadata: Metadata, kind: str, samples: Levels) -> Metadata:
-    """The metadata that a file of this format holds beside these samples.
+def fitting(metadata: Metadata, kind: str, shape: tuple[int, ...]) -> Metadata:
+    """The metadata that a file of this format holds, with the note of the software where it has room for it.
 
-    EXIF that only the note of the software makes too long for a JPEG file is left out with it.
+    Args:
+        metadata: all of it.
+        kind: Pillow's name of the format.
+        shape: of the samples, (H, W, C).
     """
-    h, w, channels = samples.shape
+    h, w, channels = shape
     sized = metadata.for_size(w, h)
-    exif = sized.exif if holds_exif(kind, sized.exif) else None
-    icc = metadata.icc if matches_channels(metadata.icc, 1 if channels < 3 else 3) and kind != "BMP" else None
-    return replace(sized, exif=exif, icc=icc)
+    jpeg, blocks = kind == "JPEG", (sized.noted_exif, sized.exif)
+    icc = sized.icc if matches_channels(sized.icc, 1 if channels < 3 else 3) and kind != "BMP" else None
+    xmp, iptc = sized.xmp if kind != "BMP" else None, sized.iptc if kind in ("PNG", "TIFF", "JPEG") else None
+    return Metadata(
+        exif=next((block for block in blocks if block is not None and _holds_exif(kind, block)), None),
+        icc=None if jpeg and icc is not None and len(icc) > _JPEG_ICC else icc,
+        dpi=sized.dpi,
+        xmp=None if jpeg and xmp is not None and len(xmp) > _JPEG_XMP else xmp,
+        iptc=None if jpeg and iptc is not None and not jpeg_iptc(iptc) else iptc,
+        chunks=sized.chunks if kind == "PNG" else (),
+    )
 
 
 def write_samples(samples: Levels, path: Path, *, metadata: Metadata, quality: int) -> None:
@@ -120,7 +131,7 @@ def write_samples(samples: Levels, path: Path, *, metadata: Metadata, quality: i
     kind = format_of(path)
     if kind == "TIFF" and samples.dtype == np.uint16 and samples.shape[2] == 2 and metadata.icc is None:
         samples = samples[..., [0, 0, 0, 1]]  # few programs read 16-bit grey with alpha
-    metadata = fitting(metadata, kind, samples)
+    metadata = fitting(metadata, kind, samples.shape)
     if kind == "HEIF":
         register_heif(path)
     try:
@@ -145,11 +156,11 @@ def _write(path: Path, samples: NDArray[np.uint8], kind: str, metadata: Metadata
         options["exif"] = MARK + metadata.exif
     if metadata.icc is not None:
         options["icc_profile"] = metadata.icc
-    if metadata.xmp is not None and (kind in ("WEBP", "AVIF", "HEIF") or len(metadata.xmp) <= _JPEG_XMP):
+    if metadata.xmp is not None:
         options["xmp"] = metadata.xmp
     if metadata.dpi is not None and kind in ("JPEG", "BMP"):
         options["dpi"] = tuple(round(dots) for dots in metadata.dpi) if kind == "JPEG" else metadata.dpi
-    if metadata.iptc is not None and kind == "JPEG":
+    if metadata.iptc is not None:
         options["extra"] = jpeg_iptc(metadata.iptc)
     image.save(path, kind, **options)
 

@@ -29,6 +29,24 @@ _EMPTY = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
 _SHORT, _ASCII, _LONG, _RATIONAL = 3, 2, 4, 5
 
 
+def tags_of(image: Image.Image) -> Image.Exif:
+    """The EXIF tags of an image; none where the block is damaged."""
+    try:
+        return image.getexif()
+    except Exception:  # Pillow raises anything on a damaged block
+        return Image.Exif()
+
+
+def orientation_of(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1 where the image has none or another value."""
+    return valid_orientation(tags_of(image).get(ORIENTATION))
+
+
+def valid_orientation(value: object) -> int:
+    """The value of an orientation tag where it is one of 1 to 8; else 1, which is upright."""
+    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
 def upright_exif(image: Image.Image) -> bytes | None:
     """The EXIF block of an image that is no TIFF, for the upright image; None if there is none.
 
@@ -42,7 +60,8 @@ def upright_exif(image: Image.Image) -> bytes | None:
         return directory_exif(image.getexif())
     block = image.info.get("exif")
     if not isinstance(block, bytes) and "Raw profile type exif" in image.info:  # old programs' place in a PNG
-        block = image.getexif().tobytes()
+        tags = tags_of(image)
+        block = tags.tobytes() if len(tags) else None
     return _upright(block.removeprefix(MARK)) if isinstance(block, bytes) else None
 
 

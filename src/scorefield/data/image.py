@@ -20,9 +20,8 @@ to `MAX_BYTES` and `MAX_PIXELS`. `decoding` bounds what all threads decode at on
 of a process does not grow with its threads.
 """
 
-import stat
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
 from pathlib import Path
 from threading import Condition
@@ -30,20 +29,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from scorefield.data.color import cmyk_to_srgb
-from scorefield.data.tiff import BYTE_SCALED, Levels, is_tiff, read_tiff, tiff_header, upright
+from scorefield.data.exif import orientation_of
+from scorefield.data.levels import Levels, in_8_bits
+from scorefield.data.tiff import BYTE_SCALED, TIFF, is_tiff, read_tiff, tiff_header, upright
 from scorefield.errors import ImageReadError, UserError
+from scorefield.files import is_special
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "AVIF", "HEIF", "JPEG2000", "PPM")
 """What is read, by Pillow's names. EPS would start Ghostscript; PSD, FITS, WMF and others hold no photographs."""
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 2**30  # of a file: MAX_PIXELS of 16 bits, RGB and alpha, without compression, take 0.8 GB
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
-_ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 _BAND = 2**22  # pixels converted at once: the intermediate images of a band stay below 100 MB
 
 Size = tuple[int, int]  # (H, W)
@@ -78,13 +78,8 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS, at_least: Size | None = 
     try:
         check_file(path)
         with path.open("rb") as file:
-            if is_tiff(file.read(4)):
-                file.seek(0)
-                (h, w), _ = tiff_header(file)
-                check_size(w, h, max_pixels)
-                file.seek(0)
-                with decoding((w, h)):
-                    return _on_white_8_bit(read_tiff(file.read(), max_pixels=max_pixels).samples)
+            if is_tiff(start := file.read(4)):
+                return _on_white_8_bit(decoded_tiff(start + file.read(), max_pixels=max_pixels).samples)
         with open_image(path, max_pixels=max_pixels) as image:
             if at_least is not None:
                 image.draft(None, (2 * max(at_least), 2 * max(at_least)))  # before rotation: a square
@@ -112,12 +107,27 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Size, bool]:
                 return (h, w), grey
         with open_image(path, max_pixels=max_pixels) as image:
             w, h = image.size
-            turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
-            return ((w, h) if turned else (h, w)), image.mode in GREY_MODES or has_grey_palette(image)
+            return ((w, h) if orientation_of(image) > 4 else (h, w)), image.mode in GREY_MODES or has_grey_palette(
+                image
+            )
     except ImageReadError:
         raise
     except Exception as error:  # codecs raise anything on damaged files
         raise ImageReadError(reason(error)) from error
+
+
+def decoded_tiff(content: bytes, *, max_pixels: int = MAX_PIXELS) -> TIFF:
+    """`read_tiff` within the bounds on size and on what all threads decode at once.
+
+    Raises:
+        ImageReadError: it is damaged, too large, or none of the kinds that are read.
+    """
+
+    def within(width: int, height: int) -> AbstractContextManager[None]:
+        check_size(width, height, max_pixels)
+        return decoding((width, height))
+
+    return read_tiff(content, within=within)
 
 
 def open_image(
@@ -159,13 +169,13 @@ def check_file(path: Path) -> None:
         ImageReadError: it is one of them.
         OSError: no such file, or a folder.
     """
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
+    if path.is_dir():
         raise IsADirectoryError(path)
-    if not stat.S_ISREG(status.st_mode):
+    if is_special(path):
         raise ImageReadError("is no regular file")
-    if status.st_size > MAX_BYTES:
-        raise ImageReadError(f"has {status.st_size / 1e9:.1f} GB, more than any image of {MAX_PIXELS / 1e6:g} MP")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ImageReadError(f"has {size / 1e9:.1f} GB, more than any image of {MAX_PIXELS / 1e6:g} MP")
 
 
 @contextmanager
@@ -283,20 +293,6 @@ def to_uint8(values: Tensor, value_range: tuple[float, float]) -> Tensor:
     return to_levels(values, value_range, top=255)
 
 
-def in_8_bits(levels: Levels) -> NDArray[np.uint8]:
-    """Pixels as uint8: v → round(v / 257)."""
-    if levels.dtype == np.uint8:
-        return levels.astype(np.uint8, copy=False)
-    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def in_16_bits(levels: Levels) -> NDArray[np.uint16]:
-    """Pixels as uint16: v → 257 v."""
-    if levels.dtype == np.uint16:
-        return levels.astype(np.uint16, copy=False)
-    return levels.astype(np.uint16) * np.uint16(257)
-
-
 def image_of(levels: Levels) -> Image.Image:
     """An 8-bit image, "L" or "RGB", of (H, W, 1 or 3)."""
     flat = in_8_bits(levels)
@@ -334,16 +330,16 @@ def _upright_8_bit(image: Image.Image) -> Image.Image:
     image.load()
     if image.mode == "CMYK":
         rgb = cmyk_to_srgb(image, image.info.get("icc_profile"))
-        return _on_white_8_bit(upright(rgb, image.getexif().get(_ORIENTATION, 1)))
-    ImageOps.exif_transpose(image, in_place=True)
-    turned = image
-    if turned.mode in ("I", "F") or turned.mode.startswith("I;16"):
-        return _from_deep_grey(turned)
-    if turned.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in turned.info:
-        grey = grey_palette or turned.mode in GREY_MODES
-        opaque, mode = _on_white(turned), "L" if grey else "RGB"
+        return _on_white_8_bit(upright(rgb, orientation_of(image)))
+    if orientation_of(image) > 1:
+        ImageOps.exif_transpose(image, in_place=True)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _from_deep_grey(image)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        grey = grey_palette or image.mode in GREY_MODES
+        opaque, mode = _on_white(image), "L" if grey else "RGB"
         return opaque if opaque.mode == mode else opaque.convert(mode)
-    return turned.convert("L" if grey_palette or turned.mode in ("1", "L") else "RGB")
+    return image.convert("L" if grey_palette or image.mode in ("1", "L") else "RGB")
 
 
 def full_range_clear(image: Image.Image) -> None:

@@ -44,6 +44,7 @@ class Metadata:
         xmp: an XMP packet.
         iptc: IPTC-NAA records.
         chunks: PNG's chunks of color and text, by name, in order.
+        software: that restored the image, for a note in EXIF.
     """
 
     exif: bytes | None = None
@@ -52,6 +53,18 @@ class Metadata:
     xmp: bytes | None = None
     iptc: bytes | None = None
     chunks: tuple[tuple[bytes, bytes], ...] = ()
+    software: str | None = None
+
+    @property
+    def noted_exif(self) -> bytes | None:
+        """EXIF with the software as its ProcessingSoftware.
+
+        The resolution is written there too, if EXIF does not have it: some formats have no other place.
+        """
+        if self.software is None:
+            return self.exif
+        dpi = None if resolution_of(self.exif) is not None else self.dpi
+        return marked_exif(self.exif, software=self.software, dpi=dpi)
 
     @property
     def color(self) -> "Metadata":
@@ -71,14 +84,6 @@ class Metadata:
         """The same where it speaks of the image's size."""
         exif = None if self.exif is None else marked_exif(self.exif, size=(width, height))
         return replace(self, exif=exif, xmp=None if self.xmp is None else _sized(self.xmp, width, height))
-
-    def restored_by(self, software: str) -> "Metadata":
-        """The same with a note of the software that restored the image, as EXIF's ProcessingSoftware.
-
-        The resolution is written there too, if EXIF does not have it: some formats have no other place.
-        """
-        dpi = None if resolution_of(self.exif) is not None else self.dpi
-        return replace(self, exif=marked_exif(self.exif, software=software, dpi=dpi))
 
 
 def read_metadata(image: Image.Image, content: bytes, orientation: int) -> Metadata:
@@ -223,7 +228,7 @@ def _png_chunks(content: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], dict[b
 
 def _raw_profile(name: bytes, body: bytes) -> bytes | None:
     """The bytes of ImageMagick's `Raw profile type` text: a name, a length and hex digits."""
-    text = body.split(b"\0", 1)[1]
+    text = body.partition(b"\0")[2]
     try:
         if name == b"zTXt":
             text = zlib.decompressobj().decompress(text[1:], _MOST_TEXT)

@@ -10,10 +10,10 @@ A file is read once; all of this comes from the same bytes. `as_photo` takes ima
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,32 +28,30 @@ from scorefield.data.encode import (
     DEEP,
     LOSSY,
     OPAQUE,
+    fitting,
     format_of,
-    holds_exif,
     matches_channels,
     register_heif,
     write_samples,
 )
-from scorefield.data.exif import ORIENTATION
+from scorefield.data.exif import orientation_of
 from scorefield.data.image import (
     GREY_MODES,
     MAX_PIXELS,
-    STATE_RANGE,
     ImageReadError,
-    Levels,
     check_file,
+    decoded_tiff,
     decoding,
     full_range_clear,
     has_grey_palette,
     image_of,
-    in_8_bits,
-    in_16_bits,
     open_image,
     reason,
     to_uint8,
 )
+from scorefield.data.levels import Levels, in_8_bits, in_16_bits
 from scorefield.data.metadata import Metadata, read_metadata, tiff_metadata
-from scorefield.data.tiff import is_bigtiff, is_tiff, read_tiff, tiff_header, upright
+from scorefield.data.tiff import is_bigtiff, is_tiff, upright
 from scorefield.errors import UserError
 
 _ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
@@ -196,17 +194,17 @@ class Photo:
         """
         kind = format_of(Path(path))
         count = self.levels.shape[2] if channels is None else channels
-        meta = self.metadata
+        meta, kept = self.metadata, fitting(self.metadata, kind, (*self.levels.shape[:2], count))
         color = meta.icc is None and any(name in (b"cICP", b"gAMA", b"cHRM") for name, _ in meta.color.chunks)
         found = {
             "16 bits a channel": self.deep and kind not in DEEP,
             "alpha (it is put on white)": self.alpha is not None and kind in OPAQUE,
-            "EXIF": not holds_exif(kind, self.exif),
-            "the color profile": meta.icc is not None and (kind == "BMP" or not matches_channels(meta.icc, count)),
-            "gamma and primaries": color and kind != "PNG",
-            "XMP": meta.xmp is not None and kind == "BMP",
-            "IPTC": meta.iptc is not None and kind not in ("PNG", "TIFF", "JPEG"),
-            "text": bool(meta.text) and kind != "PNG",
+            "EXIF": meta.exif is not None and kept.exif is None,
+            "the color profile": meta.icc is not None and kept.icc is None,
+            "gamma and primaries": color and not kept.color.chunks,
+            "XMP": meta.xmp is not None and kept.xmp is None,
+            "IPTC": meta.iptc is not None and kept.iptc is None,
+            "text": bool(meta.text) and not kept.text,
             "each pixel exactly": kind in LOSSY,
         }
         return tuple(words for words, is_lost in found.items() if is_lost)
@@ -248,7 +246,8 @@ def as_photo(
     | numpy array | uint8 or uint16, or floats; (H, W) or (H, W, C) |
     | tensor | uint8 or uint16, or floats; (H, W) or (C, H, W) |
 
-    C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
+    C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha). The PIL image of a JPEG file has a header while it
+    shows the file's own pixels: as it was opened, or decoded and not changed, if it was opened by its path.
 
     Args:
         image: see above; a photo is returned as it is.
@@ -266,7 +265,9 @@ def as_photo(
         try:
             if image.format == "TIFF" and (content := _not_loaded(image)):
                 return _read_tiff(Path("image"), content, MAX_PIXELS)
-            return _read(Path("image"), image, b"")
+            as_decoded = _is_as_decoded(image)
+            photo = _read(Path("image"), image, b"")
+            return photo if as_decoded else replace(photo, jpeg=None)
         except ImageReadError as problem:
             raise UserError("image", f"{problem}.") from None
     if np.ma.isMaskedArray(image) or (isinstance(image, Tensor) and image.layout != torch.strided):
@@ -304,9 +305,27 @@ def _not_loaded(image: Image.Image) -> bytes:
     return file.read()
 
 
+def _is_as_decoded(image: Image.Image) -> bool:
+    """Whether an image of a JPEG file has the pixels of its file: programs change images in place.
+
+    One that is opened and not decoded yet has them, unless it is to be decoded at a smaller size. A decoded one is
+    compared with its file; where that is not known by a name, nothing shows that it has them.
+    """
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return True
+    if image.tile:
+        return image.decoderconfig[:1] in ((), (1,)) and image.tell() == 0
+    try:
+        with open_image(Path(os.fsdecode(image.filename))) as again, decoding(again.size):
+            return again.mode == image.mode and np.array_equal(np.asarray(again), np.asarray(image))
+    except Exception:  # the file is gone, or another one
+        return False
+
+
 def _from_floats(values: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
     if value_range is None:
-        raise UserError("image", "float pixels without a range.", STATE_RANGE)
+        mend = "Pass sf.as_photo(x, value_range=(0, 1)), or (-1, 1) for a model's samples, or (0, 255)."
+        raise UserError("image", "float pixels without a range.", mend)
     low, high = value_range
     span, least, most = high - low, float(values.min()), float(values.max())
     if not (low - span / 2 <= least and most <= high + span / 2):  # samples overshoot, but not by half the range
@@ -333,7 +352,7 @@ def _read(path: Path, image: Image.Image, content: bytes) -> Photo:
     grey = image.mode in GREY_MODES or (has_grey_palette(image) and matches_channels(icc, 1))
     full_range_clear(image)
     image.load()
-    orientation = image.getexif().get(ORIENTATION, 1)
+    orientation = orientation_of(image)
     metadata = read_metadata(image, content, orientation)
     if image.mode == "CMYK":
         samples: Levels = cmyk_to_srgb(image, icc)
@@ -352,9 +371,7 @@ def _read(path: Path, image: Image.Image, content: bytes) -> Photo:
 
 
 def _read_tiff(path: Path, content: bytes, max_pixels: int) -> Photo:
-    (h, w), _ = tiff_header(BytesIO(content))
-    with decoding((h, w)):
-        tiff = read_tiff(content, max_pixels=max_pixels)
+    tiff = decoded_tiff(content, max_pixels=max_pixels)
     metadata = tiff_metadata(content, tiff.tags_at, tiff.icc, tiff.orientation)
     notes = (*tiff.notes, "without EXIF: it is a BigTIFF") if is_bigtiff(content) else tiff.notes
     return _photo(path, tiff.samples, metadata, content, format="TIFF", notes=notes)
@@ -380,7 +397,7 @@ def jpeg_header(image: Image.Image) -> JPEGHeader | None:
         tables={number: tuple(table) for number, table in image.quantization.items()},
         mode=image.mode,
         sampling=-1 if _stores_rgb(image) else JpegImagePlugin.get_sampling(image),
-        orientation=image.getexif().get(ORIENTATION, 1),
+        orientation=orientation_of(image),
     )
 
 

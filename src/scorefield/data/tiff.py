@@ -18,9 +18,10 @@ References:
 """
 
 import logging
+import math
 import struct
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -28,12 +29,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 from tifffile import TiffFile, TiffFileError
 
 from scorefield.data.color import cmyk_to_srgb, lab_to_srgb
+from scorefield.data.exif import ORIENTATION, valid_orientation
+from scorefield.data.levels import Levels, by_rows, in_8_bits, in_16_bits
 from scorefield.errors import ImageReadError
 
-Levels = NDArray[np.uint8 | np.uint16]
 Array = NDArray[Any]
 
 MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -46,7 +49,7 @@ _PACKED = frozenset({5, 8, 32773, 32946, 34925, 50000})  # LZW, deflate, PackBit
 _UINT, _INT, _FLOAT = 1, 2, 3
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _REDUCED = 1  # of NewSubfileType: a thumbnail
-_ORIENTATION, _ICC, _INK_SET, _SUBFILE = 274, 34675, 332, 254
+_ICC, _INK_SET, _SUBFILE = 34675, 332, 254
 BYTE_SCALED = 16.0
 """Floats 0…255 reach this in all but black images; floats 0…1 whose highlights overshoot do not."""
 
@@ -100,28 +103,30 @@ def tiff_header(file: BinaryIO) -> tuple[tuple[int, int], bool]:
         return ((w, h) if _orientation(page) > 4 else (h, w)), grey
 
 
-def read_tiff(content: bytes, *, max_pixels: int) -> TIFF:
+def read_tiff(content: bytes, *, within: Callable[[int, int], AbstractContextManager[None]]) -> TIFF:
     """The image of a TIFF file: the first that is no thumbnail.
 
+    Args:
+        content: the whole file.
+        within: from the width and height that its tags announce, the context in which samples are decoded; it
+            refuses an image that is too large.
+
     Raises:
-        ImageReadError: it is damaged, too large, or none of the kinds that are read.
+        ImageReadError: it is damaged, refused, or none of the kinds that are read.
     """
     with _opened(BytesIO(content)) as (page, notes):
         h, w = page.imagelength, page.imagewidth
-        if h < 1 or w < 1 or h * w > max_pixels:
-            raise ImageReadError(
-                f"{w}×{h} is more than {max_pixels / 1e6:g} million pixels (a decompression bomb?)"
-                if h * w > max_pixels
-                else f"has no pixels ({w}×{h})"
-            )
+        if h < 1 or w < 1:
+            raise ImageReadError(f"has no pixels ({w}×{h})")
         profile = page.tags.get(_ICC)
         icc = bytes(profile.value) if profile is not None and isinstance(profile.value, bytes) else None
         orientation = _orientation(page)
-        if int(page.compression) in _PILLOW_READS:
-            samples, icc, more = _by_pillow(content, page, icc)
-        else:
-            samples, icc, more = _meaning(_stored(page, content), page, icc)
-            samples = upright(samples, orientation)
+        with within(w, h):
+            if int(page.compression) in _PILLOW_READS:
+                samples, icc, more = _by_pillow(content, page, icc)
+            else:
+                samples, icc, more = _meaning(_stored(page, content), page, icc)
+                samples = upright(samples, orientation)
         return TIFF(
             samples=samples, tags_at=page.offset, orientation=orientation, icc=icc, notes=(*notes, *more)
         )  # fmt: skip
@@ -176,8 +181,8 @@ def _is_reduced(page: Any) -> bool:
 
 
 def _orientation(page: Any) -> int:
-    tag = page.tags.get(_ORIENTATION)
-    return int(tag.value) if tag is not None and isinstance(tag.value, int) and 1 <= int(tag.value) <= 8 else 1
+    tag = page.tags.get(ORIENTATION)
+    return 1 if tag is None else valid_orientation(tag.value)
 
 
 def _color_map(page: Any) -> NDArray[np.uint8]:
@@ -203,7 +208,9 @@ def _stored(page: Any, content: bytes) -> Array:
         raise ImageReadError("has tiles of a size that is not read")
     row_bytes = -(-wide * depth * bits // 8)
     down, across = -(-h // tall), -(-w // wide)
-    if not 0 < tall * row_bytes <= _MOST_BYTES or len(page.dataoffsets) < planes * down * across:
+    if tall * row_bytes > _MOST_BYTES:
+        raise ImageReadError(f"its strips or tiles of {tall * row_bytes / 1e9:.1f} GB are far too large")
+    if not row_bytes or len(page.dataoffsets) < planes * down * across:
         raise ImageReadError("is truncated or damaged (strips are missing)")
     out = np.empty((h, w, count), dtype.newbyteorder("="))
     for index in range(planes * down * across):
@@ -270,8 +277,15 @@ def _inflated(packed: bytes, compression: int, row_bytes: int, rows: int) -> Arr
         directory += struct.pack("<HHII", tag, 3 if tag == 258 else 4, depth if tag == 258 else 1, value)
     head = b"II*\0" + struct.pack("<I", more + 8)
     content = head + strip + struct.pack("<4H", 8, 8, 8, 8) + directory + b"\0" * 4
-    with Image.open(BytesIO(content), formats=("TIFF",)) as image:
+    with _Strip(BytesIO(content)) as image:
         return np.asarray(image).reshape(-1)
+
+
+class _Strip(TiffImageFile):
+    """A strip as an image. Its size is bounded by `_MOST_BYTES`; Pillow's own limit counts bytes as pixels here."""
+
+    def load_prepare(self) -> None:
+        self.im = Image.new(self.mode, self.size, None).im
 
 
 def _samples(data: Array, page: Any, bits: int, dtype: np.dtype[Any], shape: tuple[int, int, int]) -> Array:
@@ -321,8 +335,7 @@ def _meaning(stored: Array, page: Any, icc: bytes | None) -> tuple[Levels, bytes
         if bits not in (8, 16) or kind != _UINT or associated:
             raise ImageReadError(f"is CIELab of {bits} bits, which is not read: save it as RGB")
         rgb = lab_to_srgb(own, signed=photometric == _CIELAB)
-        alpha_16 = None if alpha is None else _scaled(alpha, bits, kind)[0]
-        deep = None if alpha_16 is None else alpha_16.astype(np.uint16) * np.uint16(257 if bits == 8 else 1)
+        deep = None if alpha is None else in_16_bits(_scaled(alpha, bits, kind)[0])
         return _joined(rgb, deep), None, (*notes, "CIELab is converted to sRGB")
     if photometric == _PALETTE:
         table = _color_map(page)
@@ -345,9 +358,8 @@ def _meaning(stored: Array, page: Any, icc: bytes | None) -> tuple[Levels, bytes
         inks = page.tags.get(_INK_SET)
         if inks is not None and inks.value != 1:
             raise ImageReadError("has inks that are not CMYK: save it as RGB")
-        flat = own if own.dtype == np.uint8 else ((own.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        own, icc = cmyk_to_srgb(Image.fromarray(np.ascontiguousarray(flat), "CMYK"), icc), None
-        rest = rest if rest.dtype == np.uint8 else ((rest.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        flat, rest = np.ascontiguousarray(in_8_bits(own)), in_8_bits(rest)
+        own, icc = cmyk_to_srgb(Image.fromarray(flat, "CMYK"), icc), None
         notes = (*notes, "CMYK is converted to sRGB by its color profile")
     return _joined(own, rest if rest.shape[2] else None), icc, notes
 
@@ -372,32 +384,46 @@ def _scaled(values: Array, bits: int, kind: int) -> tuple[Levels, tuple[str, ...
     """8 or 16 bits of samples, and what was changed."""
     if kind == _UINT and bits <= 8:
         top = 2**bits - 1
-        return (values if bits == 8 else np.rint(values * (255 / top)).astype(np.uint8)), ()
+        return (values if bits == 8 else _times(values, 255 / top, np.uint8)), ()
     if kind == _UINT and bits <= 16:
         if bits == 16:
             return values, ()
-        return np.rint(values * (65535 / (2**bits - 1))).astype(np.uint16), (f"{bits} bits are written as 16",)
+        return _times(values, 65535 / (2**bits - 1), np.uint16), (f"{bits} bits are written as 16",)
     low, high = float(values.min()), float(values.max())
     if kind == _FLOAT:
-        finite = bool(np.isfinite(values).all())
-        if not finite or low < 0 or not (high <= 1 or BYTE_SCALED <= high <= 255):
+        if not math.isfinite(high - low) or low < 0 or not (high <= 1 or BYTE_SCALED <= high <= 255):
             raise ImageReadError(f"float pixels span {low:g}…{high:g}; expected 0…1 or 0…255")
         top = 1 if high <= 1 else 255
-        return np.rint(values.astype(np.float64) * (65535 / top)).astype(np.uint16), (
-            f"float pixels, 0…{top}, are written as 16 bits",
-        )
+        return _times(values, 65535 / top, np.uint16), (f"float pixels, 0…{top}, are written as 16 bits",)
     if low < 0 or (kind == _INT and high > 65535):
         raise ImageReadError(f"integer pixels span {low:g}…{high:g}; expected 16 bits, 0…65535")
     if high <= 65535:
         return values.astype(np.uint16), (f"integer pixels of {bits} bits are taken as 16 bits, 0…65535",)
-    return np.rint(values.astype(np.float64) / 65537).astype(np.uint16), (f"{bits} bits are written as 16",)
+
+    def halved(rows: Array) -> Array:
+        return np.rint(rows.astype(np.float64) / 65537)
+
+    return by_rows(halved, np.uint16, values), (f"{bits} bits are written as 16",)
+
+
+def _times(values: Array, factor: float, dtype: type[np.generic]) -> Levels:
+    """Samples times a factor, rounded, in float64."""
+
+    def scaled(rows: Array) -> Array:
+        return np.rint(rows.astype(np.float64) * factor)
+
+    return by_rows(scaled, dtype, values)
 
 
 def _divided(colors: Levels, alpha: Levels) -> Levels:
     """Associated alpha undone: v / α, and 0 where α is 0."""
     most = int(np.iinfo(colors.dtype).max)
-    full = colors.astype(np.float64) * most / np.maximum(alpha, 1)
-    return np.where(alpha > 0, np.minimum(np.rint(full), most), 0).astype(colors.dtype)
+
+    def divided(rows: Levels, opacity: Levels) -> Array:
+        full = rows.astype(np.float64) * most / np.maximum(opacity, 1)
+        return np.where(opacity > 0, np.minimum(np.rint(full), most), 0)
+
+    return by_rows(divided, np.uint8 if most == 255 else np.uint16, colors, alpha)
 
 
 def _joined(colors: Levels, alpha: Levels | None) -> Levels:

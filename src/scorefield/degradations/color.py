@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
+from scorefield.data.color import LUMA
 from scorefield.degradations.base import NetworkInput, SameSize, predict_all
 from scorefield.degradations.dct import constant
 from scorefield.errors import UserError
@@ -34,7 +35,7 @@ class Grey(SameSize):
         UserError: the weights do not sum to 1.
     """
 
-    weights: tuple[float, ...] = (0.299, 0.587, 0.114)
+    weights: tuple[float, ...] = LUMA
 
     def __post_init__(self) -> None:
         if not math.isclose(sum(self.weights), 1, abs_tol=1e-6):

@@ -12,17 +12,16 @@ References:
     Bengio et al. (2013). https://arxiv.org/abs/1308.3432
 """
 
-import io
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 
-from scorefield.data.image import open_image, to_float, to_pil, to_tensor, to_uint8
+from scorefield.data.image import to_float, to_pil, to_tensor, to_uint8
 from scorefield.data.photo import JPEGHeader
 from scorefield.degradations.base import NetworkInput, SameSize, fast_rng, predict_all
+from scorefield.degradations.compression import Save
 from scorefield.degradations.jpeg import SUBSAMPLINGS, Subsampling, check_jpeg, standard_tables, table_tensor
 from scorefield.errors import UserError
 
@@ -56,7 +55,8 @@ class EncodedJPEG(SameSize):
         if x.shape[1] not in (1, 3):
             raise UserError("jpeg", f"made for 1 or 3 channels, the image has {x.shape[1]}.")
         pixels = to_uint8(x, self.value_range).cpu()
-        coded = torch.stack([self._coded(image) for image in pixels])
+        save = Save(quality=self.quality, subsampling=self.subsampling)
+        coded = torch.stack([to_tensor(save(to_pil(image))) for image in pixels])
         y = to_float(coded, self.value_range).to(x)
         return y + (x - x.detach()) if x.requires_grad else y
 
@@ -78,12 +78,6 @@ class EncodedJPEG(SameSize):
             sampling=SUBSAMPLINGS.index(self.subsampling),
             orientation=1,
         )
-
-    def _coded(self, pixels: Tensor) -> Tensor:
-        file = io.BytesIO()
-        to_pil(pixels).save(file, "JPEG", quality=self.quality, subsampling=self.subsampling)
-        with open_image(Path("jpeg"), file.getvalue(), formats=("JPEG",)) as image:
-            return to_tensor(image)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+from scorefield.data.color import LUMA
 from scorefield.data.photo import JPEGHeader
 from scorefield.degradations.base import NetworkInput, SameSize, predict_all
 from scorefield.degradations.dct import constant, cosines
@@ -65,14 +66,15 @@ _CHROMA = (
     *(99,) * 32,
 )  # fmt: skip
 
+_R, _G, _B = LUMA
 TO_YCC = (
-    (0.299, 0.587, 0.114),
-    (-0.299 / 1.772, -0.587 / 1.772, 0.5),
-    (0.5, -0.587 / 1.402, -0.114 / 1.402),
+    LUMA,
+    (-_R / 1.772, -_G / 1.772, 0.5),
+    (0.5, -_G / 1.402, -_B / 1.402),
 )
 TO_RGB = (
     (1.0, 0.0, 1.402),
-    (1.0, -0.114 * 1.772 / 0.587, -0.299 * 1.402 / 0.587),
+    (1.0, -_B * 1.772 / _G, -_R * 1.402 / _G),
     (1.0, 1.772, 0.0),
 )
 

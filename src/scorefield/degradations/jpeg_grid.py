@@ -15,7 +15,7 @@ References:
 import numpy as np
 from numpy.typing import NDArray
 
-from scorefield.data.image import Levels, in_8_bits
+from scorefield.data.levels import Levels, in_8_bits
 
 _BLOCK = 8
 _LEAST = 24  # pixels of a side: three blocks

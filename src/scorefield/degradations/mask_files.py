@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Generator, Tensor
 
-from scorefield.data.image import in_8_bits
+from scorefield.data.levels import in_8_bits
 from scorefield.data.photo import Photo, as_photo
 from scorefield.degradations.freeform import Boxes, Brush, FreeForm
 from scorefield.degradations.mask import CenterBox, Mask, Side, Uncropping

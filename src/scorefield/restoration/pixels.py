@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from scorefield.data import image as image_values
+from scorefield.data.color import LUMA
 from scorefield.data.image import Levels
 from scorefield.degradations import Box
 
@@ -51,7 +52,11 @@ def to_values(levels: Levels, value_range: Range) -> Tensor:
 
 
 def to_levels(values: Tensor, value_range: Range, like: Levels) -> Levels:
-    """Float (C, H, W) → levels (H, W, C) of the bits of `like`, rounded and clamped; NaN becomes black."""
+    """Float (C, H, W) → levels (H, W, C) of the bits of `like`, rounded and clamped.
+
+    Raises:
+        FloatingPointError: a value is not finite.
+    """
     return levels_of(image_values.to_levels(values, value_range, top=white(like)))
 
 
@@ -89,7 +94,7 @@ def as_grey(sample: Levels, mask: "np.ndarray[tuple[int, ...], np.dtype[np.bool_
     for top in range(0, sample.shape[0], _ROWS):
         rows = slice(top, top + _ROWS)
         part = sample[rows].astype(np.float64)
-        luma = np.rint(part @ np.array([0.299, 0.587, 0.114]) if part.shape[2] == 3 else part[..., 0])
+        luma = np.rint(part @ np.array(LUMA) if part.shape[2] == 3 else part[..., 0])
         grey = luma.astype(sample.dtype)[..., None]
         out[rows] = grey if mask is None or channels == 1 else np.where(mask[rows][..., None], grey, sample[rows])
     return out

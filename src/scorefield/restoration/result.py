@@ -153,7 +153,7 @@ class Restoration:
         names = [f"{stem}-{k + 1}{suffix}" for k in range(len(self.levels))]
         more = [f"{stem}-sheet.png"] + ([f"{stem}-map.png"] if with_map else [])
         paths = [refuse_existing(Path(out) / name, overwrite=overwrite) for name in (*names, *more)]
-        marked = replace(self.photo, metadata=self.photo.metadata.restored_by(f"scorefield {__version__}"))
+        marked = replace(self.photo, metadata=replace(self.photo.metadata, software=f"scorefield {__version__}"))
         for path, levels in zip(paths, self.levels, strict=False):
             marked.save(levels, path)
         save_image(self.sheet(), paths[len(names)], metadata=self.photo.metadata.color)
