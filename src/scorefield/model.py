@@ -6,7 +6,7 @@ Denoiser, score and predicted noise are one function (Robbins 1956; Vincent 2011
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, cast, runtime_checkable
 
@@ -31,6 +31,7 @@ __all__ = [
     "RestorationSpec",
     "ScoreModel",
     "ScoreNetwork",
+    "Specialist",
     "broadcast_sigma",
     "check_classes",
     "check_sigmas",
@@ -230,6 +231,14 @@ class ModelSpec:
         return 1.0 if self.restoration is None else self.restoration.masked_input
 
 
+class Specialist(Protocol):
+    """A model that restores one task in the place of a general one; it may be loaded when it is first needed."""
+
+    def __call__(self, general: "ScoreModel") -> "ScoreModel":
+        """The model, on the device and in the precision of the general one."""
+        ...
+
+
 class ScoreModel(nn.Module):
     """A network with its parameterization; calling it denoises.
 
@@ -239,6 +248,7 @@ class ScoreModel(nn.Module):
         parameterization: what the network's output means.
         spec: what images it is for.
         precision: number format inside the network. Outside, all is float32.
+        specialists: models that restore some tasks in this one's place, by task; no part of its weights.
     """
 
     def __init__(
@@ -248,12 +258,19 @@ class ScoreModel(nn.Module):
         spec: ModelSpec,
         *,
         precision: torch.dtype = torch.float32,
+        specialists: Mapping[str, Specialist] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.parameterization = parameterization
         self.spec = spec
         self.precision = precision
+        self.specialists: Mapping[str, Specialist] = specialists or {}
+
+    def for_task(self, task: str | None) -> "ScoreModel":
+        """The model that restores a task: the specialist where there is one, else this model."""
+        specialist = self.specialists.get(task or "")
+        return self if specialist is None else specialist(self)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -369,7 +386,9 @@ class ScoreModel(nn.Module):
 
     def _copy(self, *, spec: ModelSpec | None = None, precision: torch.dtype | None = None) -> "ScoreModel":
         precision = precision or self.precision
-        model = ScoreModel(self.network, self.parameterization, spec or self.spec, precision=precision)
+        model = ScoreModel(
+            self.network, self.parameterization, spec or self.spec, precision=precision, specialists=self.specialists
+        )
         model.training = self.training
         return model
 

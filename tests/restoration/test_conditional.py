@@ -18,6 +18,7 @@ from scorefield.data.image import to_tensor
 from scorefield.data.photo import Photo
 from scorefield.degradations import Downscale, Grey, Mask, nearest_quality
 from scorefield.errors import NothingToRestore, UserError
+from scorefield.hub import load
 from scorefield.model import ScoreModel
 from scorefield.restoration import METHODS, TASKS, palette_plan, resolve_method
 from scorefield.restoration import restore as pipeline_restore
@@ -366,8 +367,9 @@ def test_a_bundled_name_restores_a_task_by_its_specialist(tmp_path, monkeypatch)
     other.network.load_state_dict(weights)
     checkpoint.save(other, tmp_path / "two.dejpeg.safetensors")
     for task, path in (("dejpeg", tmp_path / "two.dejpeg.safetensors"), ("denoise", general)):
-        named, alone = (pipeline_restore(model, image(), task, steps=1).levels[0] for model in ("two", path))
-        assert np.array_equal(named, alone)
+        makes = ("two", load("two"), path)
+        named, loaded, alone = (pipeline_restore(model, image(), task, steps=1).levels[0] for model in makes)
+        assert np.array_equal(named, alone) and np.array_equal(loaded, alone)
     assert not np.array_equal(*(pipeline_restore(one, image(), "dejpeg", steps=1).levels[0] for one in (MODEL, other)))
 
 

@@ -60,7 +60,8 @@ def restore(
     Results have the bits of the image, 8 or 16.
 
     Args:
-        model: a score model, or what `load` takes: a conditional one, or an unconditional one.
+        model: a score model, or what `load` takes: a conditional one, or an unconditional one. A specialist that it
+            has for the task takes its place (`ScoreModel.for_task`).
         image: the degraded image: a path, a PIL image, uint8 or uint16 (H, W, C), or a uint8 tensor (C, H, W).
         task: a task, or its name for its default settings.
         method: a name in METHODS; by default "palette" for a conditional model, else "pigdm".
@@ -80,7 +81,8 @@ def restore(
         raise UserError("candidates", f"need at least one, got {candidates}.")
     task = named_task(task) if isinstance(task, str) else task
     tasks = tasks_of(task)
-    model = model if isinstance(model, ScoreModel) else load(model, task=tasks[0] if len(tasks) == 1 else None)
+    model = model if isinstance(model, ScoreModel) else load(model)
+    model = model.for_task(tasks[0] if len(tasks) == 1 else None)
     chosen = resolve_method(model, method, sampler, steps, tasks=tasks, task_steps=steps_of(task))
     photo = as_photo(image)
     seen = without_hidden(photo)
