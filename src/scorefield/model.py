@@ -190,6 +190,8 @@ class RestorationSpec:
             raise ValueError(f"steps must lie from 1 to 100,000, got {self.steps}")
         if self.max_jpeg_quality is not None and not 1 <= self.max_jpeg_quality <= 100:
             raise ValueError(f"max_jpeg_quality must lie from 1 to 100, got {self.max_jpeg_quality}")
+        if self.tile is not None and not 64 <= self.tile <= 16_384:
+            raise ValueError(f"tile must lie from 64 to 16,384, got {self.tile}")
         if self.rim is not None and not 1 <= self.rim <= 1000:
             raise ValueError(f"rim must lie from 1 to 1,000, got {self.rim}")
 

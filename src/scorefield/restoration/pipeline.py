@@ -57,7 +57,7 @@ def restore(
 
     Pixels that the task leaves as they are come back byte for byte, and so do colors under full transparency, which
     nothing is taken from. Filled pixels become opaque. A grey image comes back grey, but from colorizing.
-    A result of a JPEG file stays within the file's quantisation cells, where the original lies too.
+    Where a JPEG file's own compression is undone, the result stays within its quantisation cells, as the original does.
     Results have the bits of the image, 8 or 16.
 
     Args:
