@@ -8,7 +8,7 @@ does not train; it never becomes part of this repository. Sampling is theirs by 
 ten.
 
 **Degradation.** Seconds to degrade an image, by each family and by the recipe `palette-small` with what
-it shows in holes, over those of a training step of that recipe on images of the same size. In training a
+it shows under masks, over those of a training step of that recipe on images of the same size. In training a
 thread of its own makes it meanwhile; the share is what that costs where no processor is free.
 
 **Megapixels.** `restore` takes a JPEG file out of its blocks, in a fresh process for each size: seconds, and
@@ -224,7 +224,7 @@ def _damaging(family: DegradationFamily, x0: Tensor, times: int = 100) -> float:
 
 
 def _as_in_training(side: int, batch: int, times: int = 20) -> float:
-    """Of the recipe's own mix and what it shows in holes, for one image."""
+    """Of the recipe's own mix and what it shows under masks, for one image."""
     recipe = read_recipe("palette-small")
     x0, generator = torch.rand(batch, 3, side, side) * 2 - 1, torch.Generator().manual_seed(0)
     start = time.perf_counter()

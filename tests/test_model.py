@@ -11,6 +11,7 @@ from scorefield.model import (
     HasLogDensity,
     ModelSpec,
     PredictsScore,
+    RestorationSpec,
     ScoreModel,
     ScoreNetwork,
     check_sigmas,
@@ -272,3 +273,11 @@ def test_one_noise_level_serves_all_images(sigma):
     assert torch.equal(score(model, x, sigma), score(model, x, each))
     assert torch.equal(noise(model, x, sigma), noise(model, x, each))
     assert torch.equal(score(Gaussian(), x, sigma), score(Gaussian(), x, each))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"tile": 48}, {"tile": 0}, {"tile": -64}, {"tile": 2**40}, {"rim": 0}, {"steps": 0}]
+)
+def test_every_number_of_a_restoration_card_is_bounded(settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} must lie"):
+        RestorationSpec(tasks=("inpaint",), **settings)

@@ -70,7 +70,10 @@ class ClassicalMethod:
     tasks: tuple[str, ...]
     settings: str
     restore: Restore
-    is_random: bool = False
+
+    def is_random(self, task: str) -> bool:
+        """Never."""
+        return False
 
     def serves(self, task: str) -> bool:
         """Whether it restores this task."""

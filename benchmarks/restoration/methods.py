@@ -5,7 +5,7 @@ evaluations, except Langevin dynamics, which fails with so few and gets five tim
 shows in the seconds. Several candidates are drawn for each image.
 
     psnr            10 log₁₀ 1/MSE, values from 0 to 1, in dB, mean over images and candidates
-    psnr_unknown    the same over what the degradation does not show, x − A⁺A x; of a mask, the hole
+    psnr_unknown    the same over what the degradation does not show, x − A⁺A x; of a mask, its pixels
     misfit          ‖A(x̂) − A(x)‖ as root mean square, values from 0 to 1
     distance        Fréchet distance on named features between one candidate of each and the originals; equal
                     n alone can be compared

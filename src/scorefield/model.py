@@ -6,8 +6,9 @@ Denoiser, score and predicted noise are one function (Robbins 1956; Vincent 2011
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
@@ -32,6 +33,7 @@ __all__ = [
     "RestorationSpec",
     "ScoreModel",
     "ScoreNetwork",
+    "Specialist",
     "broadcast_sigma",
     "check_classes",
     "check_sigmas",
@@ -190,6 +192,8 @@ class RestorationSpec:
             raise ValueError(f"steps must lie from 1 to 100,000, got {self.steps}")
         if self.max_jpeg_quality is not None and not 1 <= self.max_jpeg_quality <= 100:
             raise ValueError(f"max_jpeg_quality must lie from 1 to 100, got {self.max_jpeg_quality}")
+        if self.tile is not None and not 64 <= self.tile <= 16_384:
+            raise ValueError(f"tile must lie from 64 to 16,384, got {self.tile}")
         if self.rim is not None and not 1 <= self.rim <= 1000:
             raise ValueError(f"rim must lie from 1 to 1,000, got {self.rim}")
 
@@ -231,6 +235,14 @@ class ModelSpec:
         return 1.0 if self.restoration is None else self.restoration.masked_input
 
 
+class Specialist(Protocol):
+    """A model that restores one task in the place of a general one; it may be loaded when it is first needed."""
+
+    def __call__(self, general: "ScoreModel") -> "ScoreModel":
+        """The model, on the device and in the precision of the general one."""
+        ...
+
+
 class ScoreModel(nn.Module):
     """A network with its parameterization; calling it denoises.
 
@@ -240,6 +252,7 @@ class ScoreModel(nn.Module):
         parameterization: what the network's output means.
         spec: what images it is for.
         precision: number format inside the network. Outside, all is float32.
+        specialists: models that restore some tasks in this one's place, by task; no part of its weights.
     """
 
     def __init__(
@@ -249,12 +262,19 @@ class ScoreModel(nn.Module):
         spec: ModelSpec,
         *,
         precision: torch.dtype = torch.float32,
+        specialists: Mapping[str, Specialist] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.parameterization = parameterization
         self.spec = spec
         self.precision = precision
+        self.specialists: Mapping[str, Specialist] = specialists or {}
+
+    def for_task(self, task: str | None) -> "ScoreModel":
+        """The model that restores a task: the specialist where there is one, else this model."""
+        specialist = self.specialists.get(task or "")
+        return self if specialist is None else specialist(self)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -362,7 +382,8 @@ class ScoreModel(nn.Module):
         """
         if len(self.shape) != 3:
             raise UserError("flips", "this model draws points, not images.", "Leave it out.")
-        return self._copy(network=FlipAveraged(self.network))
+        flipped = {task: partial(_with_flips, each) for task, each in self.specialists.items()}
+        return self._copy(network=FlipAveraged(self.network), specialists=flipped)
 
     def given(self, condition: Condition) -> "ConditionedModel":
         """The denoiser E[x0 | x, condition].
@@ -384,9 +405,15 @@ class ScoreModel(nn.Module):
         network: nn.Module | None = None,
         spec: ModelSpec | None = None,
         precision: torch.dtype | None = None,
+        specialists: Mapping[str, Specialist] | None = None,
     ) -> "ScoreModel":
-        precision = precision or self.precision
-        model = ScoreModel(network or self.network, self.parameterization, spec or self.spec, precision=precision)
+        model = ScoreModel(
+            network or self.network,
+            self.parameterization,
+            spec or self.spec,
+            precision=precision or self.precision,
+            specialists=self.specialists if specialists is None else specialists,
+        )
         model.training = self.training
         return model
 
@@ -417,6 +444,10 @@ class ScoreModel(nn.Module):
             return (torch.full((len(x),), classes, device=x.device),)
         check_classes(self.classes, classes, len(x))
         return (classes.to(x.device),)
+
+
+def _with_flips(specialist: Specialist, general: ScoreModel) -> ScoreModel:
+    return specialist(general).with_flips()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from oracles import seeded
+from oracles import lively, seeded
 from scorefield.data.image_set import ImageSet
 from scorefield.errors import UserError
 from scorefield.evaluation.cases import parse_case
@@ -24,7 +24,7 @@ from scorefield.metrics.fidelity import psnr
 from scorefield.metrics.perceptual import accuracy, agreement, consecutive, feature_distance, first_with_rest
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import UNet
-from scorefield.parameterization import EDM
+from scorefield.parameterization import EDM, Regression
 from scorefield.restoration import restore
 
 
@@ -39,7 +39,10 @@ class OriginalWithError:
     """A method that returns the original plus an error, of another size for each seed if it is random."""
 
     def __init__(self, name, error=0, *, random=False):
-        self.name, self.error, self.is_random = name, error, random
+        self.name, self.error, self.random = name, error, random
+
+    def is_random(self, task):
+        return self.random
 
     def serves(self, task):
         return True
@@ -55,7 +58,7 @@ class OriginalWithError:
 
     def candidates(self, images, rows, *, count, seed):
         originals = images.originals[rows.start : rows.stop].int()
-        errors = [self.error + (seed + 7 * k) % 20 * self.is_random for k in range(count)]
+        errors = [self.error + (seed + 7 * k) % 20 * self.random for k in range(count)]
         return [(originals + error).clamp(0, 255).to(torch.uint8) for error in errors]
 
 
@@ -153,11 +156,12 @@ def test_a_kernel_distance_of_pairs_is_zero_in_the_mean_for_a_copy_of_equal_dist
         kernel_distance(torch.rand(4, 2), torch.rand(5, 2), paired=True)
 
 
-def conditional(tasks=("dejpeg", "inpaint"), side=16):
+def conditional(tasks=("dejpeg", "inpaint"), side=16, parameterization=None, seed=0):
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         network = UNet(channels=3, widths=(8, 8), source_channels=3)
-    return ScoreModel(network, EDM(), ModelSpec(shape=(3, side, side), restoration=RestorationSpec(tasks=tasks))).eval()
+    spec = ModelSpec(shape=(3, side, side), restoration=RestorationSpec(tasks=tasks))
+    return ScoreModel(network, parameterization or EDM(), spec).eval()
 
 
 CASES = ["inpaint:center", "dejpeg:10", "colorize", "uncrop:left", "deblur:1", "upscale:2", "denoise:20", "descratch"]
@@ -222,6 +226,21 @@ def test_a_method_that_serves_nothing_is_refused():
             compared(*methods)
     with pytest.raises(UserError, match="named twice"):
         compared(able, able)
+
+
+@pytest.mark.parametrize("settings", [{}, {"steps": 2}, {"sampler": "heun"}])
+def test_a_method_restores_by_the_models_specialist_whatever_its_settings(settings):
+    alone = conditional(parameterization=EDM() if settings else Regression(), seed=1)  # a regression takes one step
+    lively(alone)
+    general = conditional(("dejpeg", "colorize"))
+    general.specialists = {"dejpeg": lambda _: alone}
+    method, same = (model_method("tiny", model, **settings) for model in (general, alone))
+    trial = degrade(some_windows(), parse_case("dejpeg:10"))
+    (one,), (other,) = (each.candidates(trial, range(2), count=1, seed=0) for each in (method, same))
+    assert torch.equal(one, other)
+    assert method.describe("dejpeg") == same.describe("dejpeg")
+    assert method.is_random("dejpeg") == same.is_random("dejpeg") == bool(settings)
+    assert method.is_random("colorize")
 
 
 def test_names_of_methods_are_read():

@@ -1,6 +1,10 @@
 """From a name to a model."""
 
+import copy
+import pickle
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -9,6 +13,11 @@ from oracles import seeded, tiny_model
 from scorefield import checkpoint
 from scorefield.errors import UserError
 from scorefield.hub import bundled, find, load, preferred_precision, specialists
+
+
+def pickled(model):
+    return pickle.loads(pickle.dumps(model))
+
 
 module = sys.modules["scorefield.hub.load"]  # the name `hub.load` is the function
 
@@ -33,15 +42,71 @@ def test_a_run_folder_a_file_and_a_bundled_name_are_found(run, shelf):
     assert bundled() == {"fashion": shelf / "fashion.safetensors"}
 
 
-def test_a_bundled_name_has_specialists_for_tasks(shelf):
-    other = checkpoint.save(tiny_model(3), shelf / "fashion.dejpeg.safetensors")
+@pytest.fixture
+def specialist(shelf):
+    """The file of `fashion` that restores JPEG files in its place."""
+    return checkpoint.save(tiny_model(3), shelf / "fashion.dejpeg.safetensors")
+
+
+def weights(model):
+    return [value for _, value in sorted(model.network.state_dict().items())]
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
+
+
+def test_a_bundled_name_has_specialists_for_tasks(shelf, specialist):
     assert bundled() == {"fashion": shelf / "fashion.safetensors"}
-    assert specialists("fashion") == {"dejpeg": other}
+    assert specialists("fashion") == {"dejpeg": specialist}
     assert specialists("./fashion") == specialists("emoji") == {}
-    assert find("fashion", task="dejpeg") == other
+    assert find("fashion", task="dejpeg") == specialist
     assert find("fashion", task="inpaint") == find("fashion") == shelf / "fashion.safetensors"
-    given, expected = (model.network.state_dict() for model in (load("fashion", task="dejpeg"), checkpoint.load(other)))
-    assert all(torch.equal(given[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("made", [lambda m: m, lambda m: m.with_size(4, 4), copy.deepcopy, pickled])
+def test_a_loaded_model_and_its_copies_know_their_specialists(specialist, made):
+    model = made(load("fashion"))
+    assert same(model.for_task("dejpeg"), checkpoint.load(specialist))
+    assert model.for_task("inpaint") is model.for_task(None) is model
+    assert model.for_task("dejpeg") is model.for_task("dejpeg")  # read once
+    assert not model.for_task("dejpeg").training
+
+
+def test_a_specialist_is_not_read_before_it_is_needed(specialist):
+    specialist.write_bytes(b"damaged")
+    model = load("fashion")
+    assert model.for_task("inpaint") is model
+    with pytest.raises(UserError, match=r"fashion\.dejpeg"):
+        model.for_task("dejpeg")
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_specialist_computes_in_the_precision_of_its_general_model(specialist, precision):
+    model = load("fashion", device="cpu", precision=torch.float32)
+    model.for_task("dejpeg")
+    assert model.with_precision(precision).for_task("dejpeg").precision == precision
+
+
+def test_a_path_has_no_specialists(shelf, specialist):
+    model = load(shelf / "fashion.safetensors")
+    assert model.for_task("dejpeg") is model
+
+
+def test_threads_share_one_specialist(specialist):
+    model, meet = load("fashion"), threading.Barrier(4)
+
+    def needed(_):
+        meet.wait()
+        return model.for_task("dejpeg")
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len({id(one) for one in threads.map(needed, range(4))}) == 1
+
+
+def test_a_model_saved_under_another_name_is_alone(specialist, tmp_path):
+    model = load(checkpoint.save(load("fashion"), tmp_path / "mine.safetensors"))
+    assert model.for_task("dejpeg") is model
 
 
 def test_an_unknown_name_offers_the_nearest(shelf):

@@ -57,6 +57,16 @@ def test_a_model_with_flips_shares_the_weights_and_takes_tables():
     assert {p.data_ptr() for p in flipped.parameters()} == {p.data_ptr() for p in model.parameters()}
 
 
+def test_a_specialist_of_a_model_with_flips_has_flips():
+    special = ScoreModel(tabled(), EDM(), ModelSpec(shape=(3, 8, 8)))
+    general = ScoreModel(tabled(), EDM(), special.spec, specialists={"dejpeg": lambda general: special})
+    assert general.for_task("dejpeg") is special
+    flipped = general.with_flips()
+    assert isinstance(flipped.for_task("dejpeg").network, FlipAveraged)
+    assert flipped.for_task("dejpeg").network.network is special.network
+    assert flipped.for_task("inpaint") is flipped
+
+
 def test_points_have_no_flips():
     model = ScoreModel(MLP(features=2), EDM(), ModelSpec(shape=(2,)))
     with pytest.raises(UserError, match="draws points, not images"):

@@ -15,11 +15,12 @@ from restoration.learners import EachPixel, levels, model_of, restore, tiny_lear
 from restoration.test_multiscale import off_luma
 from scorefield import checkpoint, schedules
 from scorefield.data.image import to_tensor
-from scorefield.data.photo import Photo
-from scorefield.degradations import Downscale, Grey, Mask, nearest_quality
+from scorefield.data.photo import Photo, as_photo
+from scorefield.degradations import JPEG, Crop, Downscale, Grey, Mask, nearest_quality
 from scorefield.errors import NothingToRestore, UserError
+from scorefield.hub import load
 from scorefield.model import ScoreModel
-from scorefield.restoration import METHODS, TASKS, palette_plan, resolve_method
+from scorefield.restoration import METHODS, TASKS, Custom, Dejpeg, palette_plan, resolve_method
 from scorefield.restoration import restore as pipeline_restore
 
 MODEL = tiny_learner()
@@ -366,8 +367,9 @@ def test_a_bundled_name_restores_a_task_by_its_specialist(tmp_path, monkeypatch)
     other.network.load_state_dict(weights)
     checkpoint.save(other, tmp_path / "two.dejpeg.safetensors")
     for task, path in (("dejpeg", tmp_path / "two.dejpeg.safetensors"), ("denoise", general)):
-        named, alone = (pipeline_restore(model, image(), task, steps=1).levels[0] for model in ("two", path))
-        assert np.array_equal(named, alone)
+        makes = ("two", load("two"), path)
+        named, loaded, alone = (pipeline_restore(model, image(), task, steps=1).levels[0] for model in makes)
+        assert np.array_equal(named, alone) and np.array_equal(loaded, alone)
     assert not np.array_equal(*(pipeline_restore(one, image(), "dejpeg", steps=1).levels[0] for one in (MODEL, other)))
 
 
@@ -382,3 +384,38 @@ def test_tiles_are_as_large_as_the_models_card_says():
         restore(model, image(128, 128), "denoise", steps=1)
         largest[tile] = max(max(shape[-2:]) for shape in network.shapes)
     assert largest[None] < 128 == largest[128]
+
+
+@pytest.mark.parametrize("custom", ["jpeg:10", JPEG(quality=10)])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_every_task_that_undoes_a_files_compression_keeps_to_its_cells_and_tables(tmp_path, custom, orientation):
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(levels(48, 64)).save(path, "JPEG", quality=10, exif=exif)
+    photo = as_photo(path)
+    seen = [task.observe(photo, MODEL) for task in (Custom(degradation=custom), Dejpeg(quality=10), Dejpeg())]
+    assert all(one.cells is not None and torch.equal(one.canvas.tables, seen[2].canvas.tables) for one in seen)
+    model = model_of(EachPixel())
+    tasks = (Custom(degradation=custom), Dejpeg(quality=10))
+    results = [pipeline_restore(model, path, task, steps=1).levels[0] for task in tasks]
+    assert np.array_equal(*results)
+
+
+def test_a_custom_jpeg_that_is_simulated_or_noisy_has_no_cells(tmp_path):
+    photo = as_photo(jpeg(tmp_path / "a.jpg"))
+    for settings in ({"simulate": True}, {"noise_std": 5.0}):
+        assert Custom(degradation="jpeg:10", **settings).observe(photo, MODEL).cells is None
+
+
+@pytest.mark.parametrize(
+    "operator", [Mask(mask=box_mask()[None, None]), Crop(top=8, left=8, height=40, width=70, size=(60, 90))]
+)
+def test_a_custom_mask_or_crop_is_filled_as_inpainting_fills_it(operator):
+    observed = Custom(degradation=operator).observe(as_photo(image()), MODEL)
+    canvas = observed.canvas
+    assert canvas.source is None  # so that wide masks go from coarse to fine, or by their rim
+    known = operator.pinv(operator(torch.ones(1, 3, *canvas.size)))
+    assert np.array_equal(canvas.mask, known[0, 0].numpy() == 0)
+    laid = observed.lay(image()[None].float())[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(canvas.levels[~canvas.mask], laid[~canvas.mask].astype(np.uint8))

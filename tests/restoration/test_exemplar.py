@@ -80,6 +80,42 @@ def test_depth_counts_steps_to_the_known():
     assert int(depth(torch.ones(3, 5, dtype=torch.bool), 4).min()) == 4  # beyond the edges nothing is known
 
 
+@pytest.mark.parametrize("box_of_mask", [(0, 0, 5), (4, 2, 5), (2, 3, 6), (0, 0, 9)])
+def test_depth_is_the_same_wherever_the_mask_lies(box_of_mask):
+    mask = box(9, 9, *box_of_mask) > 0
+    slow, rest = mask.long(), mask
+    for _ in range(5):
+        wide = torch.nn.functional.pad(rest, (1, 1, 1, 1), value=True)
+        rest = torch.stack([wide[y : y + 9, x : x + 9] for y in range(3) for x in range(3)]).all(0)
+        slow += rest.long()
+    assert torch.equal(depth(mask, 6), slow)
+    assert int(depth(torch.zeros(4, 4, dtype=torch.bool), 3).max()) == 0
+
+
+@pytest.mark.parametrize(("h", "w"), [(40, 40), (41, 43), (64, 39)])
+def test_pixels_at_the_images_borders_and_corners_are_filled_too(h, w):
+    image = stripes(h, w)
+    for top, left in ((0, 0), (0, w - 12), (h - 12, 0), (h - 12, w - 12)):
+        mask = box(h, w, top, left, 12)
+        filled = exemplar_fill(torch.where(mask > 0, torch.tensor(9.0), image), mask, generator=seeded())
+        assert float(filled.max()) <= 1 and float(filled.min()) >= 0
+
+
+def test_a_large_image_is_filled_within_a_window_of_it(monkeypatch):
+    """Far from the mask, neither pixels nor the size of the image matter."""
+    model, sizes = sf.load("photos"), []
+
+    def recorded(image, mask, *, generator):
+        sizes.append(tuple(image.shape[1:]))
+        return exemplar_fill(image, mask, generator=generator)
+
+    monkeypatch.setattr("scorefield.restoration.multiscale.exemplar_fill", recorded)
+    noise = np.random.default_rng(0).integers(0, 256, (420, 440, 3), np.uint8)
+    mask = box(420, 440, 200, 200, 16).numpy()
+    sf.restore(model, noise, Inpaint(mask=mask))
+    assert sizes == [(16 + 2 * 128, 16 + 2 * 128)]
+
+
 def test_a_seed_gives_one_result_and_another_a_different_one():
     image, mask = torch.rand(3, 80, 80, generator=seeded(4)), box(80, 80, 20, 20, 40)
     one = exemplar_fill(image, mask, generator=seeded(5))

@@ -21,9 +21,9 @@ def test_tiles_cover_a_side_with_their_overlap_and_no_more_of_them_than_it_takes
     found = cuts(length, tile, overlap)
     assert found[0][0] == 0 and sum(found[-1]) == length
     assert all(start % GRID == 0 for start, _ in found)
-    assert all(extent <= tile + GRID - 1 for _, extent in found)
+    assert all(0 < extent <= tile for _, extent in found)
     for (start, extent), (following, _) in pairwise(found):
-        assert start < following and start + extent - following >= overlap
+        assert start < following and start + extent - following == overlap
     if length > tile:
         assert (len(found) - 1) * (tile - overlap) < length - overlap
         assert min(extent for _, extent in found) > tile // 2 - GRID

@@ -62,8 +62,9 @@ def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, 
     check_options(options)
     found = find_images(options.inputs, options.out)
     tasks = tasks_of(task_of(found[0])) if kind.name == "restore" else (kind.name,)
-    path = None if is_pipeline(options.model) else find(options.model, task=tasks[0] if len(tasks) == 1 else None)
-    model = sf.load(path or options.model, device=options.device)
+    one_task = tasks[0] if len(tasks) == 1 else None
+    path = None if is_pipeline(options.model) else find(options.model, task=one_task)
+    model = sf.load(options.model, device=options.device).for_task(one_task)
     chosen = _chosen(options, model, tasks, kind)
     first = _first(options, options.model if path is None else digest(path), chosen, kind)
     with locked(options.out):

@@ -1,7 +1,6 @@
 """`scorefield evaluate` for conditional models: their restorations, compared with other methods."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +87,7 @@ def _methods(options: EvaluationOptions, model: "ScoreModel") -> "list[ModelMeth
     from scorefield.evaluation.restoration_methods import model_method, parse_method
     from scorefield.restoration.methods import CONDITIONAL_METHOD
 
-    own = model_method(_short(options.model), model, sampler=options.sampler, steps=options.steps)
-    methods = [replace(own, specialists=_specialists(options.model, options.device))]
+    methods = [model_method(_short(options.model), model, sampler=options.sampler, steps=options.steps)]
     for text in options.against or []:
         named = parse_method(text)
         other = model if named.model in ("", options.model) else sf.load(named.model, device=options.device)
@@ -109,14 +107,6 @@ def _methods(options: EvaluationOptions, model: "ScoreModel") -> "list[ModelMeth
             )
         )
     return methods
-
-
-def _specialists(name: str, device: str) -> "dict[str, ScoreModel]":
-    """The bundled models that restore some of the tasks in this one's place."""
-    import scorefield as sf
-    from scorefield.hub import specialists
-
-    return {task: sf.load(name, task=task, device=device) for task in specialists(name)}
 
 
 def _short(model: str) -> str:

@@ -5,8 +5,8 @@ reduced, so that the first file's blocks are smaller than 8 pixels. Each `Save` 
 
     x → enlarged by 1/reduced → `shift` pixels repeated at the top and the left → file → cut → reduced
 
-and the last one is the file at hand. Its quantisation tables are told to the network if it is a JPEG file whose
-blocks begin at the image's corner, and if they are not `hidden`.
+and the last one is the file at hand. The network receives its quantisation tables if it is a JPEG file whose blocks
+begin at the image's corner, and if they are not `hidden`.
 
 References:
     Jiang et al. (2021) (double JPEG with shifted blocks). https://arxiv.org/abs/2109.14573
@@ -98,7 +98,7 @@ class Compressed:
 
     Args:
         saves: in their order.
-        hidden: the network is not told the quantisation tables.
+        hidden: the network does not receive the quantisation tables.
         value_range: black and white in x.
     """
 
@@ -124,7 +124,7 @@ class Compressed:
         return y
 
     def network_input(self, y: Tensor, *, generator: Generator) -> NetworkInput:
-        """The source is y, with the quantisation tables where they are told; every pixel is to be predicted."""
+        """The source is y, with the quantisation tables unless they are hidden; every pixel is to be predicted."""
         made = predict_all(y)
         tables = None if self.hidden or not self.saves else self.saves[-1].visible_tables
         return made if tables is None else made._replace(tables=table_tensor(tables, y))
@@ -150,7 +150,7 @@ class RandomCompression:
         other: share saved as WebP or AVIF of quality 5 to 60.
         full_chroma: share of JPEG files with 4:4:4; a tenth of the others has 4:2:2.
         odd_tables: share of JPEG files with other tables than libjpeg's.
-        hidden: share of JPEG files whose tables the network is not told, as of an image that was pasted.
+        hidden: share of JPEG files whose tables the network does not receive, as of an image that was pasted.
         value_range: black and white in x.
 
     Raises:

@@ -203,8 +203,8 @@ def _painted(colors: NDArray[np.uint8], alpha: NDArray[np.uint8] | None, where: 
             return colors.max(2) > 0
         if colors[..., 0].size >= _FEW and not _is_black_and_white(colors):
             mend = (
-                f"{_PAINT}; or paint the image itself in one color and name it: --mask '#ff00ff'; or erase a hole in "
-                "it and say --mask alpha."
+                f"{_PAINT}; or paint the image itself in one color and name it: --mask '#ff00ff'; or erase what "
+                "is to be filled and say --mask alpha."
             )
             raise UserError(where, "is no mask: it is not black and white.", mend)
         return colors.max(2) > 127

@@ -152,7 +152,7 @@ def measure_restorations(
         raise UserError("candidates", f"need at least one, got {candidates}.")
     parts = portions(progress, [_cost(one, images.case.task, candidates) for one in methods])
     results = [
-        _restored(images, method, judged, candidates if method.is_random else 1, seed, part)
+        _restored(images, method, judged, candidates if method.is_random(images.case.task) else 1, seed, part)
         for method, part in zip(methods, parts, strict=True)
     ]
     return _table(images, methods, results, judged), [one.first for one in results]
@@ -169,7 +169,7 @@ class _Results:
 
 
 def _cost(method: RestorationMethod, task: str, candidates: int) -> float:
-    return (method.cost(task) + _METRICS_COST) * (candidates if method.is_random else 1)
+    return (method.cost(task) + _METRICS_COST) * (candidates if method.is_random(task) else 1)
 
 
 def _restored(

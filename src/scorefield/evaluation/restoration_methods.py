@@ -9,8 +9,8 @@
 Every image is restored by `scorefield.restoration.restore`, the call that the command line's verbs make.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import torch
@@ -60,8 +60,7 @@ class RestorationMethod(Protocol):
         """Its name in tables."""
         ...
 
-    @property
-    def is_random(self) -> bool:
+    def is_random(self, task: str) -> bool:
         """Whether another seed gives another result."""
         ...
 
@@ -96,7 +95,6 @@ class ModelMethod:
         method: a name in `restoration.METHODS`.
         sampler: a name in `samplers.PRESETS`; None takes the method's.
         steps: of the sampler; None takes the task's or the method's.
-        specialists: models that restore some tasks in its place, by task.
     """
 
     name: str
@@ -104,25 +102,19 @@ class ModelMethod:
     method: str
     sampler: str | None = None
     steps: int | None = None
-    specialists: Mapping[str, ScoreModel] = field(default_factory=dict[str, ScoreModel])
 
-    def model_for(self, task: str) -> ScoreModel:
-        """The model that restores the task."""
-        return self.specialists.get(task, self.model)
-
-    @property
-    def is_random(self) -> bool:
+    def is_random(self, task: str) -> bool:
         """A regression, whose schedule has one level, gives one result."""
-        schedule = self.model.schedule
+        schedule = self.model.for_task(task).schedule
         return schedule is None or len(schedule) > 1
 
     def serves(self, task: str) -> bool:
         """A conditional model its own tasks, any other method every task."""
-        return self.method != CONDITIONAL_METHOD or task in self.model.spec.tasks
+        return self.method != CONDITIONAL_METHOD or task in self.model.for_task(task).spec.tasks
 
     def describe(self, task: str) -> str:
         """Method, sampler, evaluations and parameters."""
-        parameters = sum(p.numel() for p in self.model_for(task).network.parameters()) / 1e6
+        parameters = sum(p.numel() for p in self.model.for_task(task).network.parameters()) / 1e6
         method = "" if self.method == CONDITIONAL_METHOD else f"{self.method}, "
         sampler = self.sampler or METHODS[self.method].sampler
         return f"{method}{sampler}, {self.evaluations(task)} evaluations, {parameters:.2f} M parameters"
@@ -138,7 +130,7 @@ class ModelMethod:
 
     def candidates(self, images: DegradedSet, rows: range, *, count: int, seed: int) -> list[Tensor]:
         """By `restore`, image by image; image i has the seed `seed + i`."""
-        model = self.model_for(images.case.task)
+        model = self.model.for_task(images.case.task)
         operators = images.operators(rows, model.value_range)
         results: list[list[Tensor]] = []
         for row, operator in zip(rows, operators, strict=True):
@@ -161,7 +153,7 @@ class ModelMethod:
 
     def _plan(self, task: str) -> MethodPlan:
         return resolve_method(
-            self.model_for(task),
+            self.model.for_task(task),
             self.method,
             self.sampler,
             self.steps,
@@ -175,7 +167,10 @@ class Unrestored:
     """The degraded images themselves, grey under masks."""
 
     name: str = "input"
-    is_random: bool = False
+
+    def is_random(self, task: str) -> bool:
+        """Never."""
+        return False
 
     def serves(self, task: str) -> bool:
         """Every task."""

@@ -2,12 +2,14 @@
 
 The name of a bundled model, such as `fashion`, means that model; a path of the same name is written `./fashion`.
 
-One bundled name may hold several models: `NAME.TASK.safetensors` beside `NAME.safetensors` is a specialist, which is
-loaded in its place for that task.
+One bundled name may hold several models: `NAME.TASK.safetensors` beside `NAME.safetensors` is a specialist. The loaded
+model knows it (`ScoreModel.for_task`), and it restores that task.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -27,7 +29,7 @@ def bundled() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors")) if "." not in path.stem}
 
 
-def specialists(name: str) -> dict[str, Path]:
+def specialists(name: str | Path) -> dict[str, Path]:
     """The files of a bundled model that restore one task each in its place, by task; none for any other name."""
     if not _is_bare(name):
         return {}
@@ -92,15 +94,12 @@ def preferred_precision(device: str | torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def load(
-    name: str | Path, *, task: str | None = None, device: str = "auto", precision: torch.dtype | None = None
-) -> ScoreModel:
-    """A trained model, ready to denoise.
+def load(name: str | Path, *, device: str = "auto", precision: torch.dtype | None = None) -> ScoreModel:
+    """A trained model, ready to denoise. One of a bundled name knows its specialists, `ScoreModel.for_task`.
 
     Args:
         name: a bundled model's name; the path of a .safetensors file or a run folder, `./name` if it has no
             slash; or a pipeline of diffusers, its folder or `hf:owner/name`, see `import_diffusers`.
-        task: what it is to restore: a bundled model may have a specialist for it.
         device: a torch device, or `auto` for the best there is.
         precision: number format inside the network; by default that of `preferred_precision`.
 
@@ -111,5 +110,25 @@ def load(
     if _is_pipeline(name):
         model = import_diffusers(name).to(where)
     else:
-        model = checkpoint.load(find(name, task=task), device=where)
+        model = checkpoint.load(find(name), device=where)
+        model.specialists = {task: _LazyModel(path) for task, path in specialists(name).items()}
     return model.with_precision(precision or preferred_precision(where))
+
+
+class _LazyModel:
+    """A specialist that is read when it is first needed, once for each device and precision; threads share it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, Lock()
+        self._loaded: dict[tuple[torch.device, torch.dtype], ScoreModel] = {}
+
+    def __call__(self, general: ScoreModel) -> ScoreModel:
+        """See `Specialist`."""
+        key = general.device, general.precision
+        with self._lock:
+            if key not in self._loaded:
+                self._loaded[key] = checkpoint.load(self._path, device=key[0]).with_precision(key[1])
+            return self._loaded[key]
+
+    def __reduce__(self) -> tuple[Callable[[Path], "_LazyModel"], tuple[Path]]:
+        return _LazyModel, (self._path,)  # a lock can be neither copied nor pickled

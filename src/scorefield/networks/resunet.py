@@ -25,7 +25,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle, relu, silu
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 from scorefield.errors import UserError
 from scorefield.kernels.prepacked import channels_last
@@ -170,7 +170,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, temb: Tensor) -> Tensor:
         """(B, width, H, W) to the same."""
         scale, shift = upcast(self.tell(temb))[..., None, None].chunk(2, 1)
-        hidden = relu(torch.addcmul(shift, upcast(self.conv1(x)), 1 + scale))
+        hidden = torch.addcmul(shift, upcast(self.conv1(x)), 1 + scale).relu_()
         return torch.add(upcast(x), upcast(self.conv2(hidden)), alpha=_RESIDUAL_SCALE)
 
 

@@ -82,7 +82,7 @@ class Canvas:
         else:
             source = to_values(self.levels[box.slices], self.value_range)[None]
         if self.mask is None:
-            return NetworkInput(source=source, mask=torch.ones_like(source[:, :1]), tables=self.tables)
+            return NetworkInput(source=source, mask=torch.ones_like(source[:, :1]))
         mask = torch.from_numpy(self.mask[box.slices].astype(np.float32))[None, None]
         if self.source is not None:
             return NetworkInput(source=source, mask=mask)
@@ -192,12 +192,10 @@ class Observed:
     cells: FileCells | None = None
 
 
-def masked_canvas(
-    levels: Levels, mask: NDArray[np.bool_], *, value_range: Range, masked_input: MaskedInput, noise: float = 0.0
-) -> Canvas:
+def masked_canvas(levels: Levels, mask: NDArray[np.bool_], *, value_range: Range, masked_input: MaskedInput) -> Canvas:
     """The observation of an image with masked pixels; the mask is bool (H, W), True = fill."""
     return Canvas(
-        levels=levels, mask=mask, value_range=value_range, masked_input=masked_input, noise=noise,
+        levels=levels, mask=mask, value_range=value_range, masked_input=masked_input,
         degradation=Mask(mask=torch.from_numpy(mask.astype(np.float32))[None, None]),
     )  # fmt: skip
 

@@ -1,11 +1,11 @@
 """Filling wide masks with what the rest of the image shows.
 
-Every patch that overlaps the mask is matched with the most similar patch of the known part, and proposes its pixels
-for the masked ones; a masked pixel is the weighted mean of its proposals (Wexler et al. 2007, §3.2). Matching and
-averaging take turns, from a coarse image to the full one. Large images are matched by propagation and random search
-(Barnes et al. 2009, §3.2); it propagates by jumps of 8, 4, 2 and 1 pixels, so that all patches are matched at once.
-The distance of two patches compares their texture too, the mean absolute gradient around each pixel: without it smooth
-patches win (Newson et al. 2014, §3.2).
+Patches that overlap the mask, centred on every second row and column, are matched with the most similar patch of the
+known part, and propose its pixels for the masked ones; a masked pixel is the weighted mean of its proposals (Wexler et
+al. 2007, §3.2). Matching and averaging take turns, from a coarse image to the full one. Large images are matched by
+propagation and random search (Barnes et al. 2009, §3.2); it propagates by jumps of 8, 4 and 2 pixels, so that all
+patches are matched at once. The distance of two patches compares their texture too, the mean absolute gradient around
+each pixel: without it smooth patches win (Newson et al. 2014, §3.2).
 
 References:
     Wexler, Shechtman and Irani (2007), Space-time completion of video. https://doi.org/10.1109/TPAMI.2007.60
@@ -21,9 +21,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from scorefield.degradations import Box
 from scorefield.degradations.smooth import smooth_fill
 
-__all__ = ["depth", "exemplar_fill"]
+__all__ = ["bounding_box", "depth", "exemplar_fill"]
 
 _RADIUS = 3
 """Patches of 7 × 7 pixels: wide enough to hold an edge's direction, small enough to be found again."""
@@ -85,13 +86,30 @@ def depth(mask: Tensor, limit: int) -> Tensor:
     Returns:
         int64 (H, W), 0 where the mask is 0, at most `limit`.
     """
-    depths, rest = mask.long(), mask[None, None].float()
+    depths = torch.zeros(mask.shape, dtype=torch.long)
+    box = bounding_box(mask, 1)
+    if box is None:
+        return depths
+    inside, rest = depths[box.slices], mask[box.slices][None, None].float()
+    inside += rest[0, 0].long()
     for _ in range(limit - 1):
         rest = -F.max_pool2d(-F.pad(rest, (1, 1, 1, 1), value=1.0), 3, 1)
         if not bool(rest.any()):
             break
-        depths += rest[0, 0].long()
+        inside += rest[0, 0].long()
     return depths
+
+
+def bounding_box(mask: Tensor, margin: int = 0) -> Box | None:
+    """The box around all that is True in (H, W), grown by a margin within the image; None where nothing is."""
+    rows, columns = _indices(mask.any(1)), _indices(mask.any(0))
+    if not len(rows):
+        return None
+    top, left = (max(0, int(found[0]) - margin) for found in (rows, columns))
+    bottom, right = (
+        min(side, int(found[-1]) + 1 + margin) for found, side in zip((rows, columns), mask.shape, strict=True)
+    )
+    return Box(top, left, bottom - top, right - left)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +119,7 @@ class _Level:
     Args:
         image: (C, H, W), with the present filling.
         mask: bool (H, W), True = fill.
-        targets: centres of patches that overlap the mask.
+        targets: centres of patches that overlap the mask, on `_lattice`.
         sources: centres of patches that are known as a whole.
         is_source: bool (H W).
         trust: of a pixel within a patch's distance, (H W): 1 where it is known.
@@ -124,7 +142,7 @@ class _Level:
         return cls(
             image=image,
             mask=mask,
-            targets=_indices(inside & overlaps),
+            targets=_indices(inside & overlaps & _lattice(mask)),
             sources=_indices(is_source),
             is_source=is_source,
             trust=(_TRUST ** depth(mask, 20)).flatten(),
@@ -158,9 +176,9 @@ class _Level:
         index, valid = self._source(match_y, match_x)
         return torch.where(valid & (match >= 0), index, self.random(len(match), generator))
 
-    def distances(self, field: Tensor) -> Tensor:
-        """Of each target's patch to its match's, (targets,)."""
-        pixels, offsets = self._features(), self._offsets()
+    def distances(self, field: Tensor, pixels: Tensor | None = None) -> Tensor:
+        """Of each target's patch to its match's, (targets,); `pixels` are the level's features."""
+        pixels, offsets = self._features() if pixels is None else pixels, self._offsets()
         parts = zip(self.targets.split(_CHUNK), field.split(_CHUNK), strict=True)
         return torch.cat([self._distance(pixels, offsets, *part) for part in parts])
 
@@ -171,7 +189,7 @@ class _Level:
             return self._nearest(pixels, offsets)
         y, x = self.targets // self.width, self.targets % self.width
         everywhere = torch.full((self.mask.numel(),), -1)
-        found, best = field.clone(), self.distances(field)
+        found, best = field.clone(), self.distances(field, pixels)
 
         def attempt(index: Tensor, valid: Tensor) -> None:
             at = (valid & (index != found)).nonzero()[:, 0]
@@ -180,7 +198,7 @@ class _Level:
                 closer = distance < best[part]
                 found[part[closer]], best[part[closer]] = index[part[closer]], distance[closer]
 
-        for jump, (dy, dx) in product((8, 4, 2, 1), ((0, 1), (0, -1), (1, 0), (-1, 0))):
+        for jump, (dy, dx) in product((8, 4, 2), ((0, 1), (0, -1), (1, 0), (-1, 0))):
             everywhere[self.targets] = found
             near, inside = self._index(y + jump * dy, x + jump * dx)
             match = everywhere[near]
@@ -284,6 +302,14 @@ def _halved(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     share = F.avg_pool2d(known, 2)
     mean = F.avg_pool2d(image[None, :, :h, :w] * known, 2) / share.clamp_min(0.25)
     return mean[0], share[0, 0] < 0.5
+
+
+def _lattice(mask: Tensor) -> Tensor:
+    """Every second row and column, and the last: a quarter of the patches covers each pixel about 12 times."""
+    chosen = torch.zeros_like(mask)
+    rows, columns = ([*range(_RADIUS, side - _RADIUS, 2), side - _RADIUS - 1] for side in mask.shape)
+    chosen[torch.tensor(rows)[:, None], torch.tensor(columns)] = True
+    return chosen
 
 
 def _smooth(image: Tensor, mask: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from scorefield.data.image import Levels
 from scorefield.degradations import Box
 from scorefield.restoration.canvas import Canvas, masked_canvas
-from scorefield.restoration.exemplar import depth, exemplar_fill
+from scorefield.restoration.exemplar import bounding_box, depth, exemplar_fill
 from scorefield.restoration.guided_upsample import recolored
 from scorefield.restoration.hints import ColorHint, add_hints
 from scorefield.restoration.pixels import enlarged, to_levels, to_values
@@ -43,6 +43,8 @@ above 0.3 tiles disagree about what they see."""
 _FACTOR, _ROWS = 2.0, 256
 _FEW_EVALUATIONS = 3
 """With fewer, a sample does not depend on its start, or keeps the start's noise: no warm stages then."""
+_PATCHES_NEAR = 128
+"""Pixels around a mask in which patches are looked for at least: enough to choose from at each size of the search."""
 _COARSE = 2.0
 """The longest side of a reduced image, in units of the model's own."""
 
@@ -99,10 +101,10 @@ def fill(sampler: TiledSampler, canvas: Canvas) -> Draft:
         if (depths > restoration.rim).any():
             return _rim(sampler, canvas, canvas.mask, (depths > 0) & (depths <= restoration.rim))
     shape = sampler.model.shape[-2:]
-    side, max_hole = round(_COARSE * max(shape)), max(shape) // 2
+    side, max_square = round(_COARSE * max(shape)), max(shape) // 2
     if max(canvas.size) <= side:
         return tiled(sampler.with_tile(side), canvas)
-    if canvas.mask is None or not contains_square(canvas.mask, max_hole):
+    if canvas.mask is None or not contains_square(canvas.mask, max_square):
         return tiled(sampler, canvas)
     low, high = canvas.value_range
     middle = REFILL * (high - low) / 2
@@ -125,7 +127,9 @@ def fill(sampler: TiledSampler, canvas: Canvas) -> Draft:
 
 def _rim(sampler: TiledSampler, canvas: Canvas, mask: NDArray[np.bool_], rim: NDArray[np.bool_]) -> Draft:
     """The rim of a mask by tiles, around patches of the image: one filling for each candidate."""
-    masked = to_values(canvas.levels, canvas.value_range)
+    window = _window_of_patches(mask)
+    masked = to_values(canvas.levels[window.slices], canvas.value_range)
+    inside = torch.from_numpy(mask[window.slices])
     one = replace(sampler, candidates=1)
 
     def samples(report: Report) -> list[Levels]:
@@ -134,14 +138,23 @@ def _rim(sampler: TiledSampler, canvas: Canvas, mask: NDArray[np.bool_], rim: ND
     def drawn(candidate: int, report: Report) -> Levels:
         by = replace(one, first=sampler.first + candidate)
         key = np.random.SeedSequence([by.seed % 2**64, by.first, by.stage]).generate_state(1, np.uint64)[0]
-        filled = exemplar_fill(masked, torch.from_numpy(mask), generator=torch.Generator().manual_seed(int(key >> 1)))
-        levels = to_levels(filled, canvas.value_range, canvas.levels)
-        known = np.where(mask[..., None], levels, canvas.levels)
+        filled = exemplar_fill(masked, inside, generator=torch.Generator().manual_seed(int(key >> 1)))
+        known = canvas.levels.copy()
+        known[window.slices][inside.numpy()] = to_levels(filled, canvas.value_range, canvas.levels)[inside.numpy()]
         (sample,) = by.sample(_with_mask(canvas, known, rim), report=report)
         return sample
 
     evaluations = sampler.candidates * one.evaluations(_with_mask(canvas, canvas.levels, rim))
     return Draft(evaluations=evaluations, samples=samples)
+
+
+def _window_of_patches(mask: NDArray[np.bool_]) -> Box:
+    """Where patches are looked for: the mask's box, grown by its longest side and by 128 pixels at least."""
+    box = bounding_box(torch.from_numpy(mask))
+    assert box is not None
+    whole = bounding_box(torch.from_numpy(mask), max(_PATCHES_NEAR, box.height, box.width))
+    assert whole is not None
+    return whole
 
 
 def _with_mask(canvas: Canvas, levels: Levels, mask: NDArray[np.bool_]) -> Canvas:

@@ -31,11 +31,12 @@ __all__ = ["ImageInput", "restore"]
 ImageInput = str | Path | Image.Image | NDArray[np.generic] | Tensor | Photo
 """An image to restore: a file, or pixels; see `restore`."""
 
-_TILE, _WIDE, _OVERLAP = 2, 256, 32
+_TILE, _WIDE, _OVERLAP, _BLOCK_OVERLAP = 2, 256, 32, 16
 """The side of tiles in units of the model's own, at most, and their overlap. The farther from the sizes of training,
 the worse: a regression trained on 64 pixels lost 0.06 dB on JPEG of quality 10 with tiles of 96, 0.1 with 128 and 0.25
 with 512. Small tiles repeat more work. With an overlap of 32 pixels a clear sky changes less across tiles than within
-them; with 16, a third more."""
+them; with 16, a third more. What JPEG lost lies within blocks of 8 or 16 pixels: there an overlap of 16 instead of 32
+lost 0.0014 dB at quality 10 and nothing at 40, and steps across tiles grew by less than 0.1 levels of 255."""
 
 
 @torch.no_grad()
@@ -56,11 +57,12 @@ def restore(
 
     Pixels that the task leaves as they are come back byte for byte, and so do colors under full transparency, which
     nothing is taken from. Filled pixels become opaque. A grey image comes back grey, but from colorizing.
-    A result of a JPEG file stays within the file's quantisation cells, where the original lies too.
+    Where a JPEG file's own compression is undone, the result stays within its quantisation cells, as the original does.
     Results have the bits of the image, 8 or 16.
 
     Args:
-        model: a score model, or what `load` takes: a conditional one, or an unconditional one.
+        model: a score model, or what `load` takes: a conditional one, or an unconditional one. A specialist that it
+            has for the task takes its place (`ScoreModel.for_task`).
         image: the degraded image: a path, a PIL image, uint8 or uint16 (H, W, C), or a uint8 tensor (C, H, W).
         task: a task, or its name for its default settings.
         method: a name in METHODS; by default "palette" for a conditional model, else "pigdm".
@@ -80,7 +82,8 @@ def restore(
         raise UserError("candidates", f"need at least one, got {candidates}.")
     task = named_task(task) if isinstance(task, str) else task
     tasks = tasks_of(task)
-    model = model if isinstance(model, ScoreModel) else load(model, task=tasks[0] if len(tasks) == 1 else None)
+    model = model if isinstance(model, ScoreModel) else load(model)
+    model = model.for_task(tasks[0] if len(tasks) == 1 else None)
     chosen = resolve_method(model, method, sampler, steps, tasks=tasks, task_steps=steps_of(task))
     photo = as_photo(image)
     seen = without_hidden(photo)
@@ -89,7 +92,12 @@ def restore(
         seen, photo = converted, photo.in_srgb_grey()
         observed = task.observe(seen, model)
     tiles = TiledSampler(
-        model=model, chosen=chosen, candidates=candidates, seed=seed, tile=_tile(model, tile), overlap=_OVERLAP
+        model=model,
+        chosen=chosen,
+        candidates=candidates,
+        seed=seed,
+        tile=_tile(model, tile),
+        overlap=_BLOCK_OVERLAP if tasks == ("dejpeg",) else _OVERLAP,
     )
     draft, done = task.draft(tiles, observed.canvas), 0
 

@@ -22,6 +22,7 @@ from scorefield.data.photo import Photo, as_photo
 from scorefield.degradations import (
     JPEG,
     Blur,
+    Crop,
     Degradation,
     DegradationSpec,
     Downscale,
@@ -36,7 +37,7 @@ from scorefield.degradations import (
     nearest_quality,
     parse_degradation,
 )
-from scorefield.degradations.jpeg import standard_tables, table_tensor, tables_of
+from scorefield.degradations.jpeg import Tables, standard_tables, table_tensor, tables_of
 from scorefield.degradations.jpeg_grid import grid_strength
 from scorefield.degradations.rotated import upright_tables
 from scorefield.errors import NothingToRestore, UserError, did_you_mean
@@ -260,16 +261,7 @@ class Dejpeg(_Tiled):
             self._refuse_good(photo, model)
             if not model.spec.tasks:
                 operator = self._read(photo, model)
-        observed = _as_it_is(photo, model, operator)
-        canvas = replace(observed.canvas, tables=self._tables(photo))
-        return replace(observed, canvas=canvas, cells=None if photo.jpeg is None else FileCells.of(photo))
-
-    def _tables(self, photo: Photo) -> Tensor | None:
-        """The quantisation steps, (1, 128): those of the file if it is a JPEG, whatever quality is given."""
-        one = torch.zeros(1)
-        if photo.jpeg is not None:
-            return upright_tables(table_tensor(tables_of(photo.jpeg), one), photo.jpeg.orientation)
-        return None if self.quality is None else table_tensor(standard_tables(self.quality), one)
+        return _compressed(photo, model, operator, None if self.quality is None else standard_tables(self.quality))
 
     def _refuse_good(self, photo: Photo, model: ScoreModel) -> None:
         """Refuse what shows no traces of JPEG, and a file that has lost less than the model can give back."""
@@ -435,6 +427,8 @@ class Custom(_Tiled):
     def observe(self, photo: Photo, model: ScoreModel) -> Observed:
         """What the operator leaves."""
         operator, noise = self._operator(photo, model)
+        if isinstance(operator, JPEG) and not (self.simulate or noise):  # that of the file, if the photo is from one
+            return _compressed(photo, model, operator, operator.tables or standard_tables(operator.quality))
         sigma, clean, levels = _in_range(noise, model), None, photo.levels
         if self.simulate:
             clean = _channels(photo, model)
@@ -450,6 +444,10 @@ class Custom(_Tiled):
             noise=sigma,
             seed=self.seed,
         )
+        if canvas.mask is not None and isinstance(operator, Mask | Crop) and not sigma:
+            canvas = masked_canvas(
+                canvas.levels, canvas.mask, value_range=canvas.value_range, masked_input=canvas.masked_input
+            )
         degraded = levels
         if canvas.mask is not None:
             degraded = np.where(canvas.mask[..., None], grey_level(canvas.levels), canvas.levels)
@@ -553,6 +551,17 @@ def _masked(levels: Levels, mask: NDArray[np.bool_], photo: Photo, model: ScoreM
     canvas = masked_canvas(levels, mask, value_range=model.value_range, masked_input=model.spec.masked_input)
     degraded = np.where(mask[..., None], grey_level(levels), levels)
     return Observed(canvas=canvas, degraded=degraded, original=photo.levels)
+
+
+def _compressed(photo: Photo, model: ScoreModel, operator: Degradation | None, tables: Tables | None) -> Observed:
+    """A compressed image as it is: with the cells and the tables of its file, or the given tables where it has none."""
+    observed, steps = _as_it_is(photo, model, operator), None
+    if photo.jpeg is not None:
+        steps = upright_tables(table_tensor(tables_of(photo.jpeg), torch.zeros(1)), photo.jpeg.orientation)
+    elif tables is not None:
+        steps = table_tensor(tables, torch.zeros(1))
+    canvas = replace(observed.canvas, tables=steps)
+    return replace(observed, canvas=canvas, cells=None if photo.jpeg is None else FileCells.of(photo))
 
 
 def _as_it_is(photo: Photo, model: ScoreModel, operator: Degradation | None, *, noise: float = 0.0) -> Observed:

@@ -119,7 +119,7 @@ class TiledSampler:
 
     def _batches(self, canvas: Canvas, tiling: Tiling, row: Cut) -> Iterator[list[Piece]]:
         """The tiles of a row that have something to fill, of one size in each batch."""
-        boxes = [box for box in tiling.boxes(row) if canvas.fills(box)]
+        boxes = sorted((box for box in tiling.boxes(row) if canvas.fills(box)), key=lambda box: box.width)
         for width, alike in groupby(boxes, lambda box: box.width):
             pieces = [(k, box) for box in alike for k in range(self.candidates)]
             count = max(1, PIXELS_AT_ONCE // (row[1] * width * self.chosen.method.memory))

@@ -43,7 +43,7 @@ class Tiling:
 
     Args:
         size: (H, W) of the image.
-        tile: the longest side of a tile; one at the end may be up to 15 pixels longer.
+        tile: the longest side of a tile.
         overlap: of neighbours, in pixels; both in multiples of 16.
 
     Raises:
@@ -86,14 +86,13 @@ class Tiling:
 
 
 def cuts(length: int, tile: int, overlap: int) -> list[Cut]:
-    """Where tiles lie along a side: as many as needed, about equally long."""
+    """Where tiles lie along a side: as many as needed, about equally long, with just the overlap in common."""
     if length <= tile:
         return [(0, length)]
     count = math.ceil((length - overlap) / (tile - overlap))
-    extent = round_up((length - overlap) / count + overlap)
-    starts = [index * (extent - overlap) for index in range(count)]
-    starts[-1] = min(starts[-1], max((length - extent) // GRID * GRID, starts[-2] + GRID))
-    return [(s, min(extent, length - s)) for s in starts[:-1]] + [(starts[-1], length - starts[-1])]
+    starts = [round_up(index * (length - overlap) / count) for index in range(count)]
+    ends = [start + overlap for start in starts[1:]] + [length]
+    return [(start, end - start) for start, end in zip(starts, ends, strict=True)]
 
 
 def round_up(length: float) -> int:

@@ -194,8 +194,8 @@ def changes_of(recipe: Recipe, run: Path, step: int) -> tuple[str, ...]:
         run: its folder.
         step: at which it goes on.
     """
-    told = (run / RECIPE).read_text(encoding="utf-8").splitlines()
-    earlier = [line.removeprefix("# ") for line in told if line.startswith(_CHANGE)]
+    lines = (run / RECIPE).read_text(encoding="utf-8").splitlines()
+    earlier = [line.removeprefix("# ") for line in lines if line.startswith(_CHANGE)]
     now = [
         f"{_CHANGE.removeprefix('# ')}{step}: {section}.{key} = {ours!r}, before {theirs!r}"
         for section, key, theirs, ours in _differences(recipe, run)
