@@ -51,6 +51,7 @@ def test_a_finer_tolerance_is_kept_and_costs_more():
     assert calls[0] < calls[1] < calls[2]
 
 
+@pytest.mark.slow
 def test_a_mixture_is_sampled():
     mixture, start = float32_mixture(), 80 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
     x, _ = run(RungeKutta(rtol=1e-3, atol=1e-3), mixture, start, karras(80, 0.002, 4))

@@ -136,6 +136,7 @@ def test_ancestral_is_first_order_in_the_spread_of_a_gaussian(variance):
     assert float(end.var()) / (STD**2 + 0.02**2) - 1 == pytest.approx(errors[0], abs=0.03)  # s.e. 0.007
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler", [*(Ancestral(variance=v) for v in VARIANCES), DDIM(eta=0.0), DDIM(eta=0.5)], ids=repr
 )

@@ -71,8 +71,13 @@ def expectations(modes, weights, variance):
     return [(float((density * f).sum()), float((density * f**2).sum() - (density * f).sum() ** 2)) for f in values]
 
 
-@pytest.mark.parametrize("dimensions", [1, 2, 8, 128])
-@pytest.mark.parametrize("name", ["gaussian", "mixture"])
+PLACES = [("mixture", 8), *(
+    pytest.param(name, dimensions, marks=pytest.mark.slow)
+    for name in ("gaussian", "mixture") for dimensions in (1, 2, 8, 128) if (name, dimensions) != ("mixture", 8)
+)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "dimensions"), PLACES)
 @pytest.mark.parametrize(
     ("sampler", "sigmas", "bias"), CASES, ids=[f"{type(case[0]).__name__}-{i}" for i, case in enumerate(CASES)]
 )
