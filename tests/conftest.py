@@ -1,5 +1,6 @@
 """What every test may count on: one thread, a cache of its own, seeded randomness."""
 
+import gc
 import os
 
 import pytest
@@ -9,6 +10,12 @@ from hypothesis import settings
 torch.set_num_threads(1)  # one to each worker
 settings.register_profile("scorefield", deadline=None, derandomize=True, database=None, max_examples=30)
 settings.load_profile("scorefield")
+
+
+def pytest_collection_finish(session):
+    """What collecting made stays to the end; the garbage collector need not look through it in every test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -120,6 +120,7 @@ def test_latents_of_samples_are_noise():
     assert float(latent.std()) == pytest.approx(1, abs=0.03)  # s.e. 0.008
 
 
+@pytest.mark.slow
 def test_a_fashion_image_comes_back():
     """At 1e-5; the model is in half precision, of which the solver is to see nothing."""
     model = hub.load("fashion", precision=torch.bfloat16)

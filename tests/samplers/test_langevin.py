@@ -167,6 +167,7 @@ def test_annealed_langevin_samples_a_mixture():
     assert energy < 0.008  # measured 0.0034
 
 
+@pytest.mark.slow
 def test_annealing_recovers_the_weights_of_far_modes_where_plain_langevin_does_not():
     # the mixture and settings of Song & Ermon (2019), Fig. 3
     means = torch.tensor([[-5.0, -5.0], [5.0, 5.0]])

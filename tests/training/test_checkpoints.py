@@ -156,7 +156,12 @@ def goes_on_exactly(run, whole):
     assert not list(run.rglob(".*"))
 
 
-@pytest.mark.parametrize("share", [i / 20 for i in range(20)])
+def sample(cases, *quick):
+    """The cases, all but these slow."""
+    return [case if case in quick else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
+@pytest.mark.parametrize("share", sample([i / 20 for i in range(20)], 0.1, 0.5, 0.9))
 def test_a_kill_at_any_moment_of_writing_is_gone_on_from_exactly(processes, uninterrupted, tmp_path, share):
     whole, moments = uninterrupted
     assert moments > 40
@@ -167,7 +172,7 @@ def test_a_kill_at_any_moment_of_writing_is_gone_on_from_exactly(processes, unin
     goes_on_exactly(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("moment", range(1, 13))
+@pytest.mark.parametrize("moment", sample(range(1, 13), 2, 7))
 def test_a_kill_at_any_moment_of_the_first_writes_is_gone_on_from_exactly(processes, uninterrupted, tmp_path, moment):
     process = processes.Process(target=killing.die_at, args=(tmp_path / "run", moment))
     process.start()
