@@ -92,8 +92,9 @@ def test_recipes_that_are_nested_or_no_tables_are_told_in_one_line(tmp_path, tex
     "parameterization={kind='edm',sigma_data=0.0}", "parameterization.sigma_data=-1.0",
 ])  # fmt: skip
 def test_absurd_overrides_are_refused_before_anything_is_built(override):
-    with pytest.raises(UserError):
+    with counted_weights() as built, pytest.raises(UserError):
         build_model(read_recipe("default", [override]), (1, 8, 8))
+    assert not built
 
 
 def test_every_bundled_recipe_lies_within_the_bounds():
