@@ -2,12 +2,14 @@
 
 import gc
 import os
+import sys
 
 import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)  # one to each worker
+sys.modules["tensorboard"] = None  # absent: it takes longer to load than a run of these tests; `test_log.py` has it
 settings.register_profile("scorefield", deadline=None, derandomize=True, database=None, max_examples=30)
 settings.load_profile("scorefield")
 

@@ -142,6 +142,15 @@ def test_a_finer_format_in_the_solver_leaves_the_model_its_own():
 # --- between -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("degrees", [1e-2, 20.0, 160.0])
+def test_the_arc_is_round_between_near_latents_too(degrees):
+    angle = math.radians(degrees)
+    places = torch.tensor([0.0, angle / 2, angle], dtype=torch.float64)
+    one, middle, other = (3 * torch.stack([places.cos(), places.sin()], 1))[:, None]
+    # the arc's height over the chord is 3 (1 − cos(θ/2)), 1e-8 at the least angle; acos there errs by eps/θ, 1e-12
+    torch.testing.assert_close(interpolate(one, other, 2)[1], middle, rtol=0, atol=1e-11)
+
+
 def test_the_arc_runs_from_a_to_b_in_equal_angles_and_keeps_the_length():
     a, b = torch.randn(2, 3, 1, 4, 4, generator=seeded()).double()
     b = b * (a.flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)).reshape(-1, 1, 1, 1)

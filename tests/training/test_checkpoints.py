@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 import time
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -24,12 +23,6 @@ from scorefield.training.steadiness import Diverged
 from . import killing
 from .test_loop import rows, same, trainer
 from .toys import images, recipe
-
-
-@pytest.fixture(autouse=True)
-def _no_board(monkeypatch):
-    monkeypatch.setattr("scorefield.training.log.find_spec", lambda name: None)
-
 
 EVERY = 'training.save_every="0.000001s"'
 
@@ -63,8 +56,7 @@ def test_the_last_two_checkpoints_are_kept(tmp_path):
 def two(tmp_path_factory):
     """A run with checkpoints at steps 4 and 5."""
     run = tmp_path_factory.mktemp("two") / "run"
-    with patch("scorefield.training.log.find_spec", lambda name: None):
-        trainer(run, EVERY, "training.steps=5", callbacks=[Waits()]).fit()
+    trainer(run, EVERY, "training.steps=5", callbacks=[Waits()]).fit()
     return run
 
 
@@ -289,7 +281,6 @@ def test_an_error_in_a_step_leaves_the_step_before(tmp_path, monkeypatch, error,
     with pytest.raises(type(error)):
         made.fit()
     monkeypatch.undo()
-    monkeypatch.setattr("scorefield.training.log.find_spec", lambda name: None)
     # in the middle of the weights' update nothing can be saved: the run begins again
     resumed_equals_whole(tmp_path, 6 if place == "objective" else 0, "network.dropout=0.3")
 
@@ -333,7 +324,6 @@ def test_a_second_ctrl_c_after_a_while_ends_the_step_and_saves_the_one_before(tm
     with pytest.raises(Interrupted, match="stopped by a signal at step 5; everything is saved"):
         trainer(tmp_path / "run", callbacks=[Sends(signal.SIGINT)]).fit()
     monkeypatch.undo()
-    monkeypatch.setattr("scorefield.training.log.find_spec", lambda name: None)
     resumed_equals_whole(tmp_path, 5)
 
 
