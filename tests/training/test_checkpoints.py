@@ -60,12 +60,13 @@ def two(tmp_path_factory):
     return run
 
 
-def test_a_flipped_bit_anywhere_makes_the_older_one_the_checkpoint(two):
+@pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_flipped_bit_anywhere_makes_the_older_one_the_checkpoint(two, count):
     newest, older = checkpoints(two)
     whole, spread = newest.read_bytes(), random.Random(0)
     expected = torch.load(older, weights_only=True)
     try:
-        for _ in range(200):
+        for _ in range(count):
             bit = spread.randrange(8 * len(whole))
             flipped = bytearray(whole)
             flipped[bit // 8] ^= 1 << bit % 8
