@@ -5,17 +5,18 @@ BIN    := $(VENV)/bin
 
 export PYTHONDONTWRITEBYTECODE :=  # compiled tests are kept, or each worker compiles them all anew
 
-.PHONY: demo quick test test-all test-reduced lint types docs bench clean
+.PHONY: demo quick test test-slow test-reduced lint types docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/scorefield demo --out demo
 
 # The oracles and laws alone, in half a minute: closed forms, published constants, contracts over every sampler,
-# degradation and restorer. No training, no call of the program.
-QUICK := $(addprefix tests/,schedules objectives degradations metrics/test_distances.py test_denoisers.py \
-	test_distributions.py test_model.py test_noise.py test_objectives.py test_parameterization.py) \
+# degradation and restorer. No training, no call of the program. (`tests/test_package.py` holds that all names exist.)
+EQUATIONS := $(addprefix tests/test_,denoisers.py distributions.py model.py noise.py objectives.py parameterization.py) \
+	$(addprefix tests/,schedules degradations)
+QUICK := $(EQUATIONS) tests/objectives tests/metrics/test_distances.py \
 	$(addprefix tests/samplers/test_,contract.py ode.py multistep.py ancestral.py consistent_annealed.py burn_in.py) \
-	$(addprefix tests/restoration/test_,contract.py null_space.py guidance.py repaint.py)
+	$(addprefix tests/restoration/test_,contract.py null_space.py observation_guidance.py repaint.py)
 
 quick: $(VENV)/.dev
 	$(BIN)/python -m pytest $(QUICK)
@@ -23,13 +24,13 @@ quick: $(VENV)/.dev
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "slow or not slow"
+# Long series of random files, recipes, checkpoints and kills; statistics repeated in other dimensions and cases.
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
 
 # The numerical tests once more with the kernels of a processor without AVX: no tolerance may hang on one kind.
 # Left out are files, memory, the program's start, and what is statistics, which take long.
-NUMERICAL := $(filter-out tests/test_docs.py tests/test_cards.py tests/test_checkpoint.py tests/test_files.py tests/test_package.py tests/test_memory.py tests/test_likelihood.py,$(wildcard tests/test_*.py)) \
-	$(addprefix tests/,samplers schedules networks hub degradations) --ignore tests/samplers/test_sample.py
+NUMERICAL := $(EQUATIONS) $(addprefix tests/,samplers networks hub) --ignore tests/samplers/test_sample.py
 
 test-reduced: $(VENV)/.dev
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest $(NUMERICAL)

@@ -1,14 +1,23 @@
 """What every test may count on: one thread, a cache of its own, seeded randomness."""
 
+import gc
 import os
+import sys
 
 import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)  # one to each worker
+sys.modules["tensorboard"] = None  # absent: it takes longer to load than a run of these tests; `test_log.py` has it
 settings.register_profile("scorefield", deadline=None, derandomize=True, database=None, max_examples=30)
 settings.load_profile("scorefield")
+
+
+def pytest_collection_finish(session):
+    """What collecting made stays to the end; the garbage collector need not look through it in every test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,15 +7,12 @@ from types import ModuleType
 
 import pytest
 
-from scorefield.training import log
-
 DOCS = Path(__file__).parent.parent / "docs"
 
 
 @pytest.mark.parametrize("page", ["extending"])
 def test_the_code_of_a_page_runs_in_order(page, monkeypatch, tmp_path):
     """Every ```python block, in one namespace."""
-    monkeypatch.setattr(log, "find_spec", lambda name: None)  # TensorBoard takes longer to load than to train
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     module = ModuleType(page)  # dataclasses look their module up
     monkeypatch.setitem(sys.modules, page, module)

@@ -2,6 +2,8 @@
 
 import ast
 import os
+import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import entry_points, version
@@ -70,3 +72,13 @@ def test_a_reader_that_goes_away_ends_the_program_without_a_traceback():
     os.close(write)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(("target", "least"), [("quick", 15), ("test-reduced", 10)])
+def test_every_test_that_a_target_of_make_names_is_there(target, least):
+    root = Path(__file__).parents[1]
+    shown = subprocess.run(["make", "-n", target], cwd=root, check=True, capture_output=True, text=True).stdout
+    named = re.findall(r"(?<=\s)tests/\S+", shown)
+    assert len(named) >= least
+    assert [name for name in named if not (root / name).exists()] == []

@@ -93,6 +93,7 @@ def test_verbs_take_the_model_with_import(call, there, verb):
     assert "samples.png" not in verb or (there / "samples.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_takes_the_model_with_import(folder, environment):
     source = str(Path(networks.__file__).parents[2])
     command = [sys.executable, "-m", "scorefield", "--import", "my_module", "models", "./run"]

@@ -90,10 +90,8 @@ def test_the_help_tells_every_sampler_in_a_line(call, monkeypatch):
     assert all(" ".join(f"{name} {words}".split()) in lines for name, words in SAMPLER_SUMMARIES.items())
 
 
-@pytest.mark.parametrize("name", SAMPLER_SUMMARIES)
+@pytest.mark.parametrize("name", sorted(SAMPLER_SUMMARIES.keys() - {"mala"}))  # which asks for an energy network
 def test_every_sampler_can_be_named(call, run, tmp_path, name):
-    if name == "mala":  # asks for an energy network
-        return
     if name == "runge-kutta":
         pytest.importorskip("torchdiffeq")
     facts, drawn, _ = facts_of(call, tmp_path, run, "--sampler", name, "--steps", 3)

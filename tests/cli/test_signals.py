@@ -26,7 +26,12 @@ def once(condition, seconds=60.0):
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 128 + signal.SIGUSR1)],
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, 128 + signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_ends_training_after_saving_and_says_how_to_go_on(call, tiny, tmp_path, number, code):
     out = tmp_path / "run"

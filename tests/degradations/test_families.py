@@ -2,7 +2,6 @@
 
 import io
 import math
-import time
 from collections import Counter
 
 import numpy as np
@@ -278,16 +277,12 @@ def test_what_cannot_be_drawn_is_reported(make, message):
         make()
 
 
-def test_the_time_that_degradation_takes():
-    """Printed, not judged: pytest -s shows it."""
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_family_gives_a_network_input_of_the_images_size(name):
     x, generator = image(), seeded()
-    for name, family in RANDOM.items():
-        start = time.process_time()
-        for _ in range(30):
-            degradation = family.draw(x.shape, generator=generator)
-            seen = network_input(degradation, degradation(x), generator=generator)
-        print(f"{name}: {(time.process_time() - start) / 30 * 1e3:.2f} ms for 64×64")
-        assert seen.source.shape == x.shape and seen.mask.shape == (1, 1, 64, 64)
+    degradation = RANDOM[name].draw(x.shape, generator=generator)
+    seen = network_input(degradation, degradation(x), generator=generator)
+    assert seen.source.shape == x.shape and seen.mask.shape == (1, 1, 64, 64)
 
 
 def test_a_mask_drawn_for_one_image_degradations_a_batch():

@@ -167,7 +167,7 @@ def conditional(tasks=("dejpeg", "inpaint"), side=16, parameterization=None, see
 CASES = ["inpaint:center", "dejpeg:10", "colorize", "uncrop:left", "deblur:1", "upscale:2", "denoise:20", "descratch"]
 
 
-@pytest.mark.parametrize("side", [16, 32])
+@pytest.mark.parametrize("side", [16, pytest.param(32, marks=pytest.mark.slow)])  # in one tile, in four
 @pytest.mark.parametrize("text", CASES)
 def test_candidates_hang_on_the_seed_and_keep_what_is_known(text, side):
     images = degrade(some_windows(6, side=side), parse_case(text))

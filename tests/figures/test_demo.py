@@ -27,7 +27,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(module, "restore", lambda *a, **k: mend(*a, **k, steps=10))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_page_holds_every_image_and_every_number(quick, tmp_path, channels):
     reports = []
     data = write_set(tmp_path / "a <b> 'c'.npz", channels=channels)

@@ -3,6 +3,7 @@
 import csv
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -105,12 +106,28 @@ def test_images_table_numbers_and_progress(name, tmp_path):
     assert 0.8 < reports[-1] <= 1 + 1e-9
     with pytest.raises(UserError, match="already exists"):
         make(spec, options, inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIGURES)
+def test_another_run_gives_the_same_numbers(name, tmp_path):
+    spec, options, inputs = FIGURES[name], options_of(name, tmp_path), inputs_for(tmp_path / "out")
+    _, numbers = make(spec, options, inputs)
     assert make(spec, options, inputs, overwrite=True)[1] == numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["anneal", "completions", "neighbours", "interpolation"])
-def test_images_in_color_are_drawn_too(name, tmp_path):
-    make(FIGURES[name], options_of(name, tmp_path), inputs_for(tmp_path / "out", channels=3))
+def test_images_in_color_are_drawn_in_color(name, tmp_path):
+    colors = []
+    for channels in (1, 3):
+        files, _ = make(
+            FIGURES[name], options_of(name, tmp_path), inputs_for(tmp_path / f"{channels}", channels=channels)
+        )
+        with Image.open(files[0]) as image:
+            red, green, blue = np.asarray(image.convert("RGB")).astype(int).transpose(2, 0, 1)
+        colors.append(((red != green) | (green != blue)).mean())
+    assert colors[1] > colors[0] + 0.05  # of the pixels; the rest is paper, text and axes
 
 
 @pytest.mark.parametrize(

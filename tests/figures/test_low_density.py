@@ -39,6 +39,7 @@ def test_the_bins_cover_the_square_and_all_samples():
     assert rows[0]["share_of_samples"] == pytest.approx(0.8 * (1 - 0.1) + 0.2 * (1 - 0.4), abs=0.01)
 
 
+@pytest.mark.slow
 def test_training_begins_to_learn_the_score_where_the_data_are():
     """From √E‖s‖² = √2 for s = 0; 400 iterations reach 0.3 in the densest decade, 1 is that of no score."""
     rows = errors_by_density(train(LowDensity(iterations=400, width=64)), LowDensity(points=61))

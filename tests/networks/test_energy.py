@@ -143,7 +143,7 @@ def fit(model, loss, steps):
     return sum(values[:10]) / 10, sum(values[-10:]) / 10
 
 
-@pytest.mark.parametrize("form", ["inner", "distance"])
+@pytest.mark.parametrize("form", ["inner", pytest.param("distance", marks=pytest.mark.slow)])
 def test_an_energy_learns_a_density_by_the_explicit_objective(form):
     torch.manual_seed(0)
     mixture, level = float32_mixture(), torch.zeros(256)

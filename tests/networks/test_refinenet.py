@@ -144,7 +144,7 @@ def test_the_fast_way_is_the_plain_way(levels, monkeypatch):
         assert float((a - b).norm()) <= 1e-3 * float(b.norm()) + 1e-5
 
 
-@pytest.mark.parametrize("levels", [2, None])
+@pytest.mark.parametrize("levels", [pytest.param(2, marks=pytest.mark.slow), None])
 def test_gradients_and_their_gradients_agree_with_finite_differences(levels):
     net = network(levels=levels, width=2).double()
     x = noise(1, 1, 4, 4, dtype=torch.float64).requires_grad_()

@@ -18,6 +18,12 @@ from scorefield.restoration import Dejpeg, Inpaint
 THREADS = 8
 
 
+@pytest.fixture(params=[3, pytest.param(THREADS, marks=pytest.mark.slow)])
+def threads(request):
+    """How many threads start at once."""
+    return request.param
+
+
 @contextmanager
 def beside(compute):
     """Within, another thread computes the same again and again; every result must equal the first."""
@@ -37,27 +43,27 @@ def beside(compute):
     assert not wrong
 
 
-def assert_alone_and_together_are_equal(call):
+def assert_alone_and_together_are_equal(call, threads):
     """`call(i)` for i from 0, one after the other and then in threads that start at once."""
-    alone = [call(i) for i in range(THREADS)]
-    start = threading.Barrier(THREADS)
+    alone = [call(i) for i in range(threads)]
+    start = threading.Barrier(threads)
 
     def together(i):
         start.wait()
         return call(i)
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        for result, expected in zip(pool.map(together, range(THREADS)), alone, strict=True):
+    with ThreadPoolExecutor(threads) as pool:
+        for result, expected in zip(pool.map(together, range(threads)), alone, strict=True):
             assert torch.equal(result, expected)
-    assert len({expected.numpy().tobytes() for expected in alone}) == THREADS
+    assert len({expected.numpy().tobytes() for expected in alone}) == threads
 
 
 @torch.no_grad()
-def test_sampling():
+def test_sampling(threads):
     model = sf.load("fashion")
     x, sigma = torch.randn(2, *model.shape, generator=seeded()), torch.tensor([0.5, 3.0])
     with beside(lambda: plain(model, x, sigma)):
-        assert_alone_and_together_are_equal(lambda i: sf.sample(model, 2, steps=2, seed=i))
+        assert_alone_and_together_are_equal(lambda i: sf.sample(model, 2, steps=2, seed=i), threads)
 
 
 @torch.no_grad()
@@ -66,7 +72,7 @@ def plain(model, *args):
 
 
 @pytest.mark.parametrize("task", [Dejpeg(quality=20), Inpaint()], ids=lambda task: task.name)
-def test_restoring(task):
+def test_restoring(task, threads):
     model = sf.load("photos")
     images = [np.random.default_rng(i).integers(0, 256, (24, 32, 3), np.uint8) for i in range(THREADS)]
 
@@ -76,10 +82,10 @@ def test_restoring(task):
     x, sigma = torch.randn(1, 3, 16, 16, generator=seeded()), torch.tensor([0.5])
     condition = sf.Condition(source=x, mask=torch.ones(1, 1, 16, 16))
     with beside(lambda: plain(model, x, sigma, condition)):
-        assert_alone_and_together_are_equal(restore)
+        assert_alone_and_together_are_equal(restore, threads)
 
 
-def test_refinenet_along_rows(monkeypatch):
+def test_refinenet_along_rows(monkeypatch, threads):
     monkeypatch.setattr(rows, "_FEWEST", 1)
     network = lively(RefineNet(channels=1, width=32, levels=2), spread=0.02)
     x = torch.randn(THREADS, 2, 1, 8, 8, generator=seeded())
@@ -93,10 +99,10 @@ def test_refinenet_along_rows(monkeypatch):
         return y
 
     with beside(lambda: plain(network, x[0], torch.zeros(2))):
-        assert_alone_and_together_are_equal(chain)
+        assert_alone_and_together_are_equal(chain, threads)
 
 
-def test_energies_beside_attention_of_another_kind():
+def test_energies_beside_attention_of_another_kind(threads):
     """An energy's attention has a second derivative; that must not change how another thread's is computed."""
     network = lively(UNet(channels=1, widths=(8, 16), attention=(1,), head_width=8))
     energy = Energy(network)
@@ -106,7 +112,7 @@ def test_energies_beside_attention_of_another_kind():
         return torch.cat([energy(x[i], label).detach() for _ in range(3)])
 
     with beside(lambda: plain(network, x[0], label)):
-        assert_alone_and_together_are_equal(slopes)
+        assert_alone_and_together_are_equal(slopes, threads)
 
 
 def test_training_between_two_samples_counts():

@@ -114,6 +114,7 @@ def test_a_network_is_given_the_files_tables_in_the_upright_images_axes(tmp_path
     restore(model, photo(tmp_path / "a.jpg", orientation=orientation), "dejpeg")
     luma, chroma = (torch.tensor(table).reshape(8, 8).float() for table in standard_tables(30))
     expected = torch.stack([luma, chroma]) if orientation == 1 else torch.stack([luma.T, chroma.T])
+    assert model.network.given
     for given in model.network.given:
         assert torch.equal(given, expected.flatten().expand(len(given), -1))
 

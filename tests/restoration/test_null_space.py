@@ -20,7 +20,7 @@ from scorefield.restoration import NullSpace
 from scorefield.schedules import karras
 
 
-@pytest.mark.parametrize("matrix", [MASK, GENERAL], ids=["mask", "general"])
+@pytest.mark.parametrize("matrix", [pytest.param(MASK, marks=pytest.mark.slow), GENERAL], ids=["mask", "general"])
 def test_noise_is_taken_off_and_not_copied_where_the_prior_is_flat(matrix):
     distribution, y, noise = isotropic(std=60.0), observed(matrix), 0.3
     found = moments(NullSpace(denoiser=distribution), matrix, y, noise, sigmas=karras(1e4, 0.002, 96))

@@ -73,7 +73,13 @@ def test_it_denoises_a_gaussian_as_bayes_does(restorer, distribution, matrix, no
     torch.testing.assert_close(found, right, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("restorer", "distribution", "matrix", "noise"), exact_cases("one", "general"))
+@pytest.mark.parametrize(
+    ("restorer", "distribution", "matrix", "noise"),
+    [
+        *exact_cases("general"),
+        *(pytest.param(*case.values, id=case.id, marks=pytest.mark.slow) for case in exact_cases("one")),
+    ],
+)
 def test_along_an_ode_it_draws_the_posterior(restorer, distribution, matrix, noise):
     y = observed(matrix)
     right = bayes(distribution, matrix, y, noise)
@@ -112,7 +118,7 @@ def test_moment_matching_is_bayes_for_images_whose_pixels_correlate(degradation,
     assert float(error) < 2e-3
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("noise", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 def test_moment_matching_draws_the_posterior_with_a_stochastic_sampler_too(noise):
     distribution, y = correlated(), observed(GENERAL)
     narrow = GaussianMixture(distribution.weights.float(), distribution.means.float(), distribution.covariances.float())
@@ -339,6 +345,7 @@ def test_what_is_wrong_along_an_ode_where_neighbours_correlate(kind, mean, sprea
     assert found == pytest.approx((mean, spread), rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "mean", "spread"), [(NullSpace, 0.42, 1.36), (PiGDM, 0.25, 1.0), (DPS, 0.06, 0.95)])
 def test_a_sampler_that_draws_noise_forgets_a_part_of_it(kind, mean, spread):
     distribution = correlated()

@@ -49,6 +49,7 @@ def test_the_recursion_of_the_moments_leads_to_the_conditional(known):
     assert (found[1] - covariance).abs().max() < 0.05 * covariance.diagonal().max()
 
 
+@pytest.mark.slow
 def test_the_unknown_part_of_a_gaussian_is_drawn_from_its_conditional():
     known = torch.tensor([True, False, False, True])
     distribution, values = gaussian(known), torch.tensor([2.5, -1.5])

@@ -49,7 +49,9 @@ def with_hole(dtype=np.uint8):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_known_pixels_come_back_byte_for_byte_and_masked_pixels_are_drawn(dtype):
     canvas = with_hole(dtype)
-    for answer in tiled(tiny_learner(), candidates=2, steps=3).sample(canvas, report=nothing):
+    samples = tiled(tiny_learner(), candidates=2, steps=3).sample(canvas, report=nothing)
+    assert len(samples) == 2
+    for answer in samples:
         assert np.array_equal(answer[~canvas.mask], canvas.levels[~canvas.mask])
         assert (answer[canvas.mask] != canvas.levels[canvas.mask]).mean() > 0.9
 

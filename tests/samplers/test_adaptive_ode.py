@@ -51,6 +51,7 @@ def test_a_finer_tolerance_is_kept_and_costs_more():
     assert calls[0] < calls[1] < calls[2]
 
 
+@pytest.mark.slow
 def test_a_mixture_is_sampled():
     mixture, start = float32_mixture(), 80 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
     x, _ = run(RungeKutta(rtol=1e-3, atol=1e-3), mixture, start, karras(80, 0.002, 4))
@@ -119,6 +120,7 @@ def test_latents_of_samples_are_noise():
     assert float(latent.std()) == pytest.approx(1, abs=0.03)  # s.e. 0.008
 
 
+@pytest.mark.slow
 def test_a_fashion_image_comes_back():
     """At 1e-5; the model is in half precision, of which the solver is to see nothing."""
     model = hub.load("fashion", precision=torch.bfloat16)
@@ -138,6 +140,15 @@ def test_a_finer_format_in_the_solver_leaves_the_model_its_own():
 
 
 # --- between -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("degrees", [1e-2, 20.0, 160.0])
+def test_the_arc_is_round_between_near_latents_too(degrees):
+    angle = math.radians(degrees)
+    places = torch.tensor([0.0, angle / 2, angle], dtype=torch.float64)
+    one, middle, other = (3 * torch.stack([places.cos(), places.sin()], 1))[:, None]
+    # the arc's height over the chord is 3 (1 − cos(θ/2)), 1e-8 at the least angle; acos there errs by eps/θ, 1e-12
+    torch.testing.assert_close(interpolate(one, other, 2)[1], middle, rtol=0, atol=1e-11)
 
 
 def test_the_arc_runs_from_a_to_b_in_equal_angles_and_keeps_the_length():

@@ -32,6 +32,13 @@ def one_step(sampler, s, t):
 levels = pytest.mark.parametrize(("s", "t"), [(3.0, 2.0), (0.9, 0.1), (40.0, 0.002)])
 
 
+@pytest.mark.parametrize("factor", [1.01, 30.0])
+@pytest.mark.parametrize("sampler", [*(Ancestral(variance=v) for v in VARIANCES), DDIM(eta=0.5)], ids=repr)
+def test_a_step_up_adds_the_noise_that_is_lacking_and_denoises_nothing(sampler, factor):
+    x, _, z, end = one_step(sampler, 2.0, 2.0 * factor)
+    torch.testing.assert_close(end, x + 2.0 * math.sqrt(factor**2 - 1) * z, rtol=1e-12, atol=1e-12)
+
+
 @levels
 def test_the_posterior_step_draws_from_what_lies_between_x_and_the_denoised(s, t):
     x, d, z, end = one_step(Ancestral(variance="posterior"), s, t)
@@ -136,6 +143,7 @@ def test_ancestral_is_first_order_in_the_spread_of_a_gaussian(variance):
     assert float(end.var()) / (STD**2 + 0.02**2) - 1 == pytest.approx(errors[0], abs=0.03)  # s.e. 0.007
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler", [*(Ancestral(variance=v) for v in VARIANCES), DDIM(eta=0.0), DDIM(eta=0.5)], ids=repr
 )

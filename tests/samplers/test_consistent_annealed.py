@@ -79,6 +79,7 @@ def test_it_becomes_exact_as_levels_grow_dense():
     assert float(end.var()) / (0.5**2 + 0.02**2) - 1 == pytest.approx(errors[0], abs=0.03)  # s.e. 0.007
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [1.5, 5.4])
 def test_a_mixture_is_sampled_in_two_hundred_updates(rate):
     mixture, start = float32_mixture(), 80 * torch.randn(4000, 1, 1, 2, generator=seeded(1))

@@ -210,6 +210,7 @@ def test_numbers_stay_in_the_format_of_x(sampler):
 def test_what_is_no_schedule_is_refused(sampler, sigmas):
     single = sigmas == [1.0] and (sampler in LANGEVIN or isinstance(sampler, BurnIn))
     if single or (sigmas == [1.0, 2.0] and isinstance(sampler, RISING)):
+        assert next(sampler.iterate(CountingDensity(), start(), torch.tensor(sigmas), generator=seeded())).index == 0
         return
     with pytest.raises(UserError, match="sigmas"):
         next(sampler.iterate(CountingDensity(), start(), torch.tensor(sigmas), generator=seeded()))

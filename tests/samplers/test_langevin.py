@@ -144,6 +144,7 @@ def mixture_error(x, mixture, sigma):
     )
 
 
+@pytest.mark.slow
 def test_langevin_samples_a_mixture_whose_modes_overlap():
     mixture, sigma = float32_mixture(), 0.8
     start = 3 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
@@ -154,6 +155,7 @@ def test_langevin_samples_a_mixture_whose_modes_overlap():
     assert energy < 0.008  # measured 0.002; between two exact samples 0.0004 to 0.005
 
 
+@pytest.mark.slow
 def test_annealed_langevin_samples_a_mixture():
     mixture, sigmas = float32_mixture(), geometric(10, 0.05, 50)
     start = 10 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
@@ -165,6 +167,7 @@ def test_annealed_langevin_samples_a_mixture():
     assert energy < 0.008  # measured 0.0034
 
 
+@pytest.mark.slow
 def test_annealing_recovers_the_weights_of_far_modes_where_plain_langevin_does_not():
     # the mixture and settings of Song & Ermon (2019), Fig. 3
     means = torch.tensor([[-5.0, -5.0], [5.0, 5.0]])

@@ -133,6 +133,7 @@ def test_without_noise_nothing_is_random_and_eta_1_is_ancestral_at_first():
 # --- distributions ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "steps", "bound"),
     [

@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 import time
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -24,12 +23,6 @@ from scorefield.training.steadiness import Diverged
 from . import killing
 from .test_loop import rows, same, trainer
 from .toys import images, recipe
-
-
-@pytest.fixture(autouse=True)
-def _no_board(monkeypatch):
-    monkeypatch.setattr("scorefield.training.log.find_spec", lambda name: None)
-
 
 EVERY = 'training.save_every="0.000001s"'
 
@@ -63,17 +56,17 @@ def test_the_last_two_checkpoints_are_kept(tmp_path):
 def two(tmp_path_factory):
     """A run with checkpoints at steps 4 and 5."""
     run = tmp_path_factory.mktemp("two") / "run"
-    with patch("scorefield.training.log.find_spec", lambda name: None):
-        trainer(run, EVERY, "training.steps=5", callbacks=[Waits()]).fit()
+    trainer(run, EVERY, "training.steps=5", callbacks=[Waits()]).fit()
     return run
 
 
-def test_a_flipped_bit_anywhere_makes_the_older_one_the_checkpoint(two):
+@pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_flipped_bit_anywhere_makes_the_older_one_the_checkpoint(two, count):
     newest, older = checkpoints(two)
     whole, spread = newest.read_bytes(), random.Random(0)
     expected = torch.load(older, weights_only=True)
     try:
-        for _ in range(200):
+        for _ in range(count):
             bit = spread.randrange(8 * len(whole))
             flipped = bytearray(whole)
             flipped[bit // 8] ^= 1 << bit % 8
@@ -156,7 +149,12 @@ def goes_on_exactly(run, whole):
     assert not list(run.rglob(".*"))
 
 
-@pytest.mark.parametrize("share", [i / 20 for i in range(20)])
+def sample(cases, *quick):
+    """The cases, all but these slow."""
+    return [case if case in quick else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
+@pytest.mark.parametrize("share", sample([i / 20 for i in range(20)], 0.1, 0.5, 0.9))
 def test_a_kill_at_any_moment_of_writing_is_gone_on_from_exactly(processes, uninterrupted, tmp_path, share):
     whole, moments = uninterrupted
     assert moments > 40
@@ -167,7 +165,7 @@ def test_a_kill_at_any_moment_of_writing_is_gone_on_from_exactly(processes, unin
     goes_on_exactly(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("moment", range(1, 13))
+@pytest.mark.parametrize("moment", sample(range(1, 13), 2, 7))
 def test_a_kill_at_any_moment_of_the_first_writes_is_gone_on_from_exactly(processes, uninterrupted, tmp_path, moment):
     process = processes.Process(target=killing.die_at, args=(tmp_path / "run", moment))
     process.start()
@@ -284,7 +282,6 @@ def test_an_error_in_a_step_leaves_the_step_before(tmp_path, monkeypatch, error,
     with pytest.raises(type(error)):
         made.fit()
     monkeypatch.undo()
-    monkeypatch.setattr("scorefield.training.log.find_spec", lambda name: None)
     # in the middle of the weights' update nothing can be saved: the run begins again
     resumed_equals_whole(tmp_path, 6 if place == "objective" else 0, "network.dropout=0.3")
 
@@ -328,7 +325,6 @@ def test_a_second_ctrl_c_after_a_while_ends_the_step_and_saves_the_one_before(tm
     with pytest.raises(Interrupted, match="stopped by a signal at step 5; everything is saved"):
         trainer(tmp_path / "run", callbacks=[Sends(signal.SIGINT)]).fit()
     monkeypatch.undo()
-    monkeypatch.setattr("scorefield.training.log.find_spec", lambda name: None)
     resumed_equals_whole(tmp_path, 5)
 
 

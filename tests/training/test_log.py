@@ -1,6 +1,7 @@
 """The log of a run."""
 
 import csv
+import sys
 
 import pytest
 
@@ -55,8 +56,15 @@ def test_every_row_reaches_the_disk_at_once(tmp_path):
         assert steps(tmp_path) == [5]
 
 
-def test_tensorboard_gets_the_rows_and_the_images(run):
+@pytest.fixture
+def _tensorboard():
+    absent = sys.modules.pop("tensorboard")
     pytest.importorskip("tensorboard")
+    yield
+    sys.modules["tensorboard"] = absent
+
+
+def test_tensorboard_gets_the_rows_and_the_images(_tensorboard, run):
     events = list((run / "tensorboard").iterdir())
     assert len(events) == 1
     assert b"train/loss" in events[0].read_bytes()

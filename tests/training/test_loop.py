@@ -30,12 +30,6 @@ from .toys import images, recipe
 losses, shown = (sys.modules[f"scorefield.training.{name}"] for name in ("losses", "previews"))
 
 
-@pytest.fixture(autouse=True)
-def _no_board(monkeypatch):
-    """TensorBoard takes longer to load than a run here takes."""
-    monkeypatch.setattr(sys.modules["scorefield.training.log"], "find_spec", lambda name: None)
-
-
 def trainer(out, *settings, data=None, **options):
     return Trainer(recipe(*settings), out=out, data=data or images(), device="cpu", **options)
 

@@ -20,12 +20,6 @@ from .toys import images, recipe
 STEPS = "training.steps=5"
 
 
-@pytest.fixture(autouse=True)
-def _no_board(monkeypatch):
-    """TensorBoard takes longer to load than a run here takes."""
-    monkeypatch.setattr("scorefield.training.log.find_spec", lambda name: None)
-
-
 def trainer(out, *settings, data=None, base=None, **options):
     data = images() if data is None else data
     return Trainer(base or recipe(STEPS, *settings), out=out, data=data, device="cpu", **options)

@@ -6,17 +6,18 @@ import tomllib
 
 import pytest
 import tomli_w
-from torch import nn
 
+from mutations import WILD, counted_weights, mutated
 from scorefield.errors import UserError
 from scorefield.training.reading import read_recipe, recipe_from
 from scorefield.training.recipe import build_model, bundled_recipes
 
 SMALL = {"kind": "unet", "widths": [8], "blocks": 1, "attention": [], "head_width": 8}
-WILD = (10**6, 10**9, 2**63, 10**30, -1, 0, 0.5, 1e300, float("nan"), float("inf"), "xxx", "../..", "\x1b[2J", "", True,
-        [], {}, [[]], [10**9], [1] * 50, {"kind": "unet"}, {"kind": []}, [{}],
-        "1h", {"kind": "levels", "sigma_max": 1.0,
-        "sigma_min": 0.1, "levels": 10**9}, {"kind": "cosine", "steps": 10**9})  # fmt: skip
+RECIPES = {
+    "wild": (*WILD, 2**63, [{}], "1h", {"kind": "levels", "sigma_max": 1.0, "sigma_min": 0.1, "levels": 10**9},
+             {"kind": "cosine", "steps": 10**9}),
+    "keys": ("wild", "kind", "blocks", "levels"),
+}  # fmt: skip
 
 
 def bases() -> list[dict]:
@@ -32,56 +33,35 @@ def bases() -> list[dict]:
     return made
 
 
-def places(value, at=()):
-    """The keys to every entry, sections included."""
-    yield at
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield from places(inner, (*at, key))
-
-
-def mutated(plain, rng):
-    """A recipe with one to three changes: a wild value, a missing key, one too many."""
-    made = copy.deepcopy(plain)
-    for _ in range(rng.randint(1, 3)):
-        at = rng.choice([keys for keys in places(made) if keys])
-        section = made
-        for key in at[:-1]:
-            section = section[key]
-        change = rng.choice(("value", "value", "value", "drop", "add"))
-        if change == "drop":
-            del section[at[-1]]
-        elif change == "add" and isinstance(section, dict):
-            section[rng.choice(("wild", "kind", "blocks", "levels"))] = copy.deepcopy(rng.choice(WILD))
-        else:
-            section[at[-1]] = copy.deepcopy(rng.choice(WILD))
-    return made
+def mutated_recipes_give_a_model_or_one_line(path, monkeypatch, count):
+    """How many are refused and how many built, read from a file. No other exception, and nothing huge."""
+    monkeypatch.setattr("os.sysconf", lambda name: 10_000)  # a machine of 0.1 GB
+    rng, plain, refused, models = random.Random(0), bases(), 0, 0
+    with counted_weights() as built:
+        for number in range(count):
+            built.clear()
+            made = mutated(rng.choice(plain), rng, **RECIPES)
+            path.write_text(tomli_w.dumps(made), encoding="utf-8")
+            try:
+                recipe = read_recipe(path)
+                if recipe.noise != "auto" and number % 2 == 0:
+                    build_model(recipe, (1, 8, 8), classes=2)
+                    models += 1
+            except UserError as error:
+                refused += 1
+                assert len(str(error).splitlines()) == 1 and len(str(error)) < 1500, (number, made)
+            assert sum(built) < 50_000_000, (number, made)
+    return refused, models
 
 
 def test_mutated_recipes_give_a_model_or_one_line(tmp_path, monkeypatch):
-    """1,000 of them, read from a file, and built where they can be. No other exception, and nothing huge."""
-    built, init = [], nn.Parameter.__new__
+    refused, models = mutated_recipes_give_a_model_or_one_line(tmp_path / "recipe.toml", monkeypatch, 50)
+    assert 20 < refused < 50 and models > 0
 
-    def counted(cls, data=None, requires_grad=True):
-        if data is not None and data.device.type != "meta":
-            built.append(data.numel())
-            assert sum(built) < 50_000_000
-        return init(cls, data, requires_grad)
 
-    monkeypatch.setattr(nn.Parameter, "__new__", counted)
-    monkeypatch.setattr("os.sysconf", lambda name: 10_000)  # a machine of 0.1 GB
-    rng, plain, path, refused, models = random.Random(0), bases(), tmp_path / "recipe.toml", 0, 0
-    for number in range(1000):
-        built.clear()
-        made = mutated(rng.choice(plain), rng)
-        path.write_text(tomli_w.dumps(made), encoding="utf-8")
-        try:
-            recipe = read_recipe(path)
-            if recipe.noise != "auto" and number % 2 == 0:
-                build_model(recipe, (1, 8, 8), classes=2)
-                models += 1
-        except UserError as error:
-            refused += 1
-            assert len(str(error).splitlines()) == 1 and len(str(error)) < 1500, (number, made)
+@pytest.mark.slow
+def test_1000_mutated_recipes_give_a_model_or_one_line(tmp_path, monkeypatch):
+    refused, models = mutated_recipes_give_a_model_or_one_line(tmp_path / "recipe.toml", monkeypatch, 1000)
     assert 500 < refused < 1000 and models > 20
 
 
@@ -112,8 +92,9 @@ def test_recipes_that_are_nested_or_no_tables_are_told_in_one_line(tmp_path, tex
     "parameterization={kind='edm',sigma_data=0.0}", "parameterization.sigma_data=-1.0",
 ])  # fmt: skip
 def test_absurd_overrides_are_refused_before_anything_is_built(override):
-    with pytest.raises(UserError):
+    with counted_weights() as built, pytest.raises(UserError):
         build_model(read_recipe("default", [override]), (1, 8, 8))
+    assert not built
 
 
 def test_every_bundled_recipe_lies_within_the_bounds():
