@@ -7,7 +7,6 @@ A line also holds size, time and digest of the files that were written. A file t
 set aside and made again by the same command. As with git, a file whose size and time are unchanged is not read.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from scorefield.errors import UserError
-from scorefield.files import is_special
+from scorefield.files import is_special, sha256
 
 MANIFEST = "manifest.jsonl"
 DIGITS = 16
@@ -181,15 +180,14 @@ class Manifest:
             return False
         if name not in record.files:  # a record of version 0.1
             return True
-        size, mtime_ns, sha256 = record.files[name]
+        size, mtime_ns, first_digits = record.files[name]
         stat = path.stat()
-        return stat.st_size == size and (stat.st_mtime_ns == mtime_ns or digest(path) == sha256)
+        return stat.st_size == size and (stat.st_mtime_ns == mtime_ns or digest(path) == first_digits)
 
 
 def digest(path: Path) -> str:
     """The first digits of a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+    return sha256(path)[:DIGITS]
 
 
 def stamp(path: Path) -> tuple[int, int, str]:
@@ -212,11 +210,11 @@ def stamped(record: Record, path: Path, before: Record | None) -> Record:
     try:
         stat = path.stat()
         known = before is not None and (before.bytes, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
-        sha256 = "" if before is None else before.sha256 if known else digest(path)
+        first_digits = "" if before is None else before.sha256 if known else digest(path)
     except OSError as error:
         what = "no such file." if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})."
         raise UserError(path, what) from None
-    return replace(record, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256)
+    return replace(record, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=first_digits)
 
 
 def _read(line: bytes) -> Record | None:
