@@ -1,8 +1,9 @@
 """Samples that are written as they are drawn, so that memory is that of a batch and a stopped command goes on.
 
-A folder belongs to one command at a time and takes its images as they come. For a .npy or .npz file of several batches,
-each batch is kept in a hidden folder beside it, from which the file is put together in the end. `.request.json` says what
-was asked for, until all is there: the same command goes on with the first batch that is not whole.
+A folder belongs to one command at a time and takes its images as they come. For a .npy or .npz file of several
+batches, each batch is kept in a hidden folder beside it, from which the file is put together in the end.
+`.request.json` says what was asked for, until all is there: the same command goes on with the first batch that is not
+whole.
 """
 
 import json
