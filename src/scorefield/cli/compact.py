@@ -7,9 +7,11 @@ import hashlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _RECENT = 4096  # places that are not in order yet
 
@@ -52,6 +54,8 @@ class NameSet:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
+        import numpy as np
+
         self._keys = array("Q", map(_key, names))
         np.frombuffer(self._keys, np.uint64).sort()
 
@@ -66,6 +70,8 @@ class Places:
     """Where the line of each name begins, in sixteen bytes; of two lines of a name the later one counts."""
 
     def __init__(self) -> None:
+        import numpy as np
+
         self._keys, self._places = np.empty(0, np.uint64), np.empty(0, np.uint64)
         self._recent: dict[int, int] = {}
 
@@ -77,6 +83,8 @@ class Places:
 
     def get(self, name: str) -> int | None:
         """The place of a name, or of another one of the same digest."""
+        import numpy as np
+
         key = _key(name)
         if key in self._recent:
             return self._recent[key]
@@ -91,6 +99,8 @@ class Places:
     def _sort(self) -> None:
         if not self._recent:
             return
+        import numpy as np
+
         keys = np.concatenate([self._keys, np.fromiter(self._recent.keys(), np.uint64, len(self._recent))])
         places = np.concatenate([self._places, np.fromiter(self._recent.values(), np.uint64, len(self._recent))])
         order = np.lexsort((places, keys))
@@ -99,8 +109,10 @@ class Places:
         self._recent.clear()
 
 
-def repeated(names: Iterable[str], n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def repeated(names: Iterable[str], n: int) -> "tuple[NDArray[np.bool_], NDArray[np.bool_]]":
     """Whether each of n names comes more than once, and whether it came before."""
+    import numpy as np
+
     keys = np.fromiter(map(_key, names), np.uint64, n)
     order = np.argsort(keys, kind="stable")
     same = keys[order][1:] == keys[order][:-1]
