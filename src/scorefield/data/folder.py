@@ -127,7 +127,8 @@ class Scan:
         """Their relative paths."""
         for base, files in _walk(self.folder, self.skipped, self.links):
             above = "" if base == self.folder else f"{base.relative_to(self.folder).as_posix()}/"
-            for file in files:
+            while files:
+                file = files.pop()  # so that its name makes room
                 suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122 - a million times
                 if file.startswith("."):
                     continue
@@ -155,7 +156,7 @@ class Scan:
 
 
 def _walk(folder: Path, skipped: list[Skipped], links: list[str]) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder and its files, hidden ones too; what links lead to is added to the lists."""
+    """Each folder and its files, hidden ones too, the last first; what links lead to is added to the lists."""
     root, read = folder.resolve(), set[Path]()
     for base, folders, files in os.walk(folder, followlinks=True):
         kept: list[str] = []
@@ -171,7 +172,7 @@ def _walk(folder: Path, skipped: list[Skipped], links: list[str]) -> Iterator[tu
             if path.is_symlink():
                 links.append(relative)
         folders[:] = kept
-        files.sort()
+        files.sort(reverse=True)
         yield Path(base), files
 
 
