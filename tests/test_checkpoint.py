@@ -1,6 +1,7 @@
 """Weights and card in one file: round trip, degradation, and strangers."""
 
 import errno
+import hashlib
 import json
 import random
 import struct
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from oracles import lively, seeded, tiny_model
-from scorefield import checkpoint
+from scorefield import checkpoint, networks
 from scorefield.errors import UserError
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.networks import MLP, UNet
@@ -213,6 +214,52 @@ def test_no_bit_of_the_header_is_free(saved):
         saved.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(UserError):
             checkpoint.load(saved)
+
+
+BLANK = "-" * 64  # as many dashes as a digest has digits
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"data": BLANK},
+        {BLANK: 1},
+        {"sha256": BLANK},
+        {"a": [{"sha256": BLANK}, 100 * "-"]},
+        {"a": f'"sha256": "{BLANK}"}}'},
+    ],
+    ids=["text", "name", "digest", "nested", "quoted"],
+)
+def test_notes_of_any_text_are_kept_and_the_model_loads(tmp_path, notes):
+    path = checkpoint.save(tiny_model(), tmp_path / "model.safetensors", notes=notes)
+    assert checkpoint.read_card(path)["notes"] == notes
+    checkpoint.load(path)
+
+
+def test_a_model_of_weights_that_spell_dashes_loads(tmp_path):
+    model = tiny_model()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.view(torch.uint8).fill_(ord("-"))
+    checkpoint.load(checkpoint.save(model, tmp_path / "model.safetensors"))
+
+
+def test_a_file_whose_digest_ends_its_card_loads(saved, tmp_path):
+    """As version 0.2.0 wrote it."""
+    card = checkpoint.read_card(saved)
+    del card["sha256"]
+    card["sha256"] = BLANK
+    save_file(load_file(saved), saved, metadata={"scorefield": json.dumps(card)})
+    content = saved.read_bytes()
+    saved.write_bytes(content.replace(BLANK.encode(), hashlib.sha256(content).hexdigest().encode(), 1))
+    checkpoint.load(saved)
+
+
+def test_a_network_is_sketched_once_when_it_is_loaded(saved, monkeypatch):
+    true, calls = networks.sketch, []
+    monkeypatch.setattr(networks, "sketch", lambda card: (calls.append(card), true(card))[1])
+    checkpoint.load(saved)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -6,6 +6,9 @@ import socket
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -156,6 +159,56 @@ def test_parts_that_a_kill_left_are_swept_and_are_nothing_in_the_way(tmp_path):
         refuse_existing(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["file", "hidden", "folder", "whole"])
+def test_what_others_put_into_a_folders_place_meanwhile_stays(tmp_path, kind):
+    made = tmp_path / "made"
+    if kind != "whole":
+        made.mkdir()
+    with pytest.raises(UserError, match="already exists"), atomic_folder(made) as part:
+        (part / "ours").touch()
+        if kind == "whole":
+            made.write_text("theirs")
+        elif kind == "folder":
+            (made / "theirs").mkdir()
+        else:
+            (made / {"file": "theirs", "hidden": ".theirs"}[kind]).write_text("theirs")
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    kept = made if kind == "whole" else next(made.iterdir())
+    assert kept.is_dir() if kind == "folder" else kept.read_text() == "theirs"
+
+
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+def test_a_folder_that_another_process_holds_is_not_replaced(tmp_path, moment):
+    made, done = tmp_path / "made", False
+    with ExitStack() as held:
+        if moment == "before":
+            held.enter_context(locked(made))
+        with pytest.raises(UserError, match="another process writes here"), atomic_folder(made):
+            held.enter_context(locked(made))
+            (made / ".part-theirs").touch()
+            done = True
+        assert done == (moment == "meanwhile") == (made / ".part-theirs").exists()
+        assert (made / ".lock").exists()
+
+
+def test_what_a_kill_left_in_a_folders_place_is_swept(tmp_path):
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / ".lock").touch()
+    (made / ".part-x").touch()
+    with atomic_folder(made) as part:
+        (part / "ours").touch()
+    assert [path.name for path in made.iterdir()] == ["ours"]
+
+
+def test_a_link_to_an_empty_folder_is_filled_and_stays_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with atomic_folder(tmp_path / "link") as part:
+        (part / "ours").touch()
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "ours").exists()
+
+
 # --- locks -----------------------------------------------------------------------------------------
 
 HOLD = """
@@ -232,3 +285,62 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written: Not a directory"), locked(tmp_path / "file" / "run"):
         pass
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """Its locks, of bytes that bar readers too, and its files, which cannot be removed while they are open."""
+    import fcntl
+
+    held, true = {}, Path.unlink
+
+    def locking(handle, mode, count):
+        place = os.lseek(handle, 0, os.SEEK_CUR)
+        assert count == 1
+        if mode == "unlock":
+            assert held.pop(handle) == place
+            fcntl.flock(handle, fcntl.LOCK_UN)
+            return
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PermissionError(errno.EACCES, "Permission denied") from None
+        held[handle] = place
+
+    def unlink(path, *, missing_ok=False):
+        if held and path.name == ".lock":
+            raise PermissionError(errno.EACCES, "it is open in another process")
+        true(path, missing_ok=missing_ok)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK="lock", LK_UNLCK="unlock"))
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(Path, "unlink", unlink)
+    for name in ("pread", "pwrite", "O_CLOEXEC"):
+        monkeypatch.delattr(os, name)
+    return held
+
+
+def test_a_folder_belongs_to_one_process_on_windows_too(tmp_path, windows):
+    with locked(tmp_path / "a"):
+        (place,) = windows.values()
+        assert place > 1000  # beyond what the file says
+        with pytest.raises(UserError, match=f"another process writes here: number {os.getpid()} on"):
+            refuse_locked(tmp_path / "a")
+        with pytest.raises(UserError, match="another process"), locked(tmp_path / "a"):
+            pass
+        (tmp_path / "a" / "file").touch()
+    assert not windows and [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
+    with locked(tmp_path / "a"):
+        pass
+    assert write_atomic(tmp_path / "b", b"new").read_bytes() == b"new"
+
+
+def test_a_lock_file_that_another_opened_stays_on_windows(tmp_path, windows):
+    with locked(tmp_path):
+        windows[-1] = 0  # another process has it open
+    assert (tmp_path / ".lock").exists()
+    windows.clear()
+    with locked(tmp_path):
+        pass
+    assert not (tmp_path / ".lock").exists()

@@ -59,12 +59,12 @@ def save(
     values = {name: value.detach().to("cpu", dtype).contiguous() for name, value in values.items()}
     _check_finite(values, path)
     card = {
+        _DIGEST: _BLANK,  # first, so that the first blank in the file is this one, whatever the notes hold
         "version": _VERSION,
         "network": networks.to_card(model.network),
         "parameterization": parameterization.to_card(model.parameterization),
         "spec": asdict(model.spec),
         "notes": notes or {},
-        _DIGEST: _BLANK,
     }
     # safetensors' own writer makes a temporary file of a random name beside this one, which a kill would leave there
     content = bytearray(to_bytes(values, metadata={_HEADER: json.dumps(card)}))
@@ -128,7 +128,7 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> ScoreModel:
         sketch = networks.sketch(card["network"])
         if sketch is not None:
             _check_fit(_shapes_of(sketch.state_dict()), shapes, path)  # before memory is taken
-        network = networks.from_card(card["network"])
+        network = networks.build(card["network"])
     except UserError as error:
         if error.where == str(path):
             raise

@@ -1,6 +1,7 @@
 """Files on the user's disk: written whole or not at all, never over another unasked, by one process at a time."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ PART = ".part-"
 """What the name of a file or folder that is being written begins with."""
 LOCK = ".lock"
 """The file in a folder that the process which writes into it holds."""
+_LOCKED_BYTE = 2**30  # of LOCK, on Windows: who reads what the file says must not meet the lock, which bars readers too
 _PREFIX = 32  # characters of a name that its temporary file repeats: names may be as long as the disk takes
 
 
@@ -61,12 +63,15 @@ def atomic(path: Path, *, name: Callable[[Path], str] | None = None) -> Generato
 def atomic_folder(path: Path) -> Generator[Path]:
     """A temporary folder beside `path`, which must be free, that takes its place when the block ends well.
 
-    A kill at any moment leaves nothing at `path`, or all of it.
+    A kill at any moment leaves nothing at `path`, or all of it. What others put there meanwhile stays.
 
     Raises:
-        UserError: something is already there.
+        UserError: something is already there, before the block or after it, or another process holds the folder.
     """
-    refuse_existing(path, mend="Choose another name.")
+    mend = "Choose another name."
+    refuse_existing(path, mend=mend)
+    refuse_locked(path)
+    path = path.resolve()  # a link to an empty folder stays a link
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{PART}{path.name[:_PREFIX]}-"))
     try:
@@ -74,9 +79,17 @@ def atomic_folder(path: Path) -> Generator[Path]:
         for written in (*part.rglob("*"), part):
             _sync(written)
         part.chmod(0o777 & ~_umask())
-        if path.is_dir():  # an empty one
-            shutil.rmtree(path)
-        part.replace(path)
+        if path.is_dir():
+            with locked(path):
+                sweep(path)
+        try:
+            if path.is_dir():
+                path.rmdir()
+            part.replace(path)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                raise
+            raise UserError(path, "already exists.", mend) from error
         _sync(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -118,16 +131,12 @@ def sweep(folder: Path) -> None:
 def locked(folder: Path) -> Generator[None]:
     """A context in which the folder belongs to this process alone; the folder is made if need be.
 
-    The lock is the system's own, `flock`, so that it ends with the process, however that ends. The file that carries it
-    says who holds it. Where the file system knows no locks there is none.
+    The lock is the system's own (`flock`; on Windows, on a byte of the file), so that it ends with the process, however
+    that ends. The file that carries it says who holds it. Where the file system knows no locks there is none.
 
     Raises:
         UserError: another process holds the folder.
     """
-    if sys.platform == "win32":
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-        return
     new = [part for part in (folder, *folder.parents) if not part.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,8 +146,7 @@ def locked(folder: Path) -> Generator[None]:
     try:
         yield
     finally:
-        (folder / LOCK).unlink(missing_ok=True)  # first: who opens it now waits in vain for no one
-        os.close(handle)
+        _release(folder, handle)
         with suppress(OSError):
             for part in new:  # that nothing was written into
                 part.rmdir()
@@ -157,36 +165,70 @@ def refuse_locked(folder: Path) -> None:
 
 def _acquire(folder: Path) -> int:
     """An open, locked LOCK file in the folder."""
-    import fcntl  # noqa: PLC0415 - not on Windows
-
     path = folder / LOCK
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _holder(handle)
+            if not _lock(handle):
+                holder = _holder(handle)
+                what, mend = f"another process writes here: {holder}.", "Wait for its end, or choose another folder."
+                raise UserError(folder, what, mend)
+        except BaseException:
             os.close(handle)
-            raise UserError(
-                folder, f"another process writes here: {holder}.", "Wait for its end, or choose another folder."
-            ) from None
-        except OSError as error:
-            if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}:
-                os.close(handle)
-                raise
+            raise
         with suppress(FileNotFoundError):
             if os.fstat(handle).st_ino == path.stat().st_ino:
                 break
         os.close(handle)  # its last holder removed it meanwhile
     me = {"host": socket.gethostname(), "process": os.getpid(), "since": f"{datetime.now().astimezone():%F %T %z}"}
     os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps(me).encode(), 0)
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.write(handle, json.dumps(me).encode())
     return handle
 
 
-def _holder(handle: int) -> str:
+def _lock(handle: int) -> bool:
+    """Lock an open file until it is closed; false if another process has."""
+    if sys.platform == "win32":
+        import msvcrt  # noqa: PLC0415 - there alone
+
+        os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        return True
+    import fcntl  # noqa: PLC0415 - not on Windows
+
     try:
-        said = cast(object, json.loads(os.pread(handle, 1000, 0)))
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}:
+            raise
+    return True
+
+
+def _release(folder: Path, handle: int) -> None:
+    """End a lock, and remove its file."""
+    if sys.platform == "win32":
+        import msvcrt  # noqa: PLC0415 - there alone
+
+        os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
+        os.close(handle)
+        with suppress(PermissionError):  # another process has opened it: an open file cannot be removed there
+            (folder / LOCK).unlink(missing_ok=True)
+        return
+    (folder / LOCK).unlink(missing_ok=True)  # first: who opens it now waits in vain for no one
+    os.close(handle)
+
+
+def _holder(handle: int) -> str:
+    os.lseek(handle, 0, os.SEEK_SET)
+    try:
+        said = cast(object, json.loads(os.read(handle, 1000)))
     except ValueError:  # it has just begun
         said = None
     values = cast(dict[str, object], said) if isinstance(said, dict) else {}
@@ -202,7 +244,7 @@ def _sync(path: Path) -> None:
     """Have a file, or the names in a folder, on the disk; a few file systems cannot, for folders."""
     if path.is_dir() and sys.platform == "win32":
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)  # Windows syncs what may be written
     try:
         os.fsync(handle)
     except OSError as error:
@@ -210,6 +252,12 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def disk_is_full(error: BaseException | None) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from cli.test_bad_input import bomb
 from scorefield import checkpoint
 from scorefield.cli import batch
+from scorefield.cli.compact import Places
 from scorefield.cli.inputs import find_images
 from scorefield.cli.manifest import Manifest, Record
 from scorefield.errors import UserError
@@ -112,6 +114,63 @@ def test_results_of_the_same_name_are_refused(tmp_path):
     image(tmp_path / "two" / "a.png")
     with pytest.raises(UserError, match="would have the names of"):
         find_images([tmp_path / "one" / "a.png", tmp_path / "two" / "a.png"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("how", ["link", "link within", "folder", "deeper"])
+def test_results_of_earlier_runs_are_no_images_wherever_they_lie(go, tree, tmp_path, how):
+    out = {"folder": tree / "done", "deeper": tree / "sea" / "done"}.get(how, tmp_path / "elsewhere" / "done")
+    go("colorize", tree / "a.png", "--candidates", 2, out=out)
+    if how == "link":
+        (tree / "linked").symlink_to(out)
+    elif how == "link within":
+        (tree / "linked").symlink_to(out.parent)
+    assert [one.name for one in find_images([tree], tmp_path / "out")] == ["a.png", "sea/b.jpg", "sea/deep/c.png"]
+
+
+@pytest.mark.parametrize("where", ["", "sea"])
+def test_the_results_of_a_verb_are_the_images_of_the_next(go, tree, tmp_path, where):
+    """Of the folder of results, or of one below it: the candidates, without thumbnails, sheets and maps."""
+    first = tmp_path / "first"
+    go("colorize", tree, "--candidates", 2, "--map", out=first)
+    go("inpaint", first / where, "--mask", "left")
+    stems = {"": ["a-1", "a-2", "sea/b-1", "sea/b-2", "sea/deep/c-1", "sea/deep/c-2"],
+             "sea": ["b-1", "b-2", "deep/c-1", "deep/c-2"]}[where]  # fmt: skip
+    assert sorted(entry["stem"] for entry in lines(tmp_path / "out")) == stems
+    assert f"{len(stems)} of {len(stems)} are restored already" in go("inpaint", first / where, "--mask", "left").out
+
+
+def test_a_folder_that_has_results_below_it_alone_is_no_folder_of_images(go, tree, tmp_path):
+    go("colorize", tree, out=tmp_path / "above" / "first")
+    line = go("colorize", tmp_path / "above", code=2).complaint()
+    assert "holds no images but results of earlier runs. Name the files themselves, or the folder that has" in line
+
+
+@pytest.mark.parametrize("where", ["in", "out"])
+def test_a_folder_of_the_manifests_name_is_none(go, tree, tmp_path, where):
+    place = {"in": tree, "out": tmp_path / "out"}[where]
+    (place / "manifest.jsonl").mkdir(parents=True)
+    if where == "in":
+        go("colorize", tree)
+    else:
+        assert "manifest.jsonl: is no file" in go("colorize", tree, code=2).complaint()
+
+
+def test_the_memory_of_a_million_images_is_that_of_their_names(tmp_path, monkeypatch):
+    """Found, looked up and noted: less than 100 bytes kept for each, by a line through two numbers of them."""
+    monkeypatch.setattr("scorefield.data.folder.is_special", lambda path: False)
+    kept = {}
+    for n in (10_000, 20_000):
+        walk = lambda folder, n=n, **how: iter([(str(folder), [], [f"IMG_{i:08}.jpg" for i in range(n)])])  # noqa: E731
+        monkeypatch.setattr("scorefield.data.folder.os.walk", walk)
+        tracemalloc.start()
+        found, places = find_images([tmp_path], tmp_path / "out"), Places()
+        batch._refuse_results(tmp_path / "out", lambda found=found: iter(found))
+        for k, one in enumerate(found):
+            places[one.stem] = k
+        assert len(found) == len(places) == n
+        kept[n] = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+    assert (kept[20_000] - kept[10_000]) / 10_000 < 100
 
 
 # --- the manifest --------------------------------------------------------------------------------
@@ -436,6 +495,31 @@ def test_an_index_of_someone_elses_is_kept(go, tree, tmp_path):
     assert "index.html: already exists" in go("colorize", tree, code=2).complaint()
     assert files(tmp_path / "out") == ["index.html"]
     go("colorize", tree, "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [(("fine",), 0), (("fine", "also"), 0), (("fine", "bad"), 3), (("bad",), 2), (("bad", "worse"), 2)],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_where_nothing_needed_doing_all_is_done(go, tmp_path, names, code):
+    """Page, manifest, --json and the exit code agree."""
+    for name in names:
+        image(tmp_path / "in" / f"{name}.png")
+        if name in {"bad", "worse"}:
+            (tmp_path / "in" / f"{name}.png").write_bytes(b"")
+    out, told = tmp_path / "out", tmp_path / "r.json"
+    go("dejpeg", tmp_path / "in", "--json", told, code=code)
+    assert {entry["stem"]: entry["skipped"] for entry in json.loads(told.read_text())} == {
+        name: name in {"fine", "also"} for name in names
+    }
+    if code == 2:
+        assert not out.exists()
+        return
+    assert files(out) == ["index.html", "manifest.jsonl"]
+    assert {entry["stem"] for entry in lines(out)} == set(names)
+    assert "skipped: nothing to restore" in (out / "index.html").read_text()
+    assert ("<h2>failed</h2>" in (out / "index.html").read_text()) == (code == 3)
 
 
 # --- bad input -----------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ import torch
 from PIL import Image
 
 from scorefield import checkpoint, samplers
+from scorefield.cli.samples import SampleWriter
+from scorefield.data import grids
+from scorefield.errors import UserError
 from scorefield.files import locked
 
 N = 150  # three batches
@@ -36,6 +39,10 @@ def stop_after(monkeypatch, batches):
 
     monkeypatch.setattr(samplers, "sample_batches", stopping)
     return drawn
+
+
+def interrupt(*arguments, **settings):
+    raise KeyboardInterrupt
 
 
 def images(out):
@@ -135,3 +142,65 @@ def test_what_was_asked_is_kept_beside_the_parts(go, tmp_path, monkeypatch):
     go("set.npy", code=130)
     request = json.loads((tmp_path / ".set.npy.batches" / ".request.json").read_text())
     assert request["batches"] == 1 and request["request"]["n"] == N
+
+
+@pytest.mark.parametrize("drawn", [0, 1, 2, 3])
+def test_a_trace_is_written_wherever_the_series_was_stopped(go, tmp_path, monkeypatch, drawn):
+    """After the last batch too: nothing is left to draw then but the trace."""
+    with monkeypatch.context() as patched:
+        stop_after(patched, drawn)
+        if drawn == 3:
+            patched.setattr(grids, "remove_numbered", interrupt)
+        go("folder", "--trace", code=130)
+    go("folder", "--trace")
+    with Image.open(tmp_path / "folder-trace.gif") as trace:
+        assert trace.n_frames >= 2
+    assert len(list((tmp_path / "folder").iterdir())) == N
+
+
+def series(out, n, **how):
+    return SampleWriter(out=out, n=n, request={"n": n}, **how)
+
+
+def drawing(n, value, meanwhile=lambda: None):
+    """Batches of images of one value; something happens while they are drawn."""
+
+    def draw(first):
+        for begin in range(64 * first, n, 64):
+            meanwhile()
+            yield torch.full((min(64, n - begin), 1, 2, 2), value, dtype=torch.uint8)
+
+    return draw
+
+
+@pytest.mark.parametrize("n", [3, 70])
+@pytest.mark.parametrize("name", ["s.png", "s.npy", "s.npz", "folder"])
+def test_of_two_that_draw_to_one_place_the_second_is_told(tmp_path, name, n):
+    """Whichever ends first; what lies there is whole and of one of them."""
+    out, told = tmp_path / name, []
+
+    def other():
+        if not told:
+            try:
+                series(out, n).write(drawing(n, 2))
+                told.append("the first")
+            except UserError as error:
+                told.append(str(error))
+
+    try:
+        series(out, n).write(drawing(n, 1, other))
+    except UserError as error:
+        assert told == ["the first"] and "already exists" in str(error)
+    else:
+        assert "another process writes here" in told[0]
+    values = np.asarray(Image.open(out)) if name == "s.png" else images(out)
+    assert set(np.unique(values)) - {255} == {2 if told == ["the first"] else 1}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_parts_of_a_file_are_removed_under_the_lock_and_nothing_else(tmp_path):
+    hidden = tmp_path / ".s.npy.batches"
+    hidden.mkdir()
+    (hidden / "mine.txt").write_text("kept")
+    series(tmp_path / "s.npy", 70).write(drawing(70, 1))
+    assert [path.name for path in hidden.iterdir()] == ["mine.txt"]

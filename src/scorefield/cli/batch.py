@@ -4,6 +4,7 @@ Results are written into a hidden folder first. Then the manifest's line is writ
 places. Whatever the moment of a kill, the same command restores what is not whole.
 """
 
+import heapq
 import json
 import re
 import shutil
@@ -11,15 +12,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from scorefield.cli.console import Show, note, printable, progress, require_free, tell, write_json
-from scorefield.cli.inputs import Found, find_images
+from scorefield.cli.compact import Names, NameSet
+from scorefield.cli.console import Show, note, progress, require_free, tell, write_json_list
+from scorefield.cli.inputs import Found, FoundImages, find_images
 from scorefield.cli.manifest import DIGITS, MANIFEST, Manifest, Record, digest, stamp, stamped
 from scorefield.cli.restore_options import RestoreOptions
 from scorefield.errors import NothingToRestore, UserError
@@ -36,7 +38,7 @@ SOME_FAILED = 3
 """Exit code where some images failed and the rest are done."""
 
 _RESULT = re.compile(r"(.+)-(\d+(-page)?|sheet|map|before)\.[A-Za-z]+")
-_NUMBERED = re.compile(r"-\d+\.[A-Za-z]+$")
+_READY, _PART, _NEW, _BAD = range(4)  # restored; in part; not at all; cannot be
 _IN_BROWSERS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp"})
 _PAGE_SIDE = 1600  # pixels; a page shows no more
 _ON_PAGE = 2000  # images; about 2 MB of HTML, as much as browsers show at once
@@ -61,7 +63,7 @@ def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, 
     require_free(options.json, overwrite=options.overwrite)
     check_options(options)
     found = find_images(options.inputs, options.out)
-    tasks = tasks_of(task_of(found[0])) if kind.name == "restore" else (kind.name,)
+    tasks = tasks_of(task_of(next(iter(found)))) if kind.name == "restore" else (kind.name,)
     one_task = tasks[0] if len(tasks) == 1 else None
     path = None if is_pipeline(options.model) else find(options.model, task=one_task)
     model = sf.load(options.model, device=options.device).for_task(one_task)
@@ -77,9 +79,12 @@ def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, 
             chosen=chosen,
             job=lambda one: _job(one, first, task_of, manifest),
         )
-        code = batch.run(found)
-    if options.json is not None:
-        write_json(options.json, [_reachable(batch.results[one.stem], options.out) for one in found])
+        try:
+            code = batch.run(found)
+            if options.json is not None:
+                write_json_list(options.json, batch.results(found))
+        finally:
+            sweep(options.out)
     if code:
         raise typer.Exit(code)
 
@@ -97,6 +102,8 @@ def check_options(options: RestoreOptions) -> None:
     if options.format is not None and f".{options.format.lower().lstrip('.')}" not in FORMATS:
         known = ", ".join(suffix[1:] for suffix in FORMATS)
         raise UserError("--format", f"cannot write `{options.format}`.", f"Use one of {known}.")
+    if (options.out / MANIFEST).exists() and not (options.out / MANIFEST).is_file():
+        raise UserError(options.out / MANIFEST, "is no file, but where the manifest goes.", "Choose another --out.")
     if options.map and options.candidates < 2:
         raise UserError("--map", "shows where candidates differ; one cannot.", "Ask for more: --candidates 4.")
     if not (options.out / MANIFEST).exists():
@@ -175,8 +182,7 @@ class _Batch:
         chosen: the method with its sampler.
         job: what is to be done with an image; made anew when it is needed: a million of them would not fit in memory.
         tally: how many images were restored, were so already, were skipped, failed.
-        results: by stem, what became of each image, where --json is to tell.
-        waiting: records of images that failed before the first was restored; until then there is no folder.
+        failures: stems of the images that failed or were skipped, where --json is to tell.
     """
 
     options: RestoreOptions
@@ -185,25 +191,23 @@ class _Batch:
     chosen: "MethodPlan"
     job: Callable[[Found], _Job]
     tally: Counter[str] = field(default_factory=Counter)
-    results: dict[str, Record] = field(default_factory=dict)
-    waiting: list[Record] = field(default_factory=list)
+    failures: Names = field(default_factory=Names)
 
-    def run(self, found: list[Found]) -> int:
+    def run(self, found: FoundImages) -> int:
         """Restore what is left to do; the exit code."""
-        todo, bad = self._left(found)
-        codes = {self._fail(job, job.record.error) for job in bad}
-        total, done = sum(size for _, size in todo) or 1, 0
+        states, total = self._left(found)
+        codes = {self._try(one, _unseen) for one in _of(found, states, _BAD)}
+        n, done = len(states) - states.count(_READY) - states.count(_BAD), 0
         try:
-            with progress(f"Restoring {len(todo)} of {len(found)}") as show:
-                for k, (one, size) in enumerate(todo):
-                    words = f"{one.path.name} ({k + 1}/{len(todo)})"
-                    job = self.job(one)
-                    within = _within(show, done / total, size / total, words)
-                    codes.add(self._fail(job, job.record.error) if job.task is None else self._one(job, within))
+            with progress(f"Restoring {n} of {len(found)}") as show:
+                for k, one in enumerate(_of(found, states, _PART, _NEW), 1):
+                    words = f"{one.path.name} ({k}/{n})"
+                    size = one.path.stat().st_size if one.path.is_file() else 0
+                    codes.add(self._try(one, _within(show, done / total, size / total, words)))
                     done += size
-                    show(done / total, words)
+                    show(min(1.0, done / total), words)
         finally:
-            if self.tally["restored"]:
+            if self.tally["restored"] or self.tally["skipped"]:
                 tell(f"see {_write_run_page(self.options.out, self.manifest)}")
         return self._code(codes - {0}, len(found))
 
@@ -211,37 +215,47 @@ class _Batch:
         if skipped := self.tally["skipped"]:
             tell(f"{skipped} of {n} had nothing to restore: skipped")
         if failed:
-            return SOME_FAILED if self.tally["restored"] else min(failed)
-        return 0 if self.tally["restored"] else 2
+            return SOME_FAILED if self.tally["restored"] or self.tally["skipped"] else min(failed)
+        return 0
 
-    def _left(self, found: list[Found]) -> tuple[list[tuple[Found, int]], list[_Job]]:
-        """The images that are not done, with their bytes, and those that cannot be.
+    def _left(self, found: FoundImages) -> tuple[bytes, int]:
+        """What is to be done with each image, and the bytes of those that are to be restored.
 
         Raises:
             UserError: a result of another request is in the way of one.
         """
-        todo: list[tuple[Found, int]] = []
-        new: list[Found] = []
-        bad: list[_Job] = []
+        states, total = bytearray(), 0
         for one in found:
             job = self.job(one)
             if job.task is None:
-                bad.append(job)
+                states.append(_BAD)
             elif left := self.manifest.left(job.record):
-                todo.append((one, job.record.bytes))
-                new += [one] if left == ["all"] else []
+                states.append(_NEW if left == ["all"] else _PART)
+                total += job.record.bytes
             else:
+                states.append(_READY)
                 self._note(self.manifest.restored[one.stem])
-        if ready := len(found) - len(todo) - len(bad):
+        if ready := states.count(_READY):
             tell(f"{ready} of {len(found)} are restored already, in this same way: skipped")
         if not self.options.overwrite:
-            _refuse_results(self.options.out, new)
-        return todo, bad
+            _refuse_results(self.options.out, lambda: _of(found, states, _NEW))
+        return bytes(states), total or 1
+
+    def results(self, found: FoundImages) -> Iterator[dict[str, Any]]:
+        """What became of each image."""
+        failures = NameSet(self.failures)
+        for one in found:
+            records = self.manifest.failed if one.stem in failures else self.manifest.restored
+            yield _reachable(records[one.stem], self.options.out)
+
+    def _try(self, one: Found, show: Callable[[int, int], None]) -> int:
+        job = self.job(one)
+        return self._fail(job, job.record.error) if job.task is None else self._one(job, show)
 
     def _note(self, record: Record) -> None:
         self.tally["skipped" if record.skipped else "restored" if record.error is None else "failed"] += 1
-        if self.options.json is not None:
-            self.results[record.stem] = record
+        if record.error is not None and self.options.json is not None:
+            self.failures.append(record.stem)
 
     def _one(self, job: _Job, show: Callable[[int, int], None]) -> int:
         """Restore one image, whatever comes; 0, or an exit code."""
@@ -282,19 +296,24 @@ class _Batch:
         skipped = isinstance(error, NothingToRestore)
         record = replace(job.record, error=line, skipped=skipped)
         self._note(record)
-        if (self.options.out / MANIFEST).exists():
-            self.manifest.append(record)
-        else:
-            self.waiting.append(record)
+        self.manifest.append(record)
         return 0 if skipped else 1 if ours else 2
 
     def _keep(self, job: _Job, restored: "Restoration", record: Record) -> None:
         """Write the results and their record."""
-        record = _write(restored, record, self.options, self.manifest, self.waiting)
-        self.waiting.clear()
+        record = _write(restored, record, self.options, self.manifest)
         self._note(record)
         notes = f" ({'; '.join(record.notes)})" if record.notes else ""
-        tell(f"{printable(str(job.found.path))} -> {self.options.out / record.outputs[0]}{notes}")
+        tell(f"{job.found.path} -> {self.options.out / record.outputs[0]}{notes}")
+
+
+def _of(found: FoundImages, states: bytes | bytearray, *wanted: int) -> Iterator[Found]:
+    """The images of these states."""
+    return (one for one, state in zip(found, states, strict=True) if state in wanted)
+
+
+def _unseen(done: int, total: int) -> None:
+    """No progress is shown."""
 
 
 def _within(show: Show, begin: float, share: float, words: str) -> Callable[[int, int], None]:
@@ -310,33 +329,36 @@ def _reachable(record: Record, out: Path) -> dict[str, Any]:
 # --- results on the disk ---------------------------------------------------------------------------
 
 
-def _refuse_results(out: Path, images: list[Found]) -> None:
+def _refuse_results(out: Path, images: Callable[[], Iterator[Found]]) -> None:
     """See that no image has results in `out` already.
 
     Raises:
         UserError: names the first that is in the way.
     """
-    stems = {one.stem for one in images}
-    taken: dict[str, Path] = {}
-    for folder in {(out / stem).parent for stem in stems}:
-        for found in folder.iterdir() if folder.is_dir() else ():
-            match = _RESULT.fullmatch(found.name)
-            stem = "" if match is None else (folder.relative_to(out) / match[1]).as_posix()
-            if stem in stems:
-                taken[stem] = min(found, taken.get(stem, found))
-    if taken:
-        others = f", and {len(taken) - 1} like it" if len(taken) > 1 else ""
+    there = NameSet(
+        stem for folder in {(out / one.stem).parent for one in images()} for stem, _ in _results(out, folder)
+    )
+    taken = (one for one in images() if one.stem in there)
+    first = next(taken, None)
+    if first is not None:
+        others = sum(1 for _ in taken)
+        like = f", and {others} like it" if others else ""
         raise UserError(
-            next(taken[one.stem] for one in images if one.stem in taken),
-            f"already exists, of other settings or another image{others}.",
+            min(path for stem, path in _results(out, (out / first.stem).parent) if stem == first.stem),
+            f"already exists, of other settings or another image{like}.",
             "Choose another --out or pass --overwrite.",
         )
 
 
-def _write(
-    restored: "Restoration", record: Record, options: RestoreOptions, manifest: Manifest, waiting: list[Record]
-) -> Record:
-    """Write the results and, after the records that are waiting, theirs; the record, with the files' names."""
+def _results(out: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files in a folder that may be results, each after the stem it would have."""
+    for found in folder.iterdir() if folder.is_dir() else ():
+        if match := _RESULT.fullmatch(found.name):
+            yield (folder.relative_to(out) / match[1]).as_posix(), found
+
+
+def _write(restored: "Restoration", record: Record, options: RestoreOptions, manifest: Manifest) -> Record:
+    """Write the results and their record; the record, with the files' names."""
     out, earlier = options.out, manifest.restored.get(record.stem)
     out.mkdir(parents=True, exist_ok=True)
     hidden = Path(tempfile.mkdtemp(dir=out, prefix=PART))
@@ -356,7 +378,7 @@ def _write(
         kept = [name for name in names if earlier is not None and manifest.is_intact(earlier, name)]
         files = {name: stamp((out if name in kept else hidden) / name) for name in names}
         record = replace(record, outputs=names[:n], before=names[n], page=names[n + 1 :], files=files, notes=notes)
-        manifest.append(*waiting, record)
+        manifest.append(record)
         for name in names:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             if name in kept:
@@ -411,29 +433,30 @@ def _write_run_page(out: Path, manifest: Manifest) -> Path:
     """The page of all images in the manifest whose files are there, and of those that have no results."""
     from scorefield.cli.page import LeftOut, ShownImage, write_page
 
+    whole = (record for record in manifest.restored.in_order() if _is_whole(record, out))
     shown: list[ShownImage] = []
-    for stem in sorted(manifest.restored):
-        if len(shown) == _ON_PAGE:
-            break
-        record = manifest.restored[stem]
-        results = [name for name in record.outputs if _NUMBERED.search(name)]
-        seen = record.page or results
-        if record.before is None or not all((out / name).is_file() for name in (record.before, *seen)):
-            continue
+    for record in heapq.nsmallest(_ON_PAGE, whole, key=lambda record: record.stem):
+        assert record.before is not None
         shown.append(
             ShownImage(
                 title=record.stem,
                 before=record.before,
-                after=seen,
+                after=record.page or record.results,
                 map=next((name for name in record.outputs if name.endswith("-map.png")), None),
                 facts=_facts(record),
-                files=results if record.page else (),
+                files=record.results if record.page else (),
             )
         )
     n = len(manifest.restored)
     some = f": the first {_ON_PAGE} of {n}" if n > len(shown) == _ON_PAGE else ""
-    left = [LeftOut(name=r.stem, why=r.error or "", skipped=r.skipped) for r in manifest.unrestored[:_ON_PAGE]]
+    left = [LeftOut(name=r.stem, why=r.error or "", skipped=r.skipped) for r in manifest.unrestored(_ON_PAGE)]
     return write_page(out, shown, left, title=f"Restored images{some}")
+
+
+def _is_whole(record: Record, out: Path) -> bool:
+    """Whether all that the page shows of an image is there."""
+    shown = (record.before, *(record.page or record.results))
+    return all(name is not None and (out / name).is_file() for name in shown)
 
 
 def _facts(record: Record) -> dict[str, str]:

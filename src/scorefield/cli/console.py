@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefield.errors import printable
-from scorefield.files import refuse_existing, write_atomic
+from scorefield.files import atomic, refuse_existing, write_atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,6 +102,16 @@ def write_json(path: Path | None, values: Any) -> None:
     """Write the results, if a file was named."""
     if path is not None:
         write_atomic(path, json.dumps(values, indent=2, default=str) + "\n")
+
+
+def write_json_list(path: Path, values: Iterable[Any]) -> None:
+    """Write the results of many images, one after another."""
+    with atomic(path) as part, part.open("w", encoding="utf-8") as file:
+        file.write("[")
+        for k, value in enumerate(values):
+            file.write(",\n" if k else "\n")
+            json.dump(value, file, indent=2, default=str)
+        file.write("\n]\n")
 
 
 @cache

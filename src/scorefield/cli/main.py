@@ -1,7 +1,8 @@
 """The program: its verbs, and how it ends.
 
-Exit codes: 0 done, 2 a mistake of the user's, 1 a failure, 128 and its number a signal (after saving): 130 for Ctrl-C,
-143 for SIGTERM, 129 for a closed terminal.
+Exit codes: 0 done, or nothing needed doing; 1 a failure; 2 a mistake of the user's; 3 some images of a folder failed
+and the rest are done; 128 and its number a signal (after saving): 130 for Ctrl-C, 143 for SIGTERM, 129 for a closed
+terminal.
 """
 
 import errno

@@ -7,9 +7,10 @@ A line also holds size, time and digest of the files that were written. A file t
 set aside and made again by the same command. As with git, a file whose size and time are unchanged is not read.
 """
 
-import hashlib
+import heapq
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -18,11 +19,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
+from scorefield.cli.compact import Places
 from scorefield.errors import UserError
-from scorefield.files import is_special
+from scorefield.files import PART, is_special, sha256
 
 MANIFEST = "manifest.jsonl"
 DIGITS = 16
+_NUMBERED = re.compile(r"-\d+\.[A-Za-z0-9]+$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,11 @@ class Record:
     error: str | None = None
     skipped: bool = False
 
+    @property
+    def results(self) -> list[str]:
+        """The restored images among the outputs."""
+        return [name for name in self.outputs if _NUMBERED.search(name)]
+
     def same_request(self, other: "Record") -> bool:
         """Whether the other is of the same image, with the same settings and model."""
         one, two = ((e.task, e.settings, e.seed, e.model_sha256, e.method, e.sampler, e.sha256) for e in (self, other))
@@ -87,26 +95,33 @@ class Records(Mapping[str, Record]):
     """Records by stem, read from the manifest when they are asked for: a million of them take little memory.
 
     Args:
-        path: of the manifest.
-        places: where their lines begin.
+        manifest: whose they are.
     """
 
-    def __init__(self, path: Path, places: dict[str, int]) -> None:
-        self._path, self.places = path, places
+    def __init__(self, manifest: "Manifest") -> None:
+        self._manifest, self.places = manifest, Places()
 
     def __getitem__(self, stem: str) -> Record:
         """The record of a stem."""
-        place = self.places[stem]
-        with self._path.open("rb") as file:
+        place = self.places.get(stem)
+        if place is None:
+            raise KeyError(stem)
+        with self._manifest.path.open("rb") as file:
             file.seek(place)
             record = _read(file.readline())
         if record is None:
-            raise UserError(self._path, "was changed while it was in use.", "Start again.")
+            raise UserError(self._manifest.path, "was changed while it was in use.", "Start again.")
+        if record.stem != stem:  # of the same digest
+            raise KeyError(stem)
         return record
+
+    def in_order(self) -> Iterator[Record]:
+        """The records as the file has them."""
+        return (record for place, record in self._manifest.lines() if self.places.get(record.stem) == place)
 
     def __iter__(self) -> Iterator[str]:
         """The stems."""
-        return iter(self.places)
+        return (record.stem for record in self.in_order())
 
     def __len__(self) -> int:
         """How many there are."""
@@ -117,55 +132,77 @@ class Records(Mapping[str, Record]):
 class Manifest:
     """The manifest in a folder, which need not be there yet.
 
+    Until the first image is done its lines are in a hidden draft, which `files.sweep` removes.
+
     Args:
         out: the folder.
     """
 
     out: Path
 
-    @cached_property
-    def restored(self) -> "Records":
+    @property
+    def path(self) -> Path:
+        """The file, or its draft."""
+        path = self.out / MANIFEST
+        return path if path.exists() else self.out / f"{PART}{MANIFEST}"
+
+    @property
+    def restored(self) -> Records:
         """The last record without an error of every stem, as the file has them when first asked for."""
-        return Records(
-            self.out / MANIFEST, {record.stem: place for place, record in self._records() if record.error is None}
-        )
+        return self._known[0]
 
     @property
-    def written(self) -> set[str]:
+    def failed(self) -> Records:
+        """The last record with an error of every stem, in the same way."""
+        return self._known[1]
+
+    @cached_property
+    def _known(self) -> tuple[Records, Records]:
+        known = Records(self), Records(self)
+        for place, record in self.lines():
+            known[record.error is not None].places[record.stem] = place
+        return known
+
+    @property
+    def written(self) -> Iterator[str]:
         """All files that any run has written into the folder: results, their sheets, and what the page shows."""
-        return {name for _, r in self._records() for name in (*r.outputs, *r.page, *([r.before] if r.before else ()))}
+        for _, record in self.lines():
+            yield from (*record.outputs, *record.page, *([record.before] if record.before else ()))
 
     @property
-    def unrestored(self) -> list[Record]:
-        """The last record of every stem that failed or was skipped and has no results, by stem."""
-        last: dict[str, Record | None] = {}
-        for _, record in self._records():
-            last[record.stem] = None if record.error is None else record
-        found = (record for record in last.values() if record is not None and record.stem not in self.restored)
-        return sorted(found, key=lambda record: record.stem)
+    def results(self) -> Iterator[str]:
+        """The restored images that any run has written into the folder."""
+        return (name for _, record in self.lines() for name in record.results)
 
-    def _records(self) -> Iterator[tuple[int, Record]]:
+    def unrestored(self, n: int) -> list[Record]:
+        """The first n, by stem, of the last records of those that failed or were skipped and have no results."""
+        found = (record for record in self.failed.in_order() if record.stem not in self.restored)
+        return heapq.nsmallest(n, found, key=lambda record: record.stem)
+
+    def lines(self) -> Iterator[tuple[int, Record]]:
         """All records, and where their lines begin."""
         place = 0
-        with suppress(FileNotFoundError), (self.out / MANIFEST).open("rb") as lines:
+        with suppress(FileNotFoundError), self.path.open("rb") as lines:
             for line in lines:
                 if (record := _read(line)) is not None:
                     yield place, record
                 place += len(line)
 
     def append(self, *records: Record) -> None:
-        """Write the lines to the disk, after whatever is there, and keep those without an error."""
-        known = self.restored
+        """Write the lines to the disk, after whatever is there; the first that is done makes the draft the manifest."""
+        known = self._known
         self.out.mkdir(parents=True, exist_ok=True)
-        with (self.out / MANIFEST).open("ab+") as file:
-            if file.tell() and _last_byte(self.out / MANIFEST) != b"\n":
+        path = self.path
+        with path.open("ab+") as file:
+            if file.tell() and _last_byte(path) != b"\n":
                 file.write(b"\n")
             for record in records:
-                if record.error is None:
-                    known.places[record.stem] = file.tell()
+                known[record.error is not None].places[record.stem] = file.tell()
                 file.write(json.dumps(asdict(record)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+        if any(record.error is None or record.skipped for record in records):
+            path.replace(self.out / MANIFEST)
 
     def left(self, record: Record) -> list[str]:
         """Outputs of the same request that are gone or changed, of a `record` that was restored; all if it was not."""
@@ -181,15 +218,14 @@ class Manifest:
             return False
         if name not in record.files:  # a record of version 0.1
             return True
-        size, mtime_ns, sha256 = record.files[name]
+        size, mtime_ns, first_digits = record.files[name]
         stat = path.stat()
-        return stat.st_size == size and (stat.st_mtime_ns == mtime_ns or digest(path) == sha256)
+        return stat.st_size == size and (stat.st_mtime_ns == mtime_ns or digest(path) == first_digits)
 
 
 def digest(path: Path) -> str:
     """The first digits of a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+    return sha256(path)[:DIGITS]
 
 
 def stamp(path: Path) -> tuple[int, int, str]:
@@ -212,11 +248,11 @@ def stamped(record: Record, path: Path, before: Record | None) -> Record:
     try:
         stat = path.stat()
         known = before is not None and (before.bytes, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
-        sha256 = "" if before is None else before.sha256 if known else digest(path)
+        first_digits = "" if before is None else before.sha256 if known else digest(path)
     except OSError as error:
         what = "no such file." if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})."
         raise UserError(path, what) from None
-    return replace(record, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256)
+    return replace(record, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=first_digits)
 
 
 def _read(line: bytes) -> Record | None:

@@ -267,11 +267,12 @@ def _preview(options: RestoreOptions, mask_of: Callable[[Found], str], *, invert
 
     check_options(options)
     found = find_images(options.inputs, options.out)
-    paths = [options.out / f"{one.stem}-preview.png" for one in found]
-    for path in paths:
+    for one in found:
+        path = options.out / f"{one.stem}-preview.png"
         refuse_existing(path, overwrite=options.overwrite, mend="Choose another --out or pass --overwrite.")
     failed = False
-    for one, path in zip(found, paths, strict=True):
+    for one in found:
+        path = options.out / f"{one.stem}-preview.png"
         try:
             image = read_image(one.path)
             size = (image.height, image.width)

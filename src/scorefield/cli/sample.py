@@ -223,6 +223,8 @@ def _draw(options: SampleOptions, model: "ScoreModel", chosen: "Plan", recorder:
             return (to_uint8(images, model.value_range).cpu() for images in drawn)
 
         writer.write(batches)
+        if recorder is not None and recorder.empty:  # all was drawn before this command
+            next(batches(0))
     begin = {"start": options.start} if options.init is None else {"from": str(options.init), "sigma": options.sigma}
     return {
         "out": str(options.out),

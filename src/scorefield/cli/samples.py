@@ -1,16 +1,15 @@
 """Samples that are written as they are drawn, so that memory is that of a batch and a stopped command goes on.
 
-A folder takes its images as they come. For a .npy or .npz file of several batches, each batch is kept in a hidden
-folder beside it, from which the file is put together in the end. `.request.json` says what was asked for, until all is
-there: the same command goes on with the first batch that is not whole.
+A folder belongs to one command at a time and takes its images as they come. For a .npy or .npz file of several
+batches, each batch is kept in a hidden folder beside it, from which the file is put together in the end.
+`.request.json` says what was asked for, until all is there: the same command goes on with the first batch that is not
+whole.
 """
 
 import json
-import re
-import shutil
 import zipfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 REQUEST = ".request.json"
 BATCH = 64
 _ARRAYS = (".npy", ".npz")
-_IMAGE = re.compile(r"[0-9]{5,}\.png")
 
 
 def begun(out: Path) -> bool:
@@ -57,12 +55,14 @@ class SampleWriter:
         Raises:
             UserError: samples of another request are there, or another process writes them.
         """
-        from scorefield.data.grids import save_images
+        from scorefield.data.grids import remove_numbered, save_images
 
         if not self.by_batches:
             import torch
 
-            save_images(torch.cat(list(draw(0))), self.out)
+            drawn = torch.cat(list(draw(0)))
+            refuse_existing(self.out, overwrite=self.overwrite)  # again: another command may have written it meanwhile
+            save_images(drawn, self.out)
             return
         with self._folder_of_request() as (folder, written):
             first = min(written, self._first_missing(folder))
@@ -70,12 +70,17 @@ class SampleWriter:
                 self._keep(folder, number, images)
                 self._note(folder, number + 1)
             if self._one_file:
+                refuse_existing(self.out, overwrite=self.overwrite)
                 self._assemble(folder)
             else:
-                self._remove_earlier(folder)
+                remove_numbered(folder, keep=self.n)
             (folder / REQUEST).unlink()
+            if self._one_file:
+                for part in self._parts(folder):
+                    part.unlink()
         if self._one_file:
-            shutil.rmtree(folder)
+            with suppress(OSError):  # another command has begun here
+                folder.rmdir()
 
     @property
     def _one_file(self) -> bool:
@@ -84,8 +89,9 @@ class SampleWriter:
     @property
     def by_batches(self) -> bool:
         """Whether each batch is written when it is drawn."""
-        in_parts = self._one_file or not self.out.suffix or self.out.is_dir()
-        return in_parts and (self.n > BATCH or begun(self.out))
+        if self._one_file:
+            return self.n > BATCH or begun(self.out)
+        return not self.out.suffix or self.out.is_dir()
 
     @contextmanager
     def _folder_of_request(self) -> Generator[tuple[Path, int]]:
@@ -113,24 +119,26 @@ class SampleWriter:
         text = json.dumps({"batches": batches, "request": self._plain_request()}, indent=1)
         write_atomic(folder / REQUEST, text)
 
-    def _remove_earlier(self, folder: Path) -> None:
-        """Remove images of a longer series that this one replaces."""
-        digits = max(5, len(str(self.n - 1)))
-        for found in folder.iterdir():
-            stem = found.stem
-            if _IMAGE.fullmatch(found.name) and (len(stem) != digits or int(stem) >= self.n):
-                found.unlink()
-
     def _first_missing(self, folder: Path) -> int:
         """The number of the first batch that is not whole."""
-        batches = -(-self.n // BATCH)
-        return next((k for k in range(batches) if not all(path.is_file() for path in self._paths(folder, k))), batches)
+        whole = (all(path.is_file() for path in self._paths(folder, k)) for k in range(self._batches))
+        return next((k for k, there in enumerate(whole) if not there), self._batches)
+
+    @property
+    def _batches(self) -> int:
+        return -(-self.n // BATCH)
+
+    def _parts(self, folder: Path) -> list[Path]:
+        """The batches' files, of one file in the end."""
+        return [path for number in range(self._batches) for path in self._paths(folder, number)]
 
     def _paths(self, folder: Path, number: int) -> list[Path]:
         if self._one_file:
             return [folder / f"{number:08}.npy"]
-        digits = max(5, len(str(self.n - 1)))
-        return [folder / f"{i:0{digits}}.png" for i in range(number * BATCH, min(self.n, (number + 1) * BATCH))]
+        from scorefield.data.grids import numbered_name
+
+        indices = range(number * BATCH, min(self.n, (number + 1) * BATCH))
+        return [folder / numbered_name(index, self.n) for index in indices]
 
     def _keep(self, folder: Path, number: int, images: "Tensor") -> None:
         from scorefield.data.grids import save_image, save_images
@@ -149,7 +157,7 @@ class SampleWriter:
 
         from scorefield.data.encode import writing
 
-        parts = [self._paths(folder, number)[0] for number in range(-(-self.n // BATCH))]
+        parts = self._parts(folder)
         shape = np.load(parts[0], mmap_mode="r").shape
         header = {"descr": "|u1", "fortran_order": False, "shape": (self.n, *shape[1:])}
         with writing(self.out) as whole:

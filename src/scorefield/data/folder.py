@@ -16,7 +16,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -94,32 +94,69 @@ def listing(folder: Path, *, suffixes: frozenset[str] = SUFFIXES) -> Listing:
     Raises:
         UserError: there are none.
     """
-    found: list[str] = []
-    others: list[str] = []
-    skipped: list[Skipped] = []
-    links: list[str] = []
-    for base, files in _walk(folder, skipped, links):
-        for file in files:
-            path = (base / file).relative_to(folder)
-            if path.suffix.lower() not in suffixes:
-                others.append(path.as_posix())
-            elif is_special(folder / path):
-                skipped.append(Skipped(path=path.as_posix(), reason="is a pipe or a device, not a file"))
-            else:
-                found.append(path.as_posix())
-    if found:
-        return Listing(files=sorted(found), skipped=tuple(skipped), links=tuple(sorted(links)))
-    if skipped:
-        raise UserError(folder, f"holds no images ({skipped[0].path}: {skipped[0].reason}).")
-    if not others:
-        raise UserError(folder, "the folder is empty.", "Point --data at a folder of images.")
-    arrays = [o for o in others if o.endswith((".npz", ".npy"))]
-    mend = f"Pass the file {folder / arrays[0]} itself." if arrays else "PNG, JPEG, WebP and others are read."
-    raise UserError(folder, f"holds no images ({len(others)} other files).", mend)
+    scan = Scan(folder=folder, suffixes=suffixes)
+    files = sorted(scan)
+    if not files:
+        raise scan.nothing()
+    return Listing(files=files, skipped=tuple(scan.skipped), links=tuple(sorted(scan.links)))
+
+
+@dataclass(kw_only=True)
+class Scan:
+    """The image files of `listing` one after another, folder by folder, so that a million need not be kept.
+
+    Args:
+        folder: where to look.
+        suffixes: of image files, in lower case.
+        skipped: as `Listing` has them, as far as the scan has come.
+        links: the same.
+        images: how many there are.
+        others: how many other files.
+        array: the first of them that is a .npz or .npy file.
+    """
+
+    folder: Path
+    suffixes: frozenset[str] = SUFFIXES
+    skipped: list[Skipped] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    images: int = 0
+    others: int = 0
+    array: str | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        """Their relative paths."""
+        for base, files in _walk(self.folder, self.skipped, self.links):
+            above = "" if base == self.folder else f"{base.relative_to(self.folder).as_posix()}/"
+            while files:
+                file = files.pop()  # so that its name makes room
+                suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122 - a million times
+                if file.startswith("."):
+                    continue
+                if suffix not in self.suffixes:
+                    self.others += 1
+                    self.array = self.array or (above + file if suffix in {".npz", ".npy"} else None)
+                elif is_special(base / file):
+                    self.skipped.append(Skipped(path=above + file, reason="is a pipe or a device, not a file"))
+                else:
+                    self.images += 1
+                    yield above + file
+
+    def nothing(self) -> UserError:
+        """Why there are no images, once all was looked at."""
+        if self.skipped:
+            return UserError(self.folder, f"holds no images ({self.skipped[0].path}: {self.skipped[0].reason}).")
+        if not self.others:
+            return UserError(self.folder, "the folder is empty.", "Point --data at a folder of images.")
+        mend = (
+            f"Pass the file {self.folder / self.array} itself."
+            if self.array
+            else "PNG, JPEG, WebP and others are read."
+        )
+        return UserError(self.folder, f"holds no images ({self.others} other files).", mend)
 
 
 def _walk(folder: Path, skipped: list[Skipped], links: list[str]) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder and its files; what links lead to is added to the lists."""
+    """Each folder and its files, hidden ones too, the last first; what links lead to is added to the lists."""
     root, read = folder.resolve(), set[Path]()
     for base, folders, files in os.walk(folder, followlinks=True):
         kept: list[str] = []
@@ -135,7 +172,8 @@ def _walk(folder: Path, skipped: list[Skipped], links: list[str]) -> Iterator[tu
             if path.is_symlink():
                 links.append(relative)
         folders[:] = kept
-        yield Path(base), [file for file in files if not file.startswith(".")]
+        files.sort(reverse=True)
+        yield Path(base), files
 
 
 def open_folder(

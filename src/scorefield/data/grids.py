@@ -5,7 +5,6 @@ Every file is written whole or not at all; its suffix names its format.
 
 import re
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -55,13 +54,6 @@ def grid(
         top, left = (i // across) * high + pad, (i % across) * wide + pad
         sheet[:, top : top + h * times, left : left + w * times] = tile
     return to_pil(sheet)
-
-
-def png_of(image: Image.Image) -> bytes:
-    """The image as a PNG file in memory: what `_repr_png_` returns to a notebook."""
-    file = BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 def save_image(image: Image.Image, path: Path, *, metadata: Metadata | None = None) -> Path:
@@ -136,9 +128,21 @@ def save_images(images: Tensor, out: str | Path, *, value_range: tuple[float, fl
         return out
     if suffix and not out.is_dir():
         raise UserError(out, f"cannot write `{out.suffix}`.", f"Use one of {', '.join((*FORMATS, '.npz', '.npy'))}.")
-    digits = max(5, len(str(len(images) - 1)))
-    written = {save_image(to_pil(image), out / f"{i:0{digits}}.png").name for i, image in enumerate(images)}
-    for path in out.iterdir():
-        if re.fullmatch(r"[0-9]{5,}\.png", path.name) and path.name not in written:
-            path.unlink()
+    for index, image in enumerate(images):
+        save_image(to_pil(image), out / numbered_name(index, len(images)))
+    remove_numbered(out, keep=len(images))
     return out
+
+
+def numbered_name(index: int, n: int) -> str:
+    """The name of an image of a folder of n: 00000.png, with more digits where n needs them."""
+    return f"{index:0{max(5, len(str(n - 1)))}}.png"
+
+
+def remove_numbered(folder: Path, *, keep: int) -> None:
+    """Remove the images of an earlier set from the folder of one of `keep` images; all other files stay."""
+    for path in folder.iterdir():
+        if re.fullmatch(r"[0-9]{5,}\.png", path.name):
+            index = int(path.stem)
+            if index >= keep or path.name != numbered_name(index, keep):
+                path.unlink()

@@ -29,6 +29,11 @@ class Trace:
         self._every, self._seen, self._last = 1, 0, -1
         self._final: Tensor | None = None
 
+    @property
+    def empty(self) -> bool:
+        """Whether no step was noted."""
+        return not self._kept
+
     def add(self, step: Step) -> None:
         """Note a step; of a long run only every so manieth is kept."""
         if step.index <= self._last:

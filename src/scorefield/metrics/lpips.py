@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.errors import UserError
+from scorefield.files import sha256
 from scorefield.metrics.classifier import check_images
-from scorefield.metrics.weights import read_weights, sha256
+from scorefield.metrics.weights import read_weights
 
 __all__ = ["LPIPS", "AlexNet", "read_lpips"]
 

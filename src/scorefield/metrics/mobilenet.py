@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from scorefield.files import sha256
 from scorefield.metrics.features import NetworkFeatures
-from scorefield.metrics.weights import read_weights, sha256
+from scorefield.metrics.weights import read_weights
 
 __all__ = ["MobileNetV2", "mobilenet_features", "normalized"]
 

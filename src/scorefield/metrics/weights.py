@@ -8,7 +8,6 @@ References:
     Seitzer (2020), pytorch-fid. https://github.com/mseitzer/pytorch-fid
 """
 
-import hashlib
 import http.client
 import urllib.request
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.files import atomic, cache_dir
+from scorefield.files import atomic, cache_dir, sha256
 from scorefield.progress import ProgressCallback, ignore_progress
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "fetch_inception",
     "inception_name",
     "read_weights",
-    "sha256",
 ]
 
 INCEPTION = "inception-2015-12-05"
@@ -39,18 +37,6 @@ INCEPTION_BYTES = 95_628_359
 INCEPTION_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{INCEPTION_FILE}"
 
 _COUNTER = "num_batches_tracked"  # of batch normalization in training; files hold it or not
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal.
-
-    Raises:
-        UserError: no such file.
-    """
-    if not path.is_file():
-        raise UserError(path, "no such file.")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_weights(

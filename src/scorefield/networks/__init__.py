@@ -44,6 +44,7 @@ __all__ = [
     "RefineNet",
     "ResUNet",
     "UNet",
+    "build",
     "from_card",
     "kind_hint",
     "register",
@@ -137,7 +138,7 @@ def from_card(card: dict[str, Any]) -> nn.Module:
         UserError: an unknown kind or setting.
     """
     sketch(card)
-    return _made(card)
+    return build(card)
 
 
 def sketch(card: dict[str, Any]) -> nn.Module | None:
@@ -153,7 +154,7 @@ def sketch(card: dict[str, Any]) -> nn.Module | None:
     if not _is_built_in(card):
         return None
     with torch.device("meta"):
-        network = _made(card)
+        network = build(card)
     check_memory(sum(weight.numel() for weight in network.state_dict().values()), "network")
     return network
 
@@ -163,14 +164,19 @@ def _is_built_in(card: dict[str, Any]) -> bool:
     return str(card.get("kind")) not in registered() and all(_is_built_in(cast(dict[str, Any], one)) for one in inner)
 
 
-def _made(card: dict[str, Any]) -> nn.Module:
+def build(card: dict[str, Any]) -> nn.Module:
+    """The network of a card that `sketch` has judged, with fresh weights.
+
+    Raises:
+        UserError: an unknown kind or setting.
+    """
     settings = dict(card)
     kind: object = settings.pop("kind", "")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError("network", f"no such kind {kind!r}.", kind_hint(str(kind), _KINDS))
     for key, value in settings.items():
         if isinstance(value, dict) and "kind" in value:  # the card of a network inside this one
-            settings[key] = _made(cast(dict[str, Any], value))
+            settings[key] = build(cast(dict[str, Any], value))
     check_settings(_KINDS[kind], settings, f"network {kind}")
     try:
         return _KINDS[kind](**settings)

@@ -9,7 +9,6 @@ A checkpoint is named STEP-DIGEST.pt, after the first half of its SHA-256, so th
 one rename. The last two are kept. One that is damaged is never used: the run goes on from the one before it.
 """
 
-import hashlib
 import pickle
 import re
 import warnings
@@ -21,7 +20,7 @@ from typing import Any, cast
 import torch
 
 from scorefield.errors import UserError
-from scorefield.files import atomic, sweep, write_atomic
+from scorefield.files import atomic, sha256, sweep, write_atomic
 
 MODEL, RECIPE, LOG, SAMPLES, CHECKPOINTS = "model.safetensors", "recipe.toml", "log.csv", "samples", "checkpoints"
 KEPT = 2  # the newest may be damaged after it was written, by the disk or a copy
@@ -58,7 +57,7 @@ def save_state(state: dict[str, Any], run: Path) -> Path:
     folder, step = run / CHECKPOINTS, state["step"]
 
     def name(part: Path) -> str:
-        return f"{step:07d}-{_digest(part)}.pt"
+        return f"{step:07d}-{sha256(part)[:_DIGITS]}.pt"
 
     with atomic(folder / "checkpoint.pt", name=name) as part, part.open("wb") as file:
         torch.save(state, file)  # an open file reports why writing fails
@@ -97,7 +96,7 @@ def _read(path: Path) -> dict[str, Any] | None:
             with zipfile.ZipFile(path) as file:
                 whole = file.testzip() is None
         else:
-            whole = _digest(path) == match[2]
+            whole = sha256(path)[:_DIGITS] == match[2]
         if not whole:
             return None
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -143,11 +142,6 @@ def trim_log(run: Path, step: int) -> None:
     whole = [row for row in cells if len(row) == head.count(",") + 1 and row[0].isdigit()]
     kept = [",".join(row) for row in whole if int(row[0]) <= step]
     write_atomic(path, "\n".join([head, *kept]) + "\n")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
 
 
 __all__ = [
