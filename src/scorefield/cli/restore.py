@@ -154,7 +154,9 @@ def upscale(
     factor: Annotated[
         int | None,
         typer.Option(
-            "--factor", min=2, help="How many times; by default 2, or up to the size of a model without a task."
+            "--factor",
+            min=2,
+            help="How many times; by default the model's own factor or 2, or up to the size of a model without a task.",
         ),
     ] = None,
 ) -> None:

@@ -8,12 +8,13 @@ loaded in its place for that task.
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from scorefield import checkpoint
 from scorefield.errors import UserError, did_you_mean
+from scorefield.hub.foreign import ForeignNetwork, import_spandrel, is_foreign, precision_of
 from scorefield.hub.pipelines import import_diffusers, is_pipeline
 from scorefield.model import ScoreModel
 
@@ -72,12 +73,14 @@ def _known_models(name: str) -> str:
 
 
 def notes(name: str | Path) -> dict[str, Any]:
-    """The notes in a model's card: its data, licence and measures. A pipeline of diffusers has none.
+    """The notes in a model's card: its data, licence and measures. Models of other programs have none.
 
     Raises:
         UserError: nothing of that name.
     """
-    return {} if _is_pipeline(name) else checkpoint.read_card(find(name))["notes"]
+    if _is_pipeline(name) or is_foreign(path := find(name)):
+        return {}
+    return checkpoint.read_card(path)["notes"]
 
 
 def preferred_precision(device: str | torch.device) -> torch.dtype:
@@ -99,10 +102,12 @@ def load(
 
     Args:
         name: a bundled model's name; the path of a .safetensors file or a run folder, `./name` if it has no
-            slash; or a pipeline of diffusers, its folder or `hf:owner/name`, see `import_diffusers`.
+            slash; a pipeline of diffusers, its folder or `hf:owner/name`, see `import_diffusers`; or weights of
+            another program's restoration network, such as `./realesrgan.pth`, see `import_spandrel`.
         task: what it is to restore: a bundled model may have a specialist for it.
         device: a torch device, or `auto` for the best there is.
-        precision: number format inside the network; by default that of `preferred_precision`.
+        precision: number format inside the network; by default that of `preferred_precision`; of another
+            program's network, see `precision_of`.
 
     Raises:
         UserError: no such model, a damaged file, or weights that do not fit.
@@ -110,6 +115,9 @@ def load(
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if _is_pipeline(name):
         model = import_diffusers(name).to(where)
+    elif is_foreign(path := find(name, task=task)):
+        model = import_spandrel(path).to(where)
+        return model.with_precision(precision_of(cast(ForeignNetwork, model.network), where, precision))
     else:
-        model = checkpoint.load(find(name, task=task), device=where)
+        model = checkpoint.load(path, device=where)
     return model.with_precision(precision or preferred_precision(where))

@@ -89,7 +89,7 @@ def restore(
         seen, photo = converted, photo.in_srgb_grey()
         observed = task.observe(seen, model)
     tiles = TiledSampler(
-        model=model, chosen=chosen, candidates=candidates, seed=seed, tile=_tile(model, tile), overlap=_OVERLAP
+        model=model, chosen=chosen, candidates=candidates, seed=seed, tile=_tile(model, tile), overlap=_overlap(model)
     )
     draft, done = task.draft(tiles, observed.canvas), 0
 
@@ -118,9 +118,14 @@ def restore(
     )
 
 
+def _overlap(model: ScoreModel) -> int:
+    """Of tiles; of a network that enlarges, so many pixels of the small image."""
+    return _OVERLAP * model.spec.scale
+
+
 def _tile(model: ScoreModel, tile: int | None) -> int:
     """The side of tiles, a multiple of 16: the given one, the one that the model's card names, or a few of its own."""
-    least, own = 2 * _OVERLAP, max(model.shape[-2:])
+    least, own = 2 * _overlap(model), max(model.shape[-2:])
     if tile is not None and tile < least:
         raise UserError("tile", f"need {least} pixels or more, got {tile}.", "Leave it out.")
     measured = None if model.spec.restoration is None else model.spec.restoration.tile
