@@ -8,7 +8,7 @@ horizontal and vertical detail; texture, whose spectrum falls, is stronger there
 **Blur.** A step edge blurred by a Gaussian of std s has the gradient 1/√(2π(s² + s0²)) once it is blurred again by s0.
 The ratio of the gradients before and after, R = √((s² + s0²)/s²), gives s = s0/√(R² − 1) (Zhuo & Sim 2011). Each
 strong edge votes; an image is as sharp as the sharpest tenth of its edges, the rest may be out of focus by intent.
-Edges side by side, as in texture, look sharper than they are: the number tells sharp from blurred, and is too low there.
+Edges side by side, as in texture, look sharper than they are: the number tells sharp from blurred, but is too low.
 
 **JPEG.** The decoder leaves cosine coefficients c_k at multiples of the table's steps q_k, blurred by the rounding of
 pixels. With e = mean cos(2π c_k/q_k) over coefficients beyond q_k/2, e is near 1 for the quality that was used and
@@ -147,7 +147,8 @@ _MOST_EDGES = 2**22  # `quantile` takes 2²⁴
 _FREQUENCIES = (1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4)  # the zigzag's first, row by row
 _LEAST_COEFFICIENTS = 100
 _PERIODIC = 0.6
-"""Of e. Compression leaves exp(−2π²r²/q²), where r = 0.19 is the std of rounding to RGB: 0.92 for steps of 3, 0.84 of 2."""
+"""Of e. Compression leaves exp(−2π²r²/q²), where r = 0.19 is the std of rounding to RGB: 0.92 for steps of 3, 0.84 of
+2."""
 
 
 def former_quality(levels: Levels) -> int | None:
