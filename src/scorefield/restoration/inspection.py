@@ -83,7 +83,9 @@ def _details(plane: Plane) -> tuple[float, float]:
     """Mean squares of the diagonal detail, and of the horizontal and vertical, over the flattest blocks."""
     h, w = (length // 16 * 16 for length in plane.shape)
     a, b, c, e = (plane[row:h:2, column:w:2] for row in (0, 1) for column in (0, 1))
-    squares = [_blocks((x / 2) ** 2).mean(-1) for x in (a - b - c + e, a + b - c - e, a - b + c - e)]
+    squares = [
+        _blocks(np.square(x / 2, dtype=np.float32)).mean(-1) for x in (a - b - c + e, a + b - c - e, a - b + c - e)
+    ]
     clipped = np.maximum.reduce([(x == 0) | (x == 255) for x in (a, b, c, e)]).astype(np.float32)
     clear = _blocks(clipped).mean(-1) < 0.1  # black and white cut the noise off
     if clear.sum() >= 8:
