@@ -25,7 +25,7 @@ from scorefield.files import write_atomic
 from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
 from scorefield.plain import check_plain, check_settings
 
-__all__ = ["fit_weights", "load", "read_card", "read_weights", "save"]
+__all__ = ["fit_weights", "is_card_missing", "load", "read_card", "read_weights", "save"]
 
 _HEADER = "scorefield"
 _VERSION = 2
@@ -71,6 +71,15 @@ def save(
     place = content.index(_BLANK.encode())
     content[place : place + len(_BLANK)] = hashlib.sha256(content).hexdigest().encode()
     return write_atomic(path, content)
+
+
+def is_card_missing(path: Path) -> bool:
+    """Whether a file is safetensors, but not a model of scorefield."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _HEADER not in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def read_card(path: Path) -> dict[str, Any]:

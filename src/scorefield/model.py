@@ -174,6 +174,8 @@ class RestorationSpec:
         steps: the number of sampling steps that restores best, where it was measured.
         max_jpeg_quality: JPEG files above this quality, 1 to 100, are better left alone.
         tile: the side of the largest tiles in which it restores as well as in smaller ones, where it was measured.
+        scale: how many times the network itself enlarges: it takes the small image, where for others a degraded
+            image has the size of its result.
         rim: masked pixels deeper under a mask than so many are filled with patches of the image itself
             (`restoration.exemplar`), and the network restores those nearer to its border; None leaves all to it.
     """
@@ -183,6 +185,7 @@ class RestorationSpec:
     steps: int | None = None
     max_jpeg_quality: int | None = None
     tile: int | None = None
+    scale: int = 1
     rim: int | None = None
 
     def __post_init__(self) -> None:
@@ -194,6 +197,8 @@ class RestorationSpec:
             raise ValueError(f"max_jpeg_quality must lie from 1 to 100, got {self.max_jpeg_quality}")
         if self.tile is not None and not 64 <= self.tile <= 16_384:
             raise ValueError(f"tile must lie from 64 to 16,384, got {self.tile}")
+        if not 1 <= self.scale <= 16:
+            raise ValueError(f"scale must lie from 1 to 16, got {self.scale}")
         if self.rim is not None and not 1 <= self.rim <= 1000:
             raise ValueError(f"rim must lie from 1 to 1,000, got {self.rim}")
 
@@ -228,6 +233,11 @@ class ModelSpec:
     def tasks(self) -> tuple[str, ...]:
         """What the model restores; empty for an unconditional model."""
         return () if self.restoration is None else self.restoration.tasks
+
+    @property
+    def scale(self) -> int:
+        """How many times the network itself enlarges; see `RestorationSpec`."""
+        return 1 if self.restoration is None else self.restoration.scale
 
     @property
     def masked_input(self) -> float | Literal["smooth"]:

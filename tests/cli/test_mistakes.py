@@ -124,7 +124,7 @@ MISTAKES = {  # by verb: arguments, exit code, words of the line
         ("PHOTO --model RUN --out OUT", 2, ["3 channels"]),
     ],
     "restore": [
-        ("PHOTO --model ALONE --out OUT", 2, ["Missing option '--degradation'"]),
+        ("PHOTO --simulate --out OUT", 2, ["--degradation: is needed"]),
         ("PHOTO --degradation gery --model ALONE --out OUT", 2, ["no such degradation 'gery'", "`grey`"]),
         ("PHOTO --degradation jpeg:ten --model ALONE --out OUT", 2, ["jpeg:ten", "no whole number"]),
         (

@@ -262,6 +262,7 @@ class _Batch:
         import scorefield as sf
         from scorefield.data.photo import Photo
         from scorefield.degradations import nearest_quality
+        from scorefield.restoration.inspection import doubt
 
         begun = time.perf_counter()
         options, task = self.options, job.task
@@ -277,7 +278,9 @@ class _Batch:
             if options.average:
                 restored = restored.average()
             spent = round(time.perf_counter() - begun, 2)
-            self._keep(job, restored, replace(job.record, seconds=spent, evaluations=restored.evaluations))
+            doubts = [words for words in (doubt(photo, job.record.task),) if words]
+            record = replace(job.record, seconds=spent, evaluations=restored.evaluations, notes=doubts)
+            self._keep(job, restored, record)
         except Exception as error:  # the images after this one are not to suffer from it
             ours = not isinstance(error, UserError)
             if disk_is_full(error) or (ours and "--debug" in sys.argv):
@@ -371,7 +374,7 @@ def _write(restored: "Restoration", record: Record, options: RestoreOptions, man
         seen = _write_for_page(restored, written)
         names = [part.relative_to(hidden).as_posix() for part in (*written, before, *seen)]
         n = len(written)
-        notes = _left_behind(restored, written[0])
+        notes = [*record.notes, *_left_behind(restored, written[0])]
         if options.overwrite:
             for name in names:
                 (out / name).unlink(missing_ok=True)

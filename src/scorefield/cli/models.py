@@ -32,7 +32,10 @@ app = typer.Typer(
 def show(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="MODEL", help="A bundled name, a run folder or a .safetensors file: show its card."),
+        typer.Argument(
+            metavar="MODEL",
+            help="A bundled name, a run folder, a .safetensors file or another program's weights: show its card.",
+        ),
     ] = None,
     *,
     overwrite: Overwrite = False,
@@ -60,7 +63,10 @@ def show(
         table(facts)
         write_json(json, facts)
         return
-    card = checkpoint.read_card(hub.find(name))
+    if hub.is_foreign(path := hub.find(name)):
+        _show_foreign(path, json)
+        return
+    card = checkpoint.read_card(path)
     for section in ("network", "parameterization", "notes"):
         inner = {key: value for key, value in card[section].items() if key != "recipe"}
         table(inner, title=section)
@@ -69,6 +75,21 @@ def show(
     if card["spec"].get("restoration") is not None:
         table(card["spec"]["restoration"], title="restoration")
     write_json(json, card)
+
+
+def _show_foreign(path: Path, json: Path | None) -> None:
+    """The properties of another program's network."""
+    from dataclasses import asdict
+
+    from scorefield import hub
+
+    model = hub.import_spandrel(path)
+    assert model.spec.restoration is not None
+    facts = hub.foreign_facts(model)
+    table(facts, title="network")
+    tell("")
+    table(asdict(model.spec.restoration), title="restoration")
+    write_json(json, facts | {"restoration": asdict(model.spec.restoration)})
 
 
 @app.command("import")

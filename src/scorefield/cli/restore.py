@@ -9,6 +9,7 @@ import typer
 from scorefield.cli.batch import check_options, restore_all
 from scorefield.cli.console import note, tell
 from scorefield.cli.inputs import Found, find_images
+from scorefield.cli.look import look
 from scorefield.cli.options import with_options
 from scorefield.cli.restore_options import RestoreOptions
 from scorefield.errors import UserError
@@ -154,7 +155,9 @@ def upscale(
     factor: Annotated[
         int | None,
         typer.Option(
-            "--factor", min=2, help="How many times; by default 2, or up to the size of a model without a task."
+            "--factor",
+            min=2,
+            help="How many times; by default the model's own factor or 2, or up to the size of a model without a task.",
         ),
     ] = None,
 ) -> None:
@@ -200,14 +203,17 @@ def restore(
     options: RestoreOptions,
     *,
     degradation: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--degradation",
             help="What the images went through, once for each degradation, in order: grey, downscale:4, blur:2, "
             "jpeg:10, noise:25, scratches, mask:left, mask:FILE, crop:8 (pixels cut off around) or "
-            "crop:TOP,RIGHT,BOTTOM,LEFT.",
+            "crop:TOP,RIGHT,BOTTOM,LEFT. Without it the images are looked at, and what may help is proposed.",
         ),
-    ],
+    ] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Look, and do what is sure to help: undo JPEG compression.")
+    ] = False,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="The inputs are clean: apply the degradation first, to try it out.")
     ] = False,
@@ -216,16 +222,29 @@ def restore(
         typer.Option("--noise", min=0, help="Gaussian noise in the images: standard deviation, of 255."),
     ] = 0.0,
 ) -> None:
-    """Restore images that went through one degradation or several.
+    """Restore images that went through one degradation or several; or look at them, and propose what may help.
 
     Example: scorefield restore old.jpg --degradation grey --degradation jpeg:20 --out restored
 
     To try it on a clean image, add --simulate: the sheet then ends with the original.
-    """
-    from scorefield.restoration import Custom
 
-    task = Custom(degradation=tuple(degradation), noise_std=noise, simulate=simulate, seed=options.seed)
-    restore_all(options, lambda _: task, kind=Custom)
+    To look: scorefield restore album/. To restore what is sure to gain: scorefield restore album/ --auto --out restored
+    """
+    if degradation:
+        if auto:
+            raise UserError("--auto", "finds the degradation by itself.", "Leave out --degradation.")
+        from scorefield.restoration import Custom
+
+        task = Custom(degradation=tuple(degradation), noise_std=noise, simulate=simulate, seed=options.seed)
+        restore_all(options, lambda _: task, kind=Custom)
+        return
+    if simulate or noise:
+        raise UserError("--degradation", "is needed with --simulate or --noise.", "Name one, such as jpeg:20.")
+    qualities = look(options, auto=auto)
+    if auto:
+        from scorefield.restoration import Dejpeg
+
+        restore_all(options, lambda found: Dejpeg(quality=qualities.get(found.path)), kind=Dejpeg)
 
 
 def _masks(mask: str) -> Callable[[Found], str]:

@@ -26,7 +26,13 @@ Out = Annotated[
     Path,
     typer.Option("--out", help="Folder for the results, a page to compare them (index.html) and manifest.jsonl."),
 ]
-Model = Annotated[str, typer.Option("--model", help="A bundled model's name, a run folder or a .safetensors file.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="A bundled model's name, a run folder, a .safetensors file, or another program's weights (.pth).",
+    ),
+]
 Candidates = Annotated[int, typer.Option("--candidates", min=1, help="How many results for each image.")]
 Average = Annotated[
     bool, typer.Option("--average", help="One result, the mean of the candidates: less sharp, less wrong.")

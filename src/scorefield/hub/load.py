@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from scorefield import checkpoint
 from scorefield.errors import UserError, did_you_mean
+from scorefield.hub.foreign import ForeignNetwork, import_spandrel, is_foreign, precision_of
 from scorefield.hub.pipelines import import_diffusers, is_pipeline
 from scorefield.model import ScoreModel
 
@@ -74,12 +75,14 @@ def _known_models(name: str) -> str:
 
 
 def notes(name: str | Path) -> dict[str, Any]:
-    """The notes in a model's card: its data, licence and measures. A pipeline of diffusers has none.
+    """The notes in a model's card: its data, licence and measures. Models of other programs have none.
 
     Raises:
         UserError: nothing of that name.
     """
-    return {} if _is_pipeline(name) else checkpoint.read_card(find(name))["notes"]
+    if _is_pipeline(name) or is_foreign(path := find(name)):
+        return {}
+    return checkpoint.read_card(path)["notes"]
 
 
 def preferred_precision(device: str | torch.device) -> torch.dtype:
@@ -99,9 +102,11 @@ def load(name: str | Path, *, device: str = "auto", precision: torch.dtype | Non
 
     Args:
         name: a bundled model's name; the path of a .safetensors file or a run folder, `./name` if it has no
-            slash; or a pipeline of diffusers, its folder or `hf:owner/name`, see `import_diffusers`.
+            slash; a pipeline of diffusers, its folder or `hf:owner/name`, see `import_diffusers`; or weights of
+            another program's restoration network, such as `./realesrgan.pth`, see `import_spandrel`.
         device: a torch device, or `auto` for the best there is.
-        precision: number format inside the network; by default that of `preferred_precision`.
+        precision: number format inside the network; by default that of `preferred_precision`; of another
+            program's network, see `precision_of`.
 
     Raises:
         UserError: no such model, a damaged file, or weights that do not fit.
@@ -109,9 +114,12 @@ def load(name: str | Path, *, device: str = "auto", precision: torch.dtype | Non
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if _is_pipeline(name):
         model = import_diffusers(name).to(where)
+    elif is_foreign(path := find(name)):
+        model = import_spandrel(path).to(where)
+        return model.with_precision(precision_of(cast(ForeignNetwork, model.network), where, precision))
     else:
-        model = checkpoint.load(find(name), device=where)
-        model.specialists = {task: _LazyModel(path) for task, path in specialists(name).items()}
+        model = checkpoint.load(path, device=where)
+        model.specialists = {task: _LazyModel(each) for task, each in specialists(name).items()}
     return model.with_precision(precision or preferred_precision(where))
 
 

@@ -16,6 +16,7 @@ from scorefield.data.image import Levels
 from scorefield.degradations import (
     Box,
     Degradation,
+    Downscale,
     Local,
     Mask,
     MaskedInput,
@@ -35,7 +36,8 @@ class Canvas:
     """The observation of a whole image.
 
     Args:
-        levels: the image, (H, W, C); its values under the mask are not used.
+        levels: the image, (H, W, C); its values under the mask are not used. Of a canvas that a network is to
+            enlarge it is the small image.
         mask: what is to be filled, bool (H, W); None where nothing is known for certain and all is predicted.
         value_range: of the model.
         masked_input: how masked pixels enter a conditional network.
@@ -44,6 +46,7 @@ class Canvas:
         noise: σ_y, in the model's range.
         source: what a conditional network sees in place of `levels`, (1, C, H, W), where an operator makes it.
         tables: the quantisation steps of the JPEG file that the image was read from, (1, 128), where they are known.
+        scale: how many times the canvas is as large as `levels`. A network sees each pixel scale × scale times.
     """
 
     levels: Levels
@@ -55,11 +58,12 @@ class Canvas:
     noise: float = 0.0
     source: Tensor | None = None
     tables: Tensor | None = None
+    scale: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
         """(H, W)."""
-        return self.levels.shape[0], self.levels.shape[1]
+        return self.scale * self.levels.shape[0], self.scale * self.levels.shape[1]
 
     @property
     def whole(self) -> Box:
@@ -80,7 +84,8 @@ class Canvas:
         if self.source is not None:
             source = self.source[(..., *box.slices)]
         else:
-            source = to_values(self.levels[box.slices], self.value_range)[None]
+            operator = Downscale(factor=self.scale)
+            source = operator.pinv(to_values(self.levels[operator.part(box).slices], self.value_range)[None])
         if self.mask is None:
             return NetworkInput(source=source, mask=torch.ones_like(source[:, :1]))
         mask = torch.from_numpy(self.mask[box.slices].astype(np.float32))[None, None]

@@ -96,8 +96,8 @@ def restore(
         chosen=chosen,
         candidates=candidates,
         seed=seed,
-        tile=_tile(model, tile),
-        overlap=_BLOCK_OVERLAP if tasks == ("dejpeg",) else _OVERLAP,
+        tile=_tile(model, tasks, tile),
+        overlap=_overlap(model, tasks),
     )
     draft, done = task.draft(tiles, observed.canvas), 0
 
@@ -126,9 +126,16 @@ def restore(
     )
 
 
-def _tile(model: ScoreModel, tile: int | None) -> int:
+def _overlap(model: ScoreModel, tasks: tuple[str, ...]) -> int:
+    """Of tiles; of a network that enlarges, so many pixels of the small image."""
+    known = model.spec.restoration
+    measured = known is not None and known.tile is not None
+    return _BLOCK_OVERLAP if measured and tasks == ("dejpeg",) else _OVERLAP * model.spec.scale
+
+
+def _tile(model: ScoreModel, tasks: tuple[str, ...], tile: int | None) -> int:
     """The side of tiles, a multiple of 16: the given one, the one that the model's card names, or a few of its own."""
-    least, own = 2 * _OVERLAP, max(model.shape[-2:])
+    least, own = 2 * _overlap(model, tasks), max(model.shape[-2:])
     if tile is not None and tile < least:
         raise UserError("tile", f"need {least} pixels or more, got {tile}.", "Leave it out.")
     measured = None if model.spec.restoration is None else model.spec.restoration.tile

@@ -22,6 +22,7 @@ from scorefield.data.photo import Photo, as_photo
 from scorefield.degradations import (
     JPEG,
     Blur,
+    Composed,
     Crop,
     Degradation,
     DegradationSpec,
@@ -295,7 +296,8 @@ class Upscale(_Tiled):
     """Enlarge an image.
 
     Args:
-        factor: how many times; by default 2 for conditional models, else the one that leads to the model's own size.
+        factor: how many times; by default the model's own factor or 2 for conditional models, else the one that leads
+            to the model's own size.
     """
 
     name: ClassVar[str] = "upscale"
@@ -309,19 +311,12 @@ class Upscale(_Tiled):
     def observe(self, photo: Photo, model: ScoreModel) -> Observed:
         """The small image, of which each pixel is the mean of factor² pixels."""
         operator = Downscale(factor=self.factor or self._factor(photo, model))
-        canvas = network_canvas(
-            operator,
-            _channels(photo, model),
-            value_range=model.value_range,
-            masked_input=model.spec.masked_input,
-            noise=0.0,
-            seed=0,
-        )
+        canvas = _laid(operator, _channels(photo, model), model)
         return Observed(canvas=canvas, degraded=photo.levels, lay=operator.pinv)
 
     def _factor(self, photo: Photo, model: ScoreModel) -> int:
         if model.spec.tasks:
-            return 2
+            return model.spec.scale if model.spec.scale > 1 else 2
         h, w = photo.levels.shape[:2]
         factor, rest = divmod(model.shape[-2], h)
         if rest or factor < 2 or model.shape[-1] != factor * w:
@@ -436,14 +431,7 @@ class Custom(_Tiled):
             z = torch.randn(y.shape, generator=torch.Generator().manual_seed(self.seed))
             levels = to_levels((y + sigma * z)[0], model.value_range, clean)
         levels = self._fitted(operator, levels, photo, model)
-        canvas = network_canvas(
-            operator,
-            levels,
-            value_range=model.value_range,
-            masked_input=model.spec.masked_input,
-            noise=sigma,
-            seed=self.seed,
-        )
+        canvas = _laid(operator, levels, model, noise=sigma, seed=self.seed)
         if canvas.mask is not None and isinstance(operator, Mask | Crop) and not sigma:
             canvas = masked_canvas(
                 canvas.levels, canvas.mask, value_range=canvas.value_range, masked_input=canvas.masked_input
@@ -545,6 +533,23 @@ def _in_range(noise_std: float, model: ScoreModel) -> float:
     """From steps of 8 bits to the model's value range."""
     low, high = model.value_range
     return noise_std * (high - low) / 255
+
+
+def _laid(operator: Degradation, left: Levels, model: ScoreModel, *, noise: float = 0.0, seed: int = 0) -> Canvas:
+    """The observation y = A(x) of any operator, for this model.
+
+    Raises:
+        UserError: the model enlarges by itself, and another operator is to be undone.
+    """
+    scale, value_range = model.spec.scale, model.value_range
+    if scale == 1:
+        return network_canvas(
+            operator, left, value_range=value_range, masked_input=model.spec.masked_input, noise=noise, seed=seed
+        )
+    only = operator.parts[0] if isinstance(operator, Composed) and len(operator.parts) == 1 else operator
+    if only != Downscale(factor=scale):
+        raise UserError("factor", f"this model enlarges {scale} times, and does nothing else.", f"Take {scale}.")
+    return Canvas(levels=left, mask=None, value_range=value_range, degradation=operator, left=left, scale=scale)
 
 
 def _masked(levels: Levels, mask: NDArray[np.bool_], photo: Photo, model: ScoreModel) -> Observed:

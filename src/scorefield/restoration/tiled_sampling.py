@@ -11,6 +11,7 @@ References:
     Meng et al. (2022), Algorithm 1. https://arxiv.org/abs/2108.01073
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -25,7 +26,7 @@ from scorefield.model import ScoreModel
 from scorefield.restoration.canvas import Canvas
 from scorefield.restoration.methods import MethodPlan
 from scorefield.restoration.pixels import enlarged, to_levels
-from scorefield.restoration.tiles import BlendBuffer, Cut, NoiseField, Tiling, round_up
+from scorefield.restoration.tiles import GRID, BlendBuffer, Cut, NoiseField, Tiling, round_up
 from scorefield.samplers import Step, run
 
 __all__ = ["STAGES", "Report", "TiledSampler"]
@@ -115,7 +116,8 @@ class TiledSampler:
     def _tiling(self, canvas: Canvas) -> Tiling:
         whole = not self.chosen.method.conditional and not canvas.local
         tile = max(self.tile, round_up(max(canvas.size))) if whole else self.tile
-        return Tiling(size=canvas.size, tile=tile, overlap=self.overlap)
+        grid = math.lcm(GRID, canvas.scale)
+        return Tiling(size=canvas.size, tile=round_up(tile, grid), overlap=round_up(self.overlap, grid), grid=grid)
 
     def _batches(self, canvas: Canvas, tiling: Tiling, row: Cut) -> Iterator[list[Piece]]:
         """The tiles of a row that have something to fill, of one size in each batch."""

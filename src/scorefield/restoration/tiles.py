@@ -44,7 +44,9 @@ class Tiling:
     Args:
         size: (H, W) of the image.
         tile: the longest side of a tile.
-        overlap: of neighbours, in pixels; both in multiples of 16.
+        overlap: of neighbours, in pixels.
+        grid: tiles begin at its multiples, and both sides above are such: 16, and a multiple of the factor by which a
+            network enlarges.
 
     Raises:
         UserError: sides that are no such multiples, or a tile shorter than its two overlaps.
@@ -53,11 +55,12 @@ class Tiling:
     size: tuple[int, int]
     tile: int
     overlap: int
+    grid: int = GRID
 
     def __post_init__(self) -> None:
-        if self.tile < 1 or self.tile % GRID or self.overlap < 0 or self.overlap % GRID:
+        if self.tile < 1 or self.tile % self.grid or self.overlap < 0 or self.overlap % self.grid:
             raise UserError(
-                "tile", f"sides are multiples of {GRID} pixels, got {self.tile} with an overlap of {self.overlap}."
+                "tile", f"sides are multiples of {self.grid} pixels, got {self.tile} with an overlap of {self.overlap}."
             )
         if self.tile < 2 * self.overlap:
             raise UserError(
@@ -68,12 +71,12 @@ class Tiling:
     @cached_property
     def rows(self) -> list[Cut]:
         """Top and height of each row of tiles."""
-        return cuts(self.size[0], self.tile, self.overlap)
+        return cuts(self.size[0], self.tile, self.overlap, self.grid)
 
     @cached_property
     def columns(self) -> list[Cut]:
         """Left and width of each column of tiles."""
-        return cuts(self.size[1], self.tile, self.overlap)
+        return cuts(self.size[1], self.tile, self.overlap, self.grid)
 
     def boxes(self, row: Cut) -> list[Box]:
         """The tiles of one row."""
@@ -85,19 +88,19 @@ class Tiling:
         return down[:, None] * _window(box.left, box.width, self.size[1], self.overlap)
 
 
-def cuts(length: int, tile: int, overlap: int) -> list[Cut]:
+def cuts(length: int, tile: int, overlap: int, grid: int = GRID) -> list[Cut]:
     """Where tiles lie along a side: as many as needed, about equally long, with just the overlap in common."""
     if length <= tile:
         return [(0, length)]
     count = math.ceil((length - overlap) / (tile - overlap))
-    starts = [round_up(index * (length - overlap) / count) for index in range(count)]
+    starts = [round_up(index * (length - overlap) / count, grid) for index in range(count)]
     ends = [start + overlap for start in starts[1:]] + [length]
     return [(start, end - start) for start, end in zip(starts, ends, strict=True)]
 
 
-def round_up(length: float) -> int:
-    """The next multiple of 16."""
-    return math.ceil(length / GRID) * GRID
+def round_up(length: float, grid: int = GRID) -> int:
+    """The next multiple of the grid."""
+    return math.ceil(length / grid) * grid
 
 
 def _window(start: int, extent: int, length: int, overlap: int) -> Tensor:

@@ -1,0 +1,84 @@
+"""Looking at images: what each has suffered, and the commands that may help."""
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from scorefield.cli.console import note, printable, require_free, tell, write_json
+from scorefield.cli.inputs import find_images
+from scorefield.cli.restore_options import DEFAULT_MODEL, RestoreOptions
+from scorefield.errors import UserError
+
+
+def look(options: RestoreOptions, *, auto: bool) -> dict[Path, int]:
+    """Say what every image has suffered, and what to type.
+
+    Args:
+        options: of the command.
+        auto: whether the images are restored next, which names what cannot be read, and writes --json.
+
+    Returns:
+        The quality of the JPEG file that an image of another format once was, by its path, where it is low enough.
+
+    Raises:
+        UserError: a folder without images, or no such model.
+        typer.Exit: an image could not be read.
+    """
+    from scorefield.data.photo import Photo
+    from scorefield.restoration.inspection import inspect_photo, proposals
+
+    if not auto:
+        require_free(options.json, overwrite=options.overwrite)
+    (limit, tasks), found = _abilities(options.model), find_images(options.inputs, options.out)
+    qualities: dict[Path, int] = {}
+    facts: list[dict[str, Any]] = []
+    failed, lacking = 0, set[str]()
+    for one in found:
+        try:
+            seen = inspect_photo(Photo.read(one.path))
+        except UserError as error:
+            failed += 1
+            if not auto:
+                note(f"scorefield: {error}")
+            continue
+        made = proposals(seen, max_jpeg_quality=limit)
+        tell(f"{printable(str(one.path))}: {', '.join(each.finding for each in made) or 'nothing to restore'}")
+        for each in made:
+            if each.verb == "dejpeg" and auto:
+                if seen.jpeg_quality is not None and not seen.is_jpeg:
+                    qualities[one.path] = seen.jpeg_quality
+                continue
+            words = ["scorefield", each.verb, str(one.path), *each.options, "--out", str(options.out)]
+            able = tasks is None or each.verb in tasks
+            own = [] if options.model == DEFAULT_MODEL else ["--model", options.model]
+            tell(f"  {printable(shlex.join([*words, *(own if able else ['--model', 'MODEL'])]))}")
+            lacking |= set() if able else {each.verb}
+        facts.append({"input": str(one.path), **asdict(seen), "proposals": [asdict(each) for each in made]})
+    if lacking:
+        tell(f"MODEL is one that was trained to {' or '.join(sorted(lacking))}; `{options.model}` was not")
+    if auto:
+        return qualities
+    write_json(options.json, facts)
+    if failed:
+        raise typer.Exit(3 if facts else 2)
+    return qualities
+
+
+def _abilities(name: str) -> tuple[int, set[str] | None]:
+    """The quality of JPEG files up to which a model gains, and its tasks; None for one that is not trained for any."""
+    from scorefield import checkpoint, hub
+    from scorefield.restoration.tasks import MAX_QUALITY
+
+    most = MAX_QUALITY - 1
+    if hub.is_pipeline(name):
+        return most, None
+    path = hub.find(name)
+    if hub.is_foreign(path):
+        return most, set(hub.import_spandrel(path).spec.tasks)
+    cards = [checkpoint.read_card(each)["spec"]["restoration"] for each in (path, hub.find(name, task="dejpeg"))]
+    if cards[0] is None:
+        return most, None
+    return cards[1].get("max_jpeg_quality") or most, {*cards[0]["tasks"], *hub.specialists(name)}
