@@ -276,7 +276,17 @@ def test_one_noise_level_serves_all_images(sigma):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"tile": 48}, {"tile": 0}, {"tile": -64}, {"tile": 2**40}, {"rim": 0}, {"steps": 0}]
+    "settings",
+    [
+        {"tile": 48},
+        {"tile": 0},
+        {"tile": -64},
+        {"tile": 2**40},
+        {"overlap": 8},
+        {"overlap": 64},
+        {"rim": 0},
+        {"steps": 0},
+    ],
 )
 def test_every_number_of_a_restoration_card_is_bounded(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} must lie"):

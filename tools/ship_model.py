@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--half", action="store_true", help="weights of 16 bits: half the size of the file")
     parser.add_argument("--steps", type=int, help="with which it restores best")
     parser.add_argument("--tile", type=int, help="side of the tiles in which it restores as well as in smaller ones")
+    parser.add_argument("--overlap", type=int, help="of tiles, where less than 32 pixels is enough")
     parser.add_argument("--max-jpeg-quality", type=int, help="quality of JPEG files beyond which it does harm")
     parser.add_argument(
         "--rim", type=int, help="how deep under a mask the network fills, before patches of the image do"
@@ -44,6 +45,7 @@ def main() -> None:
             steps=args.steps or known.steps,
             max_jpeg_quality=args.max_jpeg_quality or known.max_jpeg_quality,
             tile=args.tile or known.tile,
+            overlap=args.overlap or known.overlap,
             rim=args.rim or known.rim,
         )
         model.spec = replace(model.spec, restoration=known)

@@ -176,6 +176,7 @@ class RestorationSpec:
         tile: the side of the largest tiles in which it restores as well as in smaller ones, where it was measured.
         scale: how many times the network itself enlarges: it takes the small image, where for others a degraded
             image has the size of its result.
+        overlap: of neighbouring tiles, where less than the usual 32 pixels was measured to suffice.
         rim: masked pixels deeper under a mask than so many are filled with patches of the image itself
             (`restoration.exemplar`), and the network restores those nearer to its border; None leaves all to it.
     """
@@ -186,6 +187,7 @@ class RestorationSpec:
     max_jpeg_quality: int | None = None
     tile: int | None = None
     scale: int = 1
+    overlap: int | None = None
     rim: int | None = None
 
     def __post_init__(self) -> None:
@@ -197,6 +199,8 @@ class RestorationSpec:
             raise ValueError(f"max_jpeg_quality must lie from 1 to 100, got {self.max_jpeg_quality}")
         if self.tile is not None and not 64 <= self.tile <= 16_384:
             raise ValueError(f"tile must lie from 64 to 16,384, got {self.tile}")
+        if self.overlap is not None and (self.overlap % 16 or not 16 <= self.overlap <= 32):
+            raise ValueError(f"overlap must lie at 16 or 32, got {self.overlap}")
         if not 1 <= self.scale <= 16:
             raise ValueError(f"scale must lie from 1 to 16, got {self.scale}")
         if self.rim is not None and not 1 <= self.rim <= 1000:

@@ -117,7 +117,7 @@ def test_a_large_image_is_filled_within_a_window_of_it(monkeypatch):
 
 
 def test_a_seed_gives_one_result_and_another_a_different_one():
-    image, mask = torch.rand(3, 48, 48, generator=seeded(4)), box(48, 48, 14, 14, 20)
+    image, mask = torch.rand(3, 80, 80, generator=seeded(4)), box(80, 80, 30, 30, 20)
     one = exemplar_fill(image, mask, generator=seeded(5))
     assert torch.equal(one, exemplar_fill(image, mask, generator=seeded(5)))
     assert not torch.equal(one, exemplar_fill(image, mask, generator=seeded(6)))

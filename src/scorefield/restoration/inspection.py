@@ -91,8 +91,7 @@ def _details(plane: Plane) -> tuple[float, float]:
     if clear.sum() >= 8:
         squares = [square[clear] for square in squares]
     total = squares[0] + squares[1] + squares[2]
-    flattest = total <= np.quantile(total, _FLATTEST)
-    diagonal, one, other = (float(square[flattest].mean()) for square in squares)
+    diagonal, one, other = (float(square[total <= np.quantile(total, _FLATTEST)].mean()) for square in squares)
     return diagonal, (one + other) / 2
 
 

@@ -31,12 +31,13 @@ __all__ = ["ImageInput", "restore"]
 ImageInput = str | Path | Image.Image | NDArray[np.generic] | Tensor | Photo
 """An image to restore: a file, or pixels; see `restore`."""
 
-_TILE, _WIDE, _OVERLAP, _BLOCK_OVERLAP = 2, 256, 32, 16
+_TILE, _WIDE, _OVERLAP = 2, 256, 32
 """The side of tiles in units of the model's own, at most, and their overlap. The farther from the sizes of training,
 the worse: a regression trained on 64 pixels lost 0.06 dB on JPEG of quality 10 with tiles of 96, 0.1 with 128 and 0.25
 with 512. Small tiles repeat more work. With an overlap of 32 pixels a clear sky changes less across tiles than within
-them; with 16, a third more. What JPEG lost lies within blocks of 8 or 16 pixels: there an overlap of 16 instead of 32
-lost 0.0014 dB at quality 10 and nothing at 40, and steps across tiles grew by less than 0.1 levels of 255."""
+them; with 16, a third more. What JPEG lost lies within blocks of 8 or 16 pixels: there 16 instead of 32 lost 0.0014 dB
+at quality 10 and nothing at 40, and steps across tiles grew by less than 0.1 levels of 255; the card of such a model
+says so (`RestorationSpec.overlap`)."""
 
 
 @torch.no_grad()
@@ -96,8 +97,8 @@ def restore(
         chosen=chosen,
         candidates=candidates,
         seed=seed,
-        tile=_tile(model, tasks, tile),
-        overlap=_overlap(model, tasks),
+        tile=_tile(model, tile),
+        overlap=_overlap(model),
     )
     draft, done = task.draft(tiles, observed.canvas), 0
 
@@ -126,16 +127,15 @@ def restore(
     )
 
 
-def _overlap(model: ScoreModel, tasks: tuple[str, ...]) -> int:
-    """Of tiles; of a network that enlarges, so many pixels of the small image."""
-    known = model.spec.restoration
-    measured = known is not None and known.tile is not None
-    return _BLOCK_OVERLAP if measured and tasks == ("dejpeg",) else _OVERLAP * model.spec.scale
+def _overlap(model: ScoreModel) -> int:
+    """Of tiles: as the model's card says; of a network that enlarges, so many pixels of the small image."""
+    measured = None if model.spec.restoration is None else model.spec.restoration.overlap
+    return (measured or _OVERLAP) * model.spec.scale
 
 
-def _tile(model: ScoreModel, tasks: tuple[str, ...], tile: int | None) -> int:
+def _tile(model: ScoreModel, tile: int | None) -> int:
     """The side of tiles, a multiple of 16: the given one, the one that the model's card names, or a few of its own."""
-    least, own = 2 * _overlap(model, tasks), max(model.shape[-2:])
+    least, own = 2 * _overlap(model), max(model.shape[-2:])
     if tile is not None and tile < least:
         raise UserError("tile", f"need {least} pixels or more, got {tile}.", "Leave it out.")
     measured = None if model.spec.restoration is None else model.spec.restoration.tile
