@@ -32,6 +32,8 @@ _TEXTURE = 1.5
 """Weight of a texture's difference beside a color's."""
 _TRUST = 0.8
 """A masked pixel counts this much less in a patch's distance for each pixel that it lies deeper under the mask."""
+_START = 0.2
+"""Noise on the smooth start, in standard deviations of the image, so that each seed finds patches of its own."""
 _COMPARED = 4e8
 """Numbers to compare until which every target is compared with every source: exact, and quicker than a search."""
 _SEARCHED = 200_000
@@ -47,7 +49,7 @@ def exemplar_fill(image: Tensor, mask: Tensor, *, generator: Generator) -> Tenso
     Args:
         image: (C, H, W); its values under the mask are not used.
         mask: (H, W), 1 = fill.
-        generator: of the first matches and the search.
+        generator: of the start, the first matches and the search.
 
     Returns:
         (C, H, W), equal to `image` where the mask is 0. Where no patch of the image is known as a whole, masked pixels
@@ -60,7 +62,9 @@ def exemplar_fill(image: Tensor, mask: Tensor, *, generator: Generator) -> Tenso
     for halvings in range(len(levels) - 1, -1, -1):
         level = levels[halvings]
         if coarser is None:
-            level = level.showing(_smooth(level.image, level.mask))
+            start = _smooth(level.image, level.mask)
+            start = start + _START * start.std() * torch.randn(start.shape, generator=generator)
+            level = level.showing(start)
             field = level.random(len(level.targets), generator)
         else:
             field = level.inherited(coarser, field, generator)
