@@ -285,6 +285,11 @@ class ScoreModel(nn.Module):
         self.precision = precision
         self.specialists: Mapping[str, Specialist] = specialists or {}
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it restores, by itself or by a specialist; none for a model that samples images."""
+        return tuple(dict.fromkeys((*self.spec.tasks, *self.specialists)))
+
     def for_task(self, task: str | None) -> "ScoreModel":
         """The model that restores a task: the specialist where there is one, else this model."""
         specialist = self.specialists.get(task or "")

@@ -73,14 +73,13 @@ def test_the_options_of_a_task_have_the_defaults_of_its_class(verb, kind):
     shared = {field.name for field in fields(RestoreOptions)}
     renamed = {"noise": "noise_std"}  # the option counts levels of 255, the field units of the value range
     defaults = {field.name: field.default for field in fields(kind)}
-    own = {
-        name: p.default for name, p in signature(verb).parameters.items() if name not in {*shared, "preview", "hint"}
-    }
+    other = {*shared, "preview", "hint", "auto"}  # what is not the task's own, or a file of it
+    own = {name: p.default for name, p in signature(verb).parameters.items() if name not in other}
     assert own or not defaults
     for name, default in own.items():
         wanted = defaults[renamed.get(name, name)]
         if wanted is MISSING:
-            assert default is Parameter.empty
+            assert default in {Parameter.empty, None}  # None looks at the images instead
         else:
             assert default == (",".join(wanted) if isinstance(wanted, tuple) else wanted)
 
@@ -119,6 +118,17 @@ def test_a_hint_colors_its_place(call, restorer, photo, tmp_path):
         made[name] = pixels(tmp_path / name / "photo-1.png").astype(int)
     blue, plain = (made[name][4, 4, 2] - made[name][4, 4, 0] for name in ("hinted", "plain"))
     assert blue > max(plain, 20)
+
+
+def test_the_best_is_the_mean_over_flips(call, models, tmp_path):
+    restorer = models / "restores"
+    picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.jpg", quality=20)
+    result = call("dejpeg", tmp_path / "a.jpg", "--model", restorer, "--best", "--steps", 2, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
+    wanted = sf.restore(sf.load(restorer).with_flips(), tmp_path / "a.jpg", "dejpeg", steps=2).levels[0]
+    plain = sf.restore(sf.load(restorer), tmp_path / "a.jpg", "dejpeg", steps=2).levels[0]
+    assert np.array_equal(pixels(tmp_path / "out" / "a-1.png"), wanted) and not np.array_equal(wanted, plain)
 
 
 def test_uncrop_keeps_the_image_where_it_was(call, color, photo, tmp_path):

@@ -67,6 +67,8 @@ def restore_all(options: RestoreOptions, task_of: Callable[[Found], "Task"], *, 
     one_task = tasks[0] if len(tasks) == 1 else None
     path = None if is_pipeline(options.model) else find(options.model, task=one_task)
     model = sf.load(options.model, device=options.device).for_task(one_task)
+    if options.best:
+        model = model.with_flips()
     chosen = _chosen(options, model, tasks, kind)
     first = _first(options, options.model if path is None else digest(path), chosen, kind)
     with locked(options.out):
@@ -139,7 +141,7 @@ class _Job:
 
 def _first(options: RestoreOptions, model_digest: str, chosen: "MethodPlan", kind: "type[Task]") -> Record:
     """What the records of all images have in common."""
-    shared = ("candidates", "average", "steps", "schedule", "tile", "format", "map")
+    shared = ("candidates", "average", "best", "steps", "schedule", "tile", "format", "map")
     return Record(
         input="",
         stem="",

@@ -63,9 +63,9 @@ def _cases(options: EvaluationOptions, model: "ScoreModel") -> "list[Case]":
     """The cases of --task, or of all tasks that the model was trained for."""
     from scorefield.evaluation.cases import CASES, jpeg_cases
 
-    texts = options.task or [task for task in model.spec.tasks if task in CASES]
+    texts = options.task or [task for task in model.tasks if task in CASES]
     if not texts:
-        raise UserError(options.model, f"restores by {', '.join(model.spec.tasks)}, for which there is no degradation.")
+        raise UserError(options.model, f"restores by {', '.join(model.tasks)}, for which there is no degradation.")
     cases = [case for text in texts for case in jpeg_cases(text, options.quality or [])]
     if options.quality and not any(case.task == "dejpeg" for case in cases):
         raise UserError("--quality", "belongs to dejpeg.", "Add --task dejpeg.")

@@ -162,7 +162,7 @@ def palette_plan(model: ScoreModel, sampler: str = "ddpm", steps: int | None = N
 
 def _check_kind(model: ScoreModel, method: str, tasks: tuple[str, ...]) -> None:
     """See that the method is for such a model, and that the model was trained for the tasks."""
-    trained = ", ".join(model.spec.tasks)
+    trained = ", ".join(model.tasks)
     if METHODS[method].conditional and not model.spec.tasks:
         others = ", ".join(name for name, other in METHODS.items() if not other.conditional)
         raise UserError("method", "this model is unconditional: it was not trained to restore.", f"Choose of {others}.")

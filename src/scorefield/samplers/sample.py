@@ -27,7 +27,16 @@ from scorefield.samplers.presets import Plan, plan
 
 __all__ = ["Start", "WarmStart", "sample", "sample_batches"]
 
-_VERBS = {"colorize", "inpaint", "uncrop", "dejpeg", "upscale", "deblur"}  # tasks that are commands, too
+_VERBS = {
+    "colorize",
+    "inpaint",
+    "uncrop",
+    "dejpeg",
+    "denoise",
+    "upscale",
+    "deblur",
+    "descratch",
+}  # tasks that are commands, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,9 +261,9 @@ def _check_unconditional(model: ScoreModel) -> None:
         UserError: it restores images.
     """
     if model.spec.tasks:
-        verbs = "|".join(task for task in model.spec.tasks if task in _VERBS) or "restore"
+        verbs = "|".join(task for task in model.tasks if task in _VERBS) or "restore"
         raise UserError(
             "model",
-            f"it restores images ({', '.join(model.spec.tasks)}); it cannot sample without one.",
+            f"it restores images ({', '.join(model.tasks)}); it cannot sample without one.",
             f"Use `scorefield {verbs}` or sf.restore.",
         )
