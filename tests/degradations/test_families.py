@@ -173,6 +173,18 @@ def test_drawn_noise_is_of_the_same_strength_and_another():
     assert one.seed != other.seed
 
 
+def test_grey_noise_is_the_same_in_all_channels_in_its_share_of_draws():
+    drawn = [RandomNoise(std=(10, 10), grey=0.4).draw((3, 8, 8), generator=seeded(k)) for k in range(300)]
+    made = [(noise(torch.zeros(1, 3, 8, 8))) for noise in drawn]
+    same = [bool((each == each[:, :1]).all()) for each in made]
+    assert same == [noise.grey for noise in drawn]
+    assert abs(sum(same) / 300 - 0.4) < 5 * (0.4 * 0.6 / 300) ** 0.5
+    one = AdditiveNoise(std=1.0, seed=3, grey=True)
+    assert torch.allclose(one.pinv(one(image())), image(), atol=1e-6) and one.draw((3, 8, 8), generator=seeded()).grey
+    with pytest.raises(ValueError, match="a share from 0 to 1"):
+        RandomNoise(grey=1.5)
+
+
 def test_strengths_are_spread_over_their_range():
     generator = seeded()
     drawn = [RandomNoise(std=(12.75, 38.25)).draw((1, 3, 8, 8), generator=generator).std for _ in range(2000)]

@@ -6,7 +6,7 @@ the `noise` of an `Observation`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
@@ -35,6 +35,7 @@ class AdditiveNoise:
     Args:
         std: s, in units of x.
         seed: of n.
+        grey: n is the same in all channels, as that of a grey image or of a camera's brightness.
 
     Raises:
         UserError: s is negative or not a number.
@@ -42,6 +43,7 @@ class AdditiveNoise:
 
     std: float
     seed: int = 0
+    grey: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.std < math.inf:
@@ -61,10 +63,11 @@ class AdditiveNoise:
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> "AdditiveNoise":
         """The same std with another seed."""
-        return AdditiveNoise(std=self.std, seed=fast_rng(generator).getrandbits(62))
+        return replace(self, seed=fast_rng(generator).getrandbits(62))
 
     def _noise(self, like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=Generator().manual_seed(self.seed)).to(like)
+        shape = (like.shape[0], 1, *like.shape[2:]) if self.grey else like.shape
+        return torch.randn(shape, generator=Generator().manual_seed(self.seed)).to(like).expand_as(like)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,22 +76,27 @@ class RandomNoise:
 
     Args:
         std: smallest and largest, of 255 levels.
+        grey: the share of noise that is the same in all channels; grey images have no other.
         value_range: black and white in x.
 
     Raises:
-        ValueError: a decreasing range, or one with a negative or infinite end.
+        ValueError: a decreasing range, or one with a negative or infinite end, or a share outside of 0 to 1.
     """
 
     std: tuple[float, float] = (5.0, 50.0)
+    grey: float = 0.0
     value_range: tuple[float, float] = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
         low, high = self.std
         if not 0 <= low <= high < math.inf:
             raise ValueError(f"std must rise from 0 or more, got {low:g} to {high:g}")
+        if not 0 <= self.grey <= 1:
+            raise ValueError(f"grey is a share from 0 to 1, got {self.grey:g}")
 
     def draw(self, shape: tuple[int, ...], *, generator: Generator) -> AdditiveNoise:
         """One realisation."""
         rng, level = fast_rng(generator), (self.value_range[1] - self.value_range[0]) / 255
         std = rng.uniform(self.std[0] * level, self.std[1] * level)
-        return AdditiveNoise(std=std, seed=rng.getrandbits(62))
+        seed = rng.getrandbits(62)
+        return AdditiveNoise(std=std, seed=seed, grey=self.grey > 0 and rng.random() < self.grey)
