@@ -21,6 +21,7 @@ from typing import Any
 from PIL import Image
 
 from scorefield.data.exif import directory_exif, marked_exif, resolution_of, upright_exif
+from scorefield.data.png import MOST_UNPACKED, PNG
 from scorefield.data.tiff import is_bigtiff
 
 COLOR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI")
@@ -28,9 +29,7 @@ _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 _XMP_KEY, _RAW_KEY = b"XML:com.adobe.xmp", b"Raw profile type "
 _IPTC_RESOURCE = 0x0404
 _XMP_TAG, _IPTC_TAG = 700, 33723
-_PNG = b"\x89PNG\r\n\x1a\n"
 _INCH = 0.0254  # metres
-_MOST_TEXT = 2**20  # bytes of a compressed profile, unpacked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +94,7 @@ def read_metadata(image: Image.Image, content: bytes, orientation: int) -> Metad
         orientation: the image is turned by, 1 to 8.
     """
     exif = upright_exif(image)
-    chunks, raw = _png_chunks(content) if content.startswith(_PNG) else ((), {})
+    chunks, raw = _png_chunks(content) if content.startswith(PNG) else ((), {})
     comment = image.info.get("comment")
     if image.format in ("JPEG", "MPO") and isinstance(comment, bytes) and comment.strip(b"\0 "):
         chunks = (*chunks, (b"tEXt", b"Comment\0" + comment.replace(b"\0", b" ")))
@@ -210,7 +209,7 @@ def _png_chunks(content: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], dict[b
     """Chunks of color and text, and the profiles in text, by name."""
     found: list[tuple[bytes, bytes]] = []
     raw: dict[bytes, bytes] = {}
-    at = len(_PNG)
+    at = len(PNG)
     while at + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, at)
         name, body = content[at + 4 : at + 8], content[at + 8 : at + 8 + length]
@@ -231,7 +230,7 @@ def _raw_profile(name: bytes, body: bytes) -> bytes | None:
     text = body.partition(b"\0")[2]
     try:
         if name == b"zTXt":
-            text = zlib.decompressobj().decompress(text[1:], _MOST_TEXT)
+            text = zlib.decompressobj().decompress(text[1:], MOST_UNPACKED)
         return bytes.fromhex(b"".join(text.split()[2:]).decode("ascii"))
     except (ValueError, zlib.error):
         return None

@@ -51,6 +51,7 @@ from scorefield.data.image import (
 )
 from scorefield.data.levels import Levels, in_8_bits, in_16_bits
 from scorefield.data.metadata import Metadata, read_metadata, tiff_metadata
+from scorefield.data.png import sound_png
 from scorefield.data.tiff import is_bigtiff, is_tiff, upright
 from scorefield.errors import UserError
 
@@ -120,8 +121,10 @@ class Photo:
                 return _read_tiff(path, content, max_pixels)
             if _is_heif(content):
                 register_heif(path)
-            with open_image(path, content, max_pixels=max_pixels) as image, decoding(image.size):
-                return _read(path, image, content)
+            sound, left_out = sound_png(content)
+            with open_image(path, sound, max_pixels=max_pixels) as image, decoding(image.size):
+                photo = _read(path, image, sound)
+            return replace(photo, notes=(*photo.notes, *left_out), sha256=hashlib.sha256(content).hexdigest())
         except UserError:
             raise
         except ImageReadError as problem:
