@@ -270,7 +270,8 @@ def test_an_animated_png_whose_first_frame_does_not_fill_it_is_refused(tmp_path)
 
 @pytest.mark.parametrize(("kind", "settings"), [
     ("PNG", {}), ("PNG", {"mode": "1"}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("GIF", {}),
-    ("WEBP", {"lossless": True}), ("WEBP", {"quality": 1}), ("AVIF", {}), ("JPEG2000", {}), ("TIFF", {"compression": "tiff_deflate"}),
+    ("WEBP", {"lossless": True}), ("WEBP", {"quality": 1}), ("AVIF", {}), ("JPEG2000", {}),
+    ("TIFF", {"compression": "tiff_deflate"}),
 ])  # fmt: skip
 def test_large_images_of_one_color_are_no_lies(tmp_path, kind, settings):
     settings = dict(settings)

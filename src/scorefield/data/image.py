@@ -20,6 +20,7 @@ to `MAX_BYTES` and `MAX_PIXELS`. `decoding` bounds what all threads decode at on
 of a process does not grow with its threads.
 """
 
+import warnings
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
@@ -40,6 +41,10 @@ from scorefield.data.png import DEFLATE, is_sound_png, sound_png
 from scorefield.data.tiff import BYTE_SCALED, TIFF, is_tiff, read_tiff, tiff_header, upright
 from scorefield.errors import ImageReadError, UserError
 from scorefield.files import is_special
+
+# Of what Pillow warns, damaged EXIF and large sizes, is said by this package, or bounded here.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "AVIF", "HEIF", "JPEG2000", "PPM")
 """What is read, by Pillow's names. EPS would start Ghostscript; PSD, FITS, WMF and others hold no photographs."""
