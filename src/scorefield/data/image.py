@@ -189,7 +189,8 @@ def _check_promise(image: Image.Image, stored: int) -> None:
     most = max(_RATIO * stored, _SMALL)
     if image.format == "PNG":
         most = DEFLATE * 8 * stored // _PNG_BITS.get(image.mode, 1)
-        tile: Any = image.tile[0][1] if image.tile else None
+        parts: Any = getattr(image, "tile", None)
+        tile = parts[0][1] if parts else None
         if tile is not None and tuple(tile) != (0, 0, *image.size):
             raise ImageReadError(
                 f"is damaged: its first frame is {tile[2] - tile[0]}×{tile[3] - tile[1]}, the image "

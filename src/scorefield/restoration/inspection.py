@@ -91,7 +91,8 @@ def _details(plane: Plane) -> tuple[float, float]:
     if clear.sum() >= 8:
         squares = [square[clear] for square in squares]
     total = squares[0] + squares[1] + squares[2]
-    diagonal, one, other = (float(square[total <= np.quantile(total, _FLATTEST)].mean()) for square in squares)
+    flat = total <= np.quantile(total, _FLATTEST)
+    diagonal, one, other = (float(square[flat].mean()) for square in squares)
     return diagonal, (one + other) / 2
 
 
