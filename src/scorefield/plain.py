@@ -70,7 +70,7 @@ def check_settings(made_by: Any, settings: Mapping[str, Any], where: str) -> Non
         known = get_args(hints.get(name)) if get_origin(hints.get(name)) is Literal else ()
         if known and isinstance(value, str) and value not in known:
             raise UserError(where, f"no such {name} {_short(value)}.", did_you_mean(value, map(str, known)))
-        if not _fits(value, hints.get(name, Any)):
+        if not _fits_within_bounds(value, hints.get(name, Any)):
             raise UserError(f"{where}.{name}", f"{_short(value)} is not possible.")
 
 
@@ -97,11 +97,14 @@ def _hints(made_by: Any) -> dict[str, Any]:
         return {}  # of a user's own class, with names that are not there at run time
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether plain data are of an annotated type. JSON has lists for tuples, and whole numbers for floats."""
+def _fits_within_bounds(value: Any, kind: Any) -> bool:
+    """Whether plain data are of an annotated type and of a bounded size.
+
+    JSON has lists for tuples, and whole numbers for floats.
+    """
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inner)
+        return any(_fits_within_bounds(value, one) for one in inner)
     if origin is Literal:
         return any(type(value) is type(one) and value == one for one in inner)
     if kind in (bool, str, NoneType):
@@ -117,8 +120,8 @@ def _fits(value: Any, kind: Any) -> bool:
             return False
         items = cast(list[Any], value)
         if origin is list or inner[-1:] == (...,):
-            return all(_fits(item, inner[0]) for item in items)
-        return len(items) == len(inner) and all(_fits(*pair) for pair in zip(items, inner, strict=True))
+            return all(_fits_within_bounds(item, inner[0]) for item in items)
+        return len(items) == len(inner) and all(_fits_within_bounds(*pair) for pair in zip(items, inner, strict=True))
     if origin is dict or kind is dict:
         return isinstance(value, dict)
     if inspect.isclass(kind) and kind.__module__.startswith("torch."):

@@ -108,7 +108,6 @@ MISTAKES = {  # by verb: arguments, exit code, words of the line
         ("PHOTO --std -1 --model ALONE --out OUT", 2, ["blur", "above 0"]),
     ],
     "dejpeg": [
-        ("PHOTO --model ALONE --out OUT", 2, ["photo.png", "is no JPEG file", "give the quality"]),
         ("PHOTO --quality 0 --model ALONE --out OUT", 2, ["jpeg", "1 to 100"]),
     ],
     "inpaint": [

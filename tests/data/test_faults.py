@@ -1,6 +1,7 @@
 """Files that were made to do harm: other programs' formats, bombs, pipes, headers that lie."""
 
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -21,6 +22,7 @@ from scorefield.data import image as module
 from scorefield.data.datasets import open_images
 from scorefield.data.image import MAX_PIXELS, ImageReadError, decode, decoding, header, open_image, read_image
 from scorefield.data.photo import Photo
+from scorefield.data.png import MOST_UNPACKED
 from scorefield.degradations.mask_files import named_mask
 from scorefield.errors import UserError
 
@@ -140,17 +142,163 @@ def test_bombs_are_refused_from_their_header(tmp_path, content):
         header(path)
 
 
-@pytest.mark.parametrize("name", [b"iCCP", b"zTXt", b"iTXt"])
-def test_compressed_text_and_profiles_are_bounded(tmp_path, name):
-    bomb = zlib.compress(bytes(2**24), 1)
-    head = {b"iCCP": b"profile\0\0", b"zTXt": b"Raw profile type exif\0\0", b"iTXt": b"XML:com.adobe.xmp\0\1\0\0\0"}
-    (tmp_path / "bomb.png").write_bytes(png_of(8, 8, (name, head[name] + bomb)))
-    assert PngImagePlugin.MAX_TEXT_CHUNK <= 2**20  # what bounds it
+PACKED = {
+    b"iCCP": b"profile\0%c", b"zTXt": b"Raw profile type exif\0%c", b"iTXt": b"XML:com.adobe.xmp\0\1%c\0\0",
+}  # fmt: skip
+NOTES = {
+    "unpacks to more than 1 MB": lambda name: PACKED[name] % 0 + zlib.compress(bytes(2**24), 1),
+    "is packed in an unknown way": lambda name: PACKED[name] % 9 + zlib.compress(b"words"),
+    "is damaged": lambda name: PACKED[name] % 0 + b"\xff" * 40,
+    "its checksum is wrong": lambda name: PACKED[name] % 0 + zlib.compress(b"words"),
+}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("fault", NOTES)
+@pytest.mark.parametrize("name", PACKED)
+def test_notes_of_a_png_that_cannot_be_read_are_left_out_and_said(tmp_path, name, fault, behind):
+    content = png_of(8, 8, (name, NOTES[fault](name)))
+    if fault == "its checksum is wrong":
+        content = content.replace(zlib.compress(b"words"), zlib.compress(b"sword"))
+    if behind:
+        note = content[33 : content.index(b"IDAT") - 4]
+        content = content[:33] + content[33 + len(note) : -12] + note + content[-12:]
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    photo = Photo.read(path)
+    assert len(photo.notes) == 1 and "is left out: " in photo.notes[0] and fault in photo.notes[0]
+    assert (photo.levels == 0).all() and photo.levels.shape == (8, 8, 1)
+    assert photo.sha256 == hashlib.sha256(content).hexdigest()
+    assert photo.icc is None and photo.metadata.chunks == ()
+    assert read_image(path).size == (8, 8) and header(path) == ((8, 8), True)
+    assert PngImagePlugin.MAX_TEXT_CHUNK == MOST_UNPACKED  # Pillow's bound is the one that is told
+
+
+@pytest.mark.parametrize("name", [b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"cICP"])
+def test_notes_of_a_wrong_length_are_left_out_and_said(tmp_path, name):
+    (tmp_path / "a.png").write_bytes(png_of(8, 8, (name, b"\0\0")))
+    assert "it has a wrong length" in Photo.read(tmp_path / "a.png").notes[0]
+
+
+def test_texts_that_are_too_many_together_are_left_out(tmp_path):
+    packed = b"Title\0\0" + zlib.compress(bytes(2**20 - 1))
+    (tmp_path / "a.png").write_bytes(png_of(8, 8, *[(b"zTXt", packed)] * 70))
+    assert Photo.read(tmp_path / "a.png").notes == ("a text is left out: all texts have more than 64 MB",)
+
+
+# --- headers that promise more than the file holds -------------------------------------------------
+
+
+def drawn(kind, **settings):
+    """A small file with detail."""
+    y, x = np.mgrid[:48, :64]
+    image = Image.fromarray(np.stack([y * 5, x * 3, y * x % 256], axis=2).astype(np.uint8))
+    file = io.BytesIO()
+    if settings.pop("frames", 1) == 2:
+        settings |= {"save_all": True, "append_images": [image.rotate(90)]}
+    image.save(file, kind, **settings)
+    return file.getvalue()
+
+
+def lied(content, mark, skip, form, *values):
+    """The file with other numbers `skip` bytes behind a mark."""
+    at = content.index(mark) + skip
+    return content[:at] + struct.pack(form, *values) + content[at + struct.calcsize(form) :]
+
+
+def lied_png(content, width, height):
+    made = lied(content, b"IHDR", 4, ">II", width, height)
+    return lied(made, b"IHDR", 17, ">I", zlib.crc32(made[12:29]))
+
+
+def lied_tiff(content, side):
+    """Other numbers for its width, height and rows of a strip."""
+    (at,) = struct.unpack_from("<I", content, 4)
+    made = bytearray(content)
+    for place in range(at + 2, at + 2 + 12 * struct.unpack_from("<H", content, at)[0], 12):
+        if struct.unpack_from("<H", content, place)[0] in (256, 257, 278):
+            struct.pack_into("<HII", made, place + 2, 4, 1, side)
+    return bytes(made)
+
+
+SIDE = 9_999  # under MAX_PIXELS, so that its size alone is no reason to refuse it
+LOW = struct.pack("<I", SIDE - 1)[:3]
+HEADERS = {
+    "png": lied_png(drawn("PNG"), SIDE, SIDE),
+    "apng": lied_png(drawn("PNG", frames=2), SIDE, SIDE),
+    "jpeg": lied(drawn("JPEG"), b"\xff\xc0", 5, ">HH", SIDE, SIDE),
+    "progressive jpeg": lied(drawn("JPEG", progressive=True), b"\xff\xc2", 5, ">HH", SIDE, SIDE),
+    "gif": lied(drawn("GIF"), b"GIF89a" if b"GIF89a" in drawn("GIF") else b"GIF87a", 6, "<HH", SIDE, SIDE),
+    "gif frame": lied(drawn("GIF"), b",\0\0\0\0", 5, "<HH", SIDE, SIDE),
+    "gif place": lied(drawn("GIF"), b",\0\0\0\0", 1, "<HH", SIDE - 99, SIDE - 99),
+    "bmp": lied(drawn("BMP"), b"BM", 18, "<ii", SIDE, SIDE),
+    "bmp negative": lied(drawn("BMP"), b"BM", 18, "<ii", 64, -(2**31)),
+    "webp": lied(drawn("WEBP"), b"\x9d\x01\x2a", 3, "<HH", SIDE, SIDE),
+    "lossless webp": lied(drawn("WEBP", lossless=True), b"\x2f", 1, "<I", (SIDE - 1) | (SIDE - 1) << 14),
+    "animated webp": lied(drawn("WEBP", frames=2), b"VP8X", 12, "6s", LOW + LOW),
+    "avif": lied(drawn("AVIF"), b"ispe", 8, ">II", SIDE, SIDE),
+    "animated avif": drawn("AVIF", frames=2).replace(
+        struct.pack(">II", 64 << 16, 48 << 16), struct.pack(">II", SIDE << 16, SIDE << 16)
+    ),
+    "ppm": drawn("PPM").replace(b"64 48", b"9999 9999", 1),
+    "jpeg 2000": lied(lied(drawn("JPEG2000"), b"ihdr", 4, ">II", SIDE, SIDE), b"\xff\x51", 6, ">II", SIDE, SIDE),
+    "tiff": lied_tiff(drawn("TIFF"), SIDE),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_promises_more_than_the_file_holds_is_told_before_memory_is_taken(tmp_path, monkeypatch, name):
+    path = tmp_path / "lie.image"
+    path.write_bytes(HEADERS[name])
+    for read in READERS:
+        with pytest.raises(UserError, match=r"lie\.image: ") as raised:
+            read(path)
+        assert "\n" not in str(raised.value)
+    if name not in ("tiff", "bmp", "ppm"):  # their strips and rows are read before anything is filled
+        monkeypatch.setattr(Image.core, "new", lambda *_: pytest.fail("memory was taken"))
+        monkeypatch.setattr(Image.core, "fill", lambda *_: pytest.fail("memory was taken"))
+        with pytest.raises(UserError):
+            read_image(path)
+
+
+def test_an_animated_png_whose_first_frame_does_not_fill_it_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(lied_png(drawn("PNG", frames=2), 64, 96))
+    for read in READERS:
+        with pytest.raises(UserError, match="its first frame is 64×48, the image 64×96"):
+            read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("kind", "settings"), [
+    ("PNG", {}), ("PNG", {"mode": "1"}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("GIF", {}),
+    ("WEBP", {"lossless": True}), ("WEBP", {"quality": 1}), ("AVIF", {}), ("JPEG2000", {}),
+    ("TIFF", {"compression": "tiff_deflate"}),
+])  # fmt: skip
+def test_large_images_of_one_color_are_no_lies(tmp_path, kind, settings):
+    settings = dict(settings)
+    image = Image.new(settings.pop("mode", "L" if kind == "JPEG" else "RGB"), (2000, 2000))
+    image.save(tmp_path / "black", kind, **settings)
+    assert header(tmp_path / "black")[0] == (2000, 2000)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.97])
+@pytest.mark.parametrize(("kind", "settings"), [
+    ("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("GIF", {}), ("BMP", {}), ("WEBP", {}),
+    ("WEBP", {"lossless": True}), ("AVIF", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("PPM", {}),
+    ("JPEG2000", {}), ("GIF", {"frames": 2}), ("WEBP", {"frames": 2}), ("PNG", {"frames": 2}), ("AVIF", {"frames": 2}),
+])  # fmt: skip
+def test_a_file_that_ends_early_is_refused_or_its_first_image_is_whole(tmp_path, kind, settings, share):
+    content = drawn(kind, **settings)
+    path = tmp_path / "cut.image"
+    path.write_bytes(content)
+    whole = Photo.read(path)
+    assert whole.notes == (("holds 2 images: the first one is taken",) if "frames" in settings else ())
+    path.write_bytes(content[: int(share * len(content))])
     try:
-        made = Photo.read(tmp_path / "bomb.png")
-    except UserError:
+        photo = Photo.read(path)
+    except UserError as error:
+        assert "cut.image: is " in str(error) and "\n" not in str(error)
         return
-    assert len(made.icc or b"") + len(made.exif or b"") <= 2**20
+    assert "frames" in settings and (photo.levels == whole.levels).all()
 
 
 def test_threads_decode_no_more_pixels_together_than_one_image_may_have():

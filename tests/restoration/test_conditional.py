@@ -22,6 +22,7 @@ from scorefield.hub import load
 from scorefield.model import ScoreModel
 from scorefield.restoration import METHODS, TASKS, Custom, Dejpeg, palette_plan, resolve_method
 from scorefield.restoration import restore as pipeline_restore
+from scorefield.restoration.inspection import former_quality
 
 MODEL = tiny_learner()
 
@@ -202,9 +203,25 @@ def test_unusual_jpeg_files_are_restored_blindly(tmp_path):
 
 def test_a_file_that_is_no_jpeg_is_refused_unless_a_quality_is_given(tmp_path):
     Image.fromarray(levels(40, 70)).save(tmp_path / "p.png")
-    with pytest.raises(NothingToRestore, match=r"p\.png: is no JPEG file"):
+    with pytest.raises(NothingToRestore, match=r"p\.png: nothing to restore: its pixels show no trace of JPEG"):
         restore(MODEL, tmp_path / "p.png", "dejpeg", steps=1)
     assert restore(MODEL, tmp_path / "p.png", "dejpeg", quality=30, steps=1).images[0].size == (70, 40)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("model", [MODEL, tiny_model(3, size=16)], ids=["palette", "images"])
+def test_a_file_that_was_a_jpeg_once_is_restored_by_the_quality_that_is_found(tmp_path, model, in_memory):
+    y, x = np.mgrid[:160, :160]
+    rough = 128 + 40 * np.sin(x / 5 + y * y / 900) + np.random.default_rng(0).normal(0, 12, (160, 160))
+    Image.fromarray(rough.clip(0, 255).astype(np.uint8)).convert("RGB").save(tmp_path / "a.jpg", quality=30)
+    with Image.open(tmp_path / "a.jpg") as opened:
+        opened.save(tmp_path / "was.png")
+    source = Photo.read(tmp_path / "was.png").levels if in_memory else tmp_path / "was.png"
+    assert former_quality(as_photo(source).levels) == 30
+    observed = Dejpeg().observe(as_photo(source), model)
+    given = Dejpeg(quality=30).observe(as_photo(source), model)
+    assert torch.equal(observed.canvas.tables, given.canvas.tables)
+    assert observed.canvas.degradation == given.canvas.degradation
 
 
 @pytest.mark.parametrize("model", [MODEL, tiny_model(3, size=16)], ids=["palette", "images"])

@@ -97,6 +97,22 @@ def test_no_jpeg_is_found_where_there_was_none(kind, noise):
     assert former_quality(levels(image + noise * np.random.default_rng(0).standard_normal(image.shape))) is None
 
 
+@pytest.mark.parametrize("kind", ["noise", "slopes", "ramp", "steep", "flat", "squares of 16", "stripes", "small"])
+def test_patterns_that_repeat_in_every_block_are_no_jpeg(kind):
+    y, x = np.mgrid[:160, :160]
+    image = {
+        "noise": np.random.default_rng(0).integers(0, 256, (128, 128, 3)),
+        "slopes": np.stack([x, y, x + y], 2) % 256,
+        "ramp": np.stack([x, x, x], 2),
+        "steep": np.stack([3 * x % 256, 2 * y % 256, x], 2),
+        "flat": np.full((128, 128, 1), 7),
+        "squares of 16": (255 * ((x // 4 + y // 4) % 2))[..., None],
+        "stripes": (255 * (x % 16 < 8))[..., None],
+        "small": textured()[:16, :16],
+    }[kind]
+    assert former_quality(levels(image)) is None
+
+
 def test_a_jpeg_that_was_resized_since_is_none():
     small = Image.fromarray(compressed(textured(), 50)).resize((170, 170), Image.Resampling.LANCZOS)
     assert former_quality(np.asarray(small)) is None

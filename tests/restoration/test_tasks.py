@@ -239,7 +239,7 @@ def test_a_model_that_is_not_for_color_cannot_colorize():
 
 def test_a_file_that_is_no_jpeg_is_named(tmp_path):
     to_pil(pixels()).save(tmp_path / "p.png")
-    with pytest.raises(UserError, match=r"p\.png: is no JPEG file"):
+    with pytest.raises(UserError, match=r"p\.png: nothing to restore: its pixels show no trace of JPEG"):
         run(tmp_path / "p.png", "dejpeg")
 
 

@@ -2,7 +2,6 @@
 
 import shlex
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -13,15 +12,13 @@ from scorefield.cli.restore_options import DEFAULT_MODEL, RestoreOptions
 from scorefield.errors import UserError
 
 
-def look(options: RestoreOptions, *, auto: bool) -> dict[Path, int]:
+def look(options: RestoreOptions, *, auto: bool) -> None:
     """Say what every image has suffered, and what to type.
 
     Args:
         options: of the command.
-        auto: whether the images are restored next, which names what cannot be read, and writes --json.
-
-    Returns:
-        The quality of the JPEG file that an image of another format once was, by its path, where it is low enough.
+        auto: whether the images are restored next, which names what cannot be read or has nothing to restore, and
+            writes --json.
 
     Raises:
         UserError: a folder without images, or no such model.
@@ -33,7 +30,6 @@ def look(options: RestoreOptions, *, auto: bool) -> dict[Path, int]:
     if not auto:
         require_free(options.json, overwrite=options.overwrite)
     (limit, tasks), found = _abilities(options.model), find_images(options.inputs, options.out)
-    qualities: dict[Path, int] = {}
     facts: list[dict[str, Any]] = []
     failed, lacking = 0, set[str]()
     for one in found:
@@ -45,11 +41,10 @@ def look(options: RestoreOptions, *, auto: bool) -> dict[Path, int]:
                 note(f"scorefield: {error}")
             continue
         made = proposals(seen, max_jpeg_quality=limit)
-        tell(f"{printable(str(one.path))}: {', '.join(each.finding for each in made) or 'nothing to restore'}")
+        if made or not auto:
+            tell(f"{printable(str(one.path))}: {', '.join(each.finding for each in made) or 'nothing to restore'}")
         for each in made:
             if each.verb == "dejpeg" and auto:
-                if seen.jpeg_quality is not None and not seen.is_jpeg:
-                    qualities[one.path] = seen.jpeg_quality
                 continue
             words = ["scorefield", each.verb, str(one.path), *each.options, "--out", str(options.out)]
             able = tasks is None or each.verb in tasks
@@ -60,11 +55,10 @@ def look(options: RestoreOptions, *, auto: bool) -> dict[Path, int]:
     if lacking:
         tell(f"MODEL is one that was trained to {' or '.join(sorted(lacking))}; `{options.model}` was not")
     if auto:
-        return qualities
+        return
     write_json(options.json, facts)
     if failed:
         raise typer.Exit(3 if facts else 2)
-    return qualities
 
 
 def _abilities(name: str) -> tuple[int, set[str] | None]:

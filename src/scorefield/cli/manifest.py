@@ -260,7 +260,7 @@ def _read(line: bytes) -> Record | None:
         record = Record(**json.loads(line.decode(errors="surrogateescape")))
     except (ValueError, TypeError):
         return None  # cut by a kill, or of another program
-    return record if all(_fits(getattr(record, name), kind) for name, kind in _kinds().items()) else None
+    return record if all(_is_of_type(getattr(record, name), kind) for name, kind in _kinds().items()) else None
 
 
 @cache
@@ -268,20 +268,22 @@ def _kinds() -> dict[str, Any]:
     return get_type_hints(Record)
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _is_of_type(value: Any, kind: Any) -> bool:
     """Whether a value read from JSON is of an annotation's type; pydantic would refuse names that are no UTF-8."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return True
     if origin is UnionType:
-        return any(_fits(value, one) for one in inner)
+        return any(_is_of_type(value, one) for one in inner)
     if origin is list:
-        return isinstance(value, list) and all(_fits(part, inner[0]) for part in cast(list[Any], value))
+        return isinstance(value, list) and all(_is_of_type(part, inner[0]) for part in cast(list[Any], value))
     if origin is tuple:
         parts = cast(list[Any], value) if isinstance(value, list) else []
-        return len(parts) == len(inner) and all(map(_fits, parts, inner))
+        return len(parts) == len(inner) and all(map(_is_of_type, parts, inner))
     if origin is dict:
-        return isinstance(value, dict) and all(_fits(part, inner[1]) for part in cast(dict[str, Any], value).values())
+        return isinstance(value, dict) and all(
+            _is_of_type(part, inner[1]) for part in cast(dict[str, Any], value).values()
+        )
     return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
 
 

@@ -116,7 +116,7 @@ def dejpeg(
 ) -> None:
     """Remove JPEG artifacts.
 
-    A file of another format that shows no blocks of JPEG, or a JPEG of a quality too high to gain, is skipped, unless
+    A file of another format that shows no trace of JPEG, or a JPEG of a quality too high to gain, is skipped, unless
     --quality is given.
 
     Example: scorefield dejpeg photos --out clean
@@ -240,11 +240,11 @@ def restore(
         return
     if simulate or noise:
         raise UserError("--degradation", "is needed with --simulate or --noise.", "Name one, such as jpeg:20.")
-    qualities = look(options, auto=auto)
+    look(options, auto=auto)
     if auto:
         from scorefield.restoration import Dejpeg
 
-        restore_all(options, lambda found: Dejpeg(quality=qualities.get(found.path)), kind=Dejpeg)
+        restore_all(options, lambda _: Dejpeg(), kind=Dejpeg)
 
 
 def _masks(mask: str) -> Callable[[Found], str]:

@@ -5,7 +5,9 @@ CIELab with the white point D50 (the values of TIFF and ICC) becomes sRGB by way
     f_y = (L + 16)/116,  f_x = f_y + a/500,  f_z = f_y − b/200,    X = X_n g(f_x), …
     g(f) = f³ where f > 6/29, else 3 (6/29)² (f − 4/29)
 
-Grey with a profile, and CMYK, look as the profile of the file says.
+Grey with a profile, and CMYK, look as the profile of the file says, by LittleCMS. CMYK without a profile of CMYK has no
+colors that are known, and is refused. In a JPEG file its inks are stored inverted, with Adobe's marker or without it,
+as browsers take them.
 
 References:
     CIE 15:2004, §8.2.1; IEC 61966-2-1 (sRGB); the matrix is sRGB's, adapted to D50 by Bradford (ICC.1:2022, annex E).
@@ -64,25 +66,34 @@ def cmyk_to_srgb(image: Image.Image, icc: bytes | None) -> NDArray[np.uint8]:
     if icc is None or icc[16:20] != b"CMYK":
         raise ImageReadError("is a CMYK image. Convert it to RGB first: it has no color profile that says how")
     try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(icc))
-        made = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except ImageCms.PyCMSError as error:
+        return _by_littlecms(image, icc)
+    except (ImageCms.PyCMSError, OSError) as error:
         raise ImageReadError(f"is a CMYK image with a color profile that cannot be read ({error})") from None
-    assert made is not None
-    return np.asarray(made)
 
 
 def grey_to_srgb(levels: NDArray[Any], icc: bytes) -> NDArray[Any]:
     """Grey (H, W, 1) of 8 or 16 bits, by its color profile, as the grey of sRGB; as it is by a profile of no sense."""
     steps = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(icc))
-        made = ImageCms.profileToProfile(steps, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except ImageCms.PyCMSError:
+        curve = _by_littlecms(steps, icc, flags=ImageCms.Flags.NOOPTIMIZE)[0].mean(1)
+    except (ImageCms.PyCMSError, OSError):
         return levels
-    assert made is not None
-    curve = np.asarray(made)[0].mean(1)
     if levels.dtype == np.uint8:
         return np.rint(curve).astype(np.uint8)[levels]
     table = np.interp(np.arange(65536) / 257, np.arange(256), curve) * 257
     return np.rint(table).astype(np.uint16)[levels]
+
+
+def _by_littlecms(image: Image.Image, icc: bytes, flags: ImageCms.Flags = ImageCms.Flags.NONE) -> NDArray[np.uint8]:
+    """An image as sRGB (H, W, 3), by its color profile and perceptual intent.
+
+    LittleCMS samples the tone curve of grey coarsely unless it is told not to optimize: dark levels of a linear
+    curve would be 10 levels off.
+
+    Raises:
+        ImageCms.PyCMSError, OSError: the profile is damaged, or not for this image.
+    """
+    profile = ImageCms.ImageCmsProfile(BytesIO(icc))
+    made = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB", flags=flags)
+    assert made is not None
+    return np.asarray(made)

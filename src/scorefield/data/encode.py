@@ -20,6 +20,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
 from scorefield.data.exif import DESCRIBING, INNER, MARK
+from scorefield.data.isobmff import with_cicp
 from scorefield.data.levels import Levels
 from scorefield.data.metadata import Metadata, jpeg_iptc, png_chunks
 from scorefield.errors import UserError
@@ -39,6 +40,7 @@ FORMATS = {
 }
 DEEP = frozenset({"PNG", "TIFF"})  # formats of up to 16 bits a channel
 OPAQUE = frozenset({"JPEG", "BMP"})  # formats without alpha
+_CODED = frozenset({"AVIF", "HEIF"})  # formats with code points of color, like PNG's cICP
 LOSSY = frozenset({"JPEG", "AVIF", "HEIF"})
 _JPEG_XMP = 65533 - 29  # the largest XMP packet of a JPEG file, behind its name space
 _JPEG_EXIF = 65533 - len(MARK)  # the largest EXIF block
@@ -112,7 +114,7 @@ def fitting(metadata: Metadata, kind: str, shape: tuple[int, ...]) -> Metadata:
         dpi=sized.dpi,
         xmp=None if jpeg and xmp is not None and len(xmp) > _JPEG_XMP else xmp,
         iptc=None if jpeg and iptc is not None and not jpeg_iptc(iptc) else iptc,
-        chunks=sized.chunks if kind == "PNG" else (),
+        chunks=sized.chunks if kind == "PNG" else tuple(c for c in sized.chunks if c[0] == b"cICP" and kind in _CODED),
     )
 
 
@@ -163,6 +165,8 @@ def _write(path: Path, samples: NDArray[np.uint8], kind: str, metadata: Metadata
     if metadata.iptc is not None:
         options["extra"] = jpeg_iptc(metadata.iptc)
     image.save(path, kind, **options)
+    for _, points in metadata.chunks:  # cICP, see `fitting`
+        path.write_bytes(with_cicp(path.read_bytes(), points[0], points[1]))
 
 
 def _options(quality: int) -> dict[str, dict[str, object]]:

@@ -40,12 +40,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scorefield.data.png import DEFLATE
 from scorefield.errors import UserError
 
 Array = npt.NDArray[np.generic]
 _PREFIX = {"train": "train", "test": "t10k"}  # the names that MNIST gave its splits
 _GZIP, _UNSIGNED_BYTE = b"\x1f\x8b", 0x08
-_DEFLATE = 1032  # the most bytes that one byte can unpack to (RFC 1951: 258 bytes in 2 bits)
 _RATIO, _SMALL = 100, 2**28  # MNIST, mostly black, packs 5 : 1
 
 
@@ -119,7 +119,7 @@ def _idx(path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:
                 raise _truncated(path, "its header ends early")
             want = math.prod(shape)
             stored = path.stat().st_size
-            _refuse_lies(path, shape, want, (stored - 4) * _DEFLATE if packed else stored - 4 - 4 * dimensions)
+            _refuse_lies(path, shape, want, (stored - 4) * DEFLATE if packed else stored - 4 - 4 * dimensions)
             _refuse_bomb(path, want, stored)
             data = file.read(want)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -287,7 +287,7 @@ def _promised(arrays: "np.lib.npyio.NpzFile", key: str) -> tuple[tuple[int, ...]
 def _array(path: Path, arrays: "np.lib.npyio.NpzFile", key: str) -> Array:
     try:
         shape, size, info = _promised(arrays, key)
-        if size > min(info.file_size, info.compress_size * _DEFLATE):
+        if size > min(info.file_size, info.compress_size * DEFLATE):
             raise ValueError(f"{' × '.join(map(str, shape))} = {size} bytes promised, {info.file_size} found")
     except Exception as error:  # numpy and zipfile raise anything on damaged files
         raise _unreadable(path, error) from None

@@ -20,6 +20,7 @@ to `MAX_BYTES` and `MAX_PIXELS`. `decoding` bounds what all threads decode at on
 of a process does not grow with its threads.
 """
 
+import warnings
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
@@ -30,14 +31,20 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from scorefield.data.color import cmyk_to_srgb
 from scorefield.data.exif import orientation_of
 from scorefield.data.levels import Levels, in_8_bits
+from scorefield.data.png import DEFLATE, is_sound_png, sound_png
 from scorefield.data.tiff import BYTE_SCALED, TIFF, is_tiff, read_tiff, tiff_header, upright
 from scorefield.errors import ImageReadError, UserError
 from scorefield.files import is_special
+
+# Of what Pillow warns, damaged EXIF and large sizes, is said by this package, or bounded here.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "AVIF", "HEIF", "JPEG2000", "PPM")
 """What is read, by Pillow's names. EPS would start Ghostscript; PSD, FITS, WMF and others hold no photographs."""
@@ -150,16 +157,52 @@ def open_image(
     """
     if content is None:
         check_file(path)
+        with path.open("rb") as file:
+            content = None if is_sound_png(file) else path.read_bytes()
+    if content is not None:
+        content, _ = sound_png(content)
     known = [name for name in formats if name != "HEIF" or name in Image.OPEN]  # HEIF is registered by an extra
     if path.suffix.lower() == ".tga" and formats is FORMATS:
         known.append("TGA")
     image = Image.open(path if content is None else BytesIO(content), formats=known)
     try:
         check_size(image.width, image.height, max_pixels)
+        _check_promise(image, path.stat().st_size if content is None else len(content))
     except ImageReadError:
         image.close()
         raise
     return image
+
+
+_PNG_BITS = {"1": 1, "L": 1, "P": 1, "I;16": 16, "I": 16, "LA": 16, "RGB": 24, "RGBA": 32}  # least, of a pixel
+_JPEG_PIXELS = 512  # of one byte at most: each block of 8 × 8 has a Huffman code of one bit or more
+_RATIO, _SMALL = 10_000, 2**24  # other codecs have no bound; photographs have up to 100 pixels a byte
+
+
+def _check_promise(image: Image.Image, stored: int) -> None:
+    """Refuse a header that promises more pixels than a file of `stored` bytes can hold, before memory is taken.
+
+    Raises:
+        ImageReadError: it does, or the first frame of an animated PNG is not of the image's size.
+    """
+    pixels = image.width * image.height
+    most = max(_RATIO * stored, _SMALL)
+    if image.format == "PNG":
+        most = DEFLATE * 8 * stored // _PNG_BITS.get(image.mode, 1)
+        parts: Any = getattr(image, "tile", None)
+        tile = parts[0][1] if parts else None
+        if tile is not None and tuple(tile) != (0, 0, *image.size):
+            raise ImageReadError(
+                f"is damaged: its first frame is {tile[2] - tile[0]}×{tile[3] - tile[1]}, the image "
+                f"{image.width}×{image.height}"
+            )
+    elif isinstance(image, JpegImageFile):
+        most = _JPEG_PIXELS * stored
+    if pixels > most:
+        raise ImageReadError(
+            f"is truncated or damaged: its header promises {image.width}×{image.height} pixels, and {stored:,} bytes "
+            "cannot hold them"
+        )
 
 
 def check_file(path: Path) -> None:

@@ -1,7 +1,7 @@
 """What an image file says beside its pixels, carried to the files of its restored versions.
 
     EXIF            its block, byte for byte; orientation 1, sizes and software brought up to date
-    color           the ICC profile; of PNG also cICP, sRGB, gAMA, cHRM
+    color           the ICC profile; of PNG also cICP, sRGB, gAMA, cHRM; of AVIF and HEIF the code points of cICP
     resolution      of print, in dots per inch, from JFIF, pHYs, TIFF or EXIF
     XMP, IPTC       the packets as they are; orientation and sizes in XMP brought up to date
     text            of PNG; a JPEG's comment
@@ -21,6 +21,8 @@ from typing import Any
 from PIL import Image
 
 from scorefield.data.exif import directory_exif, marked_exif, resolution_of, upright_exif
+from scorefield.data.isobmff import coded_color
+from scorefield.data.png import MOST_UNPACKED, PNG
 from scorefield.data.tiff import is_bigtiff
 
 COLOR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI")
@@ -28,9 +30,11 @@ _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 _XMP_KEY, _RAW_KEY = b"XML:com.adobe.xmp", b"Raw profile type "
 _IPTC_RESOURCE = 0x0404
 _XMP_TAG, _IPTC_TAG = 700, 33723
-_PNG = b"\x89PNG\r\n\x1a\n"
+_GAIN_MAPS = (
+    b"urn:iso:std:iso:ts:21496:-1", b"http://ns.adobe.com/hdr-gain-map/1.0/", b"http://ns.apple.com/HDRGainMap/1.0/",
+    b"urn:com:apple:photo:2020:aux:hdrgainmap",
+)  # fmt: skip
 _INCH = 0.0254  # metres
-_MOST_TEXT = 2**20  # bytes of a compressed profile, unpacked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,18 +99,21 @@ def read_metadata(image: Image.Image, content: bytes, orientation: int) -> Metad
         orientation: the image is turned by, 1 to 8.
     """
     exif = upright_exif(image)
-    chunks, raw = _png_chunks(content) if content.startswith(_PNG) else ((), {})
+    chunks, raw = _png_chunks(content) if content.startswith(PNG) else (_cicp(content), {})
     comment = image.info.get("comment")
     if image.format in ("JPEG", "MPO") and isinstance(comment, bytes) and comment.strip(b"\0 "):
         chunks = (*chunks, (b"tEXt", b"Comment\0" + comment.replace(b"\0", b" ")))
     resources: Any = image.info.get("photoshop")
     iptc = resources.get(_IPTC_RESOURCE) if isinstance(resources, dict) else raw.get(b"iptc")
     xmp = image.info.get("xmp") or raw.get(b"xmp")
+    icc = image.info.get("icc_profile") or None
+    if icc is not None and not content.startswith(PNG):
+        chunks = tuple(chunk for chunk in chunks if chunk[0] != b"cICP")  # the profile says it in full
     return Metadata(
         exif=exif,
-        icc=image.info.get("icc_profile") or None,
+        icc=icc,
         dpi=_turned(_dpi(image), orientation) or resolution_of(exif),
-        xmp=_upright_xmp(xmp) if isinstance(xmp, bytes) else None,
+        xmp=_without_gain_map(_upright_xmp(xmp)) if isinstance(xmp, bytes) else None,
         iptc=_records(iptc) if isinstance(iptc, bytes) else None,
         chunks=chunks,
     )
@@ -210,7 +217,7 @@ def _png_chunks(content: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], dict[b
     """Chunks of color and text, and the profiles in text, by name."""
     found: list[tuple[bytes, bytes]] = []
     raw: dict[bytes, bytes] = {}
-    at = len(_PNG)
+    at = len(PNG)
     while at + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, at)
         name, body = content[at + 4 : at + 8], content[at + 8 : at + 8 + length]
@@ -226,12 +233,18 @@ def _png_chunks(content: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], dict[b
     return tuple(found), raw
 
 
+def _cicp(content: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """The color of an AVIF or HEIF file as PNG's chunk cICP: of RGB with the full range (PNG, §11.3.2.6)."""
+    cicp = coded_color(content).cicp
+    return () if cicp is None else ((b"cICP", bytes((*cicp, 0, 1))),)
+
+
 def _raw_profile(name: bytes, body: bytes) -> bytes | None:
     """The bytes of ImageMagick's `Raw profile type` text: a name, a length and hex digits."""
     text = body.partition(b"\0")[2]
     try:
         if name == b"zTXt":
-            text = zlib.decompressobj().decompress(text[1:], _MOST_TEXT)
+            text = zlib.decompressobj().decompress(text[1:], MOST_UNPACKED)
         return bytes.fromhex(b"".join(text.split()[2:]).decode("ascii"))
     except (ValueError, zlib.error):
         return None
@@ -251,6 +264,19 @@ def _records(iptc: bytes) -> bytes | None:
             return iptc[begin + 4 : begin + 4 + length]
         at = begin + 4 + length + length % 2
     return iptc if iptc[:1] == b"\x1c" else None
+
+
+def has_gain_map(content: bytes) -> bool:
+    """Whether a JPEG, AVIF or HEIF file has a second image that makes it HDR (ISO 21496-1, Ultra HDR, Apple's)."""
+    return not content.startswith(PNG) and any(mark in content for mark in _GAIN_MAPS)
+
+
+def _without_gain_map(xmp: bytes) -> bytes:
+    """The packet where it does not promise a gain map, which is not written with it."""
+    if b"<hdrgm:" in xmp or b"hdrgm:" not in xmp:
+        return xmp
+    xmp = re.sub(rb"<Container:Directory>.*?</Container:Directory>", b"", xmp, flags=re.DOTALL)
+    return re.sub(rb"\s(xmlns:hdrgm|hdrgm:\w+)\s*=\s*(\"[^\"]*\"|'[^']*')", b"", xmp)
 
 
 def _upright_xmp(xmp: bytes) -> bytes:
@@ -275,6 +301,6 @@ def _set(xmp: bytes, name: bytes, value: int) -> bytes:
 
 
 __all__ = [
-    "COLOR_CHUNKS", "Metadata", "iptc_resource", "jpeg_iptc", "png_chunks",
+    "COLOR_CHUNKS", "Metadata", "has_gain_map", "iptc_resource", "jpeg_iptc", "png_chunks",
     "read_metadata", "tiff_metadata",
 ]  # fmt: skip

@@ -34,7 +34,7 @@ from scorefield.data.encode import (
     register_heif,
     write_samples,
 )
-from scorefield.data.exif import orientation_of
+from scorefield.data.exif import MARK, orientation_of
 from scorefield.data.image import (
     GREY_MODES,
     MAX_PIXELS,
@@ -49,8 +49,10 @@ from scorefield.data.image import (
     reason,
     to_uint8,
 )
+from scorefield.data.isobmff import coded_color
 from scorefield.data.levels import Levels, in_8_bits, in_16_bits
-from scorefield.data.metadata import Metadata, read_metadata, tiff_metadata
+from scorefield.data.metadata import Metadata, has_gain_map, read_metadata, tiff_metadata
+from scorefield.data.png import sound_png
 from scorefield.data.tiff import is_bigtiff, is_tiff, upright
 from scorefield.errors import UserError
 
@@ -120,8 +122,10 @@ class Photo:
                 return _read_tiff(path, content, max_pixels)
             if _is_heif(content):
                 register_heif(path)
-            with open_image(path, content, max_pixels=max_pixels) as image, decoding(image.size):
-                return _read(path, image, content)
+            sound, left_out = sound_png(content)
+            with open_image(path, sound, max_pixels=max_pixels) as image, decoding(image.size):
+                photo = _read(path, image, sound)
+            return replace(photo, notes=(*photo.notes, *left_out), sha256=hashlib.sha256(content).hexdigest())
         except UserError:
             raise
         except ImageReadError as problem:
@@ -361,6 +365,12 @@ def _read(path: Path, image: Image.Image, content: bytes) -> Photo:
     else:
         deep = _deep_color(content, image.mode) if deep_color and content else None
         samples = deep if deep is not None else _deep_grey(image) if image.mode[0] == "I" else _samples(image, grey)
+    if isinstance(block := image.info.get("exif"), bytes) and block.removeprefix(MARK) and metadata.exif is None:
+        notes += ("its EXIF is damaged: it is left out",)
+    if has_gain_map(content):
+        notes += ("its gain map is left out: the image is restored as it looks without HDR",)
+    if (bits := coded_color(content).bits) > 8:
+        notes += (f"{bits} bits a channel are read as 8",)
     if deep_color and samples.dtype == np.uint8:
         notes += ("16 bits a channel are read as 8: pip install 'scorefield[photos]' reads all of them",)
     return _photo(

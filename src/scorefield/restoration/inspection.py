@@ -91,7 +91,8 @@ def _details(plane: Plane) -> tuple[float, float]:
     if clear.sum() >= 8:
         squares = [square[clear] for square in squares]
     total = squares[0] + squares[1] + squares[2]
-    diagonal, one, other = (float(square[total <= np.quantile(total, _FLATTEST)].mean()) for square in squares)
+    flat = total <= np.quantile(total, _FLATTEST)
+    diagonal, one, other = (float(square[flat].mean()) for square in squares)
     return diagonal, (one + other) / 2
 
 
@@ -163,6 +164,8 @@ def former_quality(levels: Levels) -> int | None:
     blocks = torch.from_numpy(_blocks(_luma(_middle(levels)) - 128)).reshape(-1, 8, 8)
     basis = cosines(8, blocks)
     coefficients = (basis @ blocks @ basis.T).reshape(-1, 64)[:, list(_FREQUENCIES)]
+    _, first = np.unique((4 * coefficients).round().int().numpy(), axis=0, return_index=True)
+    coefficients = coefficients[torch.from_numpy(first)]  # equal blocks, as of a ramp, are periodic by any step
     known: dict[tuple[int, int], tuple[float, int]] = {}
 
     def periodicity(place: int, step: int) -> tuple[float, int]:

@@ -388,7 +388,7 @@ def _check_settings(sampler: str, settings: Mapping[str, Setting]) -> dict[str, 
         if name not in known[sampler]:
             raise UserError(name, f"the {sampler} sampler has no such setting.", _owners(sampler, name, known))
         kind = known[sampler][name]
-        if not any(_fits(value, part) for part in kind):
+        if not any(_is_of_kind(value, part) for part in kind):
             raise _misfit(name, value, kind)
         found[name] = float(value) if isinstance(value, int) and float in kind else value
         if name == "steps_each" and isinstance(value, int) and value < 1:
@@ -396,7 +396,7 @@ def _check_settings(sampler: str, settings: Mapping[str, Setting]) -> dict[str, 
     return found
 
 
-def _fits(value: Setting, kind: Any) -> bool:
+def _is_of_kind(value: Setting, kind: Any) -> bool:
     if kind is float:
         return isinstance(value, float | int) and not isinstance(value, bool)
     if kind is int:
