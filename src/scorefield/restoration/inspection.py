@@ -83,17 +83,15 @@ def _details(plane: Plane) -> tuple[float, float]:
     """Mean squares of the diagonal detail, and of the horizontal and vertical, over the flattest blocks."""
     h, w = (length // 16 * 16 for length in plane.shape)
     a, b, c, e = (plane[row:h:2, column:w:2] for row in (0, 1) for column in (0, 1))
-    squares = [
-        _blocks(np.square(x / 2, dtype=np.float32)).mean(-1) for x in (a - b - c + e, a + b - c - e, a - b + c - e)
-    ]
+    details = (a - b - c + e, a + b - c - e, a - b + c - e)
+    squares = np.stack([_blocks(np.square(x / 2, dtype=np.float32)).mean(-1) for x in details])
     clipped = np.maximum.reduce([(x == 0) | (x == 255) for x in (a, b, c, e)]).astype(np.float32)
     clear = _blocks(clipped).mean(-1) < 0.1  # black and white cut the noise off
     if clear.sum() >= 8:
-        squares = [square[clear] for square in squares]
-    total = squares[0] + squares[1] + squares[2]
-    flat = total <= np.quantile(total, _FLATTEST)
-    diagonal, one, other = (float(square[flat].mean()) for square in squares)
-    return diagonal, (one + other) / 2
+        squares = squares[:, clear]
+    total = squares.sum(0)
+    means = squares[:, total <= np.quantile(total, _FLATTEST)].mean(1)
+    return float(means[0]), float(means[1] + means[2]) / 2
 
 
 def _blocks(plane: Plane) -> Plane:
