@@ -66,7 +66,10 @@ DISTRIBUTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in ("heun", "ddpm") else pytest.mark.slow) for name in DISTRIBUTIONS],
+)  # the others' settings by name are read in `test_presets.py`, their distributions in `test_distributions.py`
 def test_samples_of_an_exact_model_follow_its_mixture(name):
     needs(name)
     mixture = float32_mixture()
