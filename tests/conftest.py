@@ -5,10 +5,9 @@ import os
 import sys
 
 import pytest
-import torch
 from hypothesis import settings
 
-torch.set_num_threads(1)  # one to each worker
+os.environ["OMP_NUM_THREADS"] = "1"  # one thread to each worker, and to every process that a test starts
 sys.modules["tensorboard"] = None  # absent: it takes longer to load than a run of these tests; `test_log.py` has it
 settings.register_profile("scorefield", deadline=None, derandomize=True, database=None, max_examples=30)
 settings.load_profile("scorefield")
@@ -35,4 +34,6 @@ def _own_cache(tmp_path_factory):
 @pytest.fixture
 def generator():
     """A generator at seed 0."""
+    import torch  # not above: the process that hands out the tests needs none
+
     return torch.Generator().manual_seed(0)

@@ -188,3 +188,16 @@ def test_the_schedule_takes_other_weights():
 def test_a_schedule_that_has_a_level_without_noise_or_does_not_fall_is_refused(sigmas):
     with pytest.raises(UserError, match="sigmas"):
         schedule_score_matching(Gaussian(), torch.zeros(1, 1, 2, 2), torch.tensor(sigmas), generator=seeded())
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_under_a_mask_the_mean_is_that_of_each_images_masked_values(p):
+    """Where D(x; σ) = x and x0 = 0 the error is |n|, and a mask of one channel counts for every channel."""
+    x0, mask = torch.zeros(2, 3, 4, 4), torch.zeros(2, 1, 4, 4)
+    mask[0, :, :1], mask[1, :, 1:] = 1, 1
+    condition = Condition(source=x0, mask=mask)
+    losses = denoising_score_matching(
+        lambda x, sigma, condition: x, x0, torch.tensor([0.5, 2.0]), condition=condition, p=p, generator=seeded()
+    )
+    error = torch.randn(x0.shape, generator=seeded()).abs() ** p
+    torch.testing.assert_close(losses, torch.stack([error[0, :, :1].mean(), error[1, :, 1:].mean()]))

@@ -15,6 +15,7 @@ from safetensors.torch import save as to_bytes
 
 import scorefield as sf
 from scorefield import checkpoint
+from scorefield.cli.samples import REQUEST
 from scorefield.training.state import checkpoints
 
 
@@ -168,7 +169,11 @@ def test_a_disk_that_fills_in_sampling_leaves_the_old_file(call, run, tmp_path, 
     assert "disk is full" in line
     assert str(tmp_path / out) in line
     assert old.read_bytes() == b"mine"
-    assert [path.name for path in old.parent.iterdir()] == [old.name]
+    request = [REQUEST] if out == "folder" else []  # by which the same command goes on in a folder
+    assert sorted(path.name for path in old.parent.iterdir()) == [*request, old.name]
+    monkeypatch.undo()
+    assert call("sample", run, "-n", 1, "--steps", 2, "--out", tmp_path / out, "--overwrite").code == 0
+    assert old.read_bytes() != b"mine" and [path.name for path in old.parent.iterdir()] == [old.name]
 
 
 def test_ctrl_c_outside_of_training_is_one_word_and_130(call, run, tmp_path, monkeypatch):

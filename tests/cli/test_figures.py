@@ -68,18 +68,25 @@ def test_neighbours_takes_a_model_and_its_data(call, run, data, tmp_path, monkey
     assert len(table(tmp_path / "neighbours.csv")) == 12
 
 
-def test_what_is_there_is_kept_and_replaced_only_on_demand(call, run, data, tmp_path):
-    commands = {
-        "low-density.csv": ("low-density", "--steps", 1),
-        "manifold.png": ("manifold", "--data", data, "--size", 7, "--steps", 1),
-        "anneal.png": ("anneal", "--model", run, "-n", 1, "--steps", 10),
-        "completions.csv": ("completions", "--model", run, "--data", data, "-n", 1, "--candidates", 1,
-                            "--steps", 10),
-    }  # fmt: skip
-    for name, command in commands.items():
-        (tmp_path / name).write_bytes(b"mine")
-        assert "already exists" in call("figures", *command, "--out", tmp_path).complaint()
-        assert (tmp_path / name).read_bytes() == b"mine"
-        result = call("figures", *command, "--out", tmp_path, "--overwrite")
-        assert result.code == 0, result.err
-        assert (tmp_path / name).read_bytes() != b"mine"
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("low-density.csv", "low-density --steps 1"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ("manifold.png", "manifold --data DATA --size 7 --steps 1"),
+                ("anneal.png", "anneal --model RUN -n 1 --steps 10"),
+                ("completions.csv", "completions --model RUN --data DATA -n 1 --candidates 1 --steps 10"),
+            )
+        ),
+    ],
+)
+def test_what_is_there_is_kept_and_replaced_only_on_demand(call, run, data, tmp_path, name, command):
+    command = [{"RUN": run, "DATA": data}.get(part, part) for part in command.split()]
+    (tmp_path / name).write_bytes(b"mine")
+    assert "already exists" in call("figures", *command, "--out", tmp_path).complaint()
+    assert (tmp_path / name).read_bytes() == b"mine"
+    result = call("figures", *command, "--out", tmp_path, "--overwrite")
+    assert result.code == 0, result.err
+    assert (tmp_path / name).read_bytes() != b"mine"

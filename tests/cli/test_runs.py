@@ -363,7 +363,9 @@ def test_a_lock_that_a_kill_left_holds_nothing(go, tree, tmp_path):
     go("colorize", tree)
 
 
-@pytest.mark.parametrize("harm", ["cut", "emptied", "changed", "gone"])
+@pytest.mark.parametrize(
+    "harm", ["cut", "gone", *(pytest.param(h, marks=pytest.mark.slow) for h in ("emptied", "changed"))]
+)
 def test_a_result_that_was_damaged_is_made_again_and_what_was_there_is_kept(go, tree, tmp_path, monkeypatch, harm):
     go("colorize", tree)
     path = tmp_path / "out" / "sea" / "b-1.png"

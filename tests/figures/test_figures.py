@@ -86,7 +86,9 @@ def test_every_figure_is_tested():
     assert list(TINY) == list(COLUMNS) == list(FIGURES)
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(  # its own tests have both runs of `single-sigma`
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "single-sigma" else ()) for name in FIGURES]
+)
 def test_images_table_numbers_and_progress(name, tmp_path):
     spec, reports = FIGURES[name], []
     options, out = options_of(name, tmp_path), tmp_path / "out"

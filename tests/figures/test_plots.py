@@ -16,7 +16,7 @@ def log(path, rows):
     return path
 
 
-@pytest.mark.parametrize("rows", [1, 30])
+@pytest.mark.parametrize("rows", [1, pytest.param(30, marks=pytest.mark.slow)])
 def test_the_loss_is_drawn_as_a_png_or_svg(tmp_path, rows):
     pytest.importorskip("matplotlib")
     path = loss_curve(log(tmp_path / "log.csv", rows), tmp_path / "loss.png")

@@ -76,7 +76,7 @@ def test_a_restoration_is_what_the_network_itself_returns(made, name):
 
 
 @pytest.mark.parametrize("name", MADE)
-@pytest.mark.parametrize("size", [(21, 35), (1, 1), (9, 100)])
+@pytest.mark.parametrize("size", [(21, 35), (1, 1), pytest.param((9, 100), marks=pytest.mark.slow)])
 def test_any_size_goes_in(made, name, size):
     model, scale = load(made(name)[0], device="cpu"), SCALE.get(name, 1)
     image = pixels(*size, model.shape[0])

@@ -148,8 +148,14 @@ def weights_of(net, *, sigmas=None, prefix=""):
 # --- the same scores -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["small", "deeper", "deepest"])
-@pytest.mark.parametrize(("levels", "means"), [(3, True), (3, False), (None, True)])
+@pytest.mark.parametrize(
+    ("form", "levels", "means"),
+    [
+        pytest.param(form, levels, means, marks=() if row == column else pytest.mark.slow)
+        for row, form in enumerate(("small", "deeper", "deepest"))
+        for column, (levels, means) in enumerate(((3, True), (3, False), (None, True)))
+    ],
+)
 def test_the_imported_model_gives_the_scores_of_the_network_it_came_from(form, levels, means, tmp_path):
     net = Authors(form, levels=levels, means=means, channels=3)
     content = [weights_of(net, sigmas=None if levels else SIGMAS, prefix="module."), {"state": {}}]

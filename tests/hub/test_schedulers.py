@@ -8,7 +8,7 @@ Networks and states are float64, so that no processor's kernels show. Only diffu
 embedding of their time steps stay in float32.
 """
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -91,11 +91,18 @@ def start(sigmas, channels=1):
     return x, x / (1 + sigmas[0] ** 2).sqrt()
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
-@pytest.mark.parametrize(("variance", "ours"), [("fixed_small", "posterior"), ("fixed_large", "forward")])
-@pytest.mark.parametrize("steps", [STEPS, 20])
+VARIANCES = (("fixed_small", "posterior"), ("fixed_large", "forward"))
+EVERY = set(product(("epsilon", "sample", "v_prediction"), VARIANCES, (STEPS, 20)))
+SOME = {("epsilon", VARIANCES[0], 20), ("sample", VARIANCES[1], STEPS), ("v_prediction", VARIANCES[0], STEPS)}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "variances", "steps"),
+    [*sorted(SOME), *(pytest.param(*case, marks=pytest.mark.slow) for case in sorted(EVERY - SOME))],
+)
 @torch.no_grad()
-def test_ancestral_steps_are_those_of_the_ddpm_scheduler(prediction, variance, ours, steps):
+def test_ancestral_steps_are_those_of_the_ddpm_scheduler(prediction, variances, steps):
+    variance, ours = variances
     settings = FREE | {"prediction_type": prediction, "variance_type": variance}
     distribution = diffusers.DDPMScheduler(**settings)
     distribution.set_timesteps(steps)
@@ -174,7 +181,7 @@ def test_heun_steps_are_those_of_the_heun_scheduler():
 
 
 @pytest.mark.parametrize(("algorithm", "eta"), [("dpmsolver++", 0.0), ("sde-dpmsolver++", 1.0)])
-@pytest.mark.parametrize("steps", [STEPS, 20])
+@pytest.mark.parametrize("steps", [STEPS, pytest.param(20, marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_dpm_solver_steps_are_those_of_the_multistep_scheduler(algorithm, eta, steps, monkeypatch):
     """Its second order by midpoint; the first step, and the last one to 0, are of first order in both."""

@@ -90,7 +90,7 @@ def test_a_single_flipped_bit_is_noticed(tmp_path):
         load_classifier(path)
 
 
-@pytest.mark.parametrize("keep", [0, 7, 500, 100_000])
+@pytest.mark.parametrize("keep", [0, 500, *(pytest.param(n, marks=pytest.mark.slow) for n in (7, 100_000))])
 def test_half_a_file_is_an_error_of_one_line(tmp_path, keep):
     path = tmp_path / "c.safetensors"
     save_classifier(trained(), path, {})

@@ -275,7 +275,7 @@ def images() -> tuple[Tensor, Tensor]:
     return dead_leaves(250, seed=0), dead_leaves(250, seed=1)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_random_features_rank_degradation_by_its_strength(images, seed):
     _, other = images
     extract = random_features(3, seed=seed)

@@ -74,6 +74,7 @@ def test_ssim_is_that_of_scikit_image():
     )
 
 
+@pytest.mark.slow  # its import alone takes longer than all other tests of this file
 def test_ms_ssim_is_that_of_torchmetrics_but_for_its_mirrored_edges():
     # Theirs lets the window of the coarsest scale reach beyond the edge, where the image is mirrored.
     functional = pytest.importorskip("torchmetrics.functional.image")

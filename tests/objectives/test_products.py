@@ -48,17 +48,17 @@ def image_model(wrap=lambda network: network, *, source=0):
     return ScoreModel(wrap(lively(network)), EDM(), ModelSpec(shape=(1, 4, 4))).eval()
 
 
-def images(n=2):
-    return torch.randn(n, 1, 4, 4, generator=seeded()), torch.linspace(0.4, 1.5, n)
+def images(n=2, height=4):
+    return torch.randn(n, 1, height, 4, generator=seeded()), torch.linspace(0.4, 1.5, n)
 
 
 @pytest.mark.parametrize("wrap", [lambda network: network, Energy], ids=["score", "energy"])
 def test_the_trace_of_an_image_network_is_that_of_its_whole_jacobian(wrap):
-    model, (x, sigma) = image_model(wrap), images()
+    model, (x, sigma) = image_model(wrap), images(height=2)
     losses = explicit_score_matching(model, x, sigma)
     for i in range(len(x)):
         whole = torch.autograd.functional.jacobian(
-            lambda pixels, i=i: score(model, pixels.reshape(1, 1, 4, 4), sigma[i : i + 1]).flatten(),
+            lambda pixels, i=i: score(model, pixels.reshape(1, 1, 2, 4), sigma[i : i + 1]).flatten(),
             x[i].flatten(),
         )
         s = score(model, x[i : i + 1], sigma[i : i + 1])
@@ -66,7 +66,7 @@ def test_the_trace_of_an_image_network_is_that_of_its_whole_jacobian(wrap):
 
 
 def test_chunks_and_memory_change_neither_the_value_nor_the_gradient():
-    model, (x, sigma) = image_model(), images()
+    model, (x, sigma) = image_model(), images(height=2)
 
     def measure(**settings):
         model.zero_grad()
@@ -201,11 +201,11 @@ def test_finite_differences_of_densities_are_of_second_order():
 @pytest.mark.parametrize("name", OF_SCORES)
 def test_a_model_given_a_condition_has_objectives_too(name):
     torch.manual_seed(0)
-    model, (x, sigma) = image_model(source=1), images()
-    masked = torch.zeros(2, 1, 4, 4)
+    model, (x, sigma) = image_model(source=1), images(height=2)
+    masked = torch.zeros(2, 1, 2, 4)
     masked[..., :2] = 1
-    given = model.given(Condition(source=torch.randn(2, 1, 4, 4, generator=seeded(9)), mask=masked))
-    other = model.given(Condition(source=torch.zeros(2, 1, 4, 4), mask=masked))
+    given = model.given(Condition(source=torch.randn(2, 1, 2, 4, generator=seeded(9)), mask=masked))
+    other = model.given(Condition(source=torch.zeros(2, 1, 2, 4), mask=masked))
     losses = OF_SCORES[name](given, x, sigma)
     losses.sum().backward()
     assert losses.shape == (2,) and torch.isfinite(losses).all()
@@ -224,7 +224,7 @@ def test_a_constant_score_has_no_trace(name):
 
 
 def test_without_gradients_the_losses_carry_no_graph():
-    model, (x, sigma) = image_model(), images()
+    model, (x, sigma) = image_model(), images(height=2)
     for name, objective in OF_SCORES.items():
         with torch.no_grad():
             assert not objective(model, x, sigma).requires_grad, name

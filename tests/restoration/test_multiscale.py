@@ -148,7 +148,7 @@ def test_a_narrow_mask_is_filled_at_its_own_size():
     canvas = wide_mask()
     canvas.mask[:] = False
     canvas.mask[50:56, 10:170] = True
-    by = tiled(tiny_learner(), steps=4)
+    by = tiled(tiny_learner(), steps=2)
     (result,) = fill(by, canvas).samples(nothing)
     assert np.array_equal(result, by.sample(canvas, report=nothing)[0])
 

@@ -31,7 +31,7 @@ def test_tiles_cover_a_side_with_their_overlap_and_no_more_of_them_than_it_takes
         assert found == [(0, length)]
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(SIDES, SIDES, TILES)
 def test_windows_put_an_image_together_as_it_was(height, width, tile):
     tiling = Tiling(size=(height, width), tile=tile[0], overlap=tile[1])

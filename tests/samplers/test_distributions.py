@@ -77,9 +77,18 @@ PLACES = [("mixture", 8), *(
 )]  # fmt: skip
 
 
+FIRST = {
+    type(sampler): i for i, (sampler, *_) in reversed([*enumerate(CASES)])
+}  # of each kind; its other forms are slow
+
+
 @pytest.mark.parametrize(("name", "dimensions"), PLACES)
 @pytest.mark.parametrize(
-    ("sampler", "sigmas", "bias"), CASES, ids=[f"{type(case[0]).__name__}-{i}" for i, case in enumerate(CASES)]
+    ("sampler", "sigmas", "bias"),
+    [
+        pytest.param(*case, marks=() if i in FIRST.values() else pytest.mark.slow, id=f"{type(case[0]).__name__}-{i}")
+        for i, case in enumerate(CASES)
+    ],
 )
 def test_every_sampler_draws_the_distribution(sampler, sigmas, bias, name, dimensions):
     if isinstance(sampler, samplers.RungeKutta):

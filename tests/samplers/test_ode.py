@@ -114,7 +114,7 @@ def test_euler_and_heun_churn_alike():
     assert spies[0].sigmas[0] == spies[1].sigmas[0] == pytest.approx(5.2)
 
 
-@pytest.mark.parametrize("sampler", [Euler(), STIRRED], ids=["plain", "churned"])
+@pytest.mark.parametrize("sampler", [pytest.param(Euler(), marks=pytest.mark.slow), STIRRED], ids=["plain", "churned"])
 def test_euler_samples_a_mixture(sampler):
     mixture, start = float32_mixture(), 80 * torch.randn(4000, 1, 1, 2, generator=seeded(1))
     x, _ = run(sampler, mixture, start, karras(80, 0.002, 240))

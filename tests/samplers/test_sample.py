@@ -66,7 +66,10 @@ DISTRIBUTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in ("heun", "ddpm") else pytest.mark.slow) for name in DISTRIBUTIONS],
+)  # the others' settings by name are read in `test_presets.py`, their distributions in `test_distributions.py`
 def test_samples_of_an_exact_model_follow_its_mixture(name):
     needs(name)
     mixture = float32_mixture()
@@ -205,7 +208,7 @@ def test_each_image_may_have_its_own_start():
         (torch.zeros(1, 8, 8), 100.0, None, "this model knows 80"),
         (torch.zeros(1, 8, 8), -1.0, None, "init_sigma: need a finite noise level"),
     ],
-    ids=str,
+    ids=lambda value: str(tuple(value.shape)) if isinstance(value, torch.Tensor) else str(value),
 )
 def test_a_start_that_does_not_fit_is_refused(images, sigma, size, words):
     with pytest.raises(UserError, match=words):

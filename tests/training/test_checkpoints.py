@@ -7,6 +7,9 @@ import shutil
 import signal
 import sys
 import time
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -46,18 +49,25 @@ def step_of(path):
 # --- the newest two ------------------------------------------------------------------------------
 
 
-def test_the_last_two_checkpoints_are_kept(tmp_path):
-    trainer(tmp_path / "run", EVERY, "training.steps=5", callbacks=[Waits()]).fit()
-    assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [5, 4]
-    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
-
-
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """A run with checkpoints at steps 4 and 5."""
+    """A run of five steps that saved after each."""
     run = tmp_path_factory.mktemp("two") / "run"
     trainer(run, EVERY, "training.steps=5", callbacks=[Waits()]).fit()
     return run
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    """A run of eight steps, never stopped."""
+    run = tmp_path_factory.mktemp("eight") / "run"
+    trainer(run, "training.steps=8").fit()
+    return run
+
+
+def test_the_last_two_checkpoints_are_kept(two):
+    assert [step_of(path) for path in checkpoints(two)] == [5, 4]
+    assert len(list((two / "checkpoints").iterdir())) == 2
 
 
 @pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.slow)])
@@ -81,23 +91,20 @@ def test_a_flipped_bit_anywhere_makes_the_older_one_the_checkpoint(two, count):
 
 
 @pytest.mark.parametrize("kind", ["cut", "empty", "text"])
-def test_a_run_goes_on_from_the_older_checkpoint_as_if_it_had_been_stopped_there(tmp_path, kind):
-    run, whole = tmp_path / "run", tmp_path / "whole"
-    trainer(whole, "training.steps=8").fit()
-    trainer(run, EVERY, "training.steps=5", callbacks=[Waits()]).fit()
+def test_a_run_goes_on_from_the_older_checkpoint_as_if_it_had_been_stopped_there(two, eight, tmp_path, kind):
+    run = shutil.copytree(two, tmp_path / "run")
     newest = checkpoints(run)[0]
     newest.write_bytes({"cut": newest.read_bytes()[:2000], "empty": b"", "text": b"hello"}[kind])
     with pytest.warns(UserWarning, match="damaged; it is not used"):
         again = trainer(run, "training.steps=8", resume=True)
     assert again.step == 4
     again.fit()
-    assert same(load_state(run)["network"], load_state(whole)["network"])
+    assert same(load_state(run)["network"], load_state(eight)["network"])
     assert [path.name for path in (run / "checkpoints").glob("*.damaged")] == [newest.stem + ".damaged"]
 
 
-def test_where_both_are_damaged_the_run_is_refused_and_its_model_offered(tmp_path):
-    run = tmp_path / "run"
-    trainer(run, EVERY, "training.steps=3", callbacks=[Waits()]).fit()
+def test_where_both_are_damaged_the_run_is_refused_and_its_model_offered(two, tmp_path):
+    run = shutil.copytree(two, tmp_path / "run")
     for path in checkpoints(run):
         path.write_bytes(path.read_bytes()[:500])
     with pytest.warns(UserWarning), pytest.raises(UserError, match=r"damaged, and so is the 1 before.*training.init="):
@@ -248,18 +255,33 @@ class Raises:
         pass
 
 
+@cache
+def end_of_whole(*settings):
+    """The last state of a run that nothing ended."""
+    with TemporaryDirectory() as folder:
+        trainer(Path(folder) / "run", *settings).fit()
+        return load_state(Path(folder) / "run")
+
+
 def resumed_equals_whole(tmp_path, step, *settings):
     again = trainer(tmp_path / "run", *settings, resume=True)
     assert again.step == step
     again.fit()
-    trainer(tmp_path / "whole", *settings).fit()
-    one, two = (load_state(tmp_path / name) for name in ("whole", "run"))
+    one, two = end_of_whole(*settings), load_state(tmp_path / "run")
     for part in one.keys() - {"seconds"}:
         assert same(one[part], two[part]), part
 
 
-@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()], ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("place", ["objective", "optimizer"])
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (MemoryError(), "objective"),
+        (KeyboardInterrupt(), "optimizer"),
+        pytest.param(MemoryError(), "optimizer", marks=pytest.mark.slow),
+        pytest.param(KeyboardInterrupt(), "objective", marks=pytest.mark.slow),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
 def test_an_error_in_a_step_leaves_the_step_before(tmp_path, monkeypatch, error, place):
     made = trainer(tmp_path / "run", "network.dropout=0.3")
     calls = []
@@ -289,7 +311,9 @@ def test_an_error_in_a_step_leaves_the_step_before(tmp_path, monkeypatch, error,
 # --- signals -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
+@pytest.mark.parametrize(
+    "name", ["SIGINT", "SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGHUP", "SIGUSR1"))]
+)
 def test_every_signal_that_asks_for_an_end_saves(tmp_path, name):
     number = getattr(signal, name)
     with pytest.raises(Interrupted, match="everything is saved") as stopped:
@@ -444,7 +468,12 @@ def test_weights_that_are_not_finite_never_reach_a_checkpoint(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("optimizer.lr", 0.0005), ("optimizer.clip", 0.5), ("average.decay", 0.5), ("optimizer.betas", [0.8, 0.9])],
+    [
+        ("optimizer.lr", 0.0005),
+        ("optimizer.betas", [0.8, 0.9]),
+        pytest.param("optimizer.clip", 0.5, marks=pytest.mark.slow),
+        pytest.param("average.decay", 0.5, marks=pytest.mark.slow),
+    ],
 )
 def test_a_setting_is_changed_on_resuming_when_it_is_asked_for_and_the_run_says_so(tmp_path, key, value):
     run = tmp_path / "run"

@@ -107,8 +107,8 @@ def inception_features(
         UserError: no such file, other weights, or a failed download.
     """
     path = fetch_inception(progress=progress) if path is None else path
-    with torch.random.fork_rng(devices=[]):  # initial weights come from the global generator, and are replaced
-        network = Inception()
+    with torch.device("meta"):  # no initial weights, which the file's replace
+        network = Inception().to_empty(device="cpu")
     own_names = {name.removeprefix("body."): name for name in network.state_dict()}
     published = {name: network.state_dict()[own] for name, own in own_names.items()}
     weights = read_weights(path, published, network="Inception", mend=f"Download {INCEPTION_URL}.")

@@ -81,8 +81,8 @@ def mobilenet_features(path: Path, *, device: str | torch.device = "cpu") -> Net
     Raises:
         UserError: no such file, or weights of another network.
     """
-    with torch.random.fork_rng(devices=[]):  # initial weights come from the global generator, and are replaced
-        network = MobileNetV2()
+    with torch.device("meta"):  # no initial weights, which the file's replace
+        network = MobileNetV2().to_empty(device="cpu")
     network.load_state_dict(read_weights(path, network.state_dict(), network="MobileNetV2", mend=_MEND))
     _fuse(network.eval().requires_grad_(False))
     return NetworkFeatures(

@@ -74,7 +74,7 @@ def read_weights(
         shape = tuple(given[name].shape) if isinstance(given[name], Tensor) else type(given[name]).__name__
         if shape != tuple(tensor.shape):
             raise UserError(path, f"{name} is {shape}, not {tuple(tensor.shape)}.", mend)
-    return dict(expected) | given
+    return {name: torch.zeros_like(value) for name, value in expected.items() if name.endswith(_COUNTER)} | given
 
 
 def inception_name(path: Path) -> str:
