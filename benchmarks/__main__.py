@@ -103,8 +103,7 @@ def main() -> None:
         keep("ncsn", ncsn.run(args.peer))
         return
     if args.gaussians:
-        results = gaussians.run()
-        keep("gaussians", results, args.out)
+        results = gaussians.run(lambda now: keep("gaussians", now, args.out))
         print(gaussians.table(results))
         return
     if args.palette:
