@@ -21,12 +21,12 @@ from torch import Generator, Tensor
 from scorefield import schedules
 from scorefield.degradations import Observation
 from scorefield.distributions import GaussianMixture
+from scorefield.metrics.confidence import ConfidenceInterval, bootstrap
 from scorefield.restoration import DPS, MomentMatching, NullSpace, PiGDM, Projection, Restorer
 from scorefield.samplers import Ancestral, AnnealedLangevin, Heun, Sampler
 from scorefield.samplers import run as run_sampler
 
-OBSERVATIONS, DRAWS, SEEDS = 16, 250, (0, 1, 2)
-_RESAMPLES = 2000  # of a bootstrap: its quantiles are good to a twentieth of the interval
+OBSERVATIONS, DRAWS, SEEDS = 16, 100, (0, 1, 2)
 HIGH, LOW = 80.0, 0.002
 
 
@@ -128,14 +128,13 @@ def run(keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
             errors, ratios = list[Tensor](), list[Tensor]()
             for seed in SEEDS:
                 counted = Counted(prior)
-                error, ratio = _measured(make(counted), sampler, sigmas, prior, matrix, noise, seed)
+                error, wide = _measured(make(counted), sampler, sigmas, prior, matrix, noise, seed)
                 errors.append(error)
-                ratios.append(ratio)
+                ratios.append(wide)
                 rows[name]["passes"] = (counted.forward, counted.backward)
-            rows[name][case] = [
-                _interval(torch.cat(errors), lambda x: x.mean(-1).clamp_min(0).sqrt()),
-                _interval(torch.cat(ratios), lambda x: x.mean(-1)),
-            ]
+            each = torch.arange(OBSERVATIONS * len(SEEDS))
+            square, ratio = (_ends(bootstrap(torch.cat(parts), each)) for parts in (errors, ratios))
+            rows[name][case] = [tuple(max(0.0, end) ** 0.5 for end in square), ratio]
         print(name, rows[name], flush=True)
         keep(results)
     return results
@@ -181,8 +180,5 @@ def _measured(
     return off, (end.var(1).sum(1) / left.trace()).sqrt()
 
 
-def _interval(values: Tensor, statistic: Callable[[Tensor], Tensor]) -> tuple[float, float, float]:
-    """The statistic of the values, (N,), and its 95 % interval by resampling them."""
-    chosen = torch.randint(0, len(values), (_RESAMPLES, len(values)), generator=Generator().manual_seed(0))
-    low, high = statistic(values[chosen]).quantile(torch.tensor([0.025, 0.975])).tolist()
-    return float(statistic(values)), low, high
+def _ends(interval: ConfidenceInterval) -> tuple[float, float, float]:
+    return interval.value, interval.low, interval.high
