@@ -68,6 +68,8 @@ def restore(args: argparse.Namespace) -> None:
         n=args.n,
         candidates=args.candidates,
         evaluations=args.evaluations,
+        degradations=args.degradation,
+        methods=args.method,
     )
     keep("restoration", results, args.out and args.out / "results.json")
 
@@ -90,7 +92,9 @@ def main() -> None:
     option("--gaussians", action="store_true", help="methods of restoration where the posterior is known")
     option("--tools", action="store_true", help="a model of restoration beside classical tools")
     option("--task", action="append", default=[], help="of --tools, repeatable: dejpeg:10, inpaint:brush …")
-    option("--candidates", type=int, default=2, help="of --restoration: candidates for each image")
+    option("--candidates", type=int, default=3, help="of --restoration: candidates for each image, a seed each")
+    option("--degradation", action="append", help="of --restoration, repeatable: center, half, brush, jpeg …")
+    option("--method", action="append", help="of --restoration, repeatable: pigdm, dps-published …")
     option("--evaluations", type=int, default=100, help="of --restoration: for each candidate")
     option("--samples", type=int, default=2000)
     option("--peer-samples", type=int, default=500, help="fewer: it draws one or two a second")
@@ -103,8 +107,7 @@ def main() -> None:
         keep("ncsn", ncsn.run(args.peer))
         return
     if args.gaussians:
-        results = gaussians.run()
-        keep("gaussians", results, args.out)
+        results = gaussians.run(lambda now: keep("gaussians", now, args.out))
         print(gaussians.table(results))
         return
     if args.palette:

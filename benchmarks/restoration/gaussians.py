@@ -6,8 +6,9 @@ observation `DRAWS` candidates are drawn, and compared with the posterior N(m, C
     mean      √(mean over values of (mean of the candidates − m)²/C_ii), less what chance leaves
     spread    √(trace of the candidates' covariance/trace of C)
 
-Both are averages over observations, with 95 % intervals of Student's t over them. A pass backwards through the denoiser
-costs one to two passes forwards; both are counted, for one candidate.
+Each seed draws its own observations and candidates. Means are over the observations of all seeds, with the 2.5 % and
+97.5 % quantiles of a bootstrap over observations, which stays within the values that a mean may take. A pass backwards
+through the denoiser costs one to two passes forwards; both are counted, for one candidate.
 """
 
 from collections.abc import Callable
@@ -20,12 +21,12 @@ from torch import Generator, Tensor
 from scorefield import schedules
 from scorefield.degradations import Observation
 from scorefield.distributions import GaussianMixture
-from scorefield.metrics.confidence import student_quantile
+from scorefield.metrics.confidence import ConfidenceInterval, bootstrap
 from scorefield.restoration import DPS, MomentMatching, NullSpace, PiGDM, Projection, Restorer
 from scorefield.samplers import Ancestral, AnnealedLangevin, Heun, Sampler
 from scorefield.samplers import run as run_sampler
 
-OBSERVATIONS, DRAWS = 16, 250
+OBSERVATIONS, DRAWS, SEEDS = 16, 100, (0, 1, 2)
 HIGH, LOW = 80.0, 0.002
 
 
@@ -84,8 +85,15 @@ ROWS: dict[str, tuple[Make, Sampler, Tensor]] = {
     ),
     "`NullSpace`, ancestral": (lambda d: NullSpace(denoiser=d), Ancestral(), _karras(100)),
     "`PiGDM`, ancestral": (lambda d: PiGDM(denoiser=d), Ancestral(), _karras(100)),
-    "`DPS`, ancestral": (lambda d: DPS(denoiser=d), Ancestral(), _karras(100)),
-    "`DPS`, the published 1,000 steps": (lambda d: DPS(denoiser=d), Ancestral(), _karras(1000)),
+    "`DPS`, our step, ancestral": (lambda d: DPS(denoiser=d), Ancestral(), _karras(100)),
+    "`DPS` as published, 1,000 steps of DDPM, ζ = 1": (
+        lambda d: DPS(denoiser=d, step="published"), Ancestral(), schedules.append_zero(schedules.linear_beta())
+    ),
+    "`DPS` as published, ζ = 0.25": (
+        lambda d: DPS(denoiser=d, step="published", zeta=0.25),
+        Ancestral(),
+        schedules.append_zero(schedules.linear_beta()),
+    ),
     "`MomentMatching(iterations=3)`, Heun": (lambda d: MomentMatching(denoiser=d, iterations=3), Heun(), _karras(50)),
     "`MomentMatching`, Heun": (lambda d: MomentMatching(denoiser=d), Heun(), _karras(50)),
 }  # fmt: skip
@@ -103,20 +111,33 @@ def cases() -> dict[str, tuple[Tensor, float]]:
     }
 
 
-def run(seed: int = 0) -> dict[str, Any]:
-    """All rows: passes, and mean and spread of each case with the half-width of its interval."""
+def run(keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """All rows: passes, and for each case mean and spread, both as value, lower and upper end.
+
+    Args:
+        keep: writes the results so far.
+    """
     places = torch.arange(6.0)
     covariance = 0.9 ** (places[:, None] - places).abs()
     prior = GaussianMixture(torch.ones(1), torch.linspace(-1, 1, 6)[None], covariance[None])
     rows: dict[str, Any] = {}
+    results = {"observations": OBSERVATIONS, "draws": DRAWS, "seeds": SEEDS, "rows": rows}
     for name, (make, sampler, sigmas) in ROWS.items():
         rows[name] = {}
         for case, (matrix, noise) in cases().items():
-            counted = Counted(prior)
-            rows[name][case] = _measured(make(counted), sampler, sigmas, prior, matrix, noise, seed)
-            rows[name]["passes"] = (counted.forward, counted.backward)
+            errors, ratios = list[Tensor](), list[Tensor]()
+            for seed in SEEDS:
+                counted = Counted(prior)
+                error, wide = _measured(make(counted), sampler, sigmas, prior, matrix, noise, seed)
+                errors.append(error)
+                ratios.append(wide)
+                rows[name]["passes"] = (counted.forward, counted.backward)
+            each = torch.arange(OBSERVATIONS * len(SEEDS))
+            square, ratio = (_ends(bootstrap(torch.cat(parts), each)) for parts in (errors, ratios))
+            rows[name][case] = [tuple(max(0.0, end) ** 0.5 for end in square), ratio]
         print(name, rows[name], flush=True)
-    return {"observations": OBSERVATIONS, "draws": DRAWS, "seed": seed, "rows": rows}
+        keep(results)
+    return results
 
 
 def table(results: dict[str, Any]) -> str:
@@ -124,7 +145,7 @@ def table(results: dict[str, Any]) -> str:
     names = list(cases())
     lines = [f"| | forward, backward | {' | '.join(names)} |", "| --- | --- |" + " --- |" * len(names)]
     for name, row in results["rows"].items():
-        cells = [f"{m:.2f} ± {dm:.2f}, {s:.2f} ± {ds:.2f}" for (m, dm), (s, ds) in (row[case] for case in names)]
+        cells = [", ".join(f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in row[case]) for case in names]
         forward, backward = row["passes"]
         lines.append(f"| {name} | {forward:,}, {backward:,} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -138,7 +159,8 @@ def _measured(
     matrix: Tensor,
     noise: float,
     seed: int,
-) -> list[tuple[float, float]]:
+) -> tuple[Tensor, Tensor]:
+    """The squared error of the mean and the ratio of the spread, of each observation."""
     generator = Generator().manual_seed(seed)
     mean, covariance = prior.means[0], prior.covariances[0]
     x0 = prior.sample(OBSERVATIONS, generator=generator)
@@ -155,11 +177,8 @@ def _measured(
     free = left.diagonal() > 1e-5
     chance = end.var(1) / DRAWS
     off = (((end.mean(1) - right) ** 2 - chance) / left.diagonal())[:, free].mean(1)
-    spread = (end.var(1).sum(1) / left.trace()).sqrt()
-    mean_error = off.mean().clamp_min(0).sqrt()
-    half = student_quantile(OBSERVATIONS - 1) / OBSERVATIONS**0.5
-    # the delta rule takes the interval of the mean square to its root
-    return [
-        (float(mean_error), float(half * off.std() / (2 * mean_error.clamp_min(0.02)))),
-        (float(spread.mean()), float(half * spread.std())),
-    ]
+    return off, (end.var(1).sum(1) / left.trace()).sqrt()
+
+
+def _ends(interval: ConfidenceInterval) -> tuple[float, float, float]:
+    return interval.value, interval.low, interval.high

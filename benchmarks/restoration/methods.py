@@ -1,16 +1,20 @@
 """Training-free restoration: every method on every degradation, with one model, on held-out images.
 
-Each method has the sampler that it was published with, or the nearest here, and the same number of network
-evaluations, except Langevin dynamics, which fails with so few and gets five times as many. The cost of gradients
-shows in the seconds. Several candidates are drawn for each image.
+Each method of the common budget has the sampler that it was published with, or the nearest here, and the same number of
+network evaluations, except Langevin dynamics, which fails with so few and gets five times as many. Those of PUBLISHED
+have the settings of their papers. Passes forwards and backwards are counted, for a candidate. Each candidate has a seed
+of its own, 0, 1, ….
 
     psnr            10 log₁₀ 1/MSE, values from 0 to 1, in dB, mean over images and candidates
     psnr_unknown    the same over what the degradation does not show, x − A⁺A x; of a mask, its pixels
     misfit          ‖A(x̂) − A(x)‖ as root mean square, values from 0 to 1
-    distance        Fréchet distance on named features between one candidate of each and the originals; equal
-                    n alone can be compared
+    distance        Fréchet distance on named features between one candidate of each image and the originals, geometric
+                    mean over candidates; equal n alone can be compared
     diversity       root mean square between two candidates of one image, and the distance of their features
-    seconds         for a candidate
+    seconds         of a processor, for a candidate
+
+Intervals are at 95 %: of PSNR by a bootstrap over images; of the distance by Student's t over the candidates'
+logarithms, which holds for these images and other seeds, and cannot reach below 0.
 
 The row `A⁺y` is the degraded image. Results are saved after every row, and an interrupted run resumes.
 """
@@ -18,6 +22,7 @@ The row `A⁺y` is the degraded image. Results are saved after every row, and an
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +38,11 @@ from scorefield.degradations import Degradation, Mask, Observation, parse_degrad
 from scorefield.evaluation.reference import choose_features
 from scorefield.files import write_atomic
 from scorefield.hub import load
+from scorefield.metrics.confidence import bootstrap, student_quantile
 from scorefield.metrics.distances import frechet_distance
 from scorefield.metrics.features import Features
 from scorefield.model import ScoreModel
-from scorefield.restoration import DPS, MomentMatching, NullSpace, Projection, Restorer
+from scorefield.restoration import DPS, MomentMatching, NullSpace, Projection, Restorer, resolve_method
 from scorefield.restoration import METHODS as NAMED
 from scorefield.samplers import Ancestral, Plan, plan
 from scorefield.samplers import run as run_sampler
@@ -53,7 +59,8 @@ DEGRADATIONS: dict[str, tuple[str, ...]] = {
 }
 SHOWN = 6  # images of a sheet
 COLUMNS = (
-    "evaluations",
+    "forward",
+    "backward",
     "psnr",
     "psnr_unknown",
     "misfit",
@@ -103,6 +110,30 @@ METHODS: dict[str, Method] = {
     "dps": Method(restorer=lambda m: DPS(denoiser=m), plan=ddim(1.0)),
     "moment-matching": Method(restorer=lambda m: MomentMatching(denoiser=m, iterations=3), plan=ddim(1.0)),
 }
+"""At a common budget."""
+
+
+def named(name: str) -> Method:
+    """The method of that name with its own plan, whatever the budget."""
+    return Method(restorer=NAMED[name].restorer, plan=lambda model, _: resolve_method(model, name).plan)
+
+
+def repaint_published(model: ScoreModel, evaluations: int) -> Plan:
+    """Lugmayr et al. (2022), §5.1: 250 noise levels of DDPM's β, jumps of 10, 10 times each."""
+    sigmas = plan(model, "ddpm", 250, schedule="linear-beta").sigmas
+    return Plan(sampler=Ancestral(), sigmas=schedules.repaint(sigmas, jump=10, times=10))
+
+
+PUBLISHED: dict[str, Method] = {
+    "repaint-published": Method(restorer=lambda m: Projection(denoiser=m), plan=repaint_published),
+    "dps-published": named("dps-published"),
+    "moment-matching-heun": named("moment-matching"),
+}
+"""With the settings of their papers: moment matching by Heun's rule, three iterations."""
+
+
+ALL = METHODS | PUBLISHED
+Row = dict[str, float | list[float] | None]
 
 
 def run(
@@ -130,7 +161,7 @@ def run(
         batch: candidates at once.
         features: see `evaluation.choose_features`.
         degradations: some of DEGRADATIONS.
-        methods: some of METHODS.
+        methods: some of METHODS and PUBLISHED; by default METHODS.
     """
     out.mkdir(parents=True, exist_ok=True)
     drawing = load(model)
@@ -156,7 +187,7 @@ def run(
             if method not in rows:
                 rows[method] = bench.row(name, degradation, method, evaluations)
                 write_atomic(path, json.dumps(results, indent=1) + "\n")
-                print(name, method, {k: v and round(v, 4) for k, v in rows[method].items()}, flush=True)
+                print(name, method, rows[method], flush=True)
         bench.sheet(name, degradation)
     write_atomic(path, json.dumps(results, indent=1) + "\n")
     write_atomic(out / "restoration.md", table(results))
@@ -170,10 +201,36 @@ def table(results: dict[str, Any]) -> str:
     for degradation, rows in results["rows"].items():
         lines += [f"| {degradation} | {' | '.join(COLUMNS)} |", "| --- |" + " --- |" * len(COLUMNS)]
         for method, row in rows.items():
-            cells = [f"{row[c]:.4g}" if row.get(c) is not None else "" for c in COLUMNS]
+            cells = [_cell(row.get(column), row.get(f"{column}_interval")) for column in COLUMNS]
             lines.append(f"| {method} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _cell(value: float | None, interval: list[float] | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" + (f" [{interval[0]:.4g}, {interval[1]:.4g}]" if interval else "")
+
+
+@contextmanager
+def _counted(model: ScoreModel) -> Iterator[dict[str, int]]:
+    """The model's passes forwards and backwards, of a batch each."""
+    passes = {"forward": 0, "backward": 0}
+
+    def count(kind: str) -> None:
+        passes[kind] += 1
+
+    def forward(_module: object, _inputs: object, output: Tensor) -> None:
+        count("forward")
+        if output.requires_grad:
+            output.register_hook(lambda _: count("backward"))
+
+    handle = model.register_forward_hook(forward)
+    try:
+        yield passes
+    finally:
+        handle.remove()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,27 +244,30 @@ class _Bench:
     batch: int
     out: Path
 
-    def unrestored(self, degradation: Degradation) -> dict[str, float | None]:
+    def unrestored(self, degradation: Degradation) -> Row:
         """The row of what the degradation leaves."""
         clean = to_float(self.test, self.model.value_range)
         return self._judged(degradation, degradation.pinv(degradation(clean))[None])
 
-    def row(self, name: str, degradation: Degradation, method: str, evaluations: int) -> dict[str, float | None]:
+    def row(self, name: str, degradation: Degradation, method: str, evaluations: int) -> Row:
         """Draw, keep for the sheet, judge."""
-        way = METHODS[method].plan(self.model, evaluations)
-        start = time.perf_counter()
-        drawn = torch.stack([self._drawn(degradation, method, way, k) for k in range(self.candidates)])
-        seconds = (time.perf_counter() - start) / drawn[:, :, 0, 0, 0].numel()
+        way = ALL[method].plan(self.model, evaluations)
+        start = time.process_time()
+        with _counted(self.model) as passes:
+            drawn = torch.stack([self._drawn(degradation, method, way, k) for k in range(self.candidates)])
+        seconds = (time.process_time() - start) / drawn[:, :, 0, 0, 0].numel()
         kept = to_uint8(drawn[:, :SHOWN], self.model.value_range)
         torch.save(kept, self.out / f"{name}-{method}.pt")
-        return {"evaluations": way.evaluations, **self._judged(degradation, drawn), "seconds": seconds}
+        batches = self.candidates * len(self.test.split(self.batch))
+        each: Row = {kind: count // batches for kind, count in passes.items()}
+        return {**each, **self._judged(degradation, drawn), "seconds": seconds}
 
     def sheet(self, name: str, degradation: Degradation) -> None:
         """What was left, a candidate or two of every method, and the originals, as columns."""
         shown = self.test[:SHOWN]
         clean = to_float(shown, self.model.value_range)
         columns = [to_uint8(degradation.pinv(degradation(clean)), self.model.value_range)]
-        for method in METHODS:
+        for method in ALL:
             path = self.out / f"{name}-{method}.pt"
             if path.exists():
                 columns += list(torch.load(path)[:2])
@@ -225,25 +285,33 @@ class _Bench:
         self, degradation: Degradation, method: str, way: Plan, clean: Tensor, generator: torch.Generator
     ) -> Tensor:
         observation = Observation(y=degradation(clean), degradation=degradation)
-        posterior = METHODS[method].restorer(self.model).posterior(observation, generator=generator)
+        posterior = ALL[method].restorer(self.model).posterior(observation, generator=generator)
         x = float(way.sigmas[0]) * torch.randn(clean.shape, generator=generator)
         return run_sampler(
             way.sampler, posterior.denoiser, x, way.sigmas, generator=generator, project=posterior.project
         )
 
-    def _judged(self, degradation: Degradation, drawn: Tensor) -> dict[str, float | None]:
+    def _judged(self, degradation: Degradation, drawn: Tensor) -> Row:
         low, high = self.model.value_range
         width = high - low
         clean = to_float(self.test, self.model.value_range)
         error = (drawn.clamp(low, high) - clean) / width
         misfit = torch.stack([degradation(x) for x in drawn]) - degradation(clean)
-        seen = [self.judge(to_uint8(x, self.model.value_range)).features for x in drawn[:2]]
-        found: dict[str, float | None] = {
-            "psnr": _decibels(error, 1.0),
+        seen = [self.judge(to_uint8(x, self.model.value_range)).features for x in drawn]
+        real = self.judge(self.test).features
+        each = _decibels(error).mean(0)  # of an image
+        psnr = bootstrap(each, torch.arange(len(each)))
+        logs = torch.tensor([frechet_distance(one, real) for one in seen], dtype=torch.float64).log()
+        found: Row = {
+            "psnr": psnr.value,
+            "psnr_interval": [psnr.low, psnr.high],
             "psnr_unknown": _unknown(degradation, error),
             "misfit": float((misfit / width).square().mean().sqrt()),
-            "distance": frechet_distance(seen[0], self.judge(self.test).features),
+            "distance": float(logs.mean().exp()),
         }
+        if len(drawn) > 2:  # with two, t is 12.7, and the interval says nothing
+            half = student_quantile(len(drawn) - 1) * float(logs.std()) / len(drawn) ** 0.5
+            found["distance_interval"] = [float((logs.mean() + sign * half).exp()) for sign in (-1, 1)]
         if len(drawn) > 1:
             apart = (drawn[0] - drawn[1]).clamp(-width, width) / width
             found["diversity"] = float(apart.square().mean((1, 2, 3)).sqrt().mean())
@@ -286,8 +354,9 @@ def brush(h: int, w: int, *, strokes: int = 4, share: float = 0.08) -> Mask:
     return Mask(mask=mask)
 
 
-def _decibels(error: Tensor, share: float) -> float:
-    return float(-10 * (error.square().mean((2, 3, 4)) / share).clamp_min(1e-10).log10().mean())
+def _decibels(error: Tensor, share: float = 1.0) -> Tensor:
+    """PSNR of errors, (K, N, C, H, W), in dB, (K, N)."""
+    return -10 * (error.square().mean((2, 3, 4)) / share).clamp_min(1e-10).log10()
 
 
 def _unknown(degradation: Degradation, error: Tensor) -> float | None:
@@ -300,4 +369,4 @@ def _unknown(degradation: Degradation, error: Tensor) -> float | None:
         return None
     share = 1 - float((signs * degradation.pinv(degradation(signs))).mean())
     unseen = torch.stack([e - degradation.pinv(degradation(e)) for e in error])
-    return _decibels(unseen, share) if share > 0.01 else None
+    return float(_decibels(unseen, share).mean()) if share > 0.01 else None

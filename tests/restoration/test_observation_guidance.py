@@ -22,6 +22,7 @@ from restoration.gaussians import (
     observed,
     off,
     posterior_of,
+    run,
 )
 from scorefield.degradations import JPEG, Blur, Downscale, Mask, Observation
 from scorefield.distributions import GaussianMixture
@@ -129,12 +130,12 @@ def test_moment_matching_draws_the_posterior_with_a_stochastic_sampler_too(noise
     assert covariance < 0.1
 
 
-def test_a_published_step_is_this_one_seen_through_a_sampler():
+def test_a_step_along_the_gradient_is_ours_seen_through_a_sampler():
     # x ← x' − ζ_i ∇‖y − A D‖², added to an ancestral step from σ to τ
     distribution, y, sigma, tau = correlated(), observed(GENERAL), 0.8, 0.5
     x = torch.randn(1, 1, 1, 6, generator=seeded(), dtype=torch.float64)
     schedule = torch.tensor([sigma, tau], dtype=torch.float64)
-    posterior = posterior_of(DPS(denoiser=distribution, scale=0.7), GENERAL, y, 0.0, 1)
+    posterior = posterior_of(DPS(denoiser=distribution, zeta=0.7), GENERAL, y, 0.0, 1)
     plain, ours = (
         next(iter(Ancestral().iterate(d, x, schedule, generator=seeded(3)))).x
         for d in (distribution, posterior.denoiser)
@@ -146,6 +147,52 @@ def test_a_published_step_is_this_one_seen_through_a_sampler():
     alpha = sigma**2 * misfit.square().sum() / (misfit @ GENERAL @ lift)
     zeta = 0.7 * alpha * (1 - (tau / sigma) ** 2) / 2
     torch.testing.assert_close(ours, (plain - zeta * slope).detach(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("zeta", [0.0, 0.3, 1.0])
+def test_the_published_step_is_algorithm_1_in_its_own_coordinates(zeta):
+    # Chung et al. (2023), Algorithm 1, on x/√(1+σ²) with β and ᾱ, on a Gaussian whose x̂0 is written out.
+    mean, covariance = correlated().means[0], correlated().covariances[0]
+    y, n = observed(GENERAL), 40
+    beta = torch.linspace(1e-3, 0.2, n, dtype=torch.float64)
+    bar = torch.cat([torch.ones(1, dtype=torch.float64), (1 - beta).cumprod(0)])
+
+    generator = seeded(3)
+    x = start = torch.randn(2, 6, generator=seeded(), dtype=torch.float64)
+    for i in reversed(range(1, n + 1)):
+        x = x.requires_grad_()
+        noisy = bar[i] * covariance + (1 - bar[i]) * torch.eye(6, dtype=torch.float64)
+        x0 = mean + (x - bar[i].sqrt() * mean) @ torch.linalg.solve(noisy, bar[i].sqrt() * covariance)
+        misfit = (y - x0 @ GENERAL.T).norm(dim=1)
+        (slope,) = torch.autograd.grad(misfit.square().sum(), x)
+        z = torch.randn(x.shape[0], 1, 1, 6, generator=generator, dtype=x.dtype).flatten(1) if i > 1 else 0
+        moved = ((1 - beta[i - 1]).sqrt() * (1 - bar[i - 1]) * x + bar[i - 1].sqrt() * beta[i - 1] * x0) / (1 - bar[i])
+        std = (beta[i - 1] * (1 - bar[i - 1]) / (1 - bar[i])).sqrt()
+        x = (moved + std * z - zeta / misfit[:, None] * slope).detach()
+
+    sigmas = ((1 - bar) / bar).sqrt().flip(0)
+    posterior = posterior_of(DPS(denoiser=correlated(), step="published", zeta=zeta), GENERAL, y, 0.0, 2)
+    found = run(posterior, Ancestral(), (start / bar[n].sqrt())[:, None, None], sigmas, seed=3).flatten(1)
+    # each of the 40 steps rounds by eps × σ_max ≈ 1e-14, and ζ/‖r‖ magnifies it where the misfit is small
+    torch.testing.assert_close(found, x, rtol=1e-9, atol=1e-9)
+
+
+def test_the_published_step_is_taken_once_and_not_where_nothing_is_amiss():
+    distribution, x = correlated(), torch.ones(2, 1, 1, 6, dtype=torch.float64)
+    sigma = torch.full((2,), 0.5, dtype=torch.float64)
+    y = Linear(GENERAL)(distribution(x, sigma))
+    y[1] += 1
+    observation = Observation(y=y, degradation=Linear(GENERAL))
+    posterior = DPS(denoiser=distribution, step="published").posterior(observation, generator=seeded())
+    posterior.denoiser(x, sigma)
+    moved = posterior.project(x, 0.2)
+    assert torch.equal(moved[0], x[0]) and not torch.equal(moved[1], x[1])
+    assert torch.equal(posterior.project(moved, 0.7), moved)  # a step up evaluates nothing
+
+
+def test_no_other_step_is_known():
+    with pytest.raises(UserError, match="publishd"):
+        DPS(denoiser=correlated(), step="publishd")
 
 
 # Where a sample comes from

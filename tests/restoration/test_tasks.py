@@ -35,7 +35,7 @@ def misfit(image, degradation, seen):
     return float((degradation(to_float(to_tensor(image), RANGE)[None]) - seen).abs().mean()) * 127.5
 
 
-METHOD_NAMES = ["projection", "repaint", "null-space", "pigdm", "dps", "moment-matching"]
+METHOD_NAMES = ["projection", "repaint", "null-space", "pigdm", "dps", "dps-published", "moment-matching"]
 
 
 def test_the_methods_are_these():
@@ -57,7 +57,7 @@ class WithinRange(ScoreModel):
         return 0.09 / (0.09 + s**2) * x
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [name for name in METHOD_NAMES if name != "dps-published"])  # without such an end
 @pytest.mark.parametrize(
     "degradation",
     ["mask:left", "grey", "crop:4", "jpeg:10", "downscale:2", "blur:1", ["grey", "downscale:2"]],
@@ -197,6 +197,13 @@ def test_repaint_climbs_and_refuses_samplers_that_cannot():
         resolve_method(model, "repaint", steps=1)
     with pytest.raises(UserError, match="repaint climbs, which heun cannot"):
         resolve_method(model, "repaint", "heun")
+
+
+def test_published_dps_takes_ddpms_thousand_steps_and_no_other_sampler():
+    sigmas = resolve_method(tiny_model(), "dps-published").plan.sigmas
+    assert len(sigmas) == 1001 and float(sigmas[-1]) == 0
+    with pytest.raises(UserError, match="dps-published follows the steps of ddpm, not of heun"):
+        resolve_method(tiny_model(), "dps-published", "heun")
 
 
 def test_a_sampler_of_ones_own_has_its_own_number_of_steps():

@@ -14,7 +14,8 @@ METHOD_WORDS = {
     "repaint": "projection on a schedule that climbs back (Lugmayr et al. 2022)",
     "null-space": "the observation replaces its part of every denoised image (Wang et al. 2023); fast",
     "pigdm": "the same, through the network's Jacobian (Song et al. 2023)",
-    "dps": "down the gradient of the misfit (Chung et al. 2023)",
+    "dps": "down the gradient of the misfit, with a step length of our own (Chung et al. 2023)",
+    "dps-published": "the same with the published steps, 1,000 of them (Chung et al. 2023); slow",
     "moment-matching": "as pigdm, with the network's own covariance (Rozet et al. 2024); slow",
 }
 """As `restoration.METHODS` has them, which would load torch for the help."""

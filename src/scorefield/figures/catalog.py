@@ -136,8 +136,9 @@ class Completions:
     masks: tuple[str, ...] = option(
         ("left", "right", "center"), "left, right, center, top or bottom; repeatable.", "--mask"
     )
-    sampler: str = _sampler("annealed-langevin")
-    steps: int | None = _steps(2000)  # 500, the plan's, leave half of the samples torn
+    method: str = option("pigdm", "Method of restoration: see scorefield inpaint --help.")
+    sampler: str | None = option(None, "Sampler. By default the method's.")
+    steps: int | None = option(None, "Updates of the sampler. By default the method's.", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +203,9 @@ FIGURES: dict[str, FigureSpec] = {
         needs=("model",),
     ),
     "completions": FigureSpec(
-        help="Fig. 6 and Algorithm 2: held-out images, half masked, completed several times.",
+        help="Fig. 6: held-out images, half masked, completed several times; --paper by Algorithm 2.",
         default=Completions(),
+        paper=Completions(method="projection", sampler="annealed-langevin", steps=2000),
         needs=("model", "held_out"),
     ),
     "neighbours": FigureSpec(

@@ -31,6 +31,7 @@ class Method:
         sampler: the name of its sampler, in `samplers.PRESETS`.
         about: one line for the help.
         steps: of that sampler; None takes the sampler's own.
+        schedule: of the noise levels, a name in `schedules.SCHEDULES`; None takes the sampler's own.
         repaint: whether the schedule climbs as RePaint's.
         memory: how much memory a pixel needs, in units of the plain network's.
         conditional: whether it needs a conditional model, trained on degraded images.
@@ -40,13 +41,14 @@ class Method:
     sampler: str
     about: str
     steps: int | None = None
+    schedule: str | None = None
     repaint: bool = False
     memory: int = 1
     conditional: bool = False
 
 
-def _spread(model: ScoreModel) -> float:
-    """ΠGDM's standard deviation of images: 1 for pixels from −1 to 1 (Song et al. 2023)."""
+def _unit(model: ScoreModel) -> float:
+    """Half the width of the value range: 1 for pixels from −1 to 1, for which the papers state s and ζ."""
     return (model.value_range[1] - model.value_range[0]) / 2
 
 
@@ -68,12 +70,17 @@ METHODS: dict[str, Method] = {
         about="the observation replaces its part of every denoised image (Wang et al. 2023); fast",
     ),
     "pigdm": Method(
-        restorer=lambda model: PiGDM(denoiser=model, spread=_spread(model)), sampler="ddpm", steps=100, memory=4,
+        restorer=lambda model: PiGDM(denoiser=model, spread=_unit(model)), sampler="ddpm", steps=100, memory=4,
         about="the same, through the network's Jacobian (Song et al. 2023)",
     ),
     "dps": Method(
         restorer=lambda model: DPS(denoiser=model), sampler="ddpm", steps=250, memory=4,
-        about="down the gradient of the misfit (Chung et al. 2023)",
+        about="down the gradient of the misfit, with a step length of our own (Chung et al. 2023)",
+    ),
+    "dps-published": Method(
+        restorer=lambda model: DPS(denoiser=model, step="published", zeta=_unit(model)),
+        sampler="ddpm", steps=1000, schedule="linear-beta", memory=4,
+        about="the same with the published steps, 1,000 of them (Chung et al. 2023); slow",
     ),
     "moment-matching": Method(
         restorer=lambda model: MomentMatching(denoiser=model, iterations=3), sampler="heun", steps=25, memory=8,
@@ -130,7 +137,9 @@ def resolve_method(
     if steps is None and chosen == known.sampler:
         own = model.spec.restoration.steps if model.spec.restoration is not None else None
         steps = (own or task_steps or known.steps) if known.conditional else known.steps
-    made = plan(model, chosen, steps)
+    if known.schedule is not None and chosen != known.sampler:
+        raise UserError("sampler", f"{name} follows the steps of {known.sampler}, not of {chosen}.", "Leave it out.")
+    made = plan(model, chosen, steps, schedule=known.schedule)
     if known.repaint:
         if chosen != "ddpm":
             raise UserError("sampler", f"{name} climbs, which {chosen} cannot.", "Leave out the sampler, or take ddpm.")

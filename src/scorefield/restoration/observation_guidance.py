@@ -14,7 +14,7 @@ They differ in V, the covariance of x0 given x:
 
     PiGDM            V = r² I,      r² = σ²s²/(σ²+s²)          right if images are N(·, s² I)
     MomentMatching   V = σ² J                                  Tweedie's covariance, right for any images
-    DPS              (…)⁻¹ = α I,  α by the curvature along the gradient
+    DPS              (…)⁻¹ = α I,  α by the curvature along the gradient, or as published
 
 Jᵀu is one pass backwards through the network, and D is evaluated once for all of them. Everything that is
 needed for a pass is given free when the call returns.
@@ -32,11 +32,13 @@ References:
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
 from scorefield.degradations import Observation
+from scorefield.errors import UserError, did_you_mean
 from scorefield.model import Denoiser, expand
 from scorefield.restoration.linear_solve import Evidence, Product, lifted, linearized, pullback, steadily_lifted
 from scorefield.restoration.posterior import Posterior
@@ -121,35 +123,76 @@ class MomentMatching:
 
 @dataclass(frozen=True, kw_only=True)
 class DPS:
-    """A step down the gradient of the misfit (Chung et al. 2023), made free of its sampler.
+    """A step down the gradient of the misfit (Chung et al. 2023), with our length or the published one.
 
-    Published is, after each step of DDPM, x ← x' − ζ_i ∇ₓ‖y − A D(x)‖² with ζ_i = ζ/‖y − A D‖: a step along
-    Jᵀ Aᵀ(y − A D) whose length is tuned to the image, the degradation and the number of steps. A step of a
-    sampler from σ to τ moves x by 1 − (τ/σ)² of what is added to D, so that the same direction in D' serves
-    them all:
+    With r = y − A D both move along Jᵀ Aᵀ r. `step = "published"` is their Algorithm 1: D stays as it is, and each
+    update of DDPM from σ to τ is followed by
 
-        D' = D + ζ α Jᵀ Aᵀ r,      r = y − A D,      α = σ² ‖r‖² / rᵀ(σ_y² I + σ² A J Aᵀ) r.
+        x ← x − ζ_i √((1+σ²)(1+τ²)) ∇ₓ‖r‖²,      ζ_i = ζ/‖r‖,
 
-    The direction is theirs, the length ours: α is where the quadratic that r's likelihood is along this
-    direction has its optimum, so that ζ has no units, and 1 is right for one observed value, or where all
-    are alike uncertain. (Their ζ keeps the length the same while the misfit falls, which along an ODE
-    either overshoots or never arrives.) It is the first conjugate gradient of MomentMatching's system, and
-    costs one pass backwards. In their terms, for an ancestral step, ζ_i ∇‖r‖² has ζ_i = ζ α (1 − (τ/σ)²)/2.
+    the gradient taken at the x before the update. (The root is the change of coordinates: theirs is x/√(1+σ²).) ζ has
+    the units of an image. They choose it by task, 1 for most, for pixels from −1 to 1 and 1,000 steps; in their program
+    the gradient is that of ‖r‖, half as long, and its factor is 0.5 for masks and 0.3 for small images. The length
+    does not shrink as the misfit falls or as steps become more, and the result need not agree with y.
 
-    Exact for Gaussians with one observed value; with several the directions that A sees clearest are
-    corrected too little, and only the ending brings them to y.
+    `step = "curvature"` is ours, and needs no choice. An update from σ to τ moves x by 1 − (τ/σ)² of what is added to
+    D, so that the same direction in D' serves any sampler and any number of steps:
+
+        D' = D + ζ α Jᵀ Aᵀ r,      α = σ² ‖r‖² / rᵀ(σ_y² I + σ² A J Aᵀ) r.
+
+    α is where the quadratic that r's likelihood is along this direction has its optimum, so that ζ has no units, and 1
+    is right for one observed value, or where all are alike uncertain. It is the first conjugate gradient of
+    MomentMatching's system. Exact for Gaussians with one observed value; with several the directions that A sees
+    clearest are corrected too little, and only the ending brings them to y.
+
+    Either costs one pass backwards for each evaluation.
 
     Args:
         denoiser: an unconditional model, that can be differentiated.
-        scale: ζ.
+        step: "curvature" for any sampler, or "published" for `Ancestral` with 1,000 steps.
+        zeta: ζ.
+
+    Raises:
+        UserError: no such step.
     """
 
     denoiser: Denoiser
-    scale: float = 1.0
+    step: Literal["curvature", "published"] = "curvature"
+    zeta: float = 1.0
+
+    def __post_init__(self) -> None:
+        known = ("curvature", "published")
+        if self.step not in known:
+            raise UserError("step", f"no such step {self.step!r}.", did_you_mean(self.step, known))
 
     def posterior(self, observation: Observation, *, generator: Generator) -> Posterior:
-        """The guided denoiser; without noise the last step ends with A x = y."""
-        return _matched(self.denoiser, observation, partial(lifted, iterations=1), self.scale)
+        """The guided denoiser, whose last step without noise ends with A x = y; or the published descent."""
+        if self.step == "published":
+            return _descent(self.denoiser, observation, self.zeta)
+        return _matched(self.denoiser, observation, partial(lifted, iterations=1), self.zeta)
+
+
+def _descent(denoiser: Denoiser, observation: Observation, zeta: float) -> Posterior:
+    """Algorithm 1 of Chung et al. (2023): D as it is, and after each update a step down the misfit of the x before."""
+    slope: Tensor | None = None  # √(1+σ²) ∇ₓ‖r‖²/‖r‖ of the last evaluation, until an update has used it
+
+    def watched(x: Tensor, sigma: Tensor) -> Tensor:
+        nonlocal slope
+        denoised, pull = pullback(lambda x: denoiser(x, sigma), x)
+        value, _, adjoint = linearized(observation.degradation, denoised)
+        misfit = observation.y - value
+        norm = misfit.flatten(1).norm(dim=1)
+        length = torch.where(norm > 0, -2 * (1 + sigma**2).sqrt() / norm, 0)
+        slope = pull(adjoint(expand(length, misfit) * misfit))
+        return denoised
+
+    def descend(x: Tensor, tau: float) -> Tensor:
+        nonlocal slope
+        if slope is not None:  # None on a step up, which evaluates nothing
+            x, slope = x - zeta * (1 + tau**2) ** 0.5 * slope, None
+        return x
+
+    return Posterior(denoiser=watched, project=descend)
 
 
 _Solver = Callable[[Product, Product, Tensor, Tensor], Tensor]
