@@ -56,7 +56,7 @@ COLUMNS = {
     "neighbours": (24, "space sample rank training_image distance held_out_distance"),
     "single-sigma": (
         3,
-        "images n features frechet kernel kernel_spread pixel_mean pixel_std iterations updates step_size",
+        "images n features frechet kernel kernel_std pixel_mean pixel_std iterations updates step_size",
     ),
     "interpolation": (8, "first last share rms_from_first rms_from_last rms_from_mixture"),
 }

@@ -45,7 +45,7 @@ def test_the_figure_its_table_and_both_runs(settings, tmp_path):
         "training images", "one level, σ = 0.01", "3 levels, σ 1 → 0.01",
     ]  # fmt: skip
     assert list(rows[0]) == [
-        "images", "n", "features", "frechet", "kernel", "kernel_spread", "pixel_mean", "pixel_std",
+        "images", "n", "features", "frechet", "kernel", "kernel_std", "pixel_mean", "pixel_std",
         "iterations", "updates", "step_size",
     ]  # fmt: skip
     assert len(numbers) == 3

@@ -46,7 +46,7 @@ guided = pytest.mark.parametrize("kind", GUIDED)
 # gradient step for one observed value, null-space correction where images are uncorrelated and nothing is noisy.
 EXACT = {
     "moment-matching": (lambda d: MomentMatching(denoiser=d, iterations=6), correlated()),
-    "pigdm": (lambda d: PiGDM(denoiser=d, spread=0.5, iterations=6), isotropic(std=0.5)),
+    "pigdm": (lambda d: PiGDM(denoiser=d, sigma_data=0.5, iterations=6), isotropic(std=0.5)),
     "dps": (lambda d: DPS(denoiser=d), correlated()),
     "null-space": (lambda d: NullSpace(denoiser=d), isotropic(std=0.5)),
 }
@@ -300,7 +300,7 @@ def test_pseudo_inverse_guidance_does_not_shoot_past_what_it_aims_at():
     eye = torch.eye(6, dtype=torch.float64)
     distribution, y = gaussian(torch.zeros(6).double(), 0.1 * eye + 9.0), observed(GENERAL)
     level = torch.tensor([50.0], dtype=torch.float64)
-    posterior = posterior_of(PiGDM(denoiser=distribution, spread=0.5), GENERAL, y, 0.0, 1)
+    posterior = posterior_of(PiGDM(denoiser=distribution, sigma_data=0.5), GENERAL, y, 0.0, 1)
     x = 50 * torch.randn(1, 1, 1, 6, generator=seeded(), dtype=torch.float64)
     before, after = (torch.linalg.pinv(GENERAL) @ (y - GENERAL @ d.flatten()) for d in
                      (distribution(x, level), posterior.denoiser(x, level)))  # fmt: skip

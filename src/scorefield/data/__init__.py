@@ -7,7 +7,7 @@ from scorefield.data.folder import list_images
 from scorefield.data.grids import grid, save_animation, save_image, save_images
 from scorefield.data.image import fit, read_image, to_float, to_pil, to_tensor, to_uint8
 from scorefield.data.image_set import ImageSet, Skipped
-from scorefield.data.pairwise import Spread, spread
+from scorefield.data.pairwise import PairwiseDistances, pairwise_distances
 from scorefield.data.photo import JPEGHeader, Photo, as_photo
 
 __all__ = [
@@ -15,10 +15,10 @@ __all__ = [
     "ImageSet",
     "JPEGHeader",
     "Pair",
+    "PairwiseDistances",
     "Photo",
     "RandomCrops",
     "Skipped",
-    "Spread",
     "as_photo",
     "fit",
     "grid",
@@ -27,13 +27,13 @@ __all__ = [
     "list_images",
     "open_crops",
     "open_images",
+    "pairwise_distances",
     "read_image",
     "read_pairs",
     "save_animation",
     "save_image",
     "save_images",
     "splits",
-    "spread",
     "to_float",
     "to_pil",
     "to_tensor",

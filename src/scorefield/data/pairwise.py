@@ -20,7 +20,7 @@ _SAMPLE = 2000  # images whose pairs give the median
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class PairwiseDistances:
     """ℓ2 distances between images with values in [0, 1].
 
     Attributes:
@@ -40,7 +40,7 @@ class Spread:
 
 
 @torch.no_grad()
-def spread(images: Tensor, *, budget: float = 1e12, chunk: int = 1024) -> Spread:
+def pairwise_distances(images: Tensor, *, budget: float = 1e12, chunk: int = 1024) -> PairwiseDistances:
     """The largest and the median distance between images.
 
     Args:
@@ -58,7 +58,9 @@ def spread(images: Tensor, *, budget: float = 1e12, chunk: int = 1024) -> Spread
     if not bool(radii.isfinite().all()):
         raise UserError("images", "NaN or infinity among the values.", "Leave those images out, or correct them.")
     largest, exact = _largest(rows, mean, radii, budget, chunk)
-    return Spread(images=len(rows), dim=rows.shape[1], largest=largest, exact=exact, median=_median(rows, mean))
+    return PairwiseDistances(
+        images=len(rows), dim=rows.shape[1], largest=largest, exact=exact, median=_median(rows, mean)
+    )
 
 
 def _real(rows: Tensor) -> Tensor:

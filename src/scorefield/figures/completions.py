@@ -62,7 +62,7 @@ def draw(options: Completions, inputs: FigureInputs) -> Drawing:
     for mask in options.masks:
         mine = [row for row in rows if row["mask"] == mask]
         far, wide = (mean_of(mine, key) for key in ("rms_difference", "std_of_candidates"))
-        numbers[mask] = f"rms difference to the original {far:.3f}, spread of the candidates {wide:.3f}"
+        numbers[mask] = f"rms difference to the original {far:.3f}, std of the candidates {wide:.3f}"
     return Drawing(images=[image], rows=rows, numbers=numbers)
 
 
@@ -76,7 +76,7 @@ def check(options: Completions, inputs: FigureInputs) -> None:
 
 
 def _rows(restored: Restoration, index: int, mask: str) -> list[dict[str, Any]]:
-    """For each candidate its difference to the original under the mask, and the spread of all candidates there."""
+    """For each candidate its difference to the original under the mask, and the std of all candidates there."""
     original, *candidates = (to_tensor(one).float() / 255 for one in (restored.original, *restored.images))
     mask_pixels = MASKS[mask].draw((1, *original.shape), generator=Generator()).mask[0, 0].bool()
     spread = float(restored.std[mask_pixels].mean())

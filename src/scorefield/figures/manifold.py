@@ -154,7 +154,7 @@ def _at(curve: list[float], k: int) -> float:
 
 
 def _numbers(curves: list[list[float]], settings: Manifold) -> dict[str, Any]:
-    """The mean and the spread of each curve's last quarter, and the bound that the noise sets."""
+    """The mean and the std of each curve's last quarter, and the bound that the noise sets."""
     numbers: dict[str, Any] = {}
     for curve, name in zip(curves, ("without noise", f"with noise σ = {settings.sigma:g}"), strict=True):
         last = torch.tensor(curve[-max(1, len(curve) // 4) :], dtype=torch.float64)

@@ -116,14 +116,14 @@ def _train(
 
 def _row(name: str, images: Tensor, held_out: ImageSet, features: Features) -> dict[str, Any]:
     ours, real = features(images).features, features(held_out.images).features
-    kernel, spread = kernel_distance(ours, real)
+    kernel, std = kernel_distance(ours, real)
     return {
         "images": name,
         "n": len(images),
         "features": features.name,
         "frechet": frechet_distance(ours, real),
         "kernel": kernel,
-        "kernel_spread": spread,
+        "kernel_std": std,
         "pixel_mean": float(images.float().mean()) / 255,
         "pixel_std": float(images.float().std()) / 255,
     }

@@ -3,7 +3,7 @@
 What belongs to a place is what can be reached from it without crossing edges. The distance of pixels i and j is the
 length of the shortest path between them over neighbouring pixels,
 
-    d(i, j) = min over paths of Σ (|Y_a − Y_b| + r),    r = 0.1 / the longer side,
+    d(i, j) = min over paths of Σ (abs(Y_a − Y_b) + r),    r = 0.1 / the longer side,
 
 with Y the luma from 0 to 1: an edge of 0.1 is as far as the whole side of an image. With d_k the distance from hint k,
 and c_k its chroma, the chroma of the hints is their mean, and it takes the sample's place near them:

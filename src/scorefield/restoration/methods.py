@@ -70,7 +70,7 @@ METHODS: dict[str, Method] = {
         about="the observation replaces its part of every denoised image (Wang et al. 2023); fast",
     ),
     "pigdm": Method(
-        restorer=lambda model: PiGDM(denoiser=model, spread=_unit(model)), sampler="ddpm", steps=100, memory=4,
+        restorer=lambda model: PiGDM(denoiser=model, sigma_data=_unit(model)), sampler="ddpm", steps=100, memory=4,
         about="the same, through the network's Jacobian (Song et al. 2023)",
     ),
     "dps": Method(

@@ -65,12 +65,12 @@ class PiGDM:
 
     Args:
         denoiser: an unconditional model, that can be differentiated.
-        spread: s. Song et al. take 1, for pixels from −1 to 1; for pixels from 0 to 1 that is 0.5.
+        sigma_data: s. Song et al. take 1, for pixels from −1 to 1; for pixels from 0 to 1 that is 0.5.
         iterations: of conjugate gradients where the observation is noisy.
     """
 
     denoiser: Denoiser
-    spread: float = 1.0
+    sigma_data: float = 1.0
     iterations: int = 10
 
     def posterior(self, observation: Observation, *, generator: Generator) -> Posterior:
@@ -79,7 +79,7 @@ class PiGDM:
 
         def guided(x: Tensor, sigma: Tensor) -> Tensor:
             denoised, pull = pullback(lambda x: self.denoiser(x, sigma), x)
-            gain = 1 + (sigma / self.spread) ** 2
+            gain = 1 + (sigma / self.sigma_data) ** 2
             change = evidence.correction(denoised, sigma**2 / gain, self.iterations)
             pulled = pull(change)
             along, size = ((change * v).flatten(1).sum(1) for v in (pulled, change))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from scorefield.data.pairwise import Spread, spread
+from scorefield.data.pairwise import PairwiseDistances, pairwise_distances
 from scorefield.errors import UserError
 from scorefield.schedules import OVERLAP, geometric, langevin_step_size, overlap, schedule_levels
 
@@ -44,7 +44,7 @@ class ScheduleProposal:
     step_size: float
     step_size_code: float
     evaluations: int
-    distances: Spread
+    distances: PairwiseDistances
 
     def scaled(self, span: float) -> "ScheduleProposal":
         """The schedule for images whose values span `span` instead of 1."""
@@ -73,7 +73,7 @@ def propose_schedule(
     Raises:
         UserError: fewer than two images, NaN, no two that differ by more than σ_min, or σ_min ≤ 0.
     """
-    found = spread(images)
+    found = pairwise_distances(images)
     if found.largest <= sigma_min:
         alike = "are all the same" if found.largest == 0 else f"differ by {found.largest:.3g} at most"
         raise UserError("images", f"they {alike}, so no schedule suits them.", "Add others.")
