@@ -83,8 +83,10 @@ def test_results_of_an_earlier_run_are_no_input(call, model, tmp_path):
     assert told.code == 0, told.err
     made = {path.relative_to(tmp_path / "second").as_posix() for path in (tmp_path / "second").rglob("*-1.*")}
     assert made == {"a-1.png", "b-1.tif"}
-    told = inpaint(call, model, folder / "first", "--out", tmp_path / "third")
-    assert "results of earlier runs" in told.complaint()
+    # named itself, the folder of results gives its numbered ones to the next verb: no sheet, no image before
+    assert inpaint(call, model, folder / "first", "--out", tmp_path / "third").code == 0
+    made = {path.name for path in (tmp_path / "third").rglob("*-1.*")}
+    assert made == {"a-1-1.png", "b-1-1.tif"}
     assert inpaint(call, model, folder / "first" / "a-1.png", "--out", tmp_path / "fourth").code == 0
 
 

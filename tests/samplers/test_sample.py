@@ -302,7 +302,8 @@ def test_mistakes_are_reported():
 
 
 @pytest.mark.parametrize(
-    ("tasks", "command"), [(("dejpeg", "inpaint"), r"dejpeg\|inpaint"), (("descratch",), "restore")]
+    ("tasks", "command"),
+    [(("dejpeg", "inpaint"), r"dejpeg\|inpaint"), (("descratch",), "descratch"), (("paired",), "restore")],
 )
 def test_a_model_that_restores_images_is_refused(tasks, command):
     model = tiny_model()
