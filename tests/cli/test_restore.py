@@ -1,21 +1,29 @@
 """The verbs that restore images, as a user calls them."""
 
 import json
+import shlex
 import sys
 from dataclasses import MISSING, fields
 from inspect import Parameter, signature
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import scorefield as sf
-from oracles import tiny_model
+from oracles import lively, tiny_model
 from scorefield import checkpoint
 from scorefield.cli import restore as verbs
 from scorefield.cli.restore_options import METHOD_WORDS, RestoreOptions
+from scorefield.cli.train import _next
+from scorefield.model import ModelSpec, RestorationSpec, ScoreModel
+from scorefield.networks import UNet
+from scorefield.parameterization import EDM
 from scorefield.restoration import (
     METHODS,
+    TASKS,
     Colorize,
     Custom,
     Deblur,
@@ -129,6 +137,21 @@ def test_the_best_is_the_mean_over_flips(call, models, tmp_path):
     wanted = sf.restore(sf.load(restorer).with_flips(), tmp_path / "a.jpg", "dejpeg", steps=2).levels[0]
     plain = sf.restore(sf.load(restorer), tmp_path / "a.jpg", "dejpeg", steps=2).levels[0]
     assert np.array_equal(pixels(tmp_path / "out" / "a-1.png"), wanted) and not np.array_equal(wanted, plain)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_line_after_training_restores_by_every_task(call, photo, tmp_path, monkeypatch, task):
+    torch.manual_seed(0)
+    network = lively(UNet(channels=3, source_channels=3, widths=(8, 8)))
+    spec = ModelSpec(shape=(3, 16, 16), sigma_range=(0.01, 10.0), restoration=RestorationSpec(tasks=(task,)))
+    checkpoint.save(ScoreModel(network, EDM(), spec), tmp_path / "runs" / "mine" / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    Image.open(photo).save("photo.jpg", quality=20)
+    Image.fromarray(np.pad(np.full((4, 4), 255, np.uint8), 6)).save("mask.png")
+    words = shlex.split(_next((task,), Path("runs/mine")))
+    result = call(*words[1:], "--steps", 2)
+    assert words[0] == "scorefield" and result.code == 0, result.err
+    assert (tmp_path / "restored" / "photo-1.png").is_file()
 
 
 def test_uncrop_keeps_the_image_where_it_was(call, color, photo, tmp_path):

@@ -207,7 +207,7 @@ def restore(
         typer.Option(
             "--degradation",
             help="What the images went through, once for each degradation, in order: grey, downscale:4, blur:2, "
-            "jpeg:10, noise:25, scratches, mask:left, mask:FILE, crop:8 (pixels cut off around) or "
+            "jpeg:10, noise:25, scratches, mask:left, mask:FILE, crop:8 (pixels cut off around), "
             "crop:TOP,RIGHT,BOTTOM,LEFT. Without it the images are looked at, and what may help is proposed.",
         ),
     ] = None,
@@ -233,8 +233,13 @@ def restore(
     if degradation:
         if auto:
             raise UserError("--auto", "finds the degradation by itself.", "Leave out --degradation.")
-        from scorefield.restoration import Custom
+        from scorefield.restoration import Custom, Paired
 
+        if degradation == ["paired"]:
+            if simulate or noise:
+                raise UserError("--degradation", "paired is known by its examples alone.", "Leave the others out.")
+            restore_all(options, lambda _: Paired(), kind=Paired)
+            return
         task = Custom(degradation=tuple(degradation), noise_std=noise, simulate=simulate, seed=options.seed)
         restore_all(options, lambda _: task, kind=Custom)
         return

@@ -127,6 +127,7 @@ def _next(tasks: tuple[str, ...], run: Path) -> str:
     model = run if len(run.parts) > 1 else f"./{run}"  # the name alone may be that of a bundled model
     if not tasks:
         return f"scorefield sample {model} -n 64 --out samples.png"
-    verb = "restore" if tasks[0] == "paired" else tasks[0]
+    verb = "restore --degradation paired" if tasks[0] == "paired" else tasks[0]
     mask = " --mask mask.png" if verb == "inpaint" else ""
-    return f"scorefield {verb} photo.png --model {model}{mask} --out restored"
+    photo = "photo.jpg" if verb == "dejpeg" else "photo.png"
+    return f"scorefield {verb} {photo} --model {model}{mask} --out restored"
