@@ -17,9 +17,10 @@ from scorefield import checkpoint, schedules
 from scorefield.data.image import to_tensor
 from scorefield.data.photo import Photo, as_photo
 from scorefield.degradations import JPEG, Crop, Downscale, Grey, Mask, nearest_quality
+from scorefield.degradations.jpeg import standard_tables, table_tensor
 from scorefield.errors import NothingToRestore, UserError
 from scorefield.hub import load
-from scorefield.model import ScoreModel
+from scorefield.model import RestorationSpec, ScoreModel
 from scorefield.restoration import METHODS, TASKS, Custom, Dejpeg, palette_plan, resolve_method
 from scorefield.restoration import restore as pipeline_restore
 from scorefield.restoration.inspection import former_quality
@@ -417,6 +418,30 @@ def test_every_task_that_undoes_a_files_compression_keeps_to_its_cells_and_table
     tasks = (Custom(degradation=custom), Dejpeg(quality=10))
     results = [pipeline_restore(model, path, task, steps=1).levels[0] for task in tasks]
     assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("task", [Dejpeg(quality=10), Custom(degradation="jpeg:10")])
+def test_an_image_saved_again_at_a_finer_quality_is_restored_by_the_stated_one(tmp_path, task):
+    Image.fromarray(levels(48, 64)).save(tmp_path / "first.jpg", quality=10)
+    Image.open(tmp_path / "first.jpg").save(tmp_path / "again.jpg", quality=95)
+    seen = task.observe(as_photo(tmp_path / "again.jpg"), MODEL)
+    assert seen.cells is None  # the original need not lie within the cells of the second file
+    assert torch.equal(seen.canvas.tables, table_tensor(standard_tables(10), torch.zeros(1)))
+    finer = Dejpeg(quality=95).observe(as_photo(tmp_path / "first.jpg"), MODEL)
+    assert finer.cells is not None and torch.equal(
+        finer.canvas.tables, Dejpeg().observe(as_photo(tmp_path / "first.jpg"), MODEL).canvas.tables
+    )
+
+
+def test_a_task_of_a_specialist_among_several_is_said_to_be_its_alone():
+    model = model_of(EachPixel())
+    general = model_of(EachPixel())
+    general.spec = replace(general.spec, restoration=RestorationSpec(tasks=("colorize",)))
+    general.specialists = {"denoise": lambda _: model}
+    with pytest.raises(UserError, match="restores denoise by a specialist, which does nothing else; itself colorize"):
+        resolve_method(general, tasks=("denoise", "colorize"))
+    with pytest.raises(UserError, match="was not trained for upscale; it was trained for colorize, denoise"):
+        resolve_method(general, tasks=("upscale",))
 
 
 def test_a_custom_jpeg_that_is_simulated_or_noisy_has_no_cells(tmp_path):

@@ -180,5 +180,8 @@ def _check_kind(model: ScoreModel, method: str, tasks: tuple[str, ...]) -> None:
             "method", f"{method} is for unconditional models; this one was trained for {trained}.", "Leave it out."
         )
     missing = [task for task in tasks if task not in model.spec.tasks]
+    if model.spec.tasks and missing and missing[0] in model.specialists:
+        what = f"restores {missing[0]} by a specialist, which does nothing else; itself {', '.join(model.spec.tasks)}."
+        raise UserError("model", what, "Restore one after the other.")
     if model.spec.tasks and missing:
         raise UserError("model", f"was not trained for {missing[0]}; it was trained for {trained}.", "Choose another.")

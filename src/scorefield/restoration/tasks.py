@@ -561,14 +561,24 @@ def _masked(levels: Levels, mask: NDArray[np.bool_], photo: Photo, model: ScoreM
 
 
 def _compressed(photo: Photo, model: ScoreModel, operator: Degradation | None, tables: Tables | None) -> Observed:
-    """A compressed image as it is: with the cells and the tables of its file, or the given tables where it has none."""
-    observed, steps = _as_it_is(photo, model, operator), None
-    if photo.jpeg is not None:
-        steps = upright_tables(table_tensor(tables_of(photo.jpeg), torch.zeros(1)), photo.jpeg.orientation)
-    elif tables is not None:
-        steps = table_tensor(tables, torch.zeros(1))
-    canvas = replace(observed.canvas, tables=steps)
-    return replace(observed, canvas=canvas, cells=None if photo.jpeg is None else FileCells.of(photo))
+    """A compressed image as it is: with the cells and the tables of its file, or the given tables where it has none.
+
+    Coarser tables than the file's are of an earlier file: then the original need not lie within this one's cells.
+    """
+    observed = _as_it_is(photo, model, operator)
+    if photo.jpeg is None or (tables is not None and _mean_step(tables) > _COARSER * _mean_step(tables_of(photo.jpeg))):
+        steps = None if tables is None else table_tensor(tables, torch.zeros(1))
+        return replace(observed, canvas=replace(observed.canvas, tables=steps))
+    steps = upright_tables(table_tensor(tables_of(photo.jpeg), torch.zeros(1)), photo.jpeg.orientation)
+    return replace(observed, canvas=replace(observed.canvas, tables=steps), cells=FileCells.of(photo))
+
+
+_COARSER = 1.25
+"""Ratio of mean steps above which a stated quality is not the file's: programs' tables of one quality differ."""
+
+
+def _mean_step(tables: Tables) -> float:
+    return sum(tables[0]) / len(tables[0])
 
 
 def _as_it_is(photo: Photo, model: ScoreModel, operator: Degradation | None, *, noise: float = 0.0) -> Observed:
