@@ -100,27 +100,35 @@ def check_hints(hints: Sequence[ColorHint], size: tuple[int, int], where: object
             raise UserError(where, what, "Count columns and rows from 0 at the upper left.")
 
 
-def add_hints(sample: Levels, grey: Levels, hints: Sequence[ColorHint], size: tuple[int, int]) -> Levels:
-    """A sample with the colors of the hints; see the module's equations.
+def add_hints(
+    samples: Sequence[Levels], grey: Levels, hints: Sequence[ColorHint], size: tuple[int, int]
+) -> list[Levels]:
+    """Samples with the colors of the hints, each on its own luma; see the module's equations.
 
     Args:
-        sample: (h, w, 3).
-        grey: its luma, (h, w, 1).
+        samples: each (h, w, 3).
+        grey: the luma along whose edges the hints spread, (h, w, 1).
         hints: places in an image of `size`.
-        size: (H, W) of that image, of which the sample may be a reduced copy.
-
-    Returns:
-        (h, w, 3) of the luma `grey`.
+        size: (H, W) of that image, of which the samples may be reduced copies.
     """
-    luma = to_values(grey, _UNIT)
-    h, w = grey.shape[:2]
-    places = [((2 * hint.y + 1) * h // (2 * size[0]), (2 * hint.x + 1) * w // (2 * size[1])) for hint in hints]
-    distances = _distances(luma[0], places)  # (K, h, w)
-    colors = chroma(torch.tensor([hint.rgb for hint in hints]).T[..., None])[..., 0]  # (3, K)
-    weights = 1 / distances.square().clamp(min=1e-12)
-    mean = torch.einsum("ck,khw->chw", colors, weights / weights.sum(0))
-    near = torch.exp(-(distances.amin(0) / _REACH).square())
-    return to_levels(on_luma(torch.lerp(chroma(to_values(sample, _UNIT)), mean, near), luma), _UNIT, sample)
+    luma = to_values(grey, _UNIT)[0]
+    h, w = luma.shape
+    total, mean, nearest = torch.zeros(h, w), torch.zeros(3, h, w), torch.full((h, w), torch.inf)
+    for hint in hints:
+        place = (2 * hint.y + 1) * h // (2 * size[0]), (2 * hint.x + 1) * w // (2 * size[1])
+        distance = _distance(luma, place)
+        weight = 1 / distance.square().clamp(min=1e-12)
+        mean += weight * chroma(torch.tensor(hint.rgb)[:, None, None])
+        total += weight
+        nearest = torch.minimum(nearest, distance)
+    near = torch.exp(-(nearest / _REACH).square())
+    return [_hinted(sample, mean / total, near) for sample in samples]
+
+
+def _hinted(sample: Levels, color: Tensor, near: Tensor) -> Levels:
+    values = to_values(sample, _UNIT)
+    own = chroma(values)
+    return to_levels(on_luma(torch.lerp(own, color, near), (values - own)[:1]), _UNIT, sample)
 
 
 def _hint(given: Any, where: str) -> ColorHint:
@@ -135,22 +143,18 @@ def _hint(given: Any, where: str) -> ColorHint:
         raise UserError(where, error.what, error.mend) from error
 
 
-def _distances(luma: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
-    """d from each place, (K, h, w), by relaxation until nothing changes (Bellman & Ford)."""
+def _distance(luma: Tensor, place: tuple[int, int]) -> Tensor:
+    """D from a place, (h, w), by relaxation until nothing changes (Bellman & Ford)."""
     h, w = luma.shape
     step = _EDGE / max(h, w)
     down = (luma[1:] - luma[:-1]).abs() + step
     right = (luma[:, 1:] - luma[:, :-1]).abs() + step
-    d = torch.full((len(places), h, w), torch.inf)
-    for k, (y, x) in enumerate(places):
-        d[k, y, x] = 0
+    d = torch.full((h, w), torch.inf)
+    d[place] = 0
     while True:
         before = d.clone()
-        for ahead, behind, cost in (
-            ((slice(None), slice(1, None)), (slice(None), slice(None, -1)), down),
-            ((slice(None), slice(None), slice(1, None)), (slice(None), slice(None), slice(None, -1)), right),
-        ):
-            d[ahead] = torch.minimum(d[ahead], d[behind] + cost)
-            d[behind] = torch.minimum(d[behind], d[ahead] + cost)
+        for ahead, behind, cost in ((d[1:], d[:-1], down), (d[:, 1:], d[:, :-1], right)):
+            ahead.copy_(torch.minimum(ahead, behind + cost))
+            behind.copy_(torch.minimum(behind, ahead + cost))
         if torch.equal(before, d):
             return d

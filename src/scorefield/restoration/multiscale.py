@@ -74,7 +74,7 @@ def colorize(sampler: TiledSampler, canvas: Canvas, *, keep_luminance: bool, hin
         sampler: how images are sampled.
         canvas: the grey image.
         keep_luminance: keep the luma also where the image is sampled at its own size; elsewhere it is kept always.
-        hints: colors of places; the luma is kept near them.
+        hints: colors of places.
     """
     side = round(_COARSE * max(sampler.model.shape[-2:]))
     small, sampler = canvas.reduced(fit_within(canvas.size, side)), sampler.with_tile(side)
@@ -82,7 +82,7 @@ def colorize(sampler: TiledSampler, canvas: Canvas, *, keep_luminance: bool, hin
     def samples(report: Report) -> list[Levels]:
         drawn = sampler.sample(small, report=report)
         if hints:
-            drawn = [add_hints(each, small.levels[..., :1], hints, canvas.size) for each in drawn]
+            drawn = add_hints(drawn, small.levels[..., :1], hints, canvas.size)
         if small is canvas and not keep_luminance:
             return drawn
         return [recolored(each, small.levels[..., :1], canvas.levels[..., :1]) for each in drawn]
