@@ -396,6 +396,8 @@ class ScoreModel(nn.Module):
     def with_flips(self) -> "ScoreModel":
         """The same model, its denoiser the mean over the four flips of an image (`networks.FlipAveraged`).
 
+        To save it, save the model itself: it has the same weights.
+
         Raises:
             UserError: a model of points.
         """

@@ -102,6 +102,16 @@ ULTRA_HDR = (
 )
 
 
+def test_no_form_of_a_promise_of_a_gain_map_is_kept(tmp_path):
+    element = ULTRA_HDR.replace(b' hdrgm:Version="1.0"', b"").replace(
+        b"</rdf:Description>",
+        b"<hdrgm:Version>1.0</hdrgm:Version><hdrgm:GainMapMax><rdf:Seq/></hdrgm:GainMapMax></rdf:Description>",
+    )
+    Image.fromarray(ARRAY).save(tmp_path / "a.jpg", "JPEG", xmp=element)
+    xmp = Photo.read(tmp_path / "a.jpg").metadata.xmp
+    assert xmp is not None and b"hdrgm:" not in xmp and b'dc:title="kept"' in xmp
+
+
 @pytest.mark.parametrize("kind", ["iso", "ultra hdr", "apple"])
 def test_the_loss_of_a_gain_map_is_said(tmp_path, kind):
     main, gains = io.BytesIO(), io.BytesIO()

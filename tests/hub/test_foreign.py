@@ -226,6 +226,7 @@ def wrong(made, folder):
     yield changed(made, folder, body_0_weight=torch.full((8, 3, 3, 3), torch.nan)), ["`body.0.weight` is not finite"]
     yield saved(folder, weights | {"body.0.weight": torch.ones(1).expand(2**20, 3, 3, 3)}), ["claims to be more"]
     yield saved(folder, weights | {"body.99999999.weight": torch.ones(1)}), ["index beyond"]
+    yield saved(folder, weights | {"body.9999999999.weight": torch.ones(1)}), ["index beyond"]
     wide = {"body.0.weight": torch.zeros(2**17, 3, 3, 3)}
     yield saved(folder, weights | wide), ["larger than the file"]
     yield saved(folder, weights | {"body.2.weight": torch.ones(8, 8, 5, 5)}), ["no network could be built"]

@@ -182,7 +182,7 @@ def test_a_kill_at_any_moment_of_the_first_writes_is_gone_on_from_exactly(proces
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(12))
 def test_kills_at_random_times_one_after_another_are_gone_on_from_exactly(processes, uninterrupted, tmp_path, seed):
     draw = random.Random(seed)
     for _ in range(2):

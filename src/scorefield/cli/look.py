@@ -6,7 +6,8 @@ from typing import Any
 
 import typer
 
-from scorefield.cli.console import note, printable, require_free, tell, write_json
+from scorefield.cli.batch import SOME_FAILED, check_options
+from scorefield.cli.console import note, require_free, tell, write_json
 from scorefield.cli.inputs import find_images
 from scorefield.cli.restore_options import DEFAULT_MODEL, RestoreOptions
 from scorefield.errors import UserError
@@ -27,8 +28,9 @@ def look(options: RestoreOptions, *, auto: bool) -> None:
     from scorefield.data.photo import Photo
     from scorefield.restoration.inspection import inspect_photo, proposals
 
-    if not auto:
-        require_free(options.json, overwrite=options.overwrite)
+    require_free(options.json, overwrite=options.overwrite)
+    if auto:
+        check_options(options)  # before the long look
     (limit, tasks), found = _abilities(options.model), find_images(options.inputs, options.out)
     facts: list[dict[str, Any]] = []
     failed, lacking = 0, set[str]()
@@ -42,14 +44,14 @@ def look(options: RestoreOptions, *, auto: bool) -> None:
             continue
         made = proposals(seen, max_jpeg_quality=limit)
         if made or not auto:
-            tell(f"{printable(str(one.path))}: {', '.join(each.finding for each in made) or 'nothing to restore'}")
+            tell(f"{one.path}: {', '.join(each.finding for each in made) or 'nothing to restore'}")
         for each in made:
             if each.verb == "dejpeg" and auto:
                 continue
             words = ["scorefield", each.verb, str(one.path), *each.options, "--out", str(options.out)]
             able = tasks is None or each.verb in tasks
             own = [] if options.model == DEFAULT_MODEL else ["--model", options.model]
-            tell(f"  {printable(shlex.join([*words, *(own if able else ['--model', 'MODEL'])]))}")
+            tell(f"  {shlex.join([*words, *(own if able else ['--model', 'MODEL'])])}")
             lacking |= set() if able else {each.verb}
         facts.append({"input": str(one.path), **asdict(seen), "proposals": [asdict(each) for each in made]})
     if lacking:
@@ -58,7 +60,7 @@ def look(options: RestoreOptions, *, auto: bool) -> None:
         return
     write_json(options.json, facts)
     if failed:
-        raise typer.Exit(3 if facts else 2)
+        raise typer.Exit(SOME_FAILED if facts else 2)
 
 
 def _abilities(name: str) -> tuple[int, set[str] | None]:

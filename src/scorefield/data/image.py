@@ -146,7 +146,7 @@ def open_image(
 
     Args:
         path: the file.
-        content: its bytes, if they were read already.
+        content: its bytes, if they were read already; those of a PNG by `sound_png`.
         formats: Pillow's names of those that are read.
         max_pixels: larger images are refused, from the header.
 
@@ -158,9 +158,7 @@ def open_image(
     if content is None:
         check_file(path)
         with path.open("rb") as file:
-            content = None if is_sound_png(file) else path.read_bytes()
-    if content is not None:
-        content, _ = sound_png(content)
+            content = None if is_sound_png(file) else sound_png(path.read_bytes())[0]
     known = [name for name in formats if name != "HEIF" or name in Image.OPEN]  # HEIF is registered by an extra
     if path.suffix.lower() == ".tga" and formats is FORMATS:
         known.append("TGA")
@@ -176,7 +174,9 @@ def open_image(
 
 _PNG_BITS = {"1": 1, "L": 1, "P": 1, "I;16": 16, "I": 16, "LA": 16, "RGB": 24, "RGBA": 32}  # least, of a pixel
 _JPEG_PIXELS = 512  # of one byte at most: each block of 8 × 8 has a Huffman code of one bit or more
-_RATIO, _SMALL = 10_000, 2**24  # other codecs have no bound; photographs have up to 100 pixels a byte
+_RATIO, _SMALL = 10_000, 2**26
+"""Pixels of one byte in a codec without a bound, where there are more than 67 million: photographs have up to 100 a
+byte, and one color alone, of any size, has a few bytes in all."""
 
 
 def _check_promise(image: Image.Image, stored: int) -> None:

@@ -273,8 +273,9 @@ def has_gain_map(content: bytes) -> bool:
 
 def _without_gain_map(xmp: bytes) -> bytes:
     """The packet where it does not promise a gain map, which is not written with it."""
-    if b"<hdrgm:" in xmp or b"hdrgm:" not in xmp:
+    if b"hdrgm:" not in xmp:
         return xmp
+    xmp = re.sub(rb"<(hdrgm:\w+)\b[^>]*?(/>|>.*?</\1\s*>)", b"", xmp, flags=re.DOTALL)
     xmp = re.sub(rb"<Container:Directory>.*?</Container:Directory>", b"", xmp, flags=re.DOTALL)
     return re.sub(rb"\s(xmlns:hdrgm|hdrgm:\w+)\s*=\s*(\"[^\"]*\"|'[^']*')", b"", xmp)
 

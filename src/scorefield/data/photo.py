@@ -125,6 +125,8 @@ class Photo:
             sound, left_out = sound_png(content)
             with open_image(path, sound, max_pixels=max_pixels) as image, decoding(image.size):
                 photo = _read(path, image, sound)
+            if not left_out:
+                return photo
             return replace(photo, notes=(*photo.notes, *left_out), sha256=hashlib.sha256(content).hexdigest())
         except UserError:
             raise

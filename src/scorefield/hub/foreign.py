@@ -200,7 +200,7 @@ def _checked(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     if len(state) > _MOST_WEIGHTS:
         raise UserError(path, f"holds {len(state):,} tensors: no network that restores.", mend)
     for name, value in cast(Mapping[str, Tensor], state).items():
-        if any(int(index) >= _LONGEST for index in re.findall(r"(?<![^.])\d{1,9}(?![^.])", name)) or len(name) > 500:
+        if len(name) > 500 or any(int(index) >= _LONGEST for index in re.findall(r"(?<![^.])\d+(?![^.])", name)):
             raise UserError(path, f"its weight `{name[:60]}` has an index beyond {_LONGEST:,}.", mend)
         plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
         if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():

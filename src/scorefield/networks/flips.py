@@ -27,7 +27,8 @@ class FlipAveraged(nn.Module):
 
     Args:
         network: maps (x, label, source) to a tensor of x's shape, (B, C, H, W). Classes and quantisation tables go to
-            each evaluation as they are: a flip does not transpose a block.
+            each evaluation as they are: a flip does not transpose a block. It moves the grid of blocks where a side is
+            no multiple of 8, and such an image gains less.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorefield.data.color import LUMA
 from scorefield.data.image import Levels, in_8_bits
 from scorefield.data.photo import Photo
 from scorefield.degradations import nearest_quality
@@ -50,7 +51,7 @@ def _middle(levels: Levels) -> NDArray[np.float32]:
 
 
 def _luma(pixels: NDArray[np.float32]) -> Plane:
-    return pixels @ np.array([0.299, 0.587, 0.114], np.float32) if pixels.shape[2] == 3 else pixels[..., 0]
+    return pixels @ np.array(LUMA, np.float32) if pixels.shape[2] == 3 else pixels[..., 0]
 
 
 def noise_std(levels: Levels) -> float:

@@ -27,17 +27,6 @@ from scorefield.samplers.presets import Plan, plan
 
 __all__ = ["Start", "WarmStart", "sample", "sample_batches"]
 
-_VERBS = {
-    "colorize",
-    "inpaint",
-    "uncrop",
-    "dejpeg",
-    "denoise",
-    "upscale",
-    "deblur",
-    "descratch",
-}  # tasks that are commands, too
-
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
@@ -261,7 +250,7 @@ def _check_unconditional(model: ScoreModel) -> None:
         UserError: it restores images.
     """
     if model.spec.tasks:
-        verbs = "|".join(task for task in model.tasks if task in _VERBS) or "restore"
+        verbs = "|".join(task for task in model.tasks if task != "paired") or "restore"
         raise UserError(
             "model",
             f"it restores images ({', '.join(model.tasks)}); it cannot sample without one.",
