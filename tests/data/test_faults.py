@@ -154,6 +154,14 @@ NOTES = {
 }
 
 
+@pytest.mark.parametrize("name", [b"bKGD", b"sBIT", b"hIST", b"sPLT", b"teSt"])
+def test_a_note_of_any_kind_with_a_wrong_checksum_is_left_out_and_said(tmp_path, name):
+    content = png_of(8, 8, (name, b"words"))
+    (tmp_path / "a.png").write_bytes(content.replace(name + b"words", name + b"sword"))
+    assert Photo.read(tmp_path / "a.png").notes == ("a note is left out: its checksum is wrong",)
+    assert header(tmp_path / "a.png")[0] == (8, 8)
+
+
 @pytest.mark.parametrize("behind", [False, True])
 @pytest.mark.parametrize("fault", NOTES)
 @pytest.mark.parametrize("name", PACKED)

@@ -22,6 +22,7 @@ _WORDS = {
     b"tEXt": "a text", b"zTXt": "a text", b"iTXt": "a text",
     **dict.fromkeys((b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI"), "a note on its colors"),
 }  # fmt: skip
+_OF_PIXELS = {b"tRNS", b"acTL", b"fcTL", b"fdAT"}  # the other chunks of a small first letter are notes (§5.4)
 _LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"cICP": 4}
 
 
@@ -60,7 +61,7 @@ def _faults(file: BinaryIO) -> Iterator[_Fault]:
     while len(head := file.read(8)) == 8:
         length, name = struct.unpack(">I4s", head)
         begin, at = at, at + 12 + length
-        if name not in _WORDS:
+        if not name[:1].islower() or name in _OF_PIXELS:
             file.seek(at)
             continue
         body, check = file.read(length), file.read(4)
@@ -73,7 +74,7 @@ def _faults(file: BinaryIO) -> Iterator[_Fault]:
             texts += unpacked if name in (b"tEXt", b"zTXt", b"iTXt") else 0
             why = why or ("all texts have more than 64 MB" if texts > _MOST_TEXT else None)
         if why is not None:
-            yield _Fault(begin, at, f"{_WORDS[name]} is left out: {why}")
+            yield _Fault(begin, at, f"{_WORDS.get(name, 'a note')} is left out: {why}")
 
 
 def _why_not(name: bytes, body: bytes) -> tuple[str | None, int]:
